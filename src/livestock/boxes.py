@@ -1,0 +1,152 @@
+"""The two tables that everything is made of, their checks, and geometry on `(N, 4)` arrays.
+
+Boxes are `xyxy`: `x_min, y_min, x_max, y_max` in pixels of the original image, origin at the top left, float.
+Other layouts (`xywh` of COCO, `cxcywhn` of YOLO) exist only where a format that needs them is read or written.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+XYXY = ["x_min", "y_min", "x_max", "y_max"]
+IMAGE_COLUMNS = ["image_id", "archive", "member", "width", "height", "group", "fold"]
+BOX_COLUMNS = ["image_id", "label", *XYXY, "confidence", "source"]
+SOURCES = ["gold", "silver", "model"]
+IMAGE_DTYPES = {"image_id": "str", "archive": "str", "member": "str", "width": "int64", "height": "int64",
+                "group": "int64", "fold": "int64"}
+BOX_DTYPES = {"image_id": "str", "label": "str", **dict.fromkeys(XYXY, "float64"), "confidence": "float64",
+              "source": "str"}
+
+
+def make_images(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
+    """An images table from records; `group` and `fold` are -1 until they are assigned."""
+    table = pd.DataFrame(records, columns=IMAGE_COLUMNS)
+    table = table.fillna({"group": -1, "fold": -1}).astype(IMAGE_DTYPES)
+    return table.sort_values("image_id", kind="stable", ignore_index=True)
+
+
+def make_boxes(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
+    """A boxes table from records; boxes without a `confidence` and `source` are gold with confidence 1."""
+    table = pd.DataFrame(records, columns=BOX_COLUMNS)
+    table = table.fillna({"confidence": 1.0, "source": "gold"}).astype(BOX_DTYPES)
+    return table.sort_values("image_id", kind="stable", ignore_index=True)
+
+
+def check_images(images: pd.DataFrame, origin: str = "images") -> pd.DataFrame:
+    """Returns the images table as its schema has it. Raises ValueError that names `origin`, column and row."""
+    import pandera.pandas as pa  # half a second to import: only where data enters
+
+    schema = pa.DataFrameSchema(
+        {
+            "image_id": pa.Column(str, pa.Check.str_length(min_value=1), unique=True),
+            "archive": pa.Column(str),
+            "member": pa.Column(str),
+            "width": pa.Column("int64", pa.Check.ge(1)),
+            "height": pa.Column("int64", pa.Check.ge(1)),
+            "group": pa.Column("int64", pa.Check.ge(-1)),
+            "fold": pa.Column("int64", pa.Check.ge(-1)),
+        },
+        strict=True,
+    )
+    return _validate(schema, images, origin)
+
+
+def check_boxes(boxes: pd.DataFrame, images: pd.DataFrame, labels: list[str], origin: str = "boxes") -> pd.DataFrame:
+    """Returns the boxes table as its schema has it: labels known, corners ordered, inside their image.
+
+    Raises ValueError that names `origin`, column and row.
+    """
+    import pandera.pandas as pa
+
+    schema = pa.DataFrameSchema(
+        {
+            "image_id": pa.Column(str, pa.Check.isin(set(images["image_id"]))),
+            "label": pa.Column(str, pa.Check.isin(labels)),
+            **{name: pa.Column("float64", pa.Check.ge(0)) for name in XYXY},
+            "confidence": pa.Column("float64", pa.Check.in_range(0, 1)),
+            "source": pa.Column(str, pa.Check.isin(SOURCES)),
+        },
+        strict=True,
+    )
+    boxes = _validate(schema, boxes, origin)
+    sizes = images.set_index("image_id").loc[boxes["image_id"], ["width", "height"]].to_numpy()
+    corners = boxes[XYXY].to_numpy()
+    wrong = (corners[:, :2] >= corners[:, 2:]).any(1) | (corners[:, 2:] > sizes + 1e-6).any(1)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"{origin}: row {row} ({boxes['image_id'].iloc[row]}): expected x_min < x_max <= width and y_min < y_max "
+            f"<= height, found {corners[row].tolist()} in an image of {sizes[row].tolist()}"
+        )
+    return boxes
+
+
+def _validate(schema: object, table: pd.DataFrame, origin: str) -> pd.DataFrame:
+    import pandera.pandas as pa
+
+    assert isinstance(schema, pa.DataFrameSchema)  # noqa: S101 - for the type checker
+    try:
+        return schema.validate(table)
+    except pa.errors.SchemaError as error:
+        column = getattr(error.schema, "name", None)
+        raise ValueError(f"{origin}: column {column!r}: {error}") from error
+
+
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """Writes Parquet whole or not at all: beside the target, flushed, then renamed onto it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    table.to_parquet(beside, index=False)
+    with open(beside, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    return path
+
+
+def clip_xyxy(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:
+    """Clips `(N, 4)` xyxy pixel boxes to images of `width` x `height` pixels (numbers or `(N,)`); returns a copy.
+
+    >>> clip_xyxy(np.array([[-5.0, 2.0, 50.0, 90.0]]), 40, 80).tolist()
+    [[0.0, 2.0, 40.0, 80.0]]
+    """
+    clipped = np.array(boxes, dtype=float).reshape(-1, 4)
+    clipped[:, [0, 2]] = np.clip(clipped[:, [0, 2]], 0, np.reshape(width, (-1, 1)))
+    clipped[:, [1, 3]] = np.clip(clipped[:, [1, 3]], 0, np.reshape(height, (-1, 1)))
+    return clipped
+
+
+def box_area(boxes: np.ndarray) -> np.ndarray:
+    """Areas in px² of `(N, 4)` xyxy boxes, shape `(N,)`."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """COCO's `(N, 4)` corner-and-size pixel boxes as xyxy."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def cxcywhn_to_xyxy(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:
+    """YOLO's `(N, 4)` centre-and-size boxes, relative to the image, as xyxy pixels of `width` x `height`."""
+    half = boxes[:, 2:] / 2
+    size = np.column_stack([np.broadcast_to(width, len(boxes)), np.broadcast_to(height, len(boxes))])
+    return np.concatenate([(boxes[:, :2] - half) * size, (boxes[:, :2] + half) * size], axis=1)
+
+
+def xyxy_to_cxcywhn(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:
+    """xyxy pixel boxes `(N, 4)` as YOLO's centre-and-size boxes relative to images of `width` x `height`."""
+    size = np.column_stack([np.broadcast_to(width, len(boxes)), np.broadcast_to(height, len(boxes))])
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.concatenate([centre / size, (boxes[:, 2:] - boxes[:, :2]) / size], axis=1)
+
+
+def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU of every pair of xyxy boxes, `(N, 4)` and `(M, 4)` to `(N, M)`; 0 where both areas are 0."""
+    top_left = np.maximum(first[:, None, :2], second[None, :, :2])
+    bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
+    union = box_area(first)[:, None] + box_area(second)[None, :] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)

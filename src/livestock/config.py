@@ -1,0 +1,134 @@
+"""What the competition asks (`Competition`), how big a run is (`Profile`) and where files lie (`Workspace`)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Competition:
+    """Classes, metric and limits of one competition; see `competition.yaml`, which documents each key."""
+
+    name: str
+    classes: dict[str, list[str]]
+    class_pattern: str | None = None
+    metric_iou: float = 0.75
+    weight_limit_bytes: int = 100_000_000
+    count_bins: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.classes, dict) or not self.classes:
+            raise ValueError(f"classes: expected a mapping of label to names, found {self.classes!r}")
+        if not 0 < self.metric_iou < 1:
+            raise ValueError(f"metric_iou: expected a number between 0 and 1, found {self.metric_iou!r}")
+        for label in self.count_bins:
+            if label not in self.classes:
+                raise ValueError(f"count_bins: {label!r} is not one of the classes {self.labels}")
+        if self.class_pattern is not None and re.compile(self.class_pattern).groups < 1:
+            raise ValueError(f"class_pattern: expected a pattern with a group, found {self.class_pattern!r}")
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels in class order: `labels[class_id]` is the label of a class."""
+        return list(self.classes)
+
+    def label_of(self, source_name: str, file_name: str = "") -> str | None:
+        """The label for a source's own class name, or for a file name where `class_pattern` applies; None: unknown."""
+        if self.class_pattern and (found := re.search(self.class_pattern, file_name)):
+            source_name = found.group(1)
+        wanted = source_name.strip().casefold()
+        for label, names in self.classes.items():
+            if wanted == label.casefold() or wanted in (str(name).casefold() for name in names):
+                return label
+        return None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How big a run is: model, image size and budget. `yolov5m6.pt` and the like are downloaded when online."""
+
+    name: str
+    weights: str
+    imgsz: int
+    batch: int
+    epochs: int
+    hyp: str
+    device: str = ""
+    workers: int = 2
+    optimizer: str = "SGD"
+    cos_lr: bool = False
+
+
+PROFILES = {
+    "demo": Profile("demo", "starter.pt", imgsz=320, batch=16, epochs=4, hyp="demo.yaml", device="cpu"),
+    "cpu": Profile("cpu", "yolov5n.pt", imgsz=416, batch=16, epochs=20, hyp="baseline.yaml", device="cpu"),
+    "colab": Profile("colab", "yolov5m6.pt", imgsz=1280, batch=10, epochs=20, hyp="competition.yaml"),
+}
+
+
+def get_profile(name: str, **changes: Any) -> Profile:
+    """The profile of this name with some of its fields changed; None leaves a field as it is.
+
+    Raises ValueError for an unknown profile or field.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"profile: expected one of {sorted(PROFILES)}, found {name!r}")
+    _reject_unknown("profile", changes, Profile)
+    return replace(PROFILES[name], **{key: value for key, value in changes.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a run reads and writes. Everything below `root` can be made again from the raw data."""
+
+    root: Path
+
+    @property
+    def raw_dir(self) -> Path:
+        """Archives as downloaded; never written by a step."""
+        return self.root / "raw"
+
+    @property
+    def interim_dir(self) -> Path:
+        """Tables between steps."""
+        return self.root / "interim"
+
+    @property
+    def yolo_dir(self) -> Path:
+        """The data set at training size."""
+        return self.root / "yolo"
+
+    @property
+    def runs_dir(self) -> Path:
+        """Trainings and executed notebooks."""
+        return self.root / "runs"
+
+    @property
+    def answer_path(self) -> Path:
+        """The submission."""
+        return self.root / "answer.csv"
+
+
+def read_competition(path: Path) -> Competition:
+    """Reads a competition file. Raises ValueError naming the file and the key that is unknown or wrong."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping of keys, found {type(content).__name__}")
+    try:
+        _reject_unknown("competition", content, Competition)
+        return Competition(**content)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _reject_unknown(what: str, content: dict[str, Any], of: type) -> None:
+    known = {item.name for item in fields(of)}
+    if unknown := sorted(set(content) - known):
+        raise ValueError(f"{what}: unknown key {unknown[0]!r}; expected one of {sorted(known)}")

@@ -1,0 +1,137 @@
+"""Every box a model sees, before suppression: one forward pass holds the answer to all thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from ..archives import read_image
+from ..boxes import BOX_COLUMNS, XYXY, clip_xyxy, make_boxes
+from .weights import load_model
+
+GREY = 114  # yolov5 pads with this grey
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """`boxes` as a boxes table of source `model`; `n_cut` counts boxes that `max_per_image` cut, by image_id."""
+
+    boxes: pd.DataFrame
+    n_cut: pd.Series
+
+
+def candidates(
+    weights: Path,
+    images: pd.DataFrame,
+    labels: list[str],
+    *,
+    imgsz: int,
+    conf_floor: float = 0.001,
+    max_per_image: int = 30_000,
+    batch: int = 16,
+    device: str = "",
+) -> Candidates:
+    """Every box and class above `conf_floor` in every image of an images table, in pixels of the original image.
+
+    A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
+    left lay wholly outside and is dropped. `labels` is the class order of the model; confidence is objectness times
+    class probability.
+
+    Raises ValueError if the model's number of classes is not that of `labels`.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(weights, device)
+    if len(model.names) != len(labels):
+        raise ValueError(f"{weights}: expected a model of the {len(labels)} classes {labels}, found {len(model.names)}")
+    stride = int(model.stride.max())
+    tables: list[pd.DataFrame] = []
+    n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
+    with tqdm(total=len(images), desc="candidates", unit="image") as bar:
+        for chunk, pictures in _batches(images, imgsz, stride, batch):
+            with torch.inference_mode():
+                found = model(_to_tensor(pictures, device))[0].float().cpu().numpy()
+            for row, rows in zip(chunk.itertuples(), found, strict=True):
+                table, n_cut[row.image_id] = _to_table(rows, row, labels, imgsz, conf_floor, max_per_image)
+                tables.append(table)
+            bar.update(len(chunk))
+    return Candidates(make_boxes(pd.concat(tables) if tables else []), n_cut)
+
+
+def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
+    """`(H, W, 3)` scaled so that its longer side is `imgsz`, centred on grey padded up to multiples of `stride`."""
+    height, width = picture.shape[:2]
+    scale = imgsz / max(height, width)
+    size = (round(width * scale), round(height * scale))
+    if size != (width, height):
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        picture = cv2.resize(picture, size, interpolation=interpolation)
+    rows, columns = -size[1] % stride, -size[0] % stride
+    top, left = rows // 2, columns // 2
+    return cv2.copyMakeBorder(
+        picture, top, rows - top, left, columns - left, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY)
+    )
+
+
+def _batches(
+    images: pd.DataFrame, imgsz: int, stride: int, batch: int
+) -> Iterator[tuple[pd.DataFrame, list[np.ndarray]]]:
+    """Images of one size go together, so that a batch needs no more padding than an image; decoded ahead."""
+    chunks = [
+        same_size.iloc[start : start + batch]
+        for _, same_size in images.groupby(["width", "height"], sort=True)
+        for start in range(0, len(same_size), batch)
+    ]
+
+    def decode(row: tuple[str, str]) -> np.ndarray:
+        return letterbox(read_image(*row), imgsz, stride)
+
+    with ThreadPoolExecutor(2) as pool:
+        ahead = [pool.map(decode, zip(c["archive"], c["member"], strict=True)) for c in chunks[:1]]
+        for index, chunk in enumerate(chunks):
+            if index + 1 < len(chunks):
+                upcoming = chunks[index + 1]
+                ahead.append(pool.map(decode, zip(upcoming["archive"], upcoming["member"], strict=True)))
+            yield chunk, list(ahead.pop(0))
+
+
+def _to_tensor(pictures: list[np.ndarray], device: str) -> torch.Tensor:
+    stacked = np.stack(pictures).transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(stacked)).to(device).float() / 255
+
+
+def _to_table(
+    rows: np.ndarray, image: object, labels: list[str], imgsz: int, conf_floor: float, max_per_image: int
+) -> tuple[pd.DataFrame, int]:
+    """One image's raw output `(N, 5 + n_classes)` of `cx, cy, w, h, objectness, classes` as a boxes table."""
+    width, height = image.width, image.height  # type: ignore[attr-defined]
+    rows = rows[rows[:, 4] > conf_floor]
+    confidence = rows[:, 4:5] * rows[:, 5:]
+    box_index, class_id = np.nonzero(confidence > conf_floor)
+    confidence = confidence[box_index, class_id]
+    order = np.argsort(-confidence, kind="stable")[:max_per_image]
+    n_cut = len(confidence) - len(order)
+    centre, size = rows[box_index[order], :2], rows[box_index[order], 2:4]
+    corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    corners = clip_xyxy(_undo_letterbox(corners, width, height, imgsz), width, height)
+    table = pd.DataFrame(corners, columns=XYXY)
+    table["image_id"] = image.image_id  # type: ignore[attr-defined]
+    table["label"] = np.asarray(labels, dtype=object)[class_id[order]]
+    table["confidence"], table["source"] = confidence[order].astype(float), "model"
+    has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
+    return table.loc[has_area, BOX_COLUMNS], n_cut
+
+
+def _undo_letterbox(corners: np.ndarray, width: int, height: int, imgsz: int, stride: int = 32) -> np.ndarray:
+    """xyxy in the letterboxed picture back to pixels of the original `width` x `height` image."""
+    scale = imgsz / max(width, height)
+    scaled = np.array([round(width * scale), round(height * scale)])
+    offset = (-scaled % stride) // 2
+    return (corners - np.tile(offset, 2)) / np.tile(scaled / [width, height], 2)

@@ -1,0 +1,108 @@
+"""Weights files: found, refused if they would run code, loaded, stripped."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import requests
+import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from .. import yolov5_compat
+
+STARTER = Path(__file__).resolve().parents[1] / "starter.pt"
+RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
+OFFICIAL = [f"yolov5{size}{suffix}.pt" for size in "nsmlx" for suffix in ("", "6")]
+
+
+def find_weights(name: str, directory: Path) -> Path:
+    """The file for a path, for `starter.pt` (comes with the package) or for an official name.
+
+    Official weights are downloaded once into `directory` and kept there.
+    Raises ValueError that says what to do when the file is not there and cannot be downloaded.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    if name == STARTER.name:
+        return STARTER
+    kept = directory / path.name
+    if kept.exists():
+        return kept
+    if name not in OFFICIAL:
+        raise ValueError(f"weights {name!r}: no such file; expected a path, {STARTER.name} or one of {OFFICIAL}")
+    return _download(f"{RELEASE}/{name}", kept)
+
+
+def _download(url: str, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with requests.get(url, stream=True, timeout=30) as answer:
+            answer.raise_for_status()
+            with open(beside, "wb") as file:
+                for block in answer.iter_content(1 << 20):
+                    file.write(block)
+    except requests.RequestException as error:
+        beside.unlink(missing_ok=True)
+        raise ValueError(
+            f"weights {path.name}: not here and not downloadable ({error.__class__.__name__}). Download {url} on a "
+            f"machine with internet access and put it at {path}, or name a file with --weights"
+        ) from error
+    os.replace(beside, path)
+    return path
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raises ValueError naming what a checkpoint would run or why it cannot be read. Runs nothing of it."""
+    yolov5_compat.apply()
+    try:
+        unsafe = get_unsafe_globals_in_checkpoint(str(path))
+    except (ValueError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path}: expected a checkpoint written by torch.save (a zip), found {error}") from error
+    if unsafe:
+        raise ValueError(f"{path}: refused, it would run or load {', '.join(sorted(unsafe))}")
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's dictionary on the CPU, read with `weights_only=True` and yolov5's model classes allowed.
+
+    Raises ValueError for a checkpoint that would run code, is broken, or holds no model.
+    """
+    check_checkpoint(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path}: refused, it cannot be read as weights: {error}") from error
+    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
+        raise ValueError(f"{path}: expected a yolov5 checkpoint with a 'model', found {type(checkpoint).__name__}")
+    return checkpoint
+
+
+def load_model(path: Path, device: str = "cpu") -> torch.nn.Module:
+    """A detection model in float32 and evaluation mode, batch norm folded in, on `device`."""
+    check_checkpoint(path)
+    from yolov5.models.experimental import attempt_load
+    from yolov5.utils.general import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel("WARNING")  # it announces the fusing of layers
+    model = attempt_load(str(path), device=torch.device(device), fuse=True)
+    LOGGER.setLevel(level)
+    return model.eval()
+
+
+def write_weights(source: Path, target: Path) -> Path:
+    """The averaged weights of a checkpoint in half precision, without the optimizer: the file to submit."""
+    checkpoint = load_checkpoint(source)
+    model = (checkpoint.get("ema") or checkpoint["model"]).half()
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    torch.save({"model": model, "epoch": -1}, beside)
+    os.replace(beside, target)
+    return target

@@ -1,0 +1,110 @@
+"""The data set as yolov5 reads it: every image written once, at training size, shared by all folds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import yaml
+from tqdm.auto import tqdm
+
+from .archives import read_bytes, read_image
+from .boxes import XYXY, xyxy_to_cxcywhn
+from .steps import write_text
+
+JPEG_QUALITY = 95
+
+
+def dataset_dir(images: pd.DataFrame, imgsz: int, yolo_dir: Path) -> Path:
+    """The folder for these images at this size: other raw data or another size never meets old files there."""
+    content = images[["image_id", "archive", "member", "width", "height"]].to_csv(index=False)
+    stamps = "".join(f"{path}\0{os.stat(path).st_mtime_ns}\n" for path in sorted(set(images["archive"])))
+    return yolo_dir / f"{imgsz}_{hashlib.sha256((content + stamps).encode()).hexdigest()[:8]}"
+
+
+def file_name(image_id: str) -> str:
+    """The JPEG's name: the image_id, with `.jpg` behind it unless it has that, so that no two images share one."""
+    return image_id if image_id.endswith(".jpg") else f"{image_id}.jpg"
+
+
+def write_images(images: pd.DataFrame, directory: Path, imgsz: int) -> None:
+    """Writes `directory/images`, longer side at most `imgsz` px; images that stand there are kept (resumable)."""
+    (directory / "images").mkdir(parents=True, exist_ok=True)
+    rows = list(images[["image_id", "archive", "member", "width", "height"]].itertuples(index=False))
+
+    def write(row: tuple[str, str, str, int, int]) -> None:
+        _write_image(*row, directory=directory, imgsz=imgsz)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and resizing release the interpreter lock
+        for _ in tqdm(pool.map(write, rows), total=len(rows), desc="images at training size", unit="image"):
+            pass
+
+
+def _write_image(
+    image_id: str, archive: str, member: str, width: int, height: int, *, directory: Path, imgsz: int
+) -> None:
+    target = directory / "images" / file_name(image_id)
+    if target.exists():
+        return
+    scale = imgsz / max(width, height)
+    if scale >= 1 and member.lower().endswith((".jpg", ".jpeg")):
+        content = read_bytes(archive, member)  # small enough already: the same bytes, no second compression
+    else:
+        picture = read_image(archive, member)
+        if scale < 1:
+            size = (round(width * scale), round(height * scale))
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        content = encoded.tobytes()
+    beside = target.with_name(f"{target.name}.{os.getpid()}.part")
+    beside.write_bytes(content)
+    os.replace(beside, target)
+
+
+def write_labels(images: pd.DataFrame, boxes: pd.DataFrame, labels: list[str], directory: Path) -> None:
+    """Writes `directory/labels`: a file an image, a line a box `class_id cx cy w h`, relative to the image.
+
+    The class order is that of `labels`. yolov5's label caches are removed: they notice new sizes, not new numbers.
+    Raises ValueError for a label that is not in `labels`.
+    """
+    if unknown := sorted(set(boxes["label"]) - set(labels)):
+        raise ValueError(f"boxes: expected labels {labels}, found {unknown[0]!r}")
+    (directory / "labels").mkdir(parents=True, exist_ok=True)
+    for cache in directory.glob("*.cache"):
+        cache.unlink()
+    table = boxes.merge(images[["image_id", "width", "height"]], on="image_id", validate="many_to_one")
+    numbers = xyxy_to_cxcywhn(table[XYXY].to_numpy(), table["width"].to_numpy(), table["height"].to_numpy())
+    class_ids = table["label"].map({label: index for index, label in enumerate(labels)}).to_numpy()
+    lines = pd.Series(
+        [f"{c} {x:.6f} {y:.6f} {w:.6f} {h:.6f}" for c, (x, y, w, h) in zip(class_ids, numbers, strict=True)],
+        dtype=object,
+    )
+    text = lines.groupby(table["image_id"].to_numpy()).agg("\n".join) if len(lines) else pd.Series(dtype=object)
+    for image_id in images["image_id"]:
+        path = directory / "labels" / Path(file_name(image_id)).with_suffix(".txt").name
+        content = text.get(image_id, "")
+        path.write_text(content + "\n" if content else "")
+
+
+def write_lists(
+    directory: Path, name: str, train_ids: pd.Series | np.ndarray, valid_ids: pd.Series | np.ndarray, labels: list[str]
+) -> Path:
+    """Writes `NAME_train.txt`, `NAME_valid.txt` and `NAME.yaml`; returns the last, which is what training takes."""
+    for part, ids in (("train", train_ids), ("valid", valid_ids)):
+        text = "".join(f"./images/{file_name(image_id)}\n" for image_id in sorted(ids))
+        write_text(text, directory / f"{name}_{part}.txt")
+    content = {
+        "path": str(directory.resolve()),
+        "train": f"{name}_train.txt",
+        "val": f"{name}_valid.txt",
+        "nc": len(labels),
+        "names": dict(enumerate(labels)),
+    }
+    path = directory / f"{name}.yaml"
+    write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), path)
+    return path

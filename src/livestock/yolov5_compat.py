@@ -1,0 +1,182 @@
+"""What yolov5 7.0.14 (January 2024) needs to run on today's numpy, Pillow, torch and huggingface_hub, and offline.
+
+Each entry is one function that says what breaks and mends it inside yolov5's own modules where that is possible,
+so that no other library in the process sees a change. `apply()` runs them all, once a process.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+# Modules that yolov5 imports but that a local run must not touch: they prompt for an account, phone home or are
+# gigabytes of cloud clients. `None` makes the import fail, which yolov5 takes as "not installed".
+ABSENT = ["wandb", "clearml", "comet_ml", "neptune", "neptune.new", "tensorboard", "torch.utils.tensorboard"]
+
+# The module classes a detection checkpoint is made of, and nothing else: each only stores its arguments.
+MODEL_CLASSES = {
+    "yolo": ["Detect", "DetectionModel", "Model"],
+    "common": ["Bottleneck", "BottleneckCSP", "C3", "Concat", "Conv", "DWConv", "Focus", "SPP", "SPPF"],
+}
+TORCH_CLASSES = ["BatchNorm2d", "Conv2d", "Hardswish", "Identity", "LeakyReLU", "MaxPool2d", "ModuleList", "ReLU",
+                 "SiLU", "Sequential", "Upsample", "ZeroPad2d"]
+
+
+@functools.cache
+def apply() -> None:
+    """Imports yolov5's modules and mends them; later calls do nothing."""
+    with _stand_ins(), warnings.catch_warnings():
+        # setuptools announces on each import of pkg_resources that it will go; requirements.txt pins it below 82.
+        warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
+        path_before = list(sys.path)
+        import_module("yolov5.train")
+        sys.path[:] = path_before  # yolov5 puts its package folder there, where `utils` and `models` shadow others
+    _alias_bare_modules()
+    for mend in MENDS:
+        mend()
+
+
+@contextmanager
+def _stand_ins() -> Iterator[None]:
+    """roboflow, and ultralytics for one function, are imported at the top of yolov5 and never needed here.
+
+    Installing them would bring a second OpenCV, their own downgrades and, for ultralytics, a settings file in the
+    home folder. The stand-ins leave `sys.modules` with the import, so a real ultralytics can still be imported.
+    """
+    modules: dict[str, Any] = dict.fromkeys(ABSENT)
+    for name, content in {
+        "roboflow": {"Roboflow": None},
+        "roboflow.core": {},
+        "roboflow.core.version": {"Version": None},
+        "ultralytics": {},
+        "ultralytics.utils": {},
+        # checks the installed packages and pip-installs what it misses
+        "ultralytics.utils.checks": {"check_requirements": lambda *args, **kwargs: None},
+    }.items():
+        modules[name] = types.ModuleType(name)
+        modules[name].__dict__.update(content)
+    before = {name: sys.modules[name] for name in modules if name in sys.modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name in modules:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _alias_bare_modules() -> None:
+    """Published checkpoints are pickled under `models.yolo`: the same classes, not a second copy of them."""
+    for name in ["models", "models.common", "models.experimental", "models.yolo"]:
+        sys.modules[name] = import_module(f"yolov5.{name}")
+
+
+def trapezoid() -> None:
+    """`np.trapz` was renamed in numpy 2.0 and is gone from 2.4; yolov5's average precision calls it."""
+    metrics = import_module("yolov5.utils.metrics")
+    metrics.np = _overlay(np, trapz=np.trapezoid if hasattr(np, "trapezoid") else np.trapz)
+
+
+def fonts() -> None:
+    """`check_dataset` and the plots download Arial.ttf, and `FreeTypeFont.getsize` is gone from Pillow 10."""
+    import matplotlib
+    from PIL import ImageFont
+
+    font_path = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+
+    def check_pil_font(font: object = None, size: int = 10) -> Any:
+        loaded: Any = ImageFont.truetype(str(font_path), size)
+        loaded.getsize = lambda text: loaded.getbbox(text)[2:]
+        return loaded
+
+    import_module("yolov5.utils.plots").check_pil_font = check_pil_font
+    for name in ("yolov5.utils.general", "yolov5.utils.plots"):
+        import_module(name).check_font = lambda *args, **kwargs: None
+
+
+def mixed_precision() -> None:
+    """The AMP check downloads yolov5n.pt and, failing, turns AMP off in silence: on CUDA it is on, elsewhere off."""
+    import_module("yolov5.train").check_amp = lambda model: next(model.parameters()).device.type == "cuda"
+
+
+def suppression_clock() -> None:
+    """`non_max_suppression` gives up after 0.5 + 0.05 * batch seconds and leaves the other images without a box.
+
+    Its own copy of the function runs on a clock that stands still.
+    """
+    general = import_module("yolov5.utils.general")
+    stopped = _overlay(general.time, time=lambda: 0.0)
+    untimed = _with_globals(general.non_max_suppression, time=stopped)
+    for name in ("yolov5.utils.general", "yolov5.val", "yolov5.models.common", "yolov5.utils.plots"):
+        module = import_module(name)
+        if hasattr(module, "non_max_suppression"):
+            module.non_max_suppression = untimed
+
+
+def hub_downloads() -> None:
+    """Local weights are first looked up on the Hugging Face hub through a module that huggingface_hub 1.x dropped."""
+    for name in ("yolov5.train", "yolov5.utils.downloads", "yolov5.models.common"):
+        module = import_module(name)
+        if hasattr(module, "attempt_download_from_hub"):
+            module.attempt_download_from_hub = lambda *args, **kwargs: None
+
+
+def safe_checkpoints() -> None:
+    """`torch.load` refuses classes since 2.6, rightly: allow the ones a detection checkpoint is made of, by name."""
+    torch.serialization.add_safe_globals(allowed_globals())
+
+
+def quiet_deprecations() -> None:
+    """One warning for every batch: `torch.cuda.amp` was renamed, and GradScaler is off on the CPU as intended.
+
+    The scheduler's one is of yolov5's accumulation: it may step the schedule before the first optimizer step.
+    """
+    for message in (r"`torch\.cuda\.amp\.", "torch.cuda.amp.GradScaler is enabled", r"Detected call of `lr_scheduler"):
+        warnings.filterwarnings("ignore", message=message)
+
+
+MENDS: list[Callable[[], None]] = [
+    trapezoid, fonts, mixed_precision, suppression_clock, hub_downloads, safe_checkpoints, quiet_deprecations
+]
+
+
+def allowed_globals() -> list[Any]:
+    """The allow-list: yolov5's model classes under both names, torch's layers, and numpy's scalar for the fitness."""
+    allowed: list[Any] = [getattr(torch.nn, name) for name in TORCH_CLASSES]
+    for module_name, class_names in MODEL_CLASSES.items():
+        module = import_module(f"yolov5.models.{module_name}")
+        for name in class_names:
+            allowed.append(getattr(module, name))
+            allowed.append((getattr(module, name), f"models.{module_name}.{name}"))
+    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    for name in ("scalar", "_reconstruct"):  # how numpy pickles a scalar and an array: data, no code
+        function = getattr(multiarray, name)
+        allowed += [(function, f"numpy.core.multiarray.{name}"), (function, f"numpy._core.multiarray.{name}")]
+    return [*allowed, np.ndarray, np.dtype, type(np.dtype("float64")), type(np.dtype("float32"))]
+
+
+def _overlay(module: types.ModuleType, **changes: Any) -> types.ModuleType:
+    """A module that is `module` but for `changes`, to hand to one importer of it."""
+    overlay = types.ModuleType(module.__name__)
+    overlay.__dict__.update(module.__dict__)
+    overlay.__dict__.update(changes)
+    return overlay
+
+
+def _with_globals(function: Any, **changes: Any) -> Any:
+    """The same function reading some of its globals from `changes`."""
+    copy = types.FunctionType(
+        function.__code__, {**function.__globals__, **changes}, function.__name__, function.__defaults__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy

@@ -18,8 +18,8 @@ SMALL_BOX_AREA = 4_000  # px², boxes up to this are counted apart
 def ratio_bins(boxes: pd.DataFrame) -> pd.Series:
     """`horizontal` where w / (w + h) >= 0.6, `vertical` where h / (w + h) >= 0.6, else `square`; by row of boxes."""
     width, height = boxes["x_max"] - boxes["x_min"], boxes["y_max"] - boxes["y_min"]
-    share = width / (width + height)
-    names = np.select([share >= 0.6, share <= 0.4], ["horizontal", "vertical"], "square")
+    size = width + height  # each share is divided out by itself: 1 - 0.6 is not 0.4 in floating point
+    names = np.select([width / size >= 0.6, height / size >= 0.6], ["horizontal", "vertical"], "square")
     return pd.Series(pd.Categorical(names, RATIO_BINS), index=boxes.index, name="ratio_bin")
 
 

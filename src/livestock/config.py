@@ -111,6 +111,11 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def weights_path(self) -> Path:
+        """The weights to submit: half precision, stripped; what inference loads."""
+        return self.root / "weights.pt"
+
+    @property
     def answer_path(self) -> Path:
         """The submission."""
         return self.root / "answer.csv"

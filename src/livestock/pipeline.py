@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,8 +11,8 @@ import pandas as pd
 
 from . import readers
 from .boxes import write_table
-from .config import Competition, Profile, Workspace, get_profile, read_competition
-from .steps import run_step
+from .config import REPOSITORY, Competition, Profile, Workspace, get_profile, read_competition
+from .steps import run_step, write_json
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,100 @@ def read_data(run: Run) -> RawTables:
         workspace=run.workspace.root,
     )
     return RawTables(*(pd.read_parquet(path) for path in paths))
+
+
+# -- training: these import the detector, and with it torch, only when called --------------------------------------
+
+
+def write_dataset(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, fold: int = 0) -> Path:
+    """The YOLO data set of all folds and the lists of one; returns the `data.yaml` that trains without `fold`."""
+    from . import yolo_dataset
+
+    directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir)
+    data_yaml = directory / f"fold{fold}.yaml"
+
+    def action() -> None:
+        yolo_dataset.write_images(images, directory, run.profile.imgsz)
+        yolo_dataset.write_labels(images, boxes, run.competition.labels, directory)
+        is_valid = images["fold"] == fold
+        train_ids, valid_ids = images.loc[~is_valid, "image_id"], images.loc[is_valid, "image_id"]
+        yolo_dataset.write_lists(directory, f"fold{fold}", train_ids, valid_ids, run.competition.labels)
+
+    run_step(
+        f"dataset_fold{fold}",
+        action,
+        inputs=[run.workspace.interim_dir / name for name in ("images.parquet", "boxes.parquet", "folds.parquet")],
+        outputs=[data_yaml, directory / f"fold{fold}_train.txt", directory / f"fold{fold}_valid.txt"],
+        settings={"imgsz": run.profile.imgsz, "labels": run.competition.labels},
+        workspace=run.workspace.root,
+    )
+    return data_yaml
+
+
+def train_fold(run: Run, data_yaml: Path, fold: int = 0) -> Path:
+    """Trains on all folds but one; returns the run's folder and writes the weights to submit to `weights.pt`."""
+    from . import detector
+
+    weights = detector.find_weights(run.profile.weights, run.workspace.root / "weights")
+    config = detector.TrainConfig(
+        data_yaml=str(data_yaml.resolve()),
+        weights=str(weights.resolve()),
+        hyp=str((REPOSITORY / "hyp" / run.profile.hyp).resolve()),
+        imgsz=run.profile.imgsz,
+        batch=run.profile.batch,
+        epochs=run.profile.epochs,
+        optimizer=run.profile.optimizer,
+        cos_lr=run.profile.cos_lr,
+        device=run.profile.device,
+        workers=run.profile.workers,
+        seed=run.seed,
+    )
+    inputs = [data_yaml, data_yaml.with_name(f"fold{fold}_train.txt"), run.workspace.interim_dir / "boxes.parquet",
+              Path(config.weights), Path(config.hyp)]
+    content = json.dumps(asdict(config)) + "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs)
+    key = hashlib.sha256(content.encode()).hexdigest()[:6]  # another config never resumes this one's checkpoint
+    run_dir = run.workspace.runs_dir / f"train_fold{fold}_{key}"
+
+    def action() -> None:
+        detector.train(config, run_dir)
+        detector.write_weights(run_dir / "weights/best.pt", run.workspace.weights_path)
+        write_json({"run_dir": str(run_dir), **asdict(config)}, run.workspace.interim_dir / "training.json")
+
+    run_step(
+        f"train_fold{fold}",
+        action,
+        inputs=inputs,
+        outputs=[run_dir / "results.csv", run.workspace.weights_path],
+        settings=asdict(config),
+        workspace=run.workspace.root,
+    )
+    return run_dir
+
+
+def find_candidates(run: Run, images: pd.DataFrame, part: str) -> pd.DataFrame:
+    """Every box that the weights to submit see in `images`, before suppression; `part` names the file."""
+    path = run.workspace.interim_dir / f"candidates_{part}.parquet"
+
+    def action() -> None:
+        from . import detector
+
+        found = detector.candidates(
+            run.workspace.weights_path,
+            images,
+            run.competition.labels,
+            imgsz=run.profile.imgsz,
+            device=run.profile.device,
+        )
+        if found.n_cut.any():
+            print(f"candidates: {found.n_cut.sum()} boxes of {(found.n_cut > 0).sum()} images were over the limit")
+        write_table(found.boxes, path)
+
+    run_step(
+        f"candidates_{part}",
+        action,
+        inputs=[run.workspace.weights_path, *(Path(name) for name in sorted(set(images["archive"])))],
+        outputs=[path],
+        settings={"imgsz": run.profile.imgsz, "image_ids": images["image_id"].tolist()},
+        workspace=run.workspace.root,
+    )
+    return pd.read_parquet(path)

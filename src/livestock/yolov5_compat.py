@@ -37,7 +37,7 @@ def apply() -> None:
     """Imports yolov5's modules and mends them; later calls do nothing."""
     with _stand_ins(), warnings.catch_warnings():
         # setuptools announces on each import of pkg_resources that it will go; requirements.txt pins it below 82.
-        warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
+        warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
         path_before = list(sys.path)
         import_module("yolov5.train")
         sys.path[:] = path_before  # yolov5 puts its package folder there, where `utils` and `models` shadow others

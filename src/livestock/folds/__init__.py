@@ -1,0 +1,22 @@
+"""Folds: near-duplicate groups, strata, the stratified split over groups, the mini set and how good they are."""
+
+from .assign import assign_folds, mini_set
+from .duplicates import RADIUS, near_duplicate_groups, near_pairs, perceptual_hashes
+from .report import baseline_folds, group_report, leakage, split_distances, split_report
+from .strata import stratum_counts, stratum_labels
+
+__all__ = [
+    "RADIUS",
+    "assign_folds",
+    "baseline_folds",
+    "group_report",
+    "leakage",
+    "mini_set",
+    "near_duplicate_groups",
+    "near_pairs",
+    "perceptual_hashes",
+    "split_distances",
+    "split_report",
+    "stratum_counts",
+    "stratum_labels",
+]

@@ -1,0 +1,247 @@
+"""Average precision twice: as the competition's scorer has it, and as is usual.
+
+Both take boxes tables (see `boxes.py`; `submission.read_truth` and `read_answer` make them from files) in any
+one unit, and both go two steps: `match_*` decides once which boxes are true (`Matches`), `score` makes
+average precision of that. Resampling repeats only the second.
+
+| | competition | usual |
+|---|---|---|
+| boxes of an image are matched | in row order | by falling confidence |
+| a box claims | the truth it overlaps most, taken or not | the truth still free that it overlaps most |
+| boxes in images without any truth row | ignored | false positives |
+| numbers | rounded to float32 | float64 |
+| equal confidences rank | as `numpy.argsort` leaves them | in row order |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from .boxes import XYXY, box_area
+
+PAIRS_AT_ONCE = 100_000  # bounds memory, and keeps the arrays of one step in the processor's cache
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which boxes are true positives: everything average precision needs, by class and then by rank.
+
+    `image`, `label`, `confidence` and `is_true` are `(N,)`, one entry a box whose class has truth, sorted by
+    class and within it as the scorer ranks (falling confidence). `image` and `label` index `images` and
+    `labels`. `n_truth` is `(images, labels)`: truth boxes by image and class.
+    """
+
+    images: pd.Index
+    labels: list[str]
+    n_truth: np.ndarray
+    image: np.ndarray
+    label: np.ndarray
+    confidence: np.ndarray
+    is_true: np.ndarray
+
+
+@dataclass(frozen=True)
+class Score:
+    """`mean` over the classes that have truth (0 if none has); `per_class`: index label, columns `ap, n_truth`."""
+
+    mean: float
+    per_class: pd.DataFrame
+
+
+def competition_map(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 0.75) -> Score:
+    """The competition's score: what `map_boxes.mean_average_precision_for_boxes` (1.0.6) returns.
+
+    Raises ValueError for a threshold outside (0, 1] and for corners that are not finite.
+    """
+    return score(match_competition(truth, answer, iou_threshold))
+
+
+def usual_map(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 0.75) -> Score:
+    """The usual mAP: matched as COCO does, without its crowds, areas and cap of 100 boxes; area as VOC does.
+
+    Raises ValueError for a threshold outside (0, 1] and for corners that are not finite.
+    """
+    return score(match_usual(truth, answer, iou_threshold))
+
+
+def match_competition(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> Matches:
+    """Matches as `map_boxes` does, quirks included; the module's table lists them.
+
+    A truth row whose label is missing (or "nan") is no box, but puts its image among those that count.
+    """
+    pair = _encode(truth, answer, np.float32)
+    if (ignored := pair.answer.image >= pair.n_truth_images).any():
+        pair = pair.with_answer(~ignored)
+    box, target, iou = _overlaps(pair, iou_threshold)
+    best_first = np.lexsort((target, -iou, box))  # the earlier of two truths that overlap equally
+    box, target = box[best_first], target[best_first]
+    first = _starts(box)
+    in_scorers_order = np.argsort(pair.answer.image, kind="stable")  # images as truth first names them, then rows
+    return _rank(pair, _assign(box[first], target[first], pair), in_scorers_order, ties=None)
+
+
+def match_usual(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> Matches:
+    """Matches as COCO's `evaluateImg`: boxes by falling confidence, each to the best truth still free."""
+    pair = _encode(truth, answer, np.float64)
+    pair = pair.with_answer(np.argsort(-pair.answer.confidence, kind="stable"))
+    box, target, iou = _overlaps(pair, iou_threshold)
+    best_first = np.lexsort((-target, -iou, box))  # the later of two truths that overlap equally
+    is_true = _assign(box[best_first], target[best_first], pair)
+    return _rank(pair, is_true, np.arange(len(is_true)), ties="stable")
+
+
+def score(matches: Matches) -> Score:
+    """Average precision of each class and their mean."""
+    bounds = np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
+    n_truth = matches.n_truth.sum(axis=0)
+    ap = [average_precision(matches.is_true[bounds[k] : bounds[k + 1]], n) for k, n in enumerate(n_truth)]
+    per_class = pd.DataFrame({"ap": ap, "n_truth": n_truth}, index=pd.Index(matches.labels, name="label"))
+    return Score(float(per_class["ap"].mean()) if ap else 0.0, per_class)
+
+
+def average_precision(is_true: np.ndarray, n_truth: int) -> float:
+    """Area under the precision envelope at every recall reached, from `(N,)` flags by falling confidence.
+
+    As PASCAL VOC since 2010 (development kit, section 3.4.1; py-faster-rcnn's `voc_ap`). COCO instead
+    averages the same envelope at the 101 recalls 0, 0.01 ... 1, which differs by at most 0.01. NaN if there
+    is no truth.
+
+    >>> round(average_precision(np.array([True, False, True]), 3), 4)  # 1/3 * 1 + 1/3 * 2/3
+    0.5556
+    """
+    if n_truth == 0:
+        return float("nan")
+    found = np.cumsum(is_true)
+    precision = found / np.arange(1, len(found) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(envelope[np.asarray(is_true, bool)].sum() / n_truth)  # recall grows by 1 / n_truth at each true box
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """One side as arrays `(N,)`, corners `(N, 4)`; only boxes whose class has truth."""
+
+    image: np.ndarray
+    label: np.ndarray
+    xyxy: np.ndarray
+    confidence: np.ndarray
+
+    def take(self, rows: np.ndarray) -> _Boxes:
+        return _Boxes(self.image[rows], self.label[rows], self.xyxy[rows], self.confidence[rows])
+
+
+@dataclass(frozen=True)
+class _Pair:
+    images: pd.Index
+    labels: list[str]
+    n_truth_images: int  # these come first in `images`
+    truth: _Boxes
+    answer: _Boxes
+
+    def with_answer(self, rows: np.ndarray) -> _Pair:
+        return replace(self, answer=self.answer.take(rows))
+
+
+def _encode(truth: pd.DataFrame, answer: pd.DataFrame, dtype: type) -> _Pair:
+    """Both sides as arrays, images in the order in which truth and then answer name them."""
+    image, images = pd.factorize(pd.concat([truth["image_id"], answer["image_id"]]))
+    label, names = pd.factorize(pd.concat([truth["label"], answer["label"]]))
+    labels = sorted(set(truth["label"].dropna().unique()) - {"nan"})
+    class_ids = np.append([labels.index(name) if name in labels else -1 for name in names], -1).astype(int)
+    sides = []
+    for table, rows in [(truth, slice(len(truth))), (answer, slice(len(truth), None))]:
+        xyxy = np.ascontiguousarray(table[XYXY], dtype).astype(np.float64)
+        boxes = _Boxes(image[rows], class_ids[label[rows]], xyxy, table["confidence"].to_numpy(dtype))
+        sides.append(boxes if (boxes.label >= 0).all() else boxes.take(boxes.label >= 0))
+        if not np.isfinite(sides[-1].xyxy).all():
+            raise ValueError("boxes: expected finite corners, found NaN or infinity")
+    return _Pair(images, labels, truth["image_id"].nunique(), *sides)
+
+
+def _overlaps(pair: _Pair, iou_threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of `answer` and `truth` of one image and class whose IoU reaches the threshold, and that IoU."""
+    if not 0 < iou_threshold <= 1:
+        raise ValueError(f"iou_threshold: expected a number above 0 and up to 1, found {iou_threshold!r}")
+    found = []
+    for box, target in _candidates(pair):
+        iou = _paired_iou(pair.answer.xyxy[box], pair.truth.xyxy[target])
+        enough = iou >= iou_threshold
+        found.append((box[enough], target[enough], iou[enough]))
+    box, target, iou = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return box, target, iou
+
+
+def _candidates(pair: _Pair) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every (box, truth) of one image and class, a bounded number at a time."""
+    wanted, present = (side.image * len(pair.labels) + side.label for side in (pair.answer, pair.truth))
+    order = np.argsort(present, kind="stable")
+    sizes = np.bincount(present, minlength=len(pair.images) * len(pair.labels))
+    start, count = (np.cumsum(sizes) - sizes)[wanted], sizes[wanted]
+    total = np.cumsum(count)
+    cuts = np.searchsorted(total, np.arange(PAIRS_AT_ONCE, total[-1] if len(total) else 0, PAIRS_AT_ONCE))
+    for rows in np.split(np.arange(len(wanted)), cuts):
+        box = np.repeat(rows, count[rows])
+        nth = np.arange(len(box)) - np.repeat(np.cumsum(count[rows]) - count[rows], count[rows])
+        yield box, order[start[box] + nth]
+
+
+def _paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU row by row of two `(N, 4)` arrays, in `map_boxes`' order of operations; `(N,)`."""
+    width = np.minimum(first[:, 2], second[:, 2]) - np.maximum(first[:, 0], second[:, 0])
+    height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
+    overlap = np.maximum(width, 0) * np.maximum(height, 0)
+    union = box_area(first) + box_area(second) - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+
+
+def _assign(box: np.ndarray, target: np.ndarray, pair: _Pair) -> np.ndarray:
+    """Which rows of `answer` get a truth: the earlier row chooses first, each its first choice that is free.
+
+    `box` ascends, its `target`s go from first choice to last. The result is that of a loop over boxes, found
+    by deferred acceptance (Gale and Shapley 1962) in a few rounds over arrays: all ask for their first
+    choice, every truth keeps the earliest row that asked, the others go on to their next.
+    """
+    asking = _starts(box)
+    while True:
+        keeper = np.full(len(pair.truth.image), len(pair.answer.image))
+        np.minimum.at(keeper, target[asking], box[asking])
+        turned_away = keeper[target[asking]] != box[asking]
+        if not turned_away.any():
+            break
+        following = asking[turned_away] + 1
+        following = following[following < len(box)]
+        asking = np.concatenate([asking[~turned_away], following[box[following] == box[following - 1]]])
+    is_true = np.zeros(len(pair.answer.image), bool)
+    is_true[box[asking]] = True
+    return is_true
+
+
+def _starts(values: np.ndarray) -> np.ndarray:
+    """Where runs of equal values begin."""
+    return np.flatnonzero(np.diff(values, prepend=-1))
+
+
+def _rank(pair: _Pair, is_true: np.ndarray, rows: np.ndarray, ties: Literal["stable"] | None) -> Matches:
+    """Orders `rows` of `answer` by class and falling confidence."""
+    boxes, n_labels = pair.answer, len(pair.labels)
+    label = boxes.label[rows]
+    by_class = [rows[label == class_id] for class_id in range(n_labels)]
+    # Each class by itself, because where an unstable sort leaves ties depends on everything it sorts.
+    ranked = [mine[np.argsort(-boxes.confidence[mine], kind=ties)] for mine in by_class]
+    order = np.concatenate([np.zeros(0, int), *ranked])
+    cell = pair.truth.image * n_labels + pair.truth.label
+    n_truth = np.bincount(cell, minlength=len(pair.images) * n_labels).reshape(len(pair.images), n_labels)
+    return Matches(
+        images=pair.images,
+        labels=pair.labels,
+        n_truth=n_truth,
+        image=boxes.image[order],
+        label=boxes.label[order],
+        confidence=boxes.confidence[order],
+        is_true=is_true[order],
+    )

@@ -1,0 +1,50 @@
+"""Figures of a training: what fell, what rose."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+LOSSES = {"box": "box", "obj": "objectness", "cls": "class"}
+SCORES = ["precision", "recall", "AP50", "mAP50_95"]
+
+
+def plot_losses(history: pd.DataFrame) -> Axes:
+    """Losses over epochs, colour by part of the loss, dashed on the validation images; `history` of `read_history`."""
+    rows = [
+        history[["epoch"]].assign(loss=history[f"{images}_{part}_loss"], part=name, images=images)
+        for part, name in LOSSES.items()
+        for images in ("train", "val")
+    ]
+    table = pd.concat(rows, ignore_index=True).replace({"images": {"train": "training", "val": "validation"}})
+    _, axes = plt.subplots(figsize=(9, 4.5))
+    sns.lineplot(table, x="epoch", y="loss", hue="part", style="images", marker="o", markersize=5, ax=axes)
+    axes.set(title="Losses by epoch", xlabel="epoch", ylabel="loss", ylim=(0, None))
+    return _finish(axes)
+
+
+def plot_scores(history: pd.DataFrame) -> Axes:
+    """Precision, recall, AP50 and mAP50-95 on the validation images over epochs; the epoch kept is marked."""
+    table = history.melt("epoch", SCORES, var_name="score", value_name="value")
+    _, axes = plt.subplots(figsize=(9, 4.5))
+    sns.lineplot(table, x="epoch", y="value", hue="score", marker="o", markersize=5, ax=axes)
+    best = best_epoch(history)
+    axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best}")
+    axes.set(title="Scores on the validation images by epoch", xlabel="epoch", ylabel="score", ylim=(0, 1))
+    return _finish(axes)
+
+
+def best_epoch(history: pd.DataFrame) -> int:
+    """The epoch whose weights yolov5 keeps as best: the highest 0.1 AP50 + 0.9 mAP50-95, the later of equals."""
+    fitness = 0.1 * history["AP50"] + 0.9 * history["mAP50_95"]
+    return int(history.loc[fitness[::-1].idxmax(), "epoch"])
+
+
+def _finish(axes: Axes) -> Axes:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes.figure.tight_layout()
+    return axes

@@ -1,0 +1,90 @@
+"""From candidates, every box a model proposes, to the boxes that are kept."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from .boxes import XYXY, box_area
+
+BLOCK = 64  # boxes settled at a time: enough for one array operation, few of them wasted on boxes that go
+
+
+def suppress(
+    candidates: pd.DataFrame,
+    *,
+    iou_threshold: float = 0.6,
+    conf_threshold: float = 0.001,
+    max_det: int = 300,
+    agnostic: bool = False,
+) -> pd.DataFrame:
+    """Greedy non-maximum suppression of a boxes table, by image and, unless `agnostic`, by label.
+
+    Candidates above `conf_threshold` are taken by falling confidence (ties: row order); each that is still
+    there drops the later ones that overlap it by more than `iou_threshold`. Of the rest an image keeps its
+    `max_det` most confident. Exact, as `torchvision.ops.batched_nms`, and never cut short by a clock. Returns
+    a table of the same columns, by image and falling confidence. Raises ValueError for an argument out of
+    range.
+    """
+    _check_arguments(iou_threshold, conf_threshold, max_det)
+    above = candidates[candidates["confidence"] > conf_threshold]
+    confidence = above["confidence"].to_numpy()
+    image = pd.factorize(above["image_id"], sort=True)[0]
+    label = np.zeros_like(image) if agnostic else pd.factorize(above["label"])[0]
+    order = np.lexsort((-confidence, label, image))
+    group = image[order] * (label.max(initial=0) + 1) + label[order]
+    corners = above[XYXY].to_numpy(float)[order]
+    bounds = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
+    kept = [start + keep_boxes(corners[start:end], iou_threshold) for start, end in pairwise(bounds)]
+    rows = order[np.concatenate([np.zeros(0, int), *kept])]
+    rows = rows[np.lexsort((rows, -confidence[rows], image[rows]))]
+    return above.iloc[rows[_nth_in_run(image[rows]) < max_det]].reset_index(drop=True)
+
+
+def keep_boxes(corners: np.ndarray, iou_threshold: float) -> np.ndarray:
+    """Rows that greedy suppression keeps of `(N, 4)` xyxy boxes by falling confidence, ascending.
+
+    Settles a block of boxes among themselves, then drops what the kept ones overlap in all that is left: at
+    most `BLOCK` x N IoUs in memory, and few to compute when many boxes go.
+    """
+    kept = []
+    left = np.arange(len(corners))
+    while len(left):
+        block, left = left[:BLOCK], left[BLOCK:]
+        overlaps = _iou(corners[block], corners[block]) > iou_threshold
+        alive = np.ones(len(block), bool)
+        for row in range(len(block)):
+            if alive[row]:
+                alive[row + 1 :] &= ~overlaps[row, row + 1 :]
+        kept.append(block[alive])
+        left = left[~(_iou(corners[block[alive]], corners[left]) > iou_threshold).any(axis=0)]
+    return np.concatenate([np.zeros(0, int), *kept])
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """As `boxes.pairwise_iou`, a column at a time: several times faster on long arrays."""
+    x_min, y_min, x_max, y_max = first.T[:, :, None]
+    width = np.minimum(x_max, second[:, 2])
+    width -= np.maximum(x_min, second[:, 0])
+    height = np.minimum(y_max, second[:, 3])
+    height -= np.maximum(y_min, second[:, 1])
+    overlap = np.maximum(width, 0, out=width)
+    overlap *= np.maximum(height, 0, out=height)
+    union = box_area(first)[:, None] + box_area(second)
+    union -= overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+
+
+def _nth_in_run(values: np.ndarray) -> np.ndarray:
+    """How many equal values stand directly before each of a sorted array."""
+    return np.arange(len(values)) - np.searchsorted(values, values)
+
+
+def _check_arguments(iou_threshold: float, conf_threshold: float, max_det: int) -> None:
+    for name, value in [("iou_threshold", iou_threshold), ("conf_threshold", conf_threshold)]:
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: expected a number from 0 to 1, found {value!r}")
+    if max_det < 1:
+        raise ValueError(f"max_det: expected at least 1, found {max_det!r}")

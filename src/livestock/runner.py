@@ -1,0 +1,149 @@
+"""Runs the notebooks in order, keeps executed copies as HTML behind one index page, and sums up the result."""
+
+from __future__ import annotations
+
+import html
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from .config import REPOSITORY, Workspace
+from .steps import write_json, write_text
+
+NOTEBOOKS_DIR = REPOSITORY / "notebooks"
+MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A notebook that ran: its name, its executed copy and the seconds it took."""
+
+    name: str
+    notebook: NotebookNode
+    seconds: float
+
+
+def run_notebooks(parameters: dict[str, Any], run_dir: Path) -> list[Executed]:
+    """Executes every notebook in order with these parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
+
+    Prints one line a notebook. Raises papermill's error, with the failing cell, and leaves its copy in `run_dir`.
+    """
+    import papermill
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    executed = []
+    paths = sorted(NOTEBOOKS_DIR.glob("[0-9][0-9]_*.ipynb"))
+    for number, path in enumerate(paths, 1):
+        started = time.monotonic()
+        print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
+        copy = run_dir / path.name
+        papermill.execute_notebook(
+            str(path), str(copy), parameters=parameters, cwd=str(REPOSITORY), kernel_name="python3",
+            progress_bar=False, log_output=False,
+        )
+        seconds = time.monotonic() - started
+        print(f"{seconds:.0f} s", flush=True)
+        notebook = nbformat.read(copy, as_version=4)
+        write_text(_to_html(notebook, path.stem), copy.with_suffix(".html"))
+        executed.append(Executed(path.stem, notebook, seconds))
+    return executed
+
+
+def _to_html(notebook: NotebookNode, title: str) -> str:
+    from nbconvert import HTMLExporter
+
+    body, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    return body
+
+
+def summarise(workspace: Workspace, data_dir: Path, iou_threshold: float, executed: list[Executed]) -> dict[str, Any]:
+    """What a run ended with: scores against `truth_test.csv` if the data has it, weights' size, files, seconds."""
+    result: dict[str, Any] = {
+        "answer": str(workspace.answer_path),
+        "weights": str(workspace.weights_path),
+        "weights_bytes": workspace.weights_path.stat().st_size,
+        "seconds": {item.name: round(item.seconds, 1) for item in executed},
+    }
+    truth_path = data_dir / "truth_test.csv"
+    if truth_path.exists():
+        from .metrics import competition_map, usual_map
+        from .submission import read_answer, read_truth
+
+        truth, answer = read_truth(truth_path), read_answer(workspace.answer_path)
+        for iou in sorted({iou_threshold, 0.5}, reverse=True):
+            result[f"competition mAP@{iou:g}"] = round(competition_map(truth, answer, iou).mean, 5)
+            result[f"usual mAP@{iou:g}"] = round(usual_map(truth, answer, iou).mean, 5)
+    return result
+
+
+def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path) -> Path:
+    """Writes `result.json` and `index.html`: scores, the weights' size, the main figures, links to the notebooks."""
+    write_json(result, run_dir / "result.json")
+    scores = "".join(
+        f"<div class=tile><b>{value:.4f}</b>{html.escape(key)}</div>" for key, value in result.items() if "mAP@" in key
+    )
+    tiles = f"{scores}<div class=tile><b>{result['weights_bytes'] / 1e6:.2f} MB</b>weights</div>"
+    rows = "".join(
+        f'<li><a href="{item.name}.html">{item.name}</a> <span>{item.seconds:.0f} s</span></li>' for item in executed
+    )
+    figures = "".join(
+        f'<figure><img alt="{item.name}" src="data:image/png;base64,{png}"><figcaption>'
+        f'<a href="{item.name}.html">{item.name}</a></figcaption></figure>'
+        for item in executed
+        for png in _main_figures(item.notebook)
+    )
+    page = INDEX.format(title=html.escape(run_dir.name), tiles=tiles, rows=rows, figures=figures)
+    path = run_dir / "index.html"
+    write_text(page, path)
+    return path
+
+
+def _main_figures(notebook: NotebookNode) -> list[str]:
+    return [
+        output["data"]["image/png"]
+        for cell in notebook.cells
+        if MAIN_FIGURE in cell.metadata.get("tags", [])
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+
+
+def publish_outputs(executed: list[Executed]) -> None:
+    """Puts the outputs of a run into the committed notebooks, without what changes from run to run."""
+    for item in executed:
+        path = NOTEBOOKS_DIR / f"{item.name}.ipynb"
+        committed = nbformat.read(path, as_version=4)
+        ran = {cell.id: cell for cell in item.notebook.cells}
+        for cell in committed.cells:
+            if cell.cell_type == "code":
+                cell.outputs = [
+                    output for output in ran[cell.id].outputs if output.get("name") != "stderr"  # progress bars
+                ]
+                cell.execution_count = None
+                for output in cell.outputs:
+                    output.pop("execution_count", None)
+                    if output.output_type == "execute_result":
+                        output.execution_count = None
+        nbformat.write(committed, path)
+
+
+INDEX = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+.tiles {{ display: flex; flex-wrap: wrap; gap: 1rem }}
+.tile {{ background: #f3f5f7; border-radius: 8px; padding: .8rem 1.2rem; color: #555 }}
+.tile b {{ display: block; font-size: 1.6rem; color: #111 }}
+figure {{ margin: 2rem 0 }} img {{ max-width: 100% }} figcaption, li span {{ color: #777 }}
+</style>
+<h1>Run: {title}</h1>
+<div class="tiles">{tiles}</div>
+<h2>Notebooks</h2><ol>{rows}</ol>
+<h2>Main figures</h2>{figures}
+</html>
+"""

@@ -1,0 +1,263 @@
+"""Pigs and cows as solids: their build, their postures, their coats.
+
+Body frame: metres, x towards the head, y to the animal's left, z up. A posture tilts the trunk and says where
+the feet go; the animal is then set down on the floor. Coats are functions of the place on the body, so that
+a patch stays where it is from frame to frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .solids import Array, Solid, Surface, half_axes
+
+Point = tuple[float, float, float]
+BEHAVIOURS = ["lying", "standing", "sitting", "eating"]
+COAT = (-1.0, -1.0, -1.0)
+DARK = (0.07, 0.06, 0.06)
+PINK = (0.82, 0.55, 0.52)
+HORN = (0.78, 0.72, 0.6)
+
+# Main colour, second colour, how much of the body the second one takes, and how sharp the edge between them is.
+PIG_COATS = [
+    ((0.92, 0.71, 0.65), (0.84, 0.60, 0.55), 0.4, 0.15), ((0.93, 0.80, 0.74), (0.86, 0.69, 0.63), 0.4, 0.15),
+    ((0.88, 0.73, 0.65), (0.92, 0.83, 0.77), 0.4, 0.15), ((0.86, 0.67, 0.61), (0.20, 0.18, 0.18), 0.3, 2.5),
+    ((0.60, 0.57, 0.55), (0.48, 0.44, 0.43), 0.4, 0.15), ((0.17, 0.16, 0.16), (0.25, 0.21, 0.20), 0.4, 0.15),
+    ((0.56, 0.39, 0.29), (0.46, 0.31, 0.23), 0.4, 0.15), ((0.77, 0.61, 0.49), (0.68, 0.51, 0.40), 0.4, 0.15),
+]
+COW_COATS = [
+    ((0.93, 0.91, 0.87), (0.10, 0.09, 0.09), 0.55, 2.5), ((0.92, 0.90, 0.86), (0.12, 0.10, 0.10), 0.75, 2.5),
+    ((0.91, 0.87, 0.80), (0.46, 0.27, 0.18), 0.60, 2.5), ((0.42, 0.29, 0.20), (0.33, 0.22, 0.15), 0.4, 0.15),
+    ((0.67, 0.49, 0.34), (0.57, 0.39, 0.26), 0.4, 0.15), ((0.76, 0.60, 0.46), (0.84, 0.71, 0.58), 0.4, 0.15),
+    ((0.14, 0.12, 0.12), (0.22, 0.18, 0.16), 0.4, 0.15), ((0.83, 0.76, 0.68), (0.72, 0.62, 0.54), 0.4, 0.15),
+]
+
+
+@dataclass(frozen=True)
+class Coat:
+    """Two colours (3,), the random `waves` (8, 3) in rad/m with `phases` (8,) whose sum chooses between them, and
+    the `fur` (16, 16, 16): the brightness of cells of two centimetres, repeated."""
+
+    main: Array
+    second: Array
+    waves: Array
+    phases: Array
+    level: float
+    sharpness: float
+    fur: Array
+
+    def colours(self, points: Array) -> Array:
+        """Colours (n, 3) at points (n, 3) of the body frame."""
+        field = np.cos(points @ self.waves.T + self.phases).sum(1, keepdims=True)
+        mix = np.clip((field - self.level) * self.sharpness + 0.5, 0, 1)
+        cells = (points * 48).astype(np.int16) & 15
+        fur = self.fur[cells[:, 0], cells[:, 1], cells[:, 2]]
+        return (self.main + (self.second - self.main) * mix) * fur[:, None]
+
+
+@dataclass
+class Animal:
+    """One animal: where it stands (metres), which way it faces (radians), and how it is built."""
+
+    species: str
+    behaviour: str
+    x: float
+    y: float
+    heading: float
+    size: float
+    girth: float
+    side: float
+    coat: Coat
+    horns: bool
+    lop_ears: bool
+    gait: float = 0.0
+    head_yaw: float = 0.0
+    head_pitch: float = 0.0
+
+    @property
+    def length(self) -> float:
+        """From rump to nose, metres."""
+        return (1.5 if self.species == "pig" else 2.6) * self.size
+
+
+def random_coat(species: str, choices: list[int], rng: np.random.Generator) -> Coat:
+    """A coat of one of the `choices` (indices of PIG_COATS or COW_COATS), no two alike."""
+    coats = PIG_COATS if species == "pig" else COW_COATS
+    main, second, cover, sharpness = coats[int(rng.choice(choices))]
+    waves = rng.normal(size=(8, 3)) * ([5, 6, 6] if species == "pig" else [2.6, 2.4, 2.6])
+    tone = rng.normal(1, 0.06) * rng.normal(1, 0.015, 3)
+    return Coat((np.array(main) * tone).astype(np.float32), (np.array(second) * tone).astype(np.float32),
+                waves.astype(np.float32), rng.uniform(0, 2 * np.pi, 8).astype(np.float32), 4 * (0.5 - cover), sharpness,
+                (1 + 0.028 * rng.standard_normal((16, 16, 16))).astype(np.float32))
+
+
+def random_animal(species: str, x: float, y: float, coats: list[int], size: float,
+                  rng: np.random.Generator) -> Animal:
+    """An animal at (x, y) with everything else drawn from `rng`; `size` 1 is an adult."""
+    shares = [0.42, 0.33, 0.05, 0.20] if species == "pig" else [0.30, 0.44, 0.02, 0.24]
+    return Animal(
+        species, str(rng.choice(BEHAVIOURS, p=shares)), x, y, float(rng.uniform(-np.pi, np.pi)),
+        size * float(rng.normal(1, 0.06)), float(rng.uniform(0.88, 1.12)), float(rng.choice([-1, 1])),
+        random_coat(species, coats, rng), bool(rng.random() < 0.4), bool(rng.random() < 0.5),
+        float(rng.uniform(0, 6.28)), float(rng.normal(0, 0.35)), float(rng.normal(0, 0.12)),
+    )
+
+
+def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Array:
+    """Rz(yaw) Ry(-pitch) Rx(roll): a positive pitch lifts the head, a positive roll turns the left side up."""
+    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    turn = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
+    nod = np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
+    return turn @ nod @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+
+
+class _Build:
+    """Collects ellipsoids; `frame` and `joint` turn and shift those added next."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Array, Array, Point, Point, Point]] = []
+        self.frame, self.joint = np.eye(3), np.zeros(3)
+
+    def at(self, point: Point) -> Array:
+        """A point of the current frame in the body frame."""
+        return self.frame @ np.array(point) + self.joint
+
+    def add(self, centre: Point, radii: Point, axis: Point = (1, 0, 0), colour: Point = COAT) -> None:
+        self.parts.append((self.frame, self.at(centre), radii, axis, colour))
+
+    def pair(self, centre: Point, radii: Point, axis: Point = (1, 0, 0), colour: Point = COAT) -> None:
+        """The part and its mirror image on the other side."""
+        for s in (1, -1):
+            self.add((centre[0], s * centre[1], centre[2]), radii, (axis[0], s * axis[1], axis[2]), colour)
+
+    def limb(self, a: Array, b: Array, radius: float, colour: Point = COAT) -> None:
+        """A rounded bar from a to b, both in the body frame."""
+        radii = (float(np.linalg.norm(b - a)) / 2 + radius * 0.7, radius, radius)
+        self.parts.append((np.eye(3), (a + b) / 2, radii, tuple((b - a).tolist()), colour))
+
+    def solid(self) -> Solid:
+        frames, centres, radii, axes, colours = (np.array(column, float) for column in zip(*self.parts, strict=True))
+        return Solid(centres, frames @ half_axes(radii, axes), colours)
+
+
+def animal_solid(animal: Animal) -> Solid:
+    """The animal as a solid in the world, standing or lying on the floor."""
+    build = _Build()
+    (_pig if animal.species == "pig" else _cow)(build, animal)
+    solid = build.solid()
+    size = animal.size
+    place = np.array([animal.x, animal.y, -solid.lowest() * size])
+    return solid.moved(rotation(animal.heading), place, size)
+
+
+def body_points(animal: Animal, points: Array) -> Array:
+    """World points (n, 3) in the animal's body frame, heights counted from the floor."""
+    local = (points - np.array([animal.x, animal.y, 0], np.float32)) @ rotation(animal.heading).astype(np.float32)
+    return local / np.float32(animal.size)
+
+
+def coat_colours(animal: Animal, surface: Surface) -> Array:
+    """Colours (n, 3) of the surface without light: the coat, and the own colour of muzzle, hooves and eyes."""
+    coat = animal.coat.colours(body_points(animal, surface.points))
+    return np.where(surface.paint < 0, coat, surface.paint)
+
+
+def _trunk(build: _Build, animal: Animal, height: float, lateral: float) -> None:
+    """Tilts the frame as the posture asks."""
+    build.joint = np.array([0, 0, height])
+    if animal.behaviour == "sitting":
+        build.frame = rotation(pitch=0.5)
+    elif animal.behaviour == "lying":
+        build.frame = rotation(roll=lateral * animal.side)
+
+
+def _legs(build: _Build, animal: Animal, hips: list[tuple[float, float]], drop: float, radius: float,
+          folded: bool) -> None:
+    """Four legs under the `hips` (x, y of the trunk's frame); `drop` is their length."""
+    for number, (x, y) in enumerate(hips):
+        hip, front = build.at((x, y, -0.1 * drop)), x > 0
+        swing = 0.16 * drop * np.sin(animal.gait + [0, np.pi, np.pi, 0][number])
+        tucked = folded or (animal.behaviour == "sitting" and not front)
+        if tucked:
+            knee = build.at((x + 0.30 * drop, y * 1.5, -0.42 * drop))
+            foot = build.at((x + (0.02 if front else 0.62) * drop, y * 1.5, -0.5 * drop))
+        elif animal.behaviour == "sitting":
+            foot = np.array([hip[0] + 0.05, hip[1], hip[2] - drop * 1.05])
+            knee = (hip + foot) / 2
+        else:
+            knee = build.at((x + swing * 0.6 + (0.06 if front else -0.08) * drop, y, -0.5 * drop))
+            foot = build.at((x + swing, y, -drop))
+        build.limb(hip, knee, radius * 1.5)
+        build.limb(knee, foot, radius)
+        build.limb(foot + (knee - foot) * 0.08, foot, radius * 1.05, DARK)
+
+
+def _pig(build: _Build, animal: Animal) -> None:
+    g = animal.girth
+    flat_out = animal.behaviour == "lying" and abs(animal.head_yaw) < 0.4  # on its side, or on its chest
+    _trunk(build, animal, 0.45, 1.35 if flat_out else 0.12)
+    build.add((-0.34, 0, 0.02), (0.29, 0.205 * g, 0.215 * g))
+    build.add((0, 0, -0.015), (0.46, 0.225 * g, 0.235 * g))
+    build.add((0.30, 0, 0.01), (0.28, 0.195 * g, 0.215 * g))
+    for s in (1, -1):
+        build.add((-0.33, 0.12 * s, -0.1), (0.17, 0.09, 0.17))
+        build.add((0.32, 0.11 * s, -0.1), (0.13, 0.08, 0.16))
+    _legs(build, animal, [(0.34, 0.12), (0.34, -0.12), (-0.36, 0.13), (-0.36, -0.13)], 0.40, 0.05,
+          animal.behaviour == "lying" and not flat_out)
+    for step in range(4):  # a curl
+        angle = 2.1 * step
+        build.add((-0.61 - 0.02 * step, 0.03 * np.sin(angle), 0.1 + 0.03 * np.cos(angle)), (0.03, 0.014, 0.014))
+    _pig_head(build, animal)
+
+
+def _pig_head(build: _Build, animal: Animal) -> None:
+    down = {"eating": -0.75, "lying": -0.1}.get(animal.behaviour, -0.2) + animal.head_pitch
+    build.joint = build.at((0.46, 0, 0.03))
+    build.frame = build.frame @ rotation(animal.head_yaw * 0.8, down)
+    build.add((0.1, 0, 0.0), (0.23, 0.15, 0.16))
+    build.add((0.22, 0, -0.01), (0.15, 0.105, 0.11))
+    build.add((0.32, 0, -0.03), (0.13, 0.062, 0.06))
+    build.add((0.44, 0, -0.03), (0.02, 0.06, 0.055), colour=PINK)
+    build.pair((0.455, 0.022, -0.03), (0.012, 0.012, 0.018), colour=DARK)
+    build.pair((0.24, 0.098, 0.05), (0.018, 0.016, 0.018), colour=DARK)
+    if animal.lop_ears:
+        build.pair((0.19, 0.145, 0.09), (0.14, 0.075, 0.022), (0.8, 0.45, -0.45))
+    else:
+        build.pair((0.12, 0.13, 0.19), (0.13, 0.07, 0.022), (0.1, 0.45, 0.8))
+
+
+def _cow(build: _Build, animal: Animal) -> None:
+    g = animal.girth
+    lying = animal.behaviour == "lying"
+    _trunk(build, animal, 0.95, 0.25)
+    build.add((-0.08, 0, -0.07), (0.72, 0.37 * g, 0.40 * g))
+    build.add((-0.64, 0, 0.05), (0.34, 0.29, 0.30))
+    build.add((0.5, 0, 0.0), (0.36, 0.27, 0.39))
+    build.add((-0.1, 0, 0.2), (0.84, 0.17, 0.14))
+    build.add((0.66, 0, -0.24), (0.24, 0.15, 0.2))
+    build.pair((-0.6, 0.2, 0.2), (0.15, 0.09, 0.09))
+    build.pair((-0.7, 0.16, -0.12), (0.22, 0.14, 0.3))
+    build.add((-0.4, 0, -0.38), (0.2, 0.17, 0.13), colour=PINK)
+    _legs(build, animal, [(0.56, 0.18), (0.56, -0.18), (-0.7, 0.19), (-0.7, -0.19)], 0.88, 0.068, lying)
+    root, tip = build.at((-0.94, 0, 0.2)), build.at((-1.02, 0.06 * np.sin(animal.gait), -0.42))
+    build.limb(root, tip, 0.028)
+    build.limb(tip, tip + (tip - root) * 0.25, 0.05, DARK)
+    _cow_head(build, animal)
+
+
+def _cow_head(build: _Build, animal: Animal) -> None:
+    down = {"eating": -0.95, "lying": 0.3}.get(animal.behaviour, 0.22) + animal.head_pitch
+    build.joint = build.at((0.72, 0, 0.12))
+    build.frame = build.frame @ rotation(animal.head_yaw * 0.9, down)
+    build.add((0.14, 0, 0.0), (0.38, 0.17, 0.25), (1, 0, 0.05))
+    build.joint = build.at((0.42, 0, 0.08))
+    build.frame = build.frame @ rotation(animal.head_yaw * 0.5, -0.75 if animal.behaviour != "eating" else -0.1)
+    build.add((0.06, 0, 0.0), (0.21, 0.155, 0.165))
+    build.add((0.24, 0, -0.02), (0.27, 0.115, 0.12))
+    build.add((0.43, 0, -0.03), (0.11, 0.105, 0.095), colour=DARK if animal.horns else PINK)
+    build.pair((0.14, 0.125, 0.06), (0.03, 0.025, 0.03), colour=DARK)
+    build.pair((-0.06, 0.25, 0.05), (0.15, 0.035, 0.075), (-0.15, 1, -0.1))
+    if animal.horns:
+        build.pair((-0.02, 0.15, 0.19), (0.13, 0.03, 0.03), (0.2, 0.6, 0.8), HORN)

@@ -1,0 +1,249 @@
+"""The submission: `answer.csv` written, read and checked, and the weights file's size.
+
+A file has one row a box, `ImageID,LabelName,Conf,XMin,XMax,YMin,YMax` (truth has no `Conf`), with corners
+divided by the image's own width and height. Tables read here keep the file's units and its row order, on
+which the competition's scorer depends.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .boxes import BOX_COLUMNS, BOX_DTYPES, XYXY
+from .config import Competition
+
+ANSWER_COLUMNS = ["ImageID", "LabelName", "Conf", "XMin", "XMax", "YMin", "YMax"]
+TRUTH_COLUMNS = [name for name in ANSWER_COLUMNS if name != "Conf"]
+CORNERS = ["XMin", "YMin", "XMax", "YMax"]  # in the order of xyxy
+BOX_NAMES = {"ImageID": "image_id", "LabelName": "label", "Conf": "confidence"}
+BOX_NAMES |= dict(zip(CORNERS, XYXY, strict=True))
+
+
+def read_answer(path: Path) -> pd.DataFrame:
+    """The boxes of an answer, in the file's units and row order.
+
+    Raises ValueError that names file and line: empty file, wrong separator, a missing or unknown column,
+    something that is not a finite number, swapped corners, a row that is there twice.
+    """
+    return from_rows(_read_sound_rows(path, ANSWER_COLUMNS))
+
+
+def read_truth(path: Path) -> pd.DataFrame:
+    """The boxes of a truth file, an answer without `Conf`. Raises ValueError as `read_answer`, also if it has none."""
+    rows = _read_sound_rows(path, TRUTH_COLUMNS)
+    if rows.empty:
+        raise ValueError(f"{path}: expected at least one box below the header, found none")
+    return from_rows(rows)
+
+
+def from_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """A boxes table from a frame with a file's columns; rows keep their order, missing names become "nan"."""
+    boxes = rows.rename(columns=BOX_NAMES).reset_index(drop=True)
+    for name in ["image_id", "label"]:
+        boxes[name] = boxes[name].to_numpy(object).astype(str)  # as `map_boxes` reads numbers and gaps
+    boxes["source"] = "model" if "confidence" in boxes else "gold"
+    return boxes.assign(confidence=boxes.get("confidence", 1.0))[BOX_COLUMNS].astype(BOX_DTYPES)
+
+
+def to_rows(boxes: pd.DataFrame, images: pd.DataFrame, *, pixels: bool = False) -> pd.DataFrame:
+    """A file's rows, by image and falling confidence; the index is the line each will have in the file."""
+    boxes = by_falling_confidence(boxes)
+    rows = boxes.rename(columns={box: file for file, box in BOX_NAMES.items()})[ANSWER_COLUMNS].copy()
+    if not pixels:
+        rows[CORNERS] = rows[CORNERS].to_numpy() / _sizes(rows, images)
+    return rows.set_index(np.arange(len(rows)) + 2)
+
+
+def by_falling_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
+    """The boxes table by image and falling confidence, ties in row order: the order that costs no score."""
+    return boxes.sort_values(["image_id", "confidence"], ascending=[True, False], kind="stable")
+
+
+def write_answer(
+    boxes: pd.DataFrame,
+    images: pd.DataFrame,
+    path: Path,
+    *,
+    pixels: bool = False,
+    boxless: Collection[str] = (),
+    labels: Collection[str] | None = None,
+) -> Path:
+    """Writes the boxes of the test `images`, whole or not at all; `pixels` leaves corners in pixels.
+
+    `boxless` names the images that truly have no candidate; `labels`, if given, the classes that may occur.
+    Raises ValueError where `check_answer` would complain: say, at an image that has no row and is not
+    boxless.
+    """
+    rows = to_rows(boxes, images, pixels=pixels)
+    _refuse(path, find_faults(rows, images, labels, pixels=pixels, boxless=boxless))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "w", encoding="utf-8", newline="") as file:
+        rows.to_csv(file, index=False, lineterminator="\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    return path
+
+
+def check_answer(
+    answer_path: Path,
+    *,
+    images: pd.DataFrame,
+    competition: Competition,
+    weights: Path | None = None,
+    pixels: bool = False,
+    boxless: Collection[str] = (),
+) -> list[str]:
+    """What is wrong with a submission, in words, each naming a line or image; an empty list if nothing is.
+
+    `images` is the test set's images table, of which `image_id` is needed, and `width, height` if in
+    `pixels`.
+    """
+    faults = []
+    try:
+        rows = _read_lines(answer_path, ANSWER_COLUMNS)
+        faults += find_faults(rows, images, competition.labels, pixels=pixels, boxless=boxless)
+    except ValueError as error:
+        faults.append(str(error))
+    try:
+        if weights is not None:
+            check_weights(weights, competition.weight_limit_bytes)
+    except ValueError as error:
+        faults.append(str(error))
+    return faults
+
+
+def check_weights(path: Path, limit_bytes: int) -> Path:
+    """Returns the path of the file that inference loads. Raises ValueError if missing or over the limit."""
+    if not path.is_file():
+        raise ValueError(f"{path}: expected the weights file, found no such file")
+    if (size := path.stat().st_size) > limit_bytes:
+        raise ValueError(
+            f"{path}: {size / 1e6:.1f} MB ({size:,} bytes) is over the limit of {limit_bytes / 1e6:g} MB; save it "
+            "in half precision without optimizer and EMA, or train a smaller model"
+        )
+    return path
+
+
+def find_faults(
+    rows: pd.DataFrame,
+    images: pd.DataFrame,
+    labels: Collection[str] | None,
+    *,
+    pixels: bool = False,
+    boxless: Collection[str] = (),
+) -> list[str]:
+    """Everything wrong with an answer's rows (index: line in the file), one sentence a kind of fault."""
+    numbers = _as_numbers(rows)
+    corners = numbers[CORNERS].to_numpy() / (_sizes(rows, images) if pixels else 1)
+    outside = ((corners < 0) | (corners > 1 + 1e-6)).any(axis=1)
+    bounds = "its image" if pixels else "[0, 1], to which corners are divided by width and height"
+    if not pixels and (corners > 2).any(axis=1).mean() > 0.5:
+        bounds += " (these look like pixels)"
+    rules = [
+        (~rows["ImageID"].isin(images["image_id"]), "not one of the test images"),
+        (~rows["LabelName"].isin(rows["LabelName"] if labels is None else labels), "unknown class {LabelName}"),
+        (outside, f"{_CORNERS_FOUND} reaches outside {bounds}"),
+        ((corners[:, :2] == corners[:, 2:]).any(axis=1), f"{_CORNERS_FOUND} has no area"),
+        ((numbers["Conf"] < 0) | (numbers["Conf"] > 1), "confidence {Conf} is outside [0, 1]"),
+        (
+            numbers.groupby(rows["ImageID"], sort=False)["Conf"].diff() > 0,
+            "confidence {Conf} stands below a lower one of the same image; the competition's scorer matches the "
+            "boxes of an image in file order, so this costs score",
+        ),
+    ]
+    faults = [fault for wrong, words in rules for fault in _report(rows, wrong, words)]
+    expected, order = ",".join(ANSWER_COLUMNS), ",".join(rows)
+    columns = [] if order == expected else [f"line 1: expected columns in the order {expected}, found {order}"]
+    return [*columns, *_row_faults(rows, numbers), *faults, *_missing(rows, images, boxless)]
+
+
+_CORNERS_FOUND = "box XMin {XMin}, XMax {XMax}, YMin {YMin}, YMax {YMax}"
+
+
+def _row_faults(rows: pd.DataFrame, numbers: pd.DataFrame) -> list[str]:
+    """What is wrong with rows whatever they are compared with."""
+    swapped = (numbers["XMin"] > numbers["XMax"]) | (numbers["YMin"] > numbers["YMax"])
+    rules = [((rows[name] == ""), f"{name} is empty") for name in ["ImageID", "LabelName"]]
+    for name in numbers:
+        rules.append((~np.isfinite(numbers[name]), f"{name}: expected a finite number, found '{{{name}}}'"))
+    rules.append((swapped, f"{_CORNERS_FOUND} has swapped corners"))
+    rules.append((rows.assign(**numbers).duplicated(), "repeats an earlier row"))
+    return [fault for wrong, words in rules for fault in _report(rows, wrong, words)]
+
+
+def _report(rows: pd.DataFrame, wrong: pd.Series | np.ndarray, words: str) -> list[str]:
+    """One sentence on the first wrong row and how many more there are; none if none is wrong."""
+    if not (n_wrong := int(np.count_nonzero(wrong))):
+        return []
+    first = rows[np.asarray(wrong)].iloc[0]
+    more = f" (and {n_wrong - 1} more such rows)" if n_wrong > 1 else ""
+    return [f"line {first.name} ({first['ImageID']}): {words.format(**first)}{more}"]
+
+
+def _missing(rows: pd.DataFrame, images: pd.DataFrame, boxless: Collection[str]) -> list[str]:
+    missing = sorted(set(images["image_id"]) - set(rows["ImageID"]) - set(boxless))
+    if not missing:
+        return []
+    names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    return [f"{len(missing)} of {len(images)} test images have no row and are not known to be boxless: {names}"]
+
+
+def _refuse(path: Path, faults: list[str]) -> None:
+    if faults:
+        more = f"; and {len(faults) - 1} other kinds of fault" if len(faults) > 1 else ""
+        raise ValueError(f"{path}: {faults[0]}{more}")
+
+
+def _read_sound_rows(path: Path, columns: list[str]) -> pd.DataFrame:
+    rows = _read_lines(path, columns)
+    numbers = _as_numbers(rows)
+    _refuse(path, _row_faults(rows, numbers))
+    return rows.assign(**numbers)
+
+
+def _as_numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    numeric = [name for name in rows if name not in ("ImageID", "LabelName")]
+    return rows[numeric].apply(pd.to_numeric, errors="coerce").astype(float)
+
+
+def _sizes(rows: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
+    """Width, height, width, height of each row's image, `(N, 4)`; NaN for an image that is not there."""
+    found = images.set_index("image_id")[["width", "height"]].reindex(rows["ImageID"])
+    return np.tile(found.to_numpy(float), 2)
+
+
+def _read_lines(path: Path, columns: list[str]) -> pd.DataFrame:
+    """The file's fields as text; the index is the line of each row."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            lines = dict((reader.line_num, row) for row in reader if row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a CSV file in UTF-8, found {error}") from error
+    _check_header(path, header, columns)
+    for line, row in lines.items():
+        if len(row) != len(header):
+            raise ValueError(f"{path}: line {line}: expected {len(header)} fields, found {len(row)}: {row}")
+    return pd.DataFrame(list(lines.values()), index=list(lines), columns=header, dtype=object)
+
+
+def _check_header(path: Path, header: list[str], columns: list[str]) -> None:
+    expected = ",".join(columns)
+    if not header:
+        raise ValueError(f"{path}: line 1: expected the columns {expected}, found an empty file")
+    if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        raise ValueError(f"{path}: line 1: expected commas between columns, found {other!r}")
+    for what, names in [("missing", set(columns) - set(header)), ("unknown", set(header) - set(columns))]:
+        if names:
+            raise ValueError(f"{path}: line 1: {what} column {sorted(names)[0]!r}; expected {expected}")
+    if len(header) != len(columns):
+        raise ValueError(f"{path}: line 1: a column is there twice; expected {expected}")

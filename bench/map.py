@@ -17,7 +17,7 @@ N_IMAGES, N_PREDICTIONS, N_TRUTH = 3_291, 100, 5
 
 
 def draw_rows(rng: np.random.Generator, n_images: int, n_each: int) -> pd.DataFrame:
-    """Random normalised boxes of two classes, image by image; names as objects, on which `map_boxes` is fastest."""
+    """Random normalised boxes of two classes; names are objects, on which `map_boxes` is fastest."""
     n = n_images * n_each
     corner, size = rng.uniform(0, 0.8, (n, 2)), rng.uniform(0.05, 0.2, (n, 2))
     rows = pd.DataFrame({"ImageID": np.repeat([f"image_{i:05d}.jpg" for i in range(n_images)], n_each)})
@@ -39,7 +39,7 @@ def main() -> None:
     answer = answer.astype(dict.fromkeys(["XMin", "XMax", "YMin", "YMax"], float))
     answer.loc[near, ["XMin", "XMax"]] += rng.normal(0, 0.005, (near.sum(), 1))
     truth_boxes, answer_boxes = from_rows(truth), from_rows(answer)
-    competition_map(truth_boxes, answer_boxes.head(), 0.75)  # what the libraries load on first use is not counted
+    competition_map(truth_boxes, answer_boxes.head(), 0.75)  # what libraries load on first use is not counted
     started = time.perf_counter()
     ours = competition_map(truth_boxes, answer_boxes, 0.75)
     between = time.perf_counter()

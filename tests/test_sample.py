@@ -1,4 +1,4 @@
-"""The drawn sample: AI Hub's layout, labels that agree with the pictures, and bytes that depend on the seed alone."""
+"""The drawn sample: AI Hub layout, labels that fit the pictures, bytes that depend on the seed alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def incomplete(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
 def members(path: Path) -> dict[str, bytes]:
@@ -91,8 +92,8 @@ def test_drawing_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
 
 def test_archives_and_members_are_named_as_ai_hub_names_them(sample: Path) -> None:
     archives = {str(path.relative_to(sample)) for path in sample.rglob("*.zip")}
-    assert archives == {f"train/[{kind}]{korean}_bbox.zip" for kind in ("원천", "라벨") for korean in KOREAN.values()} | {
-        f"test/[원천]{korean}_bbox.zip" for korean in KOREAN.values()}
+    folders = ("train/[원천]", "train/[라벨]", "test/[원천]")
+    assert archives == {f"{folder}{korean}_bbox.zip" for folder in folders for korean in KOREAN.values()}
     for species, korean in KOREAN.items():
         train = list(members(sample / f"train/[원천]{korean}_bbox.zip"))
         test = list(members(sample / f"test/[원천]{korean}_bbox.zip"))
@@ -137,13 +138,14 @@ def test_truth_lists_every_test_box_divided_by_the_size_of_its_image(sample: Pat
             width, height = size_of(pictures[f"{shot.stem}.jpg"])
             expected += [(f"{shot.stem}.jpg", shot.species, x0 / width, x1 / width, y0 / height, y1 / height)
                          for x0, y0, x1, y1 in (box["bbox"] for box in annotate(shot))]
-    found = [(row["ImageID"], row["LabelName"], *(float(row[name]) for name in list(row)[2:])) for row in rows]
+    numbers = ("XMin", "XMax", "YMin", "YMax")
+    found = [(row["ImageID"], row["LabelName"], *(float(row[name]) for name in numbers)) for row in rows]
     assert found == expected
     assert {row["LabelName"] for row in rows} == {"cow", "pig"}
 
 
 def test_boxes_lie_where_the_animals_are() -> None:
-    """What changes between the empty barn and the same barn with a pig is in the box, and reaches its borders."""
+    """A pig changes the picture of the empty barn inside its box, and nowhere but for its shadow outside."""
     rng = np.random.default_rng(5)
     barn = build_barn("pig", "PIG 01", 320, 180, rng)
     empty, with_pigs = (render_scene(barn, count, np.random.default_rng(11)) for count in (0, 1))

@@ -47,7 +47,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Score:
-    """`mean` over the classes that have truth (0 if none has); `per_class`: index label, columns `ap, n_truth`."""
+    """`mean` over the classes with truth, 0 if there is none; `per_class`: columns `ap, n_truth` by `label`."""
 
     mean: float
     per_class: pd.DataFrame
@@ -81,8 +81,9 @@ def match_competition(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: 
     best_first = np.lexsort((target, -iou, box))  # the earlier of two truths that overlap equally
     box, target = box[best_first], target[best_first]
     first = _starts(box)
-    in_scorers_order = np.argsort(pair.answer.image, kind="stable")  # images as truth first names them, then rows
-    return _rank(pair, _assign(box[first], target[first], pair), in_scorers_order, ties=None)
+    is_true = _assign(box[first], target[first], pair)
+    as_scored = np.argsort(pair.answer.image, kind="stable")  # images as truth first names them, then rows
+    return _rank(pair, is_true, as_scored, ties=None)
 
 
 def match_usual(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> Matches:
@@ -119,7 +120,7 @@ def average_precision(is_true: np.ndarray, n_truth: int) -> float:
     found = np.cumsum(is_true)
     precision = found / np.arange(1, len(found) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(envelope[np.asarray(is_true, bool)].sum() / n_truth)  # recall grows by 1 / n_truth at each true box
+    return float(envelope[np.asarray(is_true, bool)].sum() / n_truth)  # a true box adds 1 / n_truth to recall
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def read_answer(path: Path) -> pd.DataFrame:
 
 
 def read_truth(path: Path) -> pd.DataFrame:
-    """The boxes of a truth file, an answer without `Conf`. Raises ValueError as `read_answer`, also if it has none."""
+    """The boxes of a truth file, an answer without `Conf`. Raises ValueError as `read_answer`, and if empty."""
     rows = _read_sound_rows(path, TRUTH_COLUMNS)
     if rows.empty:
         raise ValueError(f"{path}: expected at least one box below the header, found none")
@@ -126,8 +126,8 @@ def check_weights(path: Path, limit_bytes: int) -> Path:
         raise ValueError(f"{path}: expected the weights file, found no such file")
     if (size := path.stat().st_size) > limit_bytes:
         raise ValueError(
-            f"{path}: {size / 1e6:.1f} MB ({size:,} bytes) is over the limit of {limit_bytes / 1e6:g} MB; save it "
-            "in half precision without optimizer and EMA, or train a smaller model"
+            f"{path}: {size / 1e6:.1f} MB ({size:,} bytes) is over the limit of {limit_bytes / 1e6:g} MB; "
+            "save it in half precision without optimizer and EMA, or train a smaller model"
         )
     return path
 
@@ -144,25 +144,30 @@ def find_faults(
     numbers = _as_numbers(rows)
     corners = numbers[CORNERS].to_numpy() / (_sizes(rows, images) if pixels else 1)
     outside = ((corners < 0) | (corners > 1 + 1e-6)).any(axis=1)
+    known = rows["LabelName"] if labels is None else labels
     bounds = "its image" if pixels else "[0, 1], to which corners are divided by width and height"
     if not pixels and (corners > 2).any(axis=1).mean() > 0.5:
         bounds += " (these look like pixels)"
     rules = [
         (~rows["ImageID"].isin(images["image_id"]), "not one of the test images"),
-        (~rows["LabelName"].isin(rows["LabelName"] if labels is None else labels), "unknown class {LabelName}"),
+        (~rows["LabelName"].isin(known), "unknown class {LabelName}"),
         (outside, f"{_CORNERS_FOUND} reaches outside {bounds}"),
         ((corners[:, :2] == corners[:, 2:]).any(axis=1), f"{_CORNERS_FOUND} has no area"),
         ((numbers["Conf"] < 0) | (numbers["Conf"] > 1), "confidence {Conf} is outside [0, 1]"),
         (
             numbers.groupby(rows["ImageID"], sort=False)["Conf"].diff() > 0,
-            "confidence {Conf} stands below a lower one of the same image; the competition's scorer matches the "
-            "boxes of an image in file order, so this costs score",
+            "confidence {Conf} stands below a lower one of the same image; the competition's scorer matches "
+            "boxes in file order, so this costs score",
         ),
     ]
     faults = [fault for wrong, words in rules for fault in _report(rows, wrong, words)]
-    expected, order = ",".join(ANSWER_COLUMNS), ",".join(rows)
-    columns = [] if order == expected else [f"line 1: expected columns in the order {expected}, found {order}"]
-    return [*columns, *_row_faults(rows, numbers), *faults, *_missing(rows, images, boxless)]
+    return [*_column_faults(rows), *_row_faults(rows, numbers), *faults, *_missing(rows, images, boxless)]
+
+
+def _column_faults(rows: pd.DataFrame) -> list[str]:
+    if list(rows) == ANSWER_COLUMNS:
+        return []
+    return [f"line 1: expected columns in the order {','.join(ANSWER_COLUMNS)}, found {','.join(rows)}"]
 
 
 _CORNERS_FOUND = "box XMin {XMin}, XMax {XMax}, YMin {YMin}, YMax {YMax}"
@@ -193,7 +198,8 @@ def _missing(rows: pd.DataFrame, images: pd.DataFrame, boxless: Collection[str])
     if not missing:
         return []
     names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-    return [f"{len(missing)} of {len(images)} test images have no row and are not known to be boxless: {names}"]
+    counts = f"{len(missing)} of {len(images)} test images"
+    return [f"{counts} have no row and are not known to be without a box: {names}"]
 
 
 def _refuse(path: Path, faults: list[str]) -> None:

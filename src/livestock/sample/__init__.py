@@ -1,9 +1,9 @@
 """Draws the embedded sample: barn scenes with pigs and cows in AI Hub's own archive layout.
 
-The real data may not be passed on, so the demo runs on pictures that this package draws from a seed: pens seen by
-several cameras, animals that hide one another, clips of near-duplicate frames, three kinds of light. The archives
-carry the names and the labels of AI Hub (`category_id` is a behaviour; the species is in the file name), and the
-same seed gives the same bytes.
+The real data may not be passed on, so the demo runs on pictures drawn from a seed: pens seen by several
+cameras, animals that hide one another, clips of near-duplicate frames, three kinds of light. The archives carry
+AI Hub's names and labels (`category_id` is a behaviour; the species is in the file name); equal seeds give equal
+bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
+from .animals import BEHAVIOURS
 from .barns import Barn, build_barn
-from .scenes import BEHAVIOURS, Frame, draw_frame, label_frame, random_clip, random_light, render_scene
+from .scenes import Frame, draw_frame, label_frame, random_clip, random_light, render_scene
 from .solids import Array
 
 __all__ = ["draw_sample", "plan_sample", "annotate", "build_barn", "render_scene"]
 
+Annotation = dict[str, Any]  # id, category_id, bbox
 SPECIES = {"cow": "소", "pig": "돼지"}
 MAX_ANIMALS = {"cow": 9, "pig": 20}
 FRAMES_PER_CAMERA = 16
@@ -37,7 +39,7 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # zip members carry a date; a fixed one keeps 
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame with its place in the sample: `stem` without suffix, `split`, `clip` and `number` in the clip."""
+    """A frame with its place in the sample: `stem` without suffix, `split`, `clip` and `number` in it."""
 
     stem: str
     species: str
@@ -52,20 +54,22 @@ def draw_sample(directory: Path, *, seed: int = 0, n_train: int = 240, n_test: i
                 missing_cow_fraction: float = 0.0) -> None:
     """Writes the sample's archives, `truth_test.csv` and `sources.csv` to `directory`.
 
-    Half of the images are of cows, half of pigs. Cow images measure 1920x1080 times `scale`; of the pig images
-    about a quarter 1280x960 times `scale`. A `missing_cow_fraction` of the cow boxes is left out of the train
-    labels, never of the test truth, and listed in `left_out.csv` (pixels); the pictures stay the same.
+    Half of the images are of cows, half of pigs. Cow images measure 1920x1080 times `scale`; about a quarter
+    of the pig images 1280x960 times `scale`. A `missing_cow_fraction` of the cow boxes is left out of the
+    train labels, never of the test truth, and listed in `left_out.csv` (pixels); the pictures stay the same.
 
     Raises ValueError for n_train < 8, n_test < 2, scale outside (0, 1], missing_cow_fraction outside [0, 1).
     """
     if not 0 <= missing_cow_fraction < 1:
         raise ValueError(f"missing_cow_fraction must be at least 0 and below 1, found {missing_cow_fraction}")
     shots = plan_sample(seed=seed, n_train=n_train, n_test=n_test, scale=scale)
-    labels: dict[str, list[dict[str, Any]]] = {}
+    labels: dict[str, list[Annotation]] = {}
     with tqdm(total=n_train + n_test, desc="drawing the sample", unit="image") as bar:
         for split in ("train", "test"):
             for species, korean in SPECIES.items():
-                _write_images(directory / split / f"[원천]{korean}_bbox.zip", shots, species, split, labels, bar)
+                path = directory / split / f"[원천]{korean}_bbox.zip"
+                chosen = [shot for shot in shots if (shot.species, shot.split) == (species, split)]
+                _write_images(path, chosen, labels, bar)
     left_out = _leave_out(labels, shots, missing_cow_fraction, np.random.default_rng([seed, 1]))
     for species, korean in SPECIES.items():
         members = {f"{shot.stem}.json": _label_file(shot, labels[shot.stem]) for shot in shots
@@ -94,13 +98,13 @@ def plan_sample(*, seed: int = 0, n_train: int = 240, n_test: int = 60, scale: f
     return shots
 
 
-def annotate(shot: Shot) -> list[dict[str, Any]]:
+def annotate(shot: Shot) -> list[Annotation]:
     """The annotations of a shot as AI Hub writes them, without drawing it."""
     animals, _, boxes = label_frame(shot.frame)
     return _annotations(boxes, [animal.behaviour for animal in animals])
 
 
-def _annotations(boxes: Array, behaviours: list[str]) -> list[dict[str, Any]]:
+def _annotations(boxes: Array, behaviours: list[str]) -> list[Annotation]:
     return [{"id": number, "category_id": BEHAVIOURS.index(behaviour) + 1, "bbox": box}
             for number, (box, behaviour) in enumerate(zip(boxes.round(2).tolist(), behaviours, strict=True))]
 
@@ -109,7 +113,8 @@ def _half(count: int, species: str) -> int:
     return count // 2 if species == "pig" else count - count // 2
 
 
-def _plan_species(species: str, n_train: int, n_test: int, scale: float, rng: np.random.Generator) -> list[Shot]:
+def _plan_species(species: str, n_train: int, n_test: int, scale: float,
+                  rng: np.random.Generator) -> list[Shot]:
     """Clips of random cameras until there are enough frames; the first test clip has a camera of its own."""
     n_cameras = max(3, n_train // FRAMES_PER_CAMERA)
     barns = [_camera(species, number, scale, rng) for number in range(n_cameras)]
@@ -130,7 +135,8 @@ def _plan_species(species: str, n_train: int, n_test: int, scale: float, rng: np
 def _camera(species: str, number: int, scale: float, rng: np.random.Generator) -> Barn:
     # AI Hub's pigs: 27 % of the images are 1280x960.
     full = (1280, 960) if species == "pig" and number % 11 in (1, 5, 8) else (1920, 1080)
-    return build_barn(species, f"{species.upper()} {number + 1:02d}", round(full[0] * scale), round(full[1] * scale), rng)
+    width, height = (max(1, round(side * scale)) for side in full)
+    return build_barn(species, f"{species.upper()} {number + 1:02d}", width, height, rng)
 
 
 def _clip(barn: Barn, name: str, at_most: int, rng: np.random.Generator) -> Iterator[Frame]:
@@ -140,22 +146,21 @@ def _clip(barn: Barn, name: str, at_most: int, rng: np.random.Generator) -> Iter
     return random_clip(barn, random_light(rng), n_frames, n_animals, name, rng)
 
 
-def _write_images(path: Path, shots: list[Shot], species: str, split: str,
-                  labels: dict[str, list[dict[str, Any]]], bar: Any) -> None:
+def _write_images(path: Path, shots: list[Shot], labels: dict[str, list[Annotation]], bar: tqdm) -> None:
     """Draws the images of one archive; notes their annotations in `labels`."""
+
     def members() -> Iterator[tuple[str, bytes]]:
         for shot in shots:
-            if (shot.species, shot.split) == (species, split):
-                image, boxes, behaviours = draw_frame(shot.frame, shot.noise)
-                labels[shot.stem] = _annotations(boxes, behaviours)
-                quality = [cv2.IMWRITE_JPEG_QUALITY, shot.frame.light.quality]
-                yield f"{shot.stem}.jpg", cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes()
-                bar.update()
+            image, boxes, behaviours = draw_frame(shot.frame, shot.noise)
+            labels[shot.stem] = _annotations(boxes, behaviours)
+            quality = [cv2.IMWRITE_JPEG_QUALITY, shot.frame.light.quality]
+            yield f"{shot.stem}.jpg", cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes()
+            bar.update()
 
     _write_zip(path, members(), zipfile.ZIP_STORED)
 
 
-def _write_zip(path: Path, members: Any, compression: int = zipfile.ZIP_DEFLATED) -> None:
+def _write_zip(path: Path, members: Iterable[tuple[str, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> None:
     """Writes pairs of name and bytes beside `path`, then renames: whoever sees the archive sees it whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -175,7 +180,7 @@ def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     os.replace(partial, path)
 
 
-def _label_file(shot: Shot, annotations: list[dict[str, Any]]) -> bytes:
+def _label_file(shot: Shot, annotations: list[Annotation]) -> bytes:
     camera = shot.frame.barn.camera
     image = {"file_name": f"{shot.stem}.jpg", "width": camera.width, "height": camera.height}
     categories = [{"id": number, "name": name} for number, name in enumerate(BEHAVIOURS, 1)]
@@ -183,7 +188,7 @@ def _label_file(shot: Shot, annotations: list[dict[str, Any]]) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode()
 
 
-def _leave_out(labels: dict[str, list[dict[str, Any]]], shots: list[Shot], fraction: float,
+def _leave_out(labels: dict[str, list[Annotation]], shots: list[Shot], fraction: float,
                rng: np.random.Generator) -> list[list[Any]]:
     """Takes a fraction of the cows' train boxes out of `labels`, in place; returns them as rows."""
     found = [(shot.stem, box) for shot in shots if shot.split == "train" and shot.species == "cow"
@@ -194,15 +199,16 @@ def _leave_out(labels: dict[str, list[dict[str, Any]]], shots: list[Shot], fract
     return [[f"{found[index][0]}.jpg", "cow", *found[index][1]["bbox"]] for index in chosen]
 
 
-def _write_tables(directory: Path, shots: list[Shot], labels: dict[str, list[dict[str, Any]]]) -> None:
+def _write_tables(directory: Path, shots: list[Shot], labels: dict[str, list[Annotation]]) -> None:
     """The truth of the test images, divided by their size, and where each image comes from."""
     truth: list[list[Any]] = []
     for shot in shots:
         if shot.split == "test":
-            size = shot.frame.barn.camera.width, shot.frame.barn.camera.height
+            width, height = shot.frame.barn.camera.width, shot.frame.barn.camera.height
             for box in labels[shot.stem]:
                 x0, y0, x1, y1 = box["bbox"]
-                truth.append([f"{shot.stem}.jpg", shot.species, x0 / size[0], x1 / size[0], y0 / size[1], y1 / size[1]])
+                shares = [x0 / width, x1 / width, y0 / height, y1 / height]
+                truth.append([f"{shot.stem}.jpg", shot.species, *shares])
     _write_csv(directory / "truth_test.csv", ["ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax"], truth)
-    sources = [[f"{shot.stem}.jpg", shot.split, shot.frame.barn.name, shot.clip, shot.number] for shot in shots]
+    sources = [[f"{s.stem}.jpg", s.split, s.frame.barn.name, s.clip, s.number] for s in shots]
     _write_csv(directory / "sources.csv", ["image_id", "split", "camera", "clip", "frame"], sources)

@@ -1,8 +1,7 @@
-"""Pigs and cows as solids: their build, their postures, their coats.
+"""Pigs and cows as solids: their build and their postures.
 
 Body frame: metres, x towards the head, y to the animal's left, z up. A posture tilts the trunk and says where
-the feet go; the animal is then set down on the floor. Coats are functions of the place on the body, so that
-a patch stays where it is from frame to frame.
+the feet go; the animal is then set down on the floor.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .coats import Coat, random_coat
 from .solids import Array, Solid, Surface, half_axes
 
 Point = tuple[float, float, float]
@@ -19,43 +19,6 @@ COAT = (-1.0, -1.0, -1.0)
 DARK = (0.07, 0.06, 0.06)
 PINK = (0.82, 0.55, 0.52)
 HORN = (0.78, 0.72, 0.6)
-
-# Main colour, second colour, how much of the body the second one takes, and how sharp the edge between them is.
-PIG_COATS = [
-    ((0.92, 0.71, 0.65), (0.84, 0.60, 0.55), 0.4, 0.15), ((0.93, 0.80, 0.74), (0.86, 0.69, 0.63), 0.4, 0.15),
-    ((0.88, 0.73, 0.65), (0.92, 0.83, 0.77), 0.4, 0.15), ((0.86, 0.67, 0.61), (0.20, 0.18, 0.18), 0.3, 2.5),
-    ((0.60, 0.57, 0.55), (0.48, 0.44, 0.43), 0.4, 0.15), ((0.17, 0.16, 0.16), (0.25, 0.21, 0.20), 0.4, 0.15),
-    ((0.56, 0.39, 0.29), (0.46, 0.31, 0.23), 0.4, 0.15), ((0.77, 0.61, 0.49), (0.68, 0.51, 0.40), 0.4, 0.15),
-]
-COW_COATS = [
-    ((0.93, 0.91, 0.87), (0.10, 0.09, 0.09), 0.55, 2.5), ((0.92, 0.90, 0.86), (0.12, 0.10, 0.10), 0.75, 2.5),
-    ((0.91, 0.87, 0.80), (0.46, 0.27, 0.18), 0.60, 2.5), ((0.42, 0.29, 0.20), (0.33, 0.22, 0.15), 0.4, 0.15),
-    ((0.67, 0.49, 0.34), (0.57, 0.39, 0.26), 0.4, 0.15), ((0.76, 0.60, 0.46), (0.84, 0.71, 0.58), 0.4, 0.15),
-    ((0.14, 0.12, 0.12), (0.22, 0.18, 0.16), 0.4, 0.15), ((0.83, 0.76, 0.68), (0.72, 0.62, 0.54), 0.4, 0.15),
-]
-
-
-@dataclass(frozen=True)
-class Coat:
-    """Two colours (3,), the random `waves` (8, 3) in rad/m with `phases` (8,) whose sum chooses between them, and
-    the `fur` (16, 16, 16): the brightness of cells of two centimetres, repeated."""
-
-    main: Array
-    second: Array
-    waves: Array
-    phases: Array
-    level: float
-    sharpness: float
-    fur: Array
-
-    def colours(self, points: Array) -> Array:
-        """Colours (n, 3) at points (n, 3) of the body frame."""
-        field = np.cos(points @ self.waves.T + self.phases).sum(1, keepdims=True)
-        mix = np.clip((field - self.level) * self.sharpness + 0.5, 0, 1)
-        cells = (points * 48).astype(np.int16) & 15
-        fur = self.fur[cells[:, 0], cells[:, 1], cells[:, 2]]
-        return (self.main + (self.second - self.main) * mix) * fur[:, None]
-
 
 @dataclass
 class Animal:
@@ -82,17 +45,6 @@ class Animal:
         return (1.5 if self.species == "pig" else 2.6) * self.size
 
 
-def random_coat(species: str, choices: list[int], rng: np.random.Generator) -> Coat:
-    """A coat of one of the `choices` (indices of PIG_COATS or COW_COATS), no two alike."""
-    coats = PIG_COATS if species == "pig" else COW_COATS
-    main, second, cover, sharpness = coats[int(rng.choice(choices))]
-    waves = rng.normal(size=(8, 3)) * ([5, 6, 6] if species == "pig" else [2.6, 2.4, 2.6])
-    tone = rng.normal(1, 0.06) * rng.normal(1, 0.015, 3)
-    return Coat((np.array(main) * tone).astype(np.float32), (np.array(second) * tone).astype(np.float32),
-                waves.astype(np.float32), rng.uniform(0, 2 * np.pi, 8).astype(np.float32), 4 * (0.5 - cover), sharpness,
-                (1 + 0.028 * rng.standard_normal((16, 16, 16))).astype(np.float32))
-
-
 def random_animal(species: str, x: float, y: float, coats: list[int], size: float,
                   rng: np.random.Generator) -> Animal:
     """An animal at (x, y) with everything else drawn from `rng`; `size` 1 is an adult."""
@@ -106,8 +58,8 @@ def random_animal(species: str, x: float, y: float, coats: list[int], size: floa
 
 
 def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Array:
-    """Rz(yaw) Ry(-pitch) Rx(roll): a positive pitch lifts the head, a positive roll turns the left side up."""
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    """Rz(yaw) Ry(-pitch) Rx(roll): pitch > 0 lifts the head, roll > 0 the left side."""
+    (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
     turn = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
     nod = np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
     return turn @ nod @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
@@ -118,7 +70,8 @@ class _Build:
 
     def __init__(self) -> None:
         self.parts: list[tuple[Array, Array, Point, Point, Point]] = []
-        self.frame, self.joint = np.eye(3), np.zeros(3)
+        self.frame: Array = np.eye(3)
+        self.joint: Array = np.zeros(3)
 
     def at(self, point: Point) -> Array:
         """A point of the current frame in the body frame."""
@@ -138,7 +91,8 @@ class _Build:
         self.parts.append((np.eye(3), (a + b) / 2, radii, tuple((b - a).tolist()), colour))
 
     def solid(self) -> Solid:
-        frames, centres, radii, axes, colours = (np.array(column, float) for column in zip(*self.parts, strict=True))
+        columns = (np.array(column, float) for column in zip(*self.parts, strict=True))
+        frames, centres, radii, axes, colours = columns
         return Solid(centres, frames @ half_axes(radii, axes), colours)
 
 
@@ -154,12 +108,12 @@ def animal_solid(animal: Animal) -> Solid:
 
 def body_points(animal: Animal, points: Array) -> Array:
     """World points (n, 3) in the animal's body frame, heights counted from the floor."""
-    local = (points - np.array([animal.x, animal.y, 0], np.float32)) @ rotation(animal.heading).astype(np.float32)
-    return local / np.float32(animal.size)
+    turn = (rotation(animal.heading) / animal.size).astype(np.float32)
+    return (points - np.array([animal.x, animal.y, 0], np.float32)) @ turn
 
 
 def coat_colours(animal: Animal, surface: Surface) -> Array:
-    """Colours (n, 3) of the surface without light: the coat, and the own colour of muzzle, hooves and eyes."""
+    """Colours (n, 3) of the surface without light: the coat, but for muzzle, hooves and eyes."""
     coat = animal.coat.colours(body_points(animal, surface.points))
     return np.where(surface.paint < 0, coat, surface.paint)
 
@@ -207,8 +161,8 @@ def _pig(build: _Build, animal: Animal) -> None:
     _legs(build, animal, [(0.34, 0.12), (0.34, -0.12), (-0.36, 0.13), (-0.36, -0.13)], 0.40, 0.05,
           animal.behaviour == "lying" and not flat_out)
     for step in range(4):  # a curl
-        angle = 2.1 * step
-        build.add((-0.61 - 0.02 * step, 0.03 * np.sin(angle), 0.1 + 0.03 * np.cos(angle)), (0.03, 0.014, 0.014))
+        y, z = 0.03 * np.sin(2.1 * step), 0.1 + 0.03 * np.cos(2.1 * step)
+        build.add((-0.61 - 0.02 * step, y, z), (0.03, 0.014, 0.014))
     _pig_head(build, animal)
 
 
@@ -253,7 +207,7 @@ def _cow_head(build: _Build, animal: Animal) -> None:
     build.frame = build.frame @ rotation(animal.head_yaw * 0.9, down)
     build.add((0.14, 0, 0.0), (0.38, 0.17, 0.25), (1, 0, 0.05))
     build.joint = build.at((0.42, 0, 0.08))
-    build.frame = build.frame @ rotation(animal.head_yaw * 0.5, -0.75 if animal.behaviour != "eating" else -0.1)
+    build.frame = build.frame @ rotation(animal.head_yaw * 0.5, -0.1 if animal.behaviour == "eating" else -0.75)
     build.add((0.06, 0, 0.0), (0.21, 0.155, 0.165))
     build.add((0.24, 0, -0.02), (0.27, 0.115, 0.12))
     build.add((0.43, 0, -0.03), (0.11, 0.105, 0.095), colour=DARK if animal.horns else PINK)

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from .solids import Array, Camera, Solid, Surface, half_axes, paste
+from .textures import FLOORS, WALLS, Image, clouds, finish, floor_texture, wall_texture
 
-Image = NDArray[np.uint8]
-FLOORS = {"concrete": (148, 142, 132), "slats": (128, 124, 118), "straw": (186, 158, 104), "earth": (118, 96, 74),
-          "mat": (74, 78, 80)}
-WALLS = {"boards": (126, 98, 70), "blocks": (158, 156, 150), "metal": (172, 182, 186), "plaster": (196, 190, 176)}
 UP = np.array([0.0, 0.0, 1.0])
 ROOM_HEIGHT = {"pig": 2.6, "cow": 4.5}
 
@@ -75,19 +71,11 @@ def _shrink(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def clouds(height: int, width: int, rng: np.random.Generator, coarsest: int = 6) -> Array:
-    """Noise (height, width) float32 of several octaves, about -1 to 1."""
-    total = np.zeros((height, width), np.float32)
-    for octave in range(4):
-        cells = coarsest * 2**octave
-        grain = rng.normal(size=(max(2, cells * height // max(height, width)), max(2, cells * width // max(height, width))))
-        total += cv2.resize(grain.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC) / 1.6**octave
-    return total / 2
-
-
-def paint_plane(canvas: Image, camera: Camera, texture: Image, origin: Array, along: Array, up: Array) -> None:
+def paint_plane(canvas: Image, camera: Camera, texture: Image, origin: Array, along: Array,
+                up: Array) -> None:
     """Lays a texture on the parallelogram origin, origin + along, origin + up of the world; in place."""
-    intrinsics = np.array([[camera.focal, 0, camera.width / 2], [0, camera.focal, camera.height / 2], [0, 0, 1]])
+    focal = camera.focal
+    intrinsics = np.array([[focal, 0, camera.width / 2], [0, focal, camera.height / 2], [0, 0, 1]])
     plane = intrinsics @ camera.rotation @ np.stack([along, up, origin - camera.position], axis=1)
     inverse = np.linalg.inv(plane).astype(np.float32)
     xs, ys = np.arange(camera.width, dtype=np.float32), np.arange(camera.height, dtype=np.float32)[:, None]
@@ -102,76 +90,19 @@ def paint_plane(canvas: Image, camera: Camera, texture: Image, origin: Array, al
     np.copyto(canvas, seen, where=inside[..., None])
 
 
-def _finish(tone: Array, base: tuple[int, int, int], rng: np.random.Generator) -> Image:
-    """A texture (H, W, 3) from brightness factors (H, W) and a base colour, with a fine grain."""
-    grain = tone + rng.normal(0, 0.035, tone.shape)
-    tint = np.array(base) * rng.normal(1, 0.05) * rng.normal(1, 0.03, 3)
-    return np.clip(grain[..., None] * tint, 0, 255).astype(np.uint8)
-
-
 def _floor(canvas: Image, camera: Camera, pen: tuple[float, float], room: tuple[float, float], species: str,
            rng: np.random.Generator) -> None:
     density = 60 if species == "pig" else 32  # texture pixels a metre
-    far = np.array([0, room[1], 0])
-    outside = np.zeros((round(room[1] * density), round(room[0] * density)), np.float32)
-    outside += 0.75 + 0.12 * clouds(*outside.shape, rng)
-    texture = _finish(outside, FLOORS["concrete"], rng)
-    paint_plane(canvas, camera, texture, np.array([-room[0] / 2, -room[1] / 2, 0]), np.array([room[0], 0, 0]), far)
+    # The aisle goes on under the camera, far beyond the walls that will stand on it.
+    aisle = 0.72 + 0.12 * clouds(round(room[1] * density), round(room[0] * density), rng)
+    wide = np.array([3 * room[0], 3 * room[1], 0])
+    texture = finish(aisle, FLOORS["concrete"], rng)
+    paint_plane(canvas, camera, texture, -wide / 2, wide * [1, 0, 0], wide * [0, 1, 0])
     weights = [0.25, 0.4, 0.25, 0.0, 0.1] if species == "pig" else [0.3, 0.1, 0.3, 0.2, 0.1]
     kind = str(rng.choice(list(FLOORS), p=weights))
-    texture = _floor_texture(kind, round(pen[0] * density), round(pen[1] * density), density, rng)
+    texture = floor_texture(kind, round(pen[0] * density), round(pen[1] * density), density, rng)
     corner = np.array([-pen[0] / 2, -pen[1] / 2, 0])
     paint_plane(canvas, camera, texture, corner, np.array([pen[0], 0, 0]), np.array([0, pen[1], 0]))
-
-
-def _floor_texture(kind: str, width: int, height: int, density: int, rng: np.random.Generator) -> Image:
-    tone = 1 + 0.13 * clouds(height, width, rng)
-    if kind == "slats":
-        period, beam = round(density * rng.uniform(0.11, 0.16)), round(density * rng.uniform(0.9, 1.4))
-        across = (np.arange(width) % period < 0.26 * period)[None, :]
-        tone = np.where(across & (np.arange(height) % beam > 0.12 * beam)[:, None], 0.3, tone)
-    if kind in ("concrete", "mat"):
-        slab = round(density * rng.uniform(1.2, 2.4))
-        tone[::slab] *= 0.7
-        tone[:, ::slab] *= 0.7
-    wet = np.clip(clouds(height, width, rng, 3) * 2 - 0.9, 0, 1)
-    texture = _finish(tone * (1 - 0.42 * wet), FLOORS[kind], rng)
-    if kind == "straw" or rng.random() < 0.4:
-        _strew(texture, density, 1.0 if kind == "straw" else float(rng.uniform(0.05, 0.3)), rng)
-    return texture
-
-
-def _strew(texture: Image, density: int, cover: float, rng: np.random.Generator) -> None:
-    """Straws of all directions; fewer where the floor is thinly covered, and then only in drifts."""
-    height, width = texture.shape[:2]
-    count = int(cover * 260 * height * width / density**2)
-    starts = rng.uniform(0, 1, (count, 2)) * [width, height]
-    if cover < 1:
-        starts = rng.normal(rng.uniform(0.1, 0.9, 2), [0.22, 0.16], (count, 2)) * [width, height]
-    angles, lengths = rng.uniform(0, np.pi, count), density * rng.uniform(0.06, 0.22, count)
-    ends = starts + np.stack([np.cos(angles), np.sin(angles)], axis=1) * lengths[:, None]
-    shades = np.array([206, 176, 116]) * rng.uniform(0.55, 1.15, (12, 1))
-    for number, shade in enumerate(shades):
-        lines = np.stack([starts, ends], axis=1)[number::12].astype(np.int32)
-        cv2.polylines(texture, list(lines), False, np.clip(shade, 0, 255).tolist(), 1, cv2.LINE_AA)
-
-
-def _wall_texture(kind: str, width: int, height: int, rng: np.random.Generator) -> Image:
-    tone = 1 + 0.08 * clouds(height, width, rng)
-    if kind == "boards":
-        board = max(6, height // int(rng.integers(9, 14)))
-        columns = np.arange(width) // board
-        tone *= rng.normal(1, 0.09, columns[-1] + 1)[columns]
-        tone[:, ::board] *= 0.45
-    elif kind == "blocks":
-        course = max(6, height // int(rng.integers(10, 15)))
-        tone[::course] *= 0.8
-        for row in range(0, height, course):
-            tone[row:row + course, (row // course % 2) * course::2 * course] *= 0.8
-    elif kind == "metal":
-        tone *= 1 + 0.1 * np.sin(np.arange(width) * (2 * np.pi / max(6, height / 14)))
-    dirt = np.clip(np.linspace(-0.7, 1, height)[:, None] + 0.3 * clouds(height, width, rng), 0, 1)
-    return _finish(tone * (1 - 0.45 * dirt), WALLS[kind], rng)
 
 
 def _edges(size: tuple[float, float]) -> list[tuple[Array, Array, Array]]:
@@ -187,12 +118,13 @@ def _faces(start: Array, normal: Array, camera: Camera) -> bool:
     return bool(normal @ (start - camera.position) > 0)
 
 
-def _walls(canvas: Image, camera: Camera, room: tuple[float, float], height: float, rng: np.random.Generator) -> None:
+def _walls(canvas: Image, camera: Camera, room: tuple[float, float], height: float,
+           rng: np.random.Generator) -> None:
     kind = str(rng.choice(list(WALLS)))
     windows = rng.random() < 0.5
     for start, run, normal in _edges(room):
         wide, high = round(float(np.linalg.norm(run)) * 240 / height), 240
-        texture = _wall_texture(kind, wide, high, rng)
+        texture = wall_texture(kind, wide, high, rng)
         if windows:
             for left in range(wide // 8, wide - 60, max(90, wide // 4)):
                 texture[40:100, left:left + 58] = rng.integers(190, 240)
@@ -213,7 +145,7 @@ def _fences(canvas: Image, front: Image, camera: Camera, pen: tuple[float, float
     for start, run, normal in _edges(pen):
         far = _faces(start, normal, camera)
         if panels and far:
-            texture = _wall_texture(kind, round(float(np.linalg.norm(run)) * 90), round(height * 90), rng)
+            texture = wall_texture(kind, round(float(np.linalg.norm(run)) * 90), round(height * 90), rng)
             paint_plane(canvas, camera, texture, start, run, UP * height)
             heights_here = heights[-1:]
         else:
@@ -223,7 +155,7 @@ def _fences(canvas: Image, front: Image, camera: Camera, pen: tuple[float, float
 
 
 def _rails(canvas: Image, camera: Camera, start: Array, run: Array, heights: Array, steel: Array) -> None:
-    """Tubes along `run` at the given heights, with posts: a dark line under a light one, thicker when near."""
+    """Tubes along `run` at the given heights, with posts: a dark line under a light one, thick when near."""
     length = float(np.linalg.norm(run))
     steps = np.linspace(0, 1, 1 + max(2, round(length / 0.7)))[:, None]
     bars = [(start + run * a + UP * z, start + run * b + UP * z)
@@ -240,19 +172,21 @@ def _rails(canvas: Image, camera: Camera, start: Array, run: Array, heights: Arr
             cv2.line(canvas, (x0, y0), (x1, y1), colour, max(1, round(thick * part)))
 
 
-def _furnish(view: Image, camera: Camera, pen: tuple[float, float], species: str, rng: np.random.Generator) -> None:
+def _furnish(view: Image, camera: Camera, pen: tuple[float, float], species: str,
+             rng: np.random.Generator) -> None:
     """A trough with feed along a far side of the pen, where no animal can come behind it."""
     unit = 1.0 if species == "pig" else 1.7
     sides = [side for side in _edges(pen) if _faces(side[0], side[2], camera)]
     start, run, normal = sides[int(rng.integers(len(sides)))]
     ahead = run / np.linalg.norm(run)
     middle = start + run * rng.uniform(0.3, 0.7) - normal * 0.14 * unit + UP * 0.14 * unit
-    length = float(min(np.linalg.norm(run) * 0.24, rng.uniform(0.4, 0.9) * unit))
+    length = min(float(np.linalg.norm(run)) * 0.24, float(rng.uniform(0.4, 0.9)) * unit)
     offsets = np.array([[0, 0.0], [0, 0.07], [-0.5, 0.09], [0.5, 0.09]])
     centres = middle + np.outer(offsets[:, 0] * length, ahead) + np.outer(offsets[:, 1] * unit, UP)
     radii = np.array([[length, 0.17 * unit, 0.16 * unit], [length * 0.85, 0.11 * unit, 0.12 * unit],
                       [length * 0.3, 0.09 * unit, 0.13 * unit], [length * 0.35, 0.1 * unit, 0.13 * unit]])
-    shell = np.array([(0.5, 0.53, 0.56), (0.75, 0.6, 0.25), (0.25, 0.35, 0.5), (0.62, 0.6, 0.55)])[rng.integers(4)]
+    shells = np.array([(0.5, 0.53, 0.56), (0.75, 0.6, 0.25), (0.25, 0.35, 0.5), (0.62, 0.6, 0.55)])
+    shell = shells[rng.integers(4)]
     feed = np.array([0.62, 0.5, 0.28]) * rng.uniform(0.6, 1.1)
     solid = Solid(centres, half_axes(radii, np.tile(ahead, (4, 1))), np.array([shell, feed, feed, feed]))
     canvas = view.astype(np.float32) / 255

@@ -1,7 +1,7 @@
 """Clips of barn cameras: which animals there are, how they move, and what the lens makes of them.
 
-A clip is some frames of one camera under one light, in which the same animals move a little: near-duplicates, as
-the frames of a video are.
+A clip is some frames of one camera under one light, in which the same animals move a little: near-duplicates,
+as the frames of a video are.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 
-from .animals import BEHAVIOURS, Animal, animal_solid, coat_colours, random_animal
-from .barns import Barn, Image
+from .animals import Animal, animal_solid, coat_colours, random_animal
+from .barns import Barn
 from .solids import Array, Camera, Solid, Surface, extent, fill_silhouette, paste, shadow_of
-
-__all__ = ["BEHAVIOURS", "Frame", "Light", "draw_frame", "label_frame", "random_clip", "random_light", "render_scene"]
+from .textures import Image
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,18 @@ def random_light(rng: np.random.Generator) -> Light:
     towards = np.append(rng.normal(0, 0.35, 2), 1.0)
     bright = {"day": (1.0, 1.2), "lamp": (0.78, 1.0), "infrared": (0.9, 1.2)}[kind]
     warm = {"day": (1.0, 1.0, 1.0), "lamp": (1.08, 0.99, 0.82), "infrared": (1.0, 1.0, 1.0)}[kind]
-    tint = np.array(warm) * rng.normal(1, 0.025, 3) * rng.uniform(*bright)
-    return Light(towards / np.linalg.norm(towards), tint.astype(np.float32), float(rng.uniform(0.6, 0.95)) * (kind != "infrared"),
-                 float(rng.uniform(0.42, 0.6)), float(rng.uniform(0.1, 0.35) + 0.3 * (kind != "day")),
-                 float(rng.uniform(0.45, 0.9)), float(rng.uniform(0.008, 0.02) * (1 + (kind != "day"))),
-                 int(rng.integers(72, 93)))
+    tint = np.array(warm) * rng.normal(1, 0.025 * (kind != "infrared"), 3) * rng.uniform(*bright)
+    dark = kind != "day"
+    return Light(
+        towards=towards / np.linalg.norm(towards),
+        tint=tint.astype(np.float32),
+        saturation=0.0 if kind == "infrared" else float(rng.uniform(0.6, 0.95)),
+        ambient=float(rng.uniform(0.42, 0.6)),
+        vignette=float(rng.uniform(0.1, 0.35)) + 0.3 * dark,
+        blur=float(rng.uniform(0.45, 0.9)),
+        noise=float(rng.uniform(0.008, 0.02)) * (1 + dark),
+        quality=int(rng.integers(72, 93)),
+    )
 
 
 def random_clip(barn: Barn, light: Light, n_frames: int, n_animals: int, name: str,
@@ -63,7 +70,7 @@ def random_clip(barn: Barn, light: Light, n_frames: int, n_animals: int, name: s
     """`n_frames` frames of the same `n_animals` animals; fewer where the pen has no room for more."""
     animals = _herd(barn, n_animals, rng)
     second = int(rng.integers(0, 86_400))
-    for number in range(n_frames):
+    for _ in range(n_frames):
         clock = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
         yield Frame(barn, light, [copy(animal) for animal in animals], f"{barn.name} {clock}")
         second = (second + int(rng.integers(1, 5))) % 86_400
@@ -123,7 +130,7 @@ def _move(animal: Animal, animals: list[Animal], barn: Barn, rng: np.random.Gene
 def label_frame(frame: Frame) -> tuple[list[Animal], list[Solid], Array]:
     """The animals that can be seen, far to near, their solids, and their boxes (N, 4) xyxy in pixels.
 
-    Boxes hold the whole animal, hidden parts too, clipped to the image, as a human labeler draws them. Animals
+    A box holds the whole animal, hidden parts too, clipped to the image, as human labelers draw it. Animals
     of which less than a quarter is visible, or that are hardly in the picture, are left out of the scene.
     """
     camera = frame.barn.camera
@@ -137,10 +144,10 @@ def label_frame(frame: Frame) -> tuple[list[Animal], list[Solid], Array]:
         box = np.clip(full, 0, [camera.width, camera.height] * 2)
         if np.isnan(full).any() or (box[2:] - box[:2] < 3).any():
             continue
-        inside = np.prod(box[2:] - box[:2]) / np.prod(full[2:] - full[:2])
+        inside = float(np.prod(box[2:] - box[:2])) / float(np.prod(full[2:] - full[:2]))
         mask = np.zeros_like(taken)
         fill_silhouette(mask, solids[index], camera)
-        seen = np.count_nonzero(mask > taken) / max(1, np.count_nonzero(mask))
+        seen = np.count_nonzero(mask > taken) / (np.count_nonzero(mask) or 1)
         if inside * seen < 0.25:
             continue
         taken |= mask
@@ -161,7 +168,7 @@ def draw_frame(frame: Frame, rng: np.random.Generator) -> tuple[Image, Array, li
     canvas = frame.barn.view.astype(np.float32) / 255
     _cast_shadows(canvas, solids, camera, light)
     for animal, solid in zip(animals, solids, strict=True):
-        paste(canvas, solid, camera, lambda surface, animal=animal: _shade(surface, animal, camera, light))
+        paste(canvas, solid, camera, partial(_shade, animal=animal, camera=camera, light=light))
     front = frame.barn.front.astype(np.float32) / 255
     canvas = canvas * (1 - front[..., 3:]) + front[..., :3]
     return _develop(canvas, frame, rng), boxes, [animal.behaviour for animal in animals]
@@ -178,13 +185,13 @@ def _cast_shadows(canvas: Array, solids: list[Solid], camera: Camera, light: Lig
     mask = np.zeros((camera.height // 2, camera.width // 2), np.uint8)
     for solid in solids:
         fill_silhouette(mask, shadow_of(solid, light.towards), camera)
-    soft = cv2.GaussianBlur(mask, (0, 0), camera.width / 500) // 2 + cv2.GaussianBlur(mask, (0, 0), camera.width / 110) // 2
-    soft = cv2.resize(soft, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
+    sharp, wide = (cv2.GaussianBlur(mask, (0, 0), camera.width / part) for part in (500, 110))
+    soft = cv2.resize(sharp // 2 + wide // 2, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
     canvas *= 1 - 0.62 * (soft.astype(np.float32) / 255)[..., None]
 
 
 def _shade(surface: Surface, animal: Animal, camera: Camera, light: Light) -> Array:
-    """Colours (n, 3): wrapped Lambert from the lamp, darker near the floor and at grazing angles, a little fur."""
+    """Colours (n, 3): wrapped Lambert from the lamp, darker near the floor and at grazing angles."""
     lit = surface.normals @ light.towards.astype(np.float32) * 0.55 + 0.45
     lit = light.ambient + (1.08 - light.ambient) * np.clip(lit, 0, 1)
     low = np.clip(surface.points[:, 2] / (0.4 * animal.size * (1 if animal.species == "pig" else 2)), 0, 1)
@@ -202,15 +209,16 @@ def _shade(surface: Surface, animal: Animal, camera: Camera, light: Light) -> Ar
 def _develop(canvas: Array, frame: Frame, rng: np.random.Generator) -> Image:
     """What lens and sensor do: vignette, tint, blur, noise, and the stamp of the recorder."""
     camera, light = frame.barn.camera, frame.light
-    grey = cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)[..., None]
+    grey = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), np.float32)[..., None]
     canvas = grey + (canvas - grey) * np.float32(light.saturation)
     across = (np.linspace(-1, 1, camera.width, dtype=np.float32) ** 2)[None, :, None]
     down = (np.linspace(-1, 1, camera.height, dtype=np.float32) ** 2)[:, None, None]
     canvas = canvas * (1 - light.vignette * 0.5 * (across + down))
-    canvas = cv2.GaussianBlur(canvas * light.tint, (0, 0), light.blur * camera.width / 640)
-    canvas += rng.standard_normal((camera.height, camera.width, 1), np.float32) * np.float32(light.noise)
-    image = np.clip(canvas * 255, 0, 255).astype(np.uint8)
+    blurred = cv2.GaussianBlur(canvas * light.tint, (0, 0), light.blur * camera.width / 640)
+    noise = rng.standard_normal((camera.height, camera.width, 1), np.float32) * np.float32(light.noise)
+    image = np.clip((blurred + noise) * 255, 0, 255).astype(np.uint8)
     scale = camera.width / 1600
-    cv2.putText(image, frame.stamp, (round(24 * scale), round(48 * scale)), cv2.FONT_HERSHEY_SIMPLEX, scale * 1.1,
-                (235, 235, 235), max(1, round(2 * scale)), cv2.LINE_AA)
+    corner, thickness = (round(24 * scale), round(48 * scale)), max(1, round(2 * scale))
+    cv2.putText(image, frame.stamp, corner, cv2.FONT_HERSHEY_SIMPLEX, scale * 1.1, (235, 235, 235), thickness,
+                cv2.LINE_AA)
     return image

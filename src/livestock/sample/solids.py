@@ -1,6 +1,6 @@
 """A very small renderer: smooth bodies made of ellipsoids, seen through a pinhole camera.
 
-Everything that stands in a barn (pigs, cows, feeders) is a `Solid`, a handful of ellipsoids whose surfaces are
+Everything that stands in a barn (pigs, cows, troughs) is a `Solid`, a few dozen ellipsoids whose surfaces are
 blended where they meet. The silhouette of an ellipsoid under perspective is an ellipse in closed form
 (Hartley and Zisserman, Multiple View Geometry, 2nd ed., section 8.6: C* = P Q* P^T), so boxes are exact and
 need no pixels. World: metres, x right, y away, z up. Camera frame: x right, y down, z forward.
@@ -33,7 +33,7 @@ class Camera:
     height: int
 
     def project(self, points: Array) -> tuple[Array, Array]:
-        """Pixels (N, 2) and depths (N,) in metres of world points (N, 3); a depth <= 0 lies behind the camera."""
+        """Pixels (N, 2) and depths (N,) in metres of world points (N, 3); depth <= 0 is behind the camera."""
         seen = (points - self.position) @ self.rotation.T
         depth = np.where(np.abs(seen[:, 2]) < 1e-6, 1e-6, seen[:, 2])
         return seen[:, :2] / depth[:, None] * self.focal + [self.width / 2, self.height / 2], seen[:, 2]
@@ -46,8 +46,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Solid:
-    """P ellipsoids: `centres` (P, 3), `axes` (P, 3, 3) with the scaled half axes as columns, `colours` (P, 3) in
-    0..1, where a negative colour means the coat."""
+    """P ellipsoids: `centres` (P, 3), `axes` (P, 3, 3) with the half axes as columns, `colours` (P, 3) in 0..1.
+
+    A negative colour means the coat.
+    """
 
     centres: Array
     axes: Array
@@ -63,8 +65,8 @@ class Solid:
 
 
 def half_axes(radii: Array, directions: Array) -> Array:
-    """Axes (P, 3, 3) of ellipsoids whose first radius points along `directions` (P, 3) and whose third, as far as
-    that allows, points up; `radii` is (P, 3)."""
+    """Axes (P, 3, 3) of ellipsoids with `radii` (P, 3): the first points along `directions` (P, 3), the third,
+    as far as that allows, up."""
     forward = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     steep = np.abs(forward[:, 2:]) > 0.95
     side = np.cross(np.where(steep, [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]), forward)
@@ -88,14 +90,14 @@ def outlines(solid: Solid, camera: Camera) -> tuple[Array, Array]:
 
 
 def extent(solid: Solid, camera: Camera) -> Array:
-    """The box (4,) around the silhouette, xyxy pixels, not clipped to the image; NaN if it reaches the camera."""
+    """The box (4,) around the silhouette, xyxy pixels, not clipped; NaN if it reaches the camera."""
     means, spread = outlines(solid, camera)
     half = np.sqrt(np.maximum(np.diagonal(spread, axis1=1, axis2=2), 0))
     return np.concatenate([(means - half).min(0), (means + half).max(0)])
 
 
 def fill_silhouette(mask: NDArray[np.uint8], solid: Solid, camera: Camera) -> None:
-    """Sets the silhouette in `mask` (H, W) to 255, in place; the mask may be smaller than the camera's image."""
+    """Sets the silhouette in `mask` (H, W) to 255, in place; it may be smaller than the image."""
     means, spread = outlines(solid, camera)
     # A Cholesky factor in closed form, safe for the flat ellipses of shadows.
     a = np.sqrt(np.maximum(spread[:, 0, 0], 1e-6))
@@ -116,7 +118,7 @@ def shadow_of(solid: Solid, light: Array) -> Solid:
 
 @dataclass(frozen=True)
 class Surface:
-    """What the camera sees of a solid in a window: `inside` (h, w) bool and, for its n True pixels in row order,
+    """What the camera sees of a solid in a window: `inside` (h, w) bool, and for its n True pixels in row order
     `points`, `normals` and `paint` (n, 3); paint is the colour of the part, negative where the coat shows."""
 
     inside: NDArray[np.bool_]
@@ -151,7 +153,7 @@ def trace(solid: Solid, camera: Camera, window: tuple[int, int, int, int]) -> Su
 
 
 def _depth(xs: Array, ys: Array, centre: Array, inverse: Array) -> Array:
-    """Depth (h, w) at which the rays (xs, ys, 1) enter an ellipsoid of the camera frame; 2 FAR where they miss."""
+    """Depth (h, w) at which rays (xs, ys, 1) enter an ellipsoid of the camera frame; 2 FAR for a miss."""
     origin = -inverse @ centre
     a = (inverse.T @ inverse).astype(np.float32)
     b = (inverse.T @ origin).astype(np.float32)
@@ -164,7 +166,8 @@ def _depth(xs: Array, ys: Array, centre: Array, inverse: Array) -> Array:
     return np.where(hit, depth, 2 * FAR)
 
 
-def _surface(camera: Camera, depth: Array, colours: Array, part: NDArray[np.int16], xs: Array, ys: Array) -> Surface:
+def _surface(camera: Camera, depth: Array, colours: Array, part: NDArray[np.int16], xs: Array,
+             ys: Array) -> Surface:
     """Points and normals from the blended depth: n ~ P_x x P_y for P = t (x, y, 1)."""
     inside = depth < FAR
     if not inside.any():
@@ -179,7 +182,8 @@ def _surface(camera: Camera, depth: Array, colours: Array, part: NDArray[np.int1
     normals /= np.sqrt(np.einsum("ij,ij->i", normals, normals))[:, None]
     points = np.stack([x * t, y * t, t], axis=1)
     turn = camera.rotation.astype(np.float32)
-    return Surface(inside, points @ turn + camera.position.astype(np.float32), normals @ turn, colours[part[inside]])
+    points = points @ turn + camera.position.astype(np.float32)
+    return Surface(inside, points, normals @ turn, colours[part[inside]])
 
 
 def paste(canvas: Array, solid: Solid, camera: Camera, shade: Callable[[Surface], Array]) -> None:

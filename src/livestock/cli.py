@@ -1,0 +1,118 @@
+"""The command `livestock`. Libraries are imported where they are needed, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from .metrics import Score
+
+
+class _Group(TyperGroup):
+    """Says what is wrong with an input in one line on stderr, exit code 2, instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError) as error:
+            typer.echo(f"livestock: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="From raw archives to a scored answer.csv.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _livestock() -> None:
+    """Makes typer keep the commands' names, however few there are."""
+
+
+@app.command()
+def score(
+    truth: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,XMin,XMax,YMin,YMax")],
+    answer: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,Conf,XMin,XMax,YMin,YMax")],
+    iou: Annotated[float, typer.Option(help="IoU from which a box counts as found")] = 0.75,
+) -> None:
+    """Prints mAP as the competition's scorer has it and as is usual, with each class's AP."""
+    from .metrics import competition_map, usual_map
+    from .submission import by_falling_confidence, read_answer, read_truth
+
+    true, boxes = read_truth(truth), read_answer(answer)
+    filed = competition_map(true, boxes, iou)
+    _print_scores({"competition": filed, "usual": usual_map(true, boxes, iou)}, iou)
+    ordered = competition_map(true, by_falling_confidence(boxes), iou)
+    if (cost := ordered.mean - filed.mean) > 1e-9:
+        typer.echo(
+            f"The order of the rows costs {cost:.6f}: the competition's scorer matches the boxes of an image in "
+            f"file order. By falling confidence this answer scores {ordered.mean:.6f}."
+        )
+
+
+def _print_scores(scores: dict[str, Score], iou: float) -> None:
+    """A table: a line a scorer, a column a class."""
+    per_class = next(iter(scores.values())).per_class
+    lines = [[f"IoU {iou:g}", "mAP", *per_class.index]]
+    lines += [[name, *(f"{ap:.6f}" for ap in [it.mean, *it.per_class["ap"]])] for name, it in scores.items()]
+    lines += [["truth boxes", *(f"{n:,}" for n in [per_class["n_truth"].sum(), *per_class["n_truth"]])]]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for name, *values in lines:
+        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
+        typer.echo("  ".join([name.ljust(widths[0]), *cells]))
+
+
+@app.command()
+def check(
+    answer: Annotated[Path, typer.Argument(help="the submission")],
+    images: Annotated[Path, typer.Option(help="folder of the test images, or of the zips they are in")],
+    weights: Annotated[Path | None, typer.Option(help="the file that inference loaded")] = None,
+    competition: Annotated[Path, typer.Option(help="classes and limits")] = Path("competition.yaml"),
+    boxless: Annotated[Path | None, typer.Option(help="names of images that have no box, one a line")] = None,
+) -> None:
+    """Says in words what is wrong with a submission (exit code 1), or that all is well."""
+    import pandas as pd
+
+    from .config import read_competition
+    from .submission import check_answer, read_answer
+
+    names = _image_names(images)
+    faults = check_answer(
+        answer,
+        images=pd.DataFrame({"image_id": names}),
+        competition=read_competition(competition),
+        weights=weights,
+        boxless=boxless.read_text(encoding="utf-8").split("\n") if boxless else (),
+    )
+    if faults:
+        typer.echo(f"{answer}: not fit to submit")
+        for fault in faults:
+            typer.echo(f"- {fault}")
+        raise typer.Exit(1)
+    size = f"weights {weights.stat().st_size / 1e6:.1f} MB" if weights else "weights not checked"
+    typer.echo(f"{answer}: all is well: {len(read_answer(answer)):,} rows, {len(names):,} images, {size}")
+
+
+def _image_names(folder: Path) -> list[str]:
+    """File names of the images in a folder and in its zips, sorted. Raises ValueError if there are none."""
+    from .archives import IMAGE_SUFFIXES, list_members
+
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    members = [name for path in files if path.suffix.lower() == ".zip" for name in list_members(path)]
+    paths = [*files, *map(Path, members)]
+    names = sorted({path.name for path in paths if path.suffix.lower() in IMAGE_SUFFIXES})
+    if not names:
+        raise ValueError(f"{folder}: expected images or zips of images, found none")
+    return names
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()

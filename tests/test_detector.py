@@ -1,0 +1,189 @@
+"""Training for real, on a few tiny images, and boxes in the pixels they belong to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial import cKDTree
+
+from livestock import detector
+from livestock.boxes import XYXY, check_boxes, make_boxes, make_images
+from livestock.config import REPOSITORY
+from livestock.detector.inference import _undo_letterbox, letterbox
+from livestock.detector.training import _options
+from livestock.yolo_dataset import write_images, write_labels, write_lists
+
+LABELS = ["pig", "cow"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Twelve grey images in two shapes, each with one bright square."""
+    folder = tmp_path_factory.mktemp("pictures")
+    records = []
+    for index in range(12):
+        width, height = (128, 96) if index % 2 else (96, 160)
+        picture = np.full((height, width, 3), 60, np.uint8)
+        picture[20:60, 30:70] = (40, 200, 90)
+        cv2.imwrite(str(folder / f"{index:02d}.jpg"), picture)
+        records.append({"image_id": f"{index:02d}.jpg", "archive": str(folder), "member": f"{index:02d}.jpg",
+                        "width": width, "height": height})
+    return make_images(records)
+
+
+@pytest.fixture(scope="module")
+def config(images: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> detector.TrainConfig:
+    folder = tmp_path_factory.mktemp("yolo data")
+    boxes = make_boxes([{"image_id": image_id, "label": LABELS[i % 2], "x_min": 30, "y_min": 20, "x_max": 70, "y_max": 60}
+                        for i, image_id in enumerate(images["image_id"])])
+    write_images(images, folder, imgsz=64)
+    write_labels(images, boxes, LABELS, folder)
+    data_yaml = write_lists(folder, "tiny", images["image_id"][:8], images["image_id"][8:], LABELS)
+    return detector.TrainConfig(data_yaml=str(data_yaml), weights="", cfg="yolov5n.yaml", imgsz=64, batch=4, epochs=2,
+                                hyp=str(REPOSITORY / "hyp/baseline.yaml"), device="cpu", workers=0)
+
+
+@pytest.fixture(scope="module")
+def run_dir(config: detector.TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "a run"  # a path with a space
+    detector.train(config, folder)
+    return folder
+
+
+def test_training_leaves_history_and_weights(run_dir: Path, config: detector.TrainConfig) -> None:
+    history = detector.read_history(run_dir)
+    assert history["epoch"].tolist() == [0, 1]
+    assert np.isfinite(history.drop(columns="epoch")).all(axis=None)
+    assert json.loads((run_dir / "config.json").read_text()) == asdict(config)
+    events = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text().splitlines()]
+    assert events[-1]["epochs_done"] == 2
+    assert set(events[-1]["scores"]) == {"AP50", "mAP50_95"}
+
+
+def test_submitted_weights_are_half_and_stripped(run_dir: Path, tmp_path: Path) -> None:
+    written = detector.write_weights(run_dir / "weights/last.pt", tmp_path / "weights.pt")
+    model = detector.load_model(written)
+    checkpoint = torch.load(written, weights_only=True)
+    assert {parameter.dtype for parameter in checkpoint["model"].parameters()} == {torch.float16}
+    assert set(checkpoint) == {"model", "epoch"}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert written.stat().st_size < 4_000_000
+    assert dict(model.names) == dict(enumerate(LABELS))
+
+
+def test_a_crash_leaves_this_process_alive_and_shows_the_log(config: detector.TrainConfig, tmp_path: Path) -> None:
+    broken = replace(config, hyp=str(tmp_path / "missing.yaml"))
+    with pytest.raises(RuntimeError, match=r"exit status 1; the end of .*train\.log:\n(.|\n)*missing\.yaml"):
+        detector.train(broken, tmp_path / "run")
+
+
+def test_a_training_that_was_cut_off_resumes(run_dir: Path, config: detector.TrainConfig, tmp_path: Path) -> None:
+    assert "resume" not in _options(config, run_dir)  # finished
+    (tmp_path / "weights").mkdir()
+    checkpoint = torch.load(run_dir / "weights/last.pt", weights_only=True)
+    torch.save({**checkpoint, "epoch": 0}, tmp_path / "weights/last.pt")
+    assert _options(config, tmp_path) == {"resume": str(tmp_path / "weights/last.pt")}
+
+
+def test_unsafe_start_weights_are_refused_before_training(config: detector.TrainConfig, tmp_path: Path) -> None:
+    torch.save({"model": print}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match=r"evil\.pt: refused, .*print"):
+        detector.train(replace(config, weights=str(tmp_path / "evil.pt")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_candidates_are_the_librarys_boxes(run_dir: Path, images: pd.DataFrame) -> None:
+    """The same forward pass, scaled back by yolov5's own function."""
+    from yolov5.utils.general import scale_boxes, xywh2xyxy
+
+    weights = run_dir / "weights/last.pt"
+    found = detector.candidates(weights, images, LABELS, imgsz=64, conf_floor=0.0, device="cpu", batch=5).boxes
+    check_boxes(found, images, LABELS)
+    assert set(found["image_id"]) == set(images["image_id"])
+    image = images.iloc[1]
+    picture = letterbox(cv2.imread(f"{image['archive']}/{image['member']}")[..., ::-1], 64, 32)
+    tensor = torch.from_numpy(picture.transpose(2, 0, 1).copy())[None].float() / 255
+    raw = detector.load_model(weights)(tensor)[0][0]
+    corners = scale_boxes(tensor.shape[2:], xywh2xyxy(raw[:, :4]), (image["height"], image["width"])).detach().numpy()
+    confidence = (raw[:, 4] * raw[:, 5]).detach().numpy()
+    mine = found[(found["image_id"] == image["image_id"]) & (found["label"] == "pig")]
+    has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
+    expected = np.column_stack([corners, 1e5 * confidence])[has_area]  # near-equal confidences may swap their order
+    actual = np.column_stack([mine[XYXY], 1e5 * mine["confidence"]])
+    assert len(actual) == len(expected)
+    assert cKDTree(actual).query(expected)[0].max() < 0.5
+    assert mine["confidence"].is_monotonic_decreasing
+
+
+def test_what_the_limit_cuts_is_counted(run_dir: Path, images: pd.DataFrame) -> None:
+    weights = run_dir / "weights/last.pt"
+    everything = detector.candidates(weights, images.iloc[:2], LABELS, imgsz=64, conf_floor=0.0, device="cpu")
+    cut = detector.candidates(weights, images.iloc[:2], LABELS, imgsz=64, conf_floor=0.0, device="cpu", max_per_image=9)
+    assert everything.n_cut.sum() == 0
+    assert cut.boxes.groupby("image_id").size().max() <= 9
+    assert (cut.n_cut > 0).all()
+
+
+def test_a_model_of_other_classes_is_refused(run_dir: Path, images: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="expected a model of the 1 classes"):
+        detector.candidates(run_dir / "weights/last.pt", images, ["pig"], imgsz=64, device="cpu")
+
+
+def test_no_images_give_no_boxes(run_dir: Path, images: pd.DataFrame) -> None:
+    found = detector.candidates(run_dir / "weights/last.pt", images.iloc[:0], LABELS, imgsz=64, device="cpu")
+    assert found.boxes.empty
+    assert list(found.boxes.columns) == ["image_id", "label", *XYXY, "confidence", "source"]
+
+
+@given(width=st.integers(20, 700), height=st.integers(20, 700), imgsz=st.sampled_from([64, 320, 416]))
+def test_letterbox_and_back(width: int, height: int, imgsz: int) -> None:
+    """A corner of the picture lies where the padding ends."""
+    picture = letterbox(np.full((height, width, 3), 255, np.uint8), imgsz, 32)
+    assert picture.shape[0] % 32 == picture.shape[1] % 32 == 0
+    rows, columns = np.nonzero(picture[..., 0] == 255)
+    inside = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], float)
+    np.testing.assert_allclose(_undo_letterbox(inside, width, height, imgsz), [[0, 0, width, height]], atol=1e-9)
+
+
+def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests
+
+    def offline(*args: object, **kwargs: object) -> None:
+        raise requests.ConnectionError("no network")
+
+    monkeypatch.setattr("requests.get", offline)
+    with pytest.raises(ValueError, match=r"yolov5m6\.pt: not here and not downloadable .*put it at .*--weights"):
+        detector.find_weights("yolov5m6.pt", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="no such file"):
+        detector.find_weights("mine.pt", tmp_path)
+
+
+def test_official_weights_are_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer:
+        def __enter__(self) -> Answer:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def raise_for_status(self) -> None:
+            pass
+
+        def iter_content(self, size: int) -> list[bytes]:
+            return [b"wei", b"ghts"]
+
+    calls: list[str] = []
+    monkeypatch.setattr("requests.get", lambda url, **kwargs: calls.append(url) or Answer())
+    for _ in range(2):
+        assert detector.find_weights("yolov5n.pt", tmp_path).read_bytes() == b"weights"
+    assert calls == ["https://github.com/ultralytics/yolov5/releases/download/v7.0/yolov5n.pt"]

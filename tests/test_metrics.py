@@ -1,0 +1,233 @@
+"""The competition's score against `map_boxes`, the usual one against `faster_coco_eval` and against plain loops."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from livestock.boxes import XYXY, pairwise_iou
+from livestock.metrics import Matches, average_precision, competition_map, match_usual, usual_map
+from livestock.submission import ANSWER_COLUMNS, TRUTH_COLUMNS, by_falling_confidence, from_rows
+from map_boxes import mean_average_precision_for_boxes
+
+REGIMES = ["plain", "ties", "grid", "missing classes", "few", "shuffled ties"]
+
+
+def draw_case(rng: np.random.Generator, regime: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Truth and answer as rows of files; what is hard about them depends on the regime."""
+    n_images = rng.integers(1, 7)
+    n_truth, n_answer = (rng.integers(0, 3, 2) if regime == "few" else rng.integers([1, 0], [25, 120])).tolist()
+    rows = pd.DataFrame({"ImageID": [f"{i}.jpg" for i in rng.integers(0, n_images, n_truth + n_answer)]})
+    rows["LabelName"] = rng.choice(["cow", "pig", "goat"], len(rows))
+    if regime == "missing classes":
+        rows.loc[: n_truth - 1, "LabelName"] = rng.choice(["cow", "pig"], n_truth)
+        rows.loc[n_truth:, "LabelName"] = rng.choice(["cow", "goat"], n_answer)
+    rows["Conf"] = rng.choice([0.1, 0.5, 0.9], len(rows)) if "ties" in regime else rng.uniform(0, 1, len(rows))
+    if regime == "grid":  # equal overlaps, duplicates, boxes without area, swapped corners
+        corners = rng.integers(0, 4, (len(rows), 4)) / 4
+    else:
+        corners = np.repeat(rng.uniform(0, 0.2, (len(rows), 2)), 2, axis=1) + [0, 0.5, 0, 0.5]
+    rows[["XMin", "XMax", "YMin", "YMax"]] = corners
+    truth, answer = rows.iloc[:n_truth], rows.iloc[n_truth:]
+    if regime != "shuffled ties":
+        answer = answer.sort_values("ImageID", kind="stable")
+    return truth[TRUTH_COLUMNS].astype({"LabelName": object}), answer.astype({"LabelName": object})
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_competition_equals_map_boxes(regime):
+    rng = np.random.default_rng(REGIMES.index(regime))
+    for _ in range(170):  # 1,020 cases in all
+        truth, answer = draw_case(rng, regime)
+        iou_threshold = rng.choice([0.2, 0.5, 0.75, 1.0])
+        expected, per_class = mean_average_precision_for_boxes(truth, answer, iou_threshold, verbose=False)
+        found = competition_map(from_rows(truth), from_rows(answer), iou_threshold)
+        assert found.mean == pytest.approx(expected, abs=1e-9)
+        assert list(found.per_class.index) == list(per_class)
+        for label, (ap, n_truth) in per_class.items():
+            assert found.per_class.loc[label].tolist() == pytest.approx([ap, n_truth], abs=1e-9)
+
+
+def test_competition_rounds_to_float32_as_map_boxes():
+    truth = make_rows([("a", "cow", 0, 0, 1, 1)], TRUTH_COLUMNS)
+    answer = make_rows([("a", "cow", 0.9, 0, 0, 1, 0.75 - 1e-10)])  # 0.75 once it is a float32
+    expected, _ = mean_average_precision_for_boxes(truth, answer, 0.75, verbose=False)
+    assert competition_map(from_rows(truth), from_rows(answer)).mean == expected == 1
+    assert usual_map(from_rows(truth), from_rows(answer)).mean == 0
+
+
+def test_an_image_listed_without_a_box_counts():
+    truth = make_rows([("a", "cow", 0, 0, 1, 1), ("b", None, *[np.nan] * 4)], TRUTH_COLUMNS).astype(object)
+    answer = make_rows([("a", "cow", 0.5, 0, 0, 1, 1), ("b", "cow", 0.9, 0, 0, 1, 1)])
+    assert competition_map(from_rows(truth), from_rows(answer)).mean == 0.5
+    assert competition_map(from_rows(truth.iloc[:1]), from_rows(answer)).mean == 1
+
+
+def test_usual_by_hand():
+    """Three cows, four boxes: true, false (second on a found cow), true, false (image without truth).
+
+    By confidence true .9, false .8 (stray), false .7 (again), true .6. Precision 1, 1/2, 1/3, 1/2; recall 1/3 and
+    2/3 at the true ones. Envelope there 1 and 1/2: AP = 1/3 * 1 + 1/3 * 1/2 = 1/2. The scorer of the competition
+    does not see the stray: 1, 1/2, 2/3 gives 1/3 + 1/3 * 2/3 = 5/9.
+    """
+    truth = make_rows([(i, "cow", *box) for i, box in [("a", LEFT), ("a", RIGHT), ("b", LEFT)]], TRUTH_COLUMNS)
+    found = [("a", 0.9, LEFT), ("stray", 0.8, LEFT), ("a", 0.7, LEFT), ("b", 0.6, LEFT)]
+    answer = make_rows([(i, "cow", conf, *box) for i, conf, box in found])
+    usual = usual_map(from_rows(truth), from_rows(answer), 0.75)
+    assert usual.mean == pytest.approx(1 / 2)
+    assert usual.per_class.loc["cow", "n_truth"] == 3
+    assert competition_map(from_rows(truth), from_rows(answer), 0.75).mean == pytest.approx(5 / 9)
+
+
+def test_row_order_counts_for_the_competition_alone():
+    """Lowest confidence first, the worse of two boxes claims the truth: the better one becomes a false positive."""
+    truth = from_rows(make_rows([("a", "cow", *LEFT), ("b", "cow", *LEFT)], TRUTH_COLUMNS))
+    rows = [("a", "cow", 0.2, *LEFT), ("a", "cow", 0.9, *LEFT), ("b", "cow", 0.5, *LEFT)]
+    rising = from_rows(make_rows(rows))
+    falling = by_falling_confidence(rising)
+    assert competition_map(truth, rising).mean == pytest.approx(2 / 3)
+    assert competition_map(truth, falling).mean == 1
+    assert usual_map(truth, rising).mean == usual_map(truth, falling).mean == 1
+
+
+def test_only_classes_with_truth_are_in_the_mean():
+    truth = from_rows(make_rows([("a", "cow", *LEFT), ("a", "pig", *RIGHT)], TRUTH_COLUMNS))
+    answer = from_rows(make_rows([("a", "cow", 0.9, *LEFT), ("a", "goat", 0.9, *LEFT)]))
+    for scorer in [competition_map, usual_map]:
+        assert scorer(truth, answer).per_class["ap"].to_dict() == {"cow": 1, "pig": 0}
+        assert scorer(truth, answer).mean == 0.5
+
+
+def test_nothing_scores_nothing():
+    truth = from_rows(make_rows([("a", "cow", *LEFT)], TRUTH_COLUMNS))
+    answer = from_rows(make_rows([("a", "cow", 0.9, *LEFT)]))
+    for scorer in [competition_map, usual_map]:
+        assert scorer(truth, answer.iloc[:0]).mean == 0
+        assert scorer(truth.iloc[:0], answer).mean == 0
+        assert scorer(truth.iloc[:0], answer).per_class.empty
+    assert np.isnan(average_precision(np.array([True]), 0))
+
+
+@pytest.mark.parametrize("iou_threshold", [0, -0.5, 1.01, float("nan")])
+def test_threshold_out_of_range(iou_threshold):
+    truth = from_rows(make_rows([("a", "cow", *LEFT)], TRUTH_COLUMNS))
+    with pytest.raises(ValueError, match="iou_threshold: expected"):
+        usual_map(truth, truth, iou_threshold)
+
+
+def test_corners_must_be_finite():
+    truth = from_rows(make_rows([("a", "cow", *LEFT)], TRUTH_COLUMNS))
+    with pytest.raises(ValueError, match="finite corners"):
+        competition_map(truth, truth.assign(x_max=np.nan))
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_usual_equals_plain_loops(regime):
+    rng = np.random.default_rng(10 + REGIMES.index(regime))
+    for _ in range(40):
+        truth, answer = map(from_rows, draw_case(rng, regime))
+        iou_threshold = rng.choice([0.2, 0.5, 0.75])
+        expected = {label: loop_ap(truth, answer, label, iou_threshold) for label in sorted(set(truth["label"]))}
+        assert usual_map(truth, answer, iou_threshold).per_class["ap"].to_dict() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matching_equals_cocos(seed):
+    truth, answer = draw_pixel_boxes(np.random.default_rng(seed), n_images=40)
+    matches = match_usual(truth, answer, 0.75)
+    assert [coco_ap(matches, k) for k in range(2)] == pytest.approx(run_coco(truth, answer, 0.75), abs=1e-12)
+
+
+def test_matches_carry_what_resampling_needs():
+    truth, answer = draw_pixel_boxes(np.random.default_rng(0), n_images=40)
+    matches = match_usual(truth, answer, 0.75)
+    counts = pd.crosstab(truth["image_id"], truth["label"]).reindex(matches.images, fill_value=0)
+    assert (matches.n_truth == counts[matches.labels].to_numpy()).all()
+    assert (np.diff(matches.label) >= 0).all()
+    assert (np.diff(matches.confidence)[np.diff(matches.label) == 0] <= 0).all()
+    hits = pd.crosstab(matches.image[matches.is_true], matches.label[matches.is_true]).to_numpy()
+    assert 0 < hits.sum() <= matches.n_truth.sum()
+
+
+LEFT, RIGHT = (0.0, 0.4, 0.0, 1.0), (0.6, 1.0, 0.0, 1.0)  # XMin, XMax, YMin, YMax
+
+
+def make_rows(rows: list[tuple], columns: list[str] = ANSWER_COLUMNS) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=columns)
+
+
+def loop_ap(truth: pd.DataFrame, answer: pd.DataFrame, label: str, iou_threshold: float) -> float:
+    """AP by the textbook: one box after the other, then a step for every box."""
+    truth, answer = truth[truth["label"] == label], answer[answer["label"] == label]
+    free = {image_id: list(boxes[XYXY].to_numpy()) for image_id, boxes in truth.groupby("image_id")}
+    flags = []
+    for row in answer.sort_values("confidence", ascending=False, kind="stable").itertuples():
+        corners, there = np.array([[row.x_min, row.y_min, row.x_max, row.y_max]]), free.get(row.image_id, [])
+        ious = np.where((np.ptp(corners.reshape(2, 2), axis=0) >= 0).all(), pairwise_iou(corners, np.array(there).reshape(-1, 4))[0], 0)
+        best = len(ious) - 1 - int(np.argmax(ious[::-1])) if len(ious) else -1  # the later of equals
+        flags.append(best >= 0 and ious[best] >= iou_threshold)
+        if flags[-1]:
+            del there[best]
+    area = 0.0
+    for n in range(1, len(flags) + 1):
+        if flags[n - 1]:
+            area += max(sum(flags[:m]) / m for m in range(n, len(flags) + 1)) / len(truth)
+    return area
+
+
+def draw_pixel_boxes(rng: np.random.Generator, n_images: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Crowded truth and an answer of jittered copies and strays, whole pixels, some images on one side only."""
+    n = n_images * 12
+    corner, size = rng.integers(0, 60, (n, 2)), rng.integers(30, 60, (n, 2))
+    boxes = np.hstack([corner, corner + size]).astype(float)
+    image = np.sort(rng.integers(0, n_images, n))
+    truth = pd.DataFrame(boxes, columns=XYXY).assign(image_id=[f"{i:03d}" for i in image], confidence=1.0)
+    truth["label"] = rng.choice(["cow", "pig"], n)
+    answer = pd.concat([truth] * 3, ignore_index=True)
+    answer[XYXY] += rng.integers(-3, 4, (len(answer), 4))
+    answer["confidence"] = rng.integers(1, 50, len(answer)) / 50
+    answer = answer.sort_values("image_id", kind="stable", ignore_index=True)
+    return truth[truth["image_id"] > "002"], answer[answer["image_id"] < f"{n_images - 3:03d}"]
+
+
+def coco_ap(matches: Matches, label: int) -> float:
+    """COCO's 101-point AP of one class from our flags."""
+    is_true = matches.is_true[matches.label == label]
+    found = np.cumsum(is_true)
+    recall = found / matches.n_truth[:, label].sum()
+    envelope = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
+    at = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
+    return float(np.append(envelope, 0)[np.minimum(at, len(envelope))].mean())
+
+
+def run_coco(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> list[float]:
+    """AP of cow and pig from faster_coco_eval."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    images = {name: i for i, name in enumerate(sorted({*truth["image_id"], *answer["image_id"]}), start=1)}
+
+    def annotations(boxes: pd.DataFrame) -> list[dict]:
+        size = boxes[["x_max", "y_max"]].to_numpy() - boxes[["x_min", "y_min"]].to_numpy()
+        return [
+            {
+                "id": n,
+                "image_id": images[row.image_id],
+                "category_id": ["cow", "pig"].index(row.label) + 1,
+                "bbox": [row.x_min, row.y_min, *size[n - 1]],
+                "area": float(size[n - 1].prod()),
+                "score": row.confidence,
+                "iscrowd": 0,
+            }
+            for n, row in enumerate(boxes.itertuples(), start=1)
+        ]
+
+    gold = COCO(
+        {
+            "images": [{"id": i, "width": 999, "height": 999} for i in images.values()],
+            "annotations": annotations(truth),
+            "categories": [{"id": 1, "name": "cow"}, {"id": 2, "name": "pig"}],
+        }
+    )
+    run = COCOeval_faster(gold, gold.loadRes(annotations(answer)), "bbox")
+    run.params.iouThrs, run.params.maxDets = np.array([iou_threshold]), [1, 10, 1000]
+    run.evaluate()
+    run.accumulate()
+    return run.eval["precision"][0, :, :, 0, -1].mean(axis=0).tolist()

@@ -1,0 +1,92 @@
+"""A step runs once, runs again for a reason, and is never half done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from livestock.steps import fingerprint, run_step, write_text
+
+
+class Doubler:
+    """A step that writes its input twice, and counts how often it ran."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.n_runs, self.settings = root, 0, {"times": 2}
+        self.source, self.target = root / "source.txt", root / "target.txt"
+        self.source.write_text("a")
+
+    def action(self) -> None:
+        self.n_runs += 1
+        write_text(self.source.read_text() * self.settings["times"], self.target)
+
+    def run(self) -> bool:
+        return run_step(
+            "double", self.action, inputs=[self.source], outputs=[self.target], settings=self.settings, workspace=self.root
+        )
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Doubler:
+    return Doubler(tmp_path)
+
+
+def test_a_finished_step_is_skipped_and_says_so(step: Doubler, capsys: pytest.CaptureFixture[str]) -> None:
+    assert step.run() is True
+    assert step.run() is False
+    assert step.n_runs == 1
+    assert "double: done before, skipped (target.txt)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["input", "setting", "output gone", "output changed", "manifest gone"])
+def test_a_step_runs_again_when_something_changed(step: Doubler, what: str) -> None:
+    step.run()
+    if what == "input":
+        step.source.write_text("b")
+    elif what == "setting":
+        step.settings["times"] = 3
+    elif what == "output gone":
+        step.target.unlink()
+    elif what == "output changed":
+        step.target.write_text("torn")
+    else:
+        (step.root / "interim/steps/double.json").unlink()
+    assert step.run() is True
+    assert step.target.read_text() == step.source.read_text() * step.settings["times"]
+
+
+def test_a_step_that_failed_is_not_done(step: Doubler) -> None:
+    step.run()
+    step.settings["times"] = "not a number"  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        step.run()
+    step.settings["times"] = 2
+    assert step.run() is True
+
+
+def test_a_missing_input_says_which(step: Doubler) -> None:
+    step.source.unlink()
+    with pytest.raises(FileNotFoundError, match="step double: .*source.txt is missing"):
+        step.run()
+
+
+def test_an_output_that_was_not_written_is_an_error(step: Doubler) -> None:
+    with pytest.raises(RuntimeError, match="expected to write .*other.txt"):
+        run_step("other", step.action, inputs=[], outputs=[step.root / "other.txt"], settings={}, workspace=step.root)
+
+
+def test_the_manifest_says_what_was_made_from_what(step: Doubler) -> None:
+    step.run()
+    manifest = json.loads((step.root / "interim/steps/double.json").read_text())
+    assert manifest["inputs"] == {str(step.source): fingerprint(step.source)}
+    assert manifest["outputs"] == {str(step.target): fingerprint(step.target)}
+    assert manifest["settings"] == {"times": 2}
+
+
+def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    before = fingerprint(tmp_path / "folder")
+    (tmp_path / "folder/new.txt").write_text("x")
+    assert fingerprint(tmp_path / "folder") != before

@@ -1,0 +1,113 @@
+"""Images once, at training size; labels and lists exactly as yolov5 reads them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from zipfile import ZipFile
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from livestock.boxes import make_boxes, make_images
+from livestock.yolo_dataset import dataset_dir, file_name, write_images, write_labels, write_lists
+
+SIZES = {"big.jpg": (640, 360), "small.jpg": (100, 80), "drawing.png": (50, 200)}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    with ZipFile(tmp_path / "images.zip", "w") as archive:
+        for name, (width, height) in SIZES.items():
+            picture = cv2.GaussianBlur(rng.integers(0, 255, (height, width, 3), np.uint8), (0, 0), 8)
+            archive.writestr(name, cv2.imencode(Path(name).suffix, picture)[1].tobytes())
+    return make_images(
+        [{"image_id": name, "archive": str(tmp_path / "images.zip"), "member": name, "width": w, "height": h}
+         for name, (w, h) in SIZES.items()]
+    )
+
+
+@pytest.fixture
+def boxes() -> pd.DataFrame:
+    return make_boxes(
+        [{"image_id": "big.jpg", "label": "cow", "x_min": 64, "y_min": 36, "x_max": 320, "y_max": 180},
+         {"image_id": "big.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 640, "y_max": 360},
+         {"image_id": "drawing.png", "label": "pig", "x_min": 10, "y_min": 20, "x_max": 20, "y_max": 40}]
+    )
+
+
+def test_images_are_at_training_size_and_small_ones_untouched(images: pd.DataFrame, tmp_path: Path) -> None:
+    write_images(images, tmp_path / "yolo", imgsz=320)
+    written = {path.name: path for path in (tmp_path / "yolo/images").iterdir()}
+    assert sorted(written) == ["big.jpg", "drawing.png.jpg", "small.jpg"]
+    assert cv2.imread(str(written["big.jpg"])).shape == (180, 320, 3)
+    assert written["small.jpg"].read_bytes() == ZipFile(tmp_path / "images.zip").read("small.jpg")
+    original = cv2.imdecode(np.frombuffer(ZipFile(tmp_path / "images.zip").read("drawing.png"), np.uint8), 1)
+    difference = cv2.imread(str(written["drawing.png.jpg"])).astype(int) - original
+    assert np.abs(difference).mean() < 3  # the colours are not swapped; JPEG costs a little
+
+
+def test_images_that_stand_are_kept(images: pd.DataFrame, tmp_path: Path) -> None:
+    write_images(images, tmp_path, imgsz=320)
+    kept = tmp_path / "images/big.jpg"
+    os.utime(kept, (1, 1))
+    (tmp_path / "images/small.jpg").unlink()
+    write_images(images, tmp_path, imgsz=320)
+    assert kept.stat().st_mtime == 1
+    assert (tmp_path / "images/small.jpg").exists()
+
+
+def test_labels_by_hand(images: pd.DataFrame, boxes: pd.DataFrame, tmp_path: Path) -> None:
+    write_labels(images, boxes, ["pig", "cow"], tmp_path)
+    read = {path.name: path.read_text() for path in (tmp_path / "labels").iterdir()}
+    assert read == {
+        "big.txt": "1 0.300000 0.300000 0.400000 0.400000\n0 0.500000 0.500000 1.000000 1.000000\n",
+        "drawing.png.txt": "0 0.300000 0.150000 0.200000 0.100000\n",
+        "small.txt": "",
+    }
+
+
+def test_the_class_order_is_the_configs(images: pd.DataFrame, boxes: pd.DataFrame, tmp_path: Path) -> None:
+    write_labels(images, boxes, ["cow", "pig"], tmp_path)
+    assert (tmp_path / "labels/big.txt").read_text().startswith("0 0.3")
+    with pytest.raises(ValueError, match="found 'pig'"):
+        write_labels(images, boxes, ["cow"], tmp_path)
+
+
+def test_no_boxes_at_all(images: pd.DataFrame, boxes: pd.DataFrame, tmp_path: Path) -> None:
+    write_labels(images, boxes.iloc[:0], ["pig"], tmp_path)
+    assert {path.read_text() for path in (tmp_path / "labels").iterdir()} == {""}
+
+
+def test_a_label_cache_is_removed(images: pd.DataFrame, boxes: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "fold0_train.cache").touch()
+    write_labels(images, boxes, ["pig", "cow"], tmp_path)
+    assert not (tmp_path / "fold0_train.cache").exists()
+
+
+def test_lists_and_data_yaml(tmp_path: Path) -> None:
+    data_yaml = write_lists(tmp_path, "fold0", np.array(["b.jpg", "a.png"]), np.array(["c.jpg"]), ["pig", "cow"])
+    assert (tmp_path / "fold0_train.txt").read_text() == "./images/a.png.jpg\n./images/b.jpg\n"
+    assert (tmp_path / "fold0_valid.txt").read_text() == "./images/c.jpg\n"
+    content = yaml.safe_load(data_yaml.read_text())
+    assert content["names"] == {0: "pig", 1: "cow"}
+    assert (Path(content["path"]) / content["val"]).exists()
+
+
+def test_other_data_or_size_goes_elsewhere(images: pd.DataFrame, tmp_path: Path) -> None:
+    first = dataset_dir(images, 320, tmp_path)
+    assert dataset_dir(images, 320, tmp_path) == first
+    assert dataset_dir(images, 640, tmp_path) != first
+    assert dataset_dir(images.iloc[1:], 320, tmp_path) != first
+    os.utime(tmp_path / "images.zip", (1, 1))
+    assert dataset_dir(images, 320, tmp_path) != first
+
+
+def test_no_two_images_share_a_file() -> None:
+    assert file_name("a.jpg") == "a.jpg"
+    assert file_name("a.png") == "a.png.jpg"
+    assert file_name("a.JPG") == "a.JPG.jpg"

@@ -14,9 +14,9 @@ REGIMES = ["plain", "ties", "grid", "missing classes", "few", "shuffled ties"]
 def draw_case(rng: np.random.Generator, regime: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Truth and answer as rows of files; what is hard about them depends on the regime."""
     n_images = rng.integers(1, 7)
-    n_truth, n_answer = (rng.integers(0, 3, 2) if regime == "few" else rng.integers([1, 0], [25, 120])).tolist()
+    n_truth, n_answer = (rng.integers(0, 3, 2) if regime == "few" else rng.integers([1, 0], [20, 70])).tolist()
     rows = pd.DataFrame({"ImageID": [f"{i}.jpg" for i in rng.integers(0, n_images, n_truth + n_answer)]})
-    rows["LabelName"] = rng.choice(["cow", "pig", "goat"], len(rows))
+    rows["LabelName"] = rng.choice(["cow", "pig"], len(rows))
     if regime == "missing classes":
         rows.loc[: n_truth - 1, "LabelName"] = rng.choice(["cow", "pig"], n_truth)
         rows.loc[n_truth:, "LabelName"] = rng.choice(["cow", "goat"], n_answer)
@@ -47,17 +47,18 @@ def test_competition_equals_map_boxes(regime):
 
 
 def test_competition_rounds_to_float32_as_map_boxes():
-    truth = make_rows([("a", "cow", 0, 0, 1, 1)], TRUTH_COLUMNS)
-    answer = make_rows([("a", "cow", 0.9, 0, 0, 1, 0.75 - 1e-10)])  # 0.75 once it is a float32
+    truth = make_rows([("a", "cow", 0, 1, 0, 1)], TRUTH_COLUMNS)
+    answer = make_rows([("a", "cow", 0.9, 0, 1, 0, 0.75 - 1e-10)])  # 0.75 once it is a float32
     expected, _ = mean_average_precision_for_boxes(truth, answer, 0.75, verbose=False)
     assert competition_map(from_rows(truth), from_rows(answer)).mean == expected == 1
     assert usual_map(from_rows(truth), from_rows(answer)).mean == 0
 
 
 def test_an_image_listed_without_a_box_counts():
-    truth = make_rows([("a", "cow", 0, 0, 1, 1), ("b", None, *[np.nan] * 4)], TRUTH_COLUMNS).astype(object)
-    answer = make_rows([("a", "cow", 0.5, 0, 0, 1, 1), ("b", "cow", 0.9, 0, 0, 1, 1)])
-    assert competition_map(from_rows(truth), from_rows(answer)).mean == 0.5
+    truth = make_rows([("a", "cow", *LEFT), ("b", np.nan, *[np.nan] * 4)], TRUTH_COLUMNS)
+    answer = make_rows([("a", "cow", 0.5, *LEFT), ("b", "cow", 0.9, *LEFT)])
+    expected, _ = mean_average_precision_for_boxes(truth.astype({"LabelName": object}), answer, verbose=False)
+    assert competition_map(from_rows(truth), from_rows(answer)).mean == expected == 0.5
     assert competition_map(from_rows(truth.iloc[:1]), from_rows(answer)).mean == 1
 
 
@@ -125,8 +126,9 @@ def test_usual_equals_plain_loops(regime):
     for _ in range(40):
         truth, answer = map(from_rows, draw_case(rng, regime))
         iou_threshold = rng.choice([0.2, 0.5, 0.75])
-        expected = {label: loop_ap(truth, answer, label, iou_threshold) for label in sorted(set(truth["label"]))}
-        assert usual_map(truth, answer, iou_threshold).per_class["ap"].to_dict() == pytest.approx(expected, abs=1e-12)
+        expected = {label: loop_ap(truth, answer, label, iou_threshold) for label in set(truth["label"])}
+        found = usual_map(truth, answer, iou_threshold).per_class["ap"].to_dict()
+        assert found == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -160,8 +162,9 @@ def loop_ap(truth: pd.DataFrame, answer: pd.DataFrame, label: str, iou_threshold
     free = {image_id: list(boxes[XYXY].to_numpy()) for image_id, boxes in truth.groupby("image_id")}
     flags = []
     for row in answer.sort_values("confidence", ascending=False, kind="stable").itertuples():
-        corners, there = np.array([[row.x_min, row.y_min, row.x_max, row.y_max]]), free.get(row.image_id, [])
-        ious = np.where((np.ptp(corners.reshape(2, 2), axis=0) >= 0).all(), pairwise_iou(corners, np.array(there).reshape(-1, 4))[0], 0)
+        there = free.get(row.image_id, [])
+        corners = np.array([[row.x_min, row.y_min, row.x_max, row.y_max]])
+        ious = pairwise_iou(corners, np.array(there).reshape(-1, 4))[0]
         best = len(ious) - 1 - int(np.argmax(ious[::-1])) if len(ious) else -1  # the later of equals
         flags.append(best >= 0 and ious[best] >= iou_threshold)
         if flags[-1]:

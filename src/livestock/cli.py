@@ -37,6 +37,51 @@ def _livestock() -> None:
 
 
 @app.command()
+def run(
+    data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
+    reader: Annotated[str, typer.Option(help="aihub, coco, voc, yolo or open_images")] = "aihub",
+    profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
+    weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
+    workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
+    competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
+    seed: Annotated[int, typer.Option(help="of split and training")] = 42,
+    publish: Annotated[bool, typer.Option(help="put the outputs into the committed notebooks")] = False,
+) -> None:
+    """Runs every notebook in order, from raw data to answer.csv, and prints where it all lies."""
+    from .runner import run_all
+
+    run_all(
+        {
+            "PROFILE": profile,
+            "SEED": seed,
+            "DATA": str((data or workspace / "raw").absolute()),
+            "READER": reader,
+            "WORKSPACE": str(workspace.absolute()),
+            "COMPETITION": str(competition.absolute()),
+            "WEIGHTS": str(Path(weights).absolute()) if Path(weights).is_file() else weights,
+        },
+        publish=publish,
+    )
+
+
+@app.command()
+def sample(
+    directory: Annotated[Path, typer.Argument(help="folder that gets train/, test/ and truth_test.csv")],
+    seed: Annotated[int, typer.Option(help="another seed, other barns and animals")] = 0,
+    n_train: Annotated[int, typer.Option(help="training images")] = 240,
+    n_test: Annotated[int, typer.Option(help="test images")] = 60,
+    scale: Annotated[float, typer.Option(help="1 draws 1920 x 1080 and 1280 x 960 px")] = 1 / 3,
+    missing_cow_fraction: Annotated[float, typer.Option(help="share of cow boxes to leave out of the labels")] = 0.0,
+) -> None:
+    """Draws the embedded sample: barn scenes in AI Hub's own archive layout, with the test set's truth."""
+    from .sample import draw_sample
+
+    draw_sample(
+        directory, seed=seed, n_train=n_train, n_test=n_test, scale=scale, missing_cow_fraction=missing_cow_fraction
+    )
+
+
+@app.command()
 def score(
     truth: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,XMin,XMax,YMin,YMax")],
     answer: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,Conf,XMin,XMax,YMin,YMax")],

@@ -14,6 +14,8 @@ from .boxes import write_table
 from .config import REPOSITORY, Competition, Profile, Workspace, get_profile, read_competition
 from .steps import run_step, write_json
 
+TRUTH_NAME = "truth_test.csv"  # beside the data, in the scorer's format; only ever read to score once
+
 
 @dataclass(frozen=True)
 class Run:
@@ -28,14 +30,14 @@ class Run:
 
 
 def make_run(
-    *, competition: str, profile: str, workspace: str, data: str, reader: str, seed: int, weights: str | None = None
+    *, competition: str, profile: str, workspace: str, data: str, reader: str, seed: int, weights: str = ""
 ) -> Run:
     """A run from a notebook's parameters. Raises ValueError for an unknown profile, reader or competition key."""
     if reader not in readers.READERS:
         raise ValueError(f"reader: expected one of {sorted(readers.READERS)}, found {reader!r}")
     return Run(
         competition=read_competition(Path(competition)),
-        profile=get_profile(profile, weights=weights),
+        profile=get_profile(profile, weights=weights or None),
         workspace=Workspace(Path(workspace)),
         data_dir=Path(data),
         reader=reader,
@@ -170,3 +172,36 @@ def find_candidates(run: Run, images: pd.DataFrame, part: str) -> pd.DataFrame:
         workspace=run.workspace.root,
     )
     return pd.read_parquet(path)
+
+
+def images_to_answer(run: Run) -> tuple[pd.DataFrame, str]:
+    """The test images, or where the data has none the validation fold, and which of the two: `test` or `valid`."""
+    test_images = pd.read_parquet(run.workspace.interim_dir / "test_images.parquet")
+    if len(test_images):
+        return test_images, "test"
+    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
+    return images[images["fold"] == 0], "valid"
+
+
+def score_known_truth(run: Run, part: str) -> pd.DataFrame | None:
+    """Scores of `answer.csv` by IoU and scorer, with each class's AP; None where the truth is not known.
+
+    For `test` the truth is `truth_test.csv` in the data folder, for `valid` the human boxes of the validation fold.
+    """
+    from .metrics import competition_map, usual_map
+    from .submission import from_rows, read_answer, read_truth, to_rows
+
+    if part == "valid":
+        images, _ = images_to_answer(run)
+        boxes = pd.read_parquet(run.workspace.interim_dir / "boxes.parquet")
+        truth = from_rows(to_rows(boxes[boxes["image_id"].isin(images["image_id"])], images))
+    elif (run.data_dir / TRUTH_NAME).exists():
+        truth = read_truth(run.data_dir / TRUTH_NAME)
+    else:
+        return None
+    answer, rows = read_answer(run.workspace.answer_path), []
+    for iou in sorted({run.competition.metric_iou, 0.5}, reverse=True):
+        for scorer, score in (("competition", competition_map), ("usual", usual_map)):
+            result = score(truth, answer, iou)
+            rows.append({"scorer": scorer, "IoU": iou, "mAP": result.mean, **result.per_class["ap"]})
+    return pd.DataFrame(rows)

@@ -12,10 +12,30 @@ import nbformat
 from nbformat import NotebookNode
 
 from .config import REPOSITORY, Workspace
+from .pipeline import images_to_answer, make_run, score_known_truth
 from .steps import write_json, write_text
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
 MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
+
+
+def run_all(parameters: dict[str, Any], *, publish: bool = False) -> dict[str, Any]:
+    """All notebooks with these parameters, then the index page and the closing lines; returns the result.
+
+    `publish` puts the outputs into the committed notebooks.
+    """
+    run_dir = Workspace(Path(parameters["WORKSPACE"])).runs_dir / parameters["PROFILE"]
+    executed = run_notebooks(parameters, run_dir)
+    result = summarise(parameters, executed)
+    index = write_index(result, executed, run_dir)
+    if publish:
+        publish_outputs(executed)
+    for row in result["scores"]:
+        print(f"mAP at IoU {row['IoU']:g} on the {result['answered']} images: {row['mAP']:.4f} ({row['scorer']} scorer)")
+    print(f"weights: {result['weights_bytes'] / 1e6:.2f} MB, {result['weights']}")
+    print(f"answer: {result['answer']}")
+    print(f"executed notebooks and figures: {index}")
+    return result
 
 
 @dataclass(frozen=True)
@@ -60,31 +80,28 @@ def _to_html(notebook: NotebookNode, title: str) -> str:
     return body
 
 
-def summarise(workspace: Workspace, data_dir: Path, iou_threshold: float, executed: list[Executed]) -> dict[str, Any]:
-    """What a run ended with: scores against `truth_test.csv` if the data has it, weights' size, files, seconds."""
-    result: dict[str, Any] = {
-        "answer": str(workspace.answer_path),
-        "weights": str(workspace.weights_path),
-        "weights_bytes": workspace.weights_path.stat().st_size,
+def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str, Any]:
+    """What a run ended with: scores where the truth is known, the weights' size, files, seconds a notebook."""
+    run = make_run(**{name.lower(): value for name, value in parameters.items()})
+    _, part = images_to_answer(run)
+    scores = score_known_truth(run, part)
+    return {
+        "answered": part,
+        "scores": [] if scores is None else scores.round(5).to_dict("records"),
+        "answer": str(run.workspace.answer_path),
+        "weights": str(run.workspace.weights_path),
+        "weights_bytes": run.workspace.weights_path.stat().st_size,
         "seconds": {item.name: round(item.seconds, 1) for item in executed},
+        "parameters": parameters,
     }
-    truth_path = data_dir / "truth_test.csv"
-    if truth_path.exists():
-        from .metrics import competition_map, usual_map
-        from .submission import read_answer, read_truth
-
-        truth, answer = read_truth(truth_path), read_answer(workspace.answer_path)
-        for iou in sorted({iou_threshold, 0.5}, reverse=True):
-            result[f"competition mAP@{iou:g}"] = round(competition_map(truth, answer, iou).mean, 5)
-            result[f"usual mAP@{iou:g}"] = round(usual_map(truth, answer, iou).mean, 5)
-    return result
 
 
 def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path) -> Path:
     """Writes `result.json` and `index.html`: scores, the weights' size, the main figures, links to the notebooks."""
     write_json(result, run_dir / "result.json")
     scores = "".join(
-        f"<div class=tile><b>{value:.4f}</b>{html.escape(key)}</div>" for key, value in result.items() if "mAP@" in key
+        f"<div class=tile><b>{row['mAP']:.4f}</b>mAP at IoU {row['IoU']:g}<br>{row['scorer']} scorer</div>"
+        for row in result["scores"]
     )
     tiles = f"{scores}<div class=tile><b>{result['weights_bytes'] / 1e6:.2f} MB</b>weights</div>"
     rows = "".join(

@@ -146,11 +146,11 @@ def find_faults(
     outside = ((corners < 0) | (corners > 1 + 1e-6)).any(axis=1)
     known = rows["LabelName"] if labels is None else labels
     bounds = "its image" if pixels else "[0, 1], to which corners are divided by width and height"
-    if not pixels and (corners > 2).any(axis=1).mean() > 0.5:
+    if not pixels and np.count_nonzero((corners > 2).any(axis=1)) > len(rows) / 2:
         bounds += " (these look like pixels)"
     rules = [
-        (~rows["ImageID"].isin(images["image_id"]), "not one of the test images"),
-        (~rows["LabelName"].isin(known), "unknown class {LabelName}"),
+        (~rows["ImageID"].isin([*images["image_id"], ""]), "not one of the test images"),
+        (~rows["LabelName"].isin([*known, ""]), "unknown class {LabelName}"),
         (outside, f"{_CORNERS_FOUND} reaches outside {bounds}"),
         ((corners[:, :2] == corners[:, 2:]).any(axis=1), f"{_CORNERS_FOUND} has no area"),
         ((numbers["Conf"] < 0) | (numbers["Conf"] > 1), "confidence {Conf} is outside [0, 1]"),
@@ -161,7 +161,7 @@ def find_faults(
         ),
     ]
     faults = [fault for wrong, words in rules for fault in _report(rows, wrong, words)]
-    return [*_column_faults(rows), *_row_faults(rows, numbers), *faults, *_missing(rows, images, boxless)]
+    return [*_column_faults(rows), *faults, *_row_faults(rows, numbers), *_missing(rows, images, boxless)]
 
 
 def _column_faults(rows: pd.DataFrame) -> list[str]:
@@ -178,7 +178,7 @@ def _row_faults(rows: pd.DataFrame, numbers: pd.DataFrame) -> list[str]:
     swapped = (numbers["XMin"] > numbers["XMax"]) | (numbers["YMin"] > numbers["YMax"])
     rules = [((rows[name] == ""), f"{name} is empty") for name in ["ImageID", "LabelName"]]
     for name in numbers:
-        rules.append((~np.isfinite(numbers[name]), f"{name}: expected a finite number, found '{{{name}}}'"))
+        rules.append((numbers[name].isna(), f"{name}: expected a finite number, found '{{{name}}}'"))
     rules.append((swapped, f"{_CORNERS_FOUND} has swapped corners"))
     rules.append((rows.assign(**numbers).duplicated(), "repeats an earlier row"))
     return [fault for wrong, words in rules for fault in _report(rows, wrong, words)]
@@ -216,8 +216,10 @@ def _read_sound_rows(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _as_numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns of numbers, NaN where something else stands."""
     numeric = [name for name in rows if name not in ("ImageID", "LabelName")]
-    return rows[numeric].apply(pd.to_numeric, errors="coerce").astype(float)
+    numbers = rows[numeric].apply(pd.to_numeric, errors="coerce").astype(float)
+    return numbers.replace([np.inf, -np.inf], np.nan)
 
 
 def _sizes(rows: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+
+from .common import new_axes
 
 LOSSES = {"box": "box", "obj": "objectness", "cls": "class"}
 SCORES = ["precision", "recall", "AP50", "mAP50_95"]
@@ -20,7 +21,7 @@ def plot_losses(history: pd.DataFrame) -> Axes:
         for images in ("train", "val")
     ]
     table = pd.concat(rows, ignore_index=True).replace({"images": {"train": "training", "val": "validation"}})
-    _, axes = plt.subplots(figsize=(9, 4.5))
+    axes = new_axes(None, width=9)
     sns.lineplot(table, x="epoch", y="loss", hue="part", style="images", marker="o", markersize=5, ax=axes)
     axes.set(title="Losses by epoch", xlabel="epoch", ylabel="loss", ylim=(0, None))
     return _finish(axes)
@@ -29,7 +30,7 @@ def plot_losses(history: pd.DataFrame) -> Axes:
 def plot_scores(history: pd.DataFrame) -> Axes:
     """Precision, recall, AP50 and mAP50-95 on the validation images over epochs; the epoch kept is marked."""
     table = history.melt("epoch", SCORES, var_name="score", value_name="value")
-    _, axes = plt.subplots(figsize=(9, 4.5))
+    axes = new_axes(None, width=9)
     sns.lineplot(table, x="epoch", y="value", hue="score", marker="o", markersize=5, ax=axes)
     best = best_epoch(history)
     axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best}")
@@ -45,6 +46,5 @@ def best_epoch(history: pd.DataFrame) -> int:
 
 def _finish(axes: Axes) -> Axes:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    axes.figure.tight_layout()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return axes

@@ -1,9 +1,9 @@
 """Draws the embedded sample: barn scenes with pigs and cows in AI Hub's own archive layout.
 
 The real data may not be passed on, so the demo runs on pictures drawn from a seed: pens seen by several
-cameras, animals that hide one another, clips of near-duplicate frames, three kinds of light. The archives carry
-AI Hub's names and labels (`category_id` is a behaviour; the species is in the file name); equal seeds give equal
-bytes.
+cameras, animals that hide one another, clips of near-duplicate frames, three kinds of light. The archives
+carry AI Hub's names and labels (`category_id` is a behaviour; the species is in the file name); equal seeds
+give equal bytes.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def _write_images(path: Path, shots: list[Shot], labels: dict[str, list[Annotati
     _write_zip(path, members(), zipfile.ZIP_STORED)
 
 
-def _write_zip(path: Path, members: Iterable[tuple[str, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> None:
+def _write_zip(path: Path, members: Iterable[tuple[str, bytes]],
+               compression: int = zipfile.ZIP_DEFLATED) -> None:
     """Writes pairs of name and bytes beside `path`, then renames: whoever sees the archive sees it whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

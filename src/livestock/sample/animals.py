@@ -207,7 +207,8 @@ def _cow_head(build: _Build, animal: Animal) -> None:
     build.frame = build.frame @ rotation(animal.head_yaw * 0.9, down)
     build.add((0.14, 0, 0.0), (0.38, 0.17, 0.25), (1, 0, 0.05))
     build.joint = build.at((0.42, 0, 0.08))
-    build.frame = build.frame @ rotation(animal.head_yaw * 0.5, -0.1 if animal.behaviour == "eating" else -0.75)
+    nod = -0.1 if animal.behaviour == "eating" else -0.75
+    build.frame = build.frame @ rotation(animal.head_yaw * 0.5, nod)
     build.add((0.06, 0, 0.0), (0.21, 0.155, 0.165))
     build.add((0.24, 0, -0.02), (0.27, 0.115, 0.12))
     build.add((0.43, 0, -0.03), (0.11, 0.105, 0.095), colour=DARK if animal.horns else PINK)

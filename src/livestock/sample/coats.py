@@ -28,7 +28,7 @@ COW_COATS = [
 
 @dataclass(frozen=True)
 class Coat:
-    """Two colours (3,), and the random `waves` (8, 3) in rad/m with `phases` (8,) whose sum chooses between them.
+    """Two colours (3,), and `waves` (8, 3) in rad/m with `phases` (8,) whose sum chooses between them.
 
     `fur` (16, 16, 16) is the brightness of cells of two centimetres, repeated all over the body.
     """

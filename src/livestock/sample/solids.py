@@ -46,7 +46,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Solid:
-    """P ellipsoids: `centres` (P, 3), `axes` (P, 3, 3) with the half axes as columns, `colours` (P, 3) in 0..1.
+    """P ellipsoids: `centres` (P, 3), `axes` (P, 3, 3), the half axes as columns, `colours` (P, 3) in 0..1.
 
     A negative colour means the coat.
     """
@@ -65,8 +65,8 @@ class Solid:
 
 
 def half_axes(radii: Array, directions: Array) -> Array:
-    """Axes (P, 3, 3) of ellipsoids with `radii` (P, 3): the first points along `directions` (P, 3), the third,
-    as far as that allows, up."""
+    """Axes (P, 3, 3) of ellipsoids with `radii` (P, 3): the first points along `directions` (P, 3), the
+    third, as far as that allows, up."""
     forward = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     steep = np.abs(forward[:, 2:]) > 0.95
     side = np.cross(np.where(steep, [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]), forward)
@@ -118,7 +118,7 @@ def shadow_of(solid: Solid, light: Array) -> Solid:
 
 @dataclass(frozen=True)
 class Surface:
-    """What the camera sees of a solid in a window: `inside` (h, w) bool, and for its n True pixels in row order
+    """What the camera sees of a solid in a window: `inside` (h, w) bool, and for its n True pixels in order
     `points`, `normals` and `paint` (n, 3); paint is the colour of the part, negative where the coat shows."""
 
     inside: NDArray[np.bool_]

@@ -1,0 +1,48 @@
+"""Figures: one titled figure with labelled axes per function, which returns its Axes (an array of them for a grid)."""
+
+from .common import class_palette, use_style
+from .eda import (
+    plot_box_centres,
+    plot_box_counts,
+    plot_class_counts,
+    plot_count_against_area,
+    plot_empty_images,
+    plot_image_sizes,
+    plot_overlaps,
+    plot_ratio_bins,
+    plot_size_bins,
+    plot_small_boxes,
+)
+from .images import choose_images, draw_boxes, plot_groups, plot_images
+from .predictions import plot_average_precision, plot_confidence, plot_count_agreement, plot_truth_and_predictions
+from .split import plot_distances, plot_group_sizes, plot_shares, style_split_report
+from .training import plot_losses, plot_scores
+
+__all__ = [
+    "choose_images",
+    "class_palette",
+    "draw_boxes",
+    "plot_average_precision",
+    "plot_box_centres",
+    "plot_box_counts",
+    "plot_class_counts",
+    "plot_confidence",
+    "plot_count_against_area",
+    "plot_count_agreement",
+    "plot_distances",
+    "plot_empty_images",
+    "plot_group_sizes",
+    "plot_groups",
+    "plot_image_sizes",
+    "plot_images",
+    "plot_losses",
+    "plot_overlaps",
+    "plot_ratio_bins",
+    "plot_scores",
+    "plot_shares",
+    "plot_size_bins",
+    "plot_small_boxes",
+    "plot_truth_and_predictions",
+    "style_split_report",
+    "use_style",
+]

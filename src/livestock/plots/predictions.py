@@ -1,0 +1,76 @@
+"""Figures of what a model sees: beside the truth, and on images that have none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from ..archives import read_image
+from ..bins import box_counts
+from .common import class_palette, new_axes, new_grid, note, set_title
+from .images import draw_boxes, show_picture
+
+
+def plot_truth_and_predictions(
+    images: pd.DataFrame, truth: pd.DataFrame, predictions: pd.DataFrame, labels: Sequence[str]
+) -> np.ndarray:
+    """A row an image: its true boxes at the left, the predicted ones with their confidence at the right."""
+    n_rows = max(len(images), 1)
+    shape = (images["height"] / images["width"]).median() if len(images) else 0.6
+    axes = new_grid(n_rows, 2, (12, 0.5 + n_rows * (6 * shape + 0.35)))
+    for row, image in zip(axes, images.itertuples(), strict=False):
+        picture = read_image(image.archive, image.member)
+        for ax, boxes, name in ((row[0], truth, "true"), (row[1], predictions, "predicted")):
+            own = boxes[boxes["image_id"] == image.image_id]
+            show_picture(ax, picture, f"{image.image_id}: {len(own)} {name}")
+            draw_boxes(ax, own, labels)
+    if not len(images):
+        note(axes[0, 0], "no image to show")
+    set_title(axes, "True boxes (left) and predicted boxes (right)")
+    return axes
+
+
+def plot_average_precision(scores: pd.DataFrame, labels: Sequence[str]) -> Axes:
+    """Bars of AP by class and IoU; `scores` has the columns `label, iou, ap`."""
+    axes = new_axes(None, width=7, height=3.5)
+    sns.barplot(scores, x="iou", y="ap", hue="label", hue_order=labels, palette=class_palette(labels), ax=axes)
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
+    axes.set(title="Average precision by class", xlabel="IoU from which a box counts as found", ylabel="AP", ylim=(0, 1))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return axes
+
+
+def plot_confidence(boxes: pd.DataFrame, labels: Sequence[str]) -> Axes:
+    """How sure the model is: boxes by confidence and class, counts on a log scale."""
+    axes = new_axes(None, width=9)
+    if len(boxes):
+        sns.histplot(boxes, x="confidence", hue="label", hue_order=labels, palette=class_palette(labels),
+                     bins=np.linspace(0, 1, 41).tolist(), multiple="dodge", shrink=0.9, ax=axes)
+        axes.set_yscale("log")
+    else:
+        note(axes, "no box")
+    axes.set(title="Predicted boxes by confidence", xlabel="confidence", ylabel="boxes (log scale)", xlim=(0, 1))
+    return axes
+
+
+def plot_count_agreement(
+    images: pd.DataFrame, truth: pd.DataFrame, predictions: pd.DataFrame, labels: Sequence[str]
+) -> Axes:
+    """True against predicted number of boxes an image and class; dots on the diagonal agree."""
+    true, predicted = (box_counts(images, boxes, list(labels)) for boxes in (truth, predictions))
+    table = true.stack().rename("true").to_frame().assign(predicted=predicted.stack())
+    table = table.rename_axis(["image_id", "label"]).reset_index().query("true > 0 or predicted > 0")
+    table = table.groupby(["label", "true", "predicted"]).size().rename("images").reset_index()
+    axes = new_axes(None, width=7, height=5)
+    sns.scatterplot(table, x="true", y="predicted", hue="label", hue_order=labels, size="images", sizes=(20, 200),
+                    palette=class_palette(labels), alpha=0.7, ax=axes)
+    highest = max(table[["true", "predicted"]].to_numpy().max(initial=1), 1)
+    axes.plot([0, highest], [0, highest], color="grey", linestyle=":")
+    axes.set(title="Boxes an image: true against predicted", xlabel="true boxes", ylabel="predicted boxes")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return axes

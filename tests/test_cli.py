@@ -1,0 +1,110 @@
+"""The command's words and exit codes."""
+
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+from livestock.cli import app
+from livestock.config import REPOSITORY
+from typer.testing import CliRunner
+
+TRUTH = "ImageID,LabelName,XMin,XMax,YMin,YMax\na.jpg,cow,0,0.4,0,1\nb.jpg,cow,0,0.4,0,1\nb.jpg,pig,0.5,1,0,1\n"
+RISING = "a.jpg,cow,0.2,0,0.4,0,1\na.jpg,cow,0.9,0,0.41,0,1\nb.jpg,cow,0.5,0,0.4,0,1\n"
+FALLING = "a.jpg,cow,0.9,0,0.41,0,1\na.jpg,cow,0.2,0,0.4,0,1\nb.jpg,cow,0.5,0,0.4,0,1\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with truth, answers, images and weights, and in it the shell."""
+    header = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n"
+    files = {"truth.csv": TRUTH, "rising.csv": header + RISING, "falling.csv": header + FALLING, "best.pt": "weights"}
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "a.jpg").touch()
+    with zipfile.ZipFile(tmp_path / "test" / "rest.zip", "w") as archive:
+        archive.writestr("소/b.jpg", b"")
+        archive.writestr("소/b.json", b"")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(command: str):
+    result = CliRunner().invoke(app, command.split())
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def check(options: str):
+    return call(f"check {options} --images test --competition {REPOSITORY}/competition.yaml")
+
+
+def test_score_prints_both_and_what_the_order_costs(here):
+    code, out, _ = call("score truth.csv rising.csv --iou 0.75")
+    assert code == 0
+    assert out.splitlines()[:4] == [
+        "IoU 0.75          mAP       cow       pig",
+        "competition  0.333333  0.666667  0.000000",
+        "usual        0.500000  1.000000  0.000000",
+        "truth boxes         3         2         1",
+    ]
+    assert "The order of the rows costs 0.166667" in out
+    assert "By falling confidence this answer scores 0.500000" in out
+
+
+def test_score_is_silent_about_an_order_that_costs_nothing(here):
+    code, out, err = call("score truth.csv falling.csv")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 4
+    assert "competition  0.500000" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("score truth.csv truth.csv", "truth.csv: line 1: missing column 'Conf'"),
+        ("score none.csv falling.csv", "No such file or directory: 'none.csv'"),
+        ("score truth.csv falling.csv --iou 2", "iou_threshold: expected"),
+        ("check falling.csv --images none", "none: expected images or zips of images, found none"),
+    ],
+)
+def test_errors_are_one_line_on_stderr(here, command, words):
+    code, out, err = call(command)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert err.startswith("livestock: ")
+    assert words in err
+
+
+def test_check_all_well(here):
+    code, out, _ = check("falling.csv --weights best.pt")
+    assert (code, out) == (0, "falling.csv: all is well: 3 rows, 2 images, weights 0.0 MB\n")
+
+
+def test_check_says_what_is_wrong(here):
+    code, out, _ = check("rising.csv --weights none.pt")
+    assert code == 1
+    first, order, weights = out.splitlines()
+    assert first == "rising.csv: not fit to submit"
+    assert order.startswith("- line 3 (a.jpg): confidence 0.9 stands below a lower one")
+    assert weights.startswith("- none.pt: expected the weights file")
+
+
+def test_check_accepts_a_missing_image_only_if_it_is_boxless(here):
+    (here / "test" / "c.png").touch()
+    code, out, _ = check("falling.csv")
+    assert code == 1
+    assert "1 of 3 test images have no row" in out
+    (here / "boxless.txt").write_text("c.png\n")
+    assert check("falling.csv --boxless boxless.txt")[0] == 0
+
+
+def test_help_loads_no_heavy_library():
+    started = time.perf_counter()
+    heavy = "import sys; from livestock import cli; print({'pandas', 'numpy', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+    assert time.perf_counter() - started < 5  # 0.2 s; the bound is for a busy machine
+    assert {"score", "check"} <= set(call("--help")[1].split())

@@ -6,11 +6,14 @@ import time
 import zipfile
 
 import pytest
-from livestock.cli import app
-from livestock.config import REPOSITORY
 from typer.testing import CliRunner
 
-TRUTH = "ImageID,LabelName,XMin,XMax,YMin,YMax\na.jpg,cow,0,0.4,0,1\nb.jpg,cow,0,0.4,0,1\nb.jpg,pig,0.5,1,0,1\n"
+from livestock.cli import app
+from livestock.config import REPOSITORY
+
+TRUTH_HEADER = "ImageID,LabelName,XMin,XMax,YMin,YMax\n"
+HEADER = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n"
+TRUTH = "a.jpg,cow,0,0.4,0,1\nb.jpg,cow,0,0.4,0,1\nb.jpg,pig,0.5,1,0,1\n"
 RISING = "a.jpg,cow,0.2,0,0.4,0,1\na.jpg,cow,0.9,0,0.41,0,1\nb.jpg,cow,0.5,0,0.4,0,1\n"
 FALLING = "a.jpg,cow,0.9,0,0.41,0,1\na.jpg,cow,0.2,0,0.4,0,1\nb.jpg,cow,0.5,0,0.4,0,1\n"
 
@@ -18,10 +21,10 @@ FALLING = "a.jpg,cow,0.9,0,0.41,0,1\na.jpg,cow,0.2,0,0.4,0,1\nb.jpg,cow,0.5,0,0.
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A folder with truth, answers, images and weights, and in it the shell."""
-    header = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n"
-    files = {"truth.csv": TRUTH, "rising.csv": header + RISING, "falling.csv": header + FALLING, "best.pt": "weights"}
-    for name, content in files.items():
-        (tmp_path / name).write_text(content)
+    (tmp_path / "truth.csv").write_text(TRUTH_HEADER + TRUTH)
+    (tmp_path / "rising.csv").write_text(HEADER + RISING)
+    (tmp_path / "falling.csv").write_text(HEADER + FALLING)
+    (tmp_path / "best.pt").touch()
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "a.jpg").touch()
     with zipfile.ZipFile(tmp_path / "test" / "rest.zip", "w") as archive:

@@ -1,12 +1,13 @@
-"""The competition's score against `map_boxes`, the usual one against `faster_coco_eval` and against plain loops."""
+"""The competition's score against `map_boxes`, the usual one against `faster_coco_eval` and plain loops."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from map_boxes import mean_average_precision_for_boxes
+
 from livestock.boxes import XYXY, pairwise_iou
 from livestock.metrics import Matches, average_precision, competition_map, match_usual, usual_map
 from livestock.submission import ANSWER_COLUMNS, TRUTH_COLUMNS, by_falling_confidence, from_rows
-from map_boxes import mean_average_precision_for_boxes
 
 REGIMES = ["plain", "ties", "grid", "missing classes", "few", "shuffled ties"]
 
@@ -14,13 +15,15 @@ REGIMES = ["plain", "ties", "grid", "missing classes", "few", "shuffled ties"]
 def draw_case(rng: np.random.Generator, regime: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Truth and answer as rows of files; what is hard about them depends on the regime."""
     n_images = rng.integers(1, 7)
-    n_truth, n_answer = (rng.integers(0, 3, 2) if regime == "few" else rng.integers([1, 0], [20, 70])).tolist()
+    n_truth, n_answer = rng.integers([0, 0], [3, 3]) if regime == "few" else rng.integers([1, 0], [20, 70])
     rows = pd.DataFrame({"ImageID": [f"{i}.jpg" for i in rng.integers(0, n_images, n_truth + n_answer)]})
     rows["LabelName"] = rng.choice(["cow", "pig"], len(rows))
     if regime == "missing classes":
         rows.loc[: n_truth - 1, "LabelName"] = rng.choice(["cow", "pig"], n_truth)
         rows.loc[n_truth:, "LabelName"] = rng.choice(["cow", "goat"], n_answer)
-    rows["Conf"] = rng.choice([0.1, 0.5, 0.9], len(rows)) if "ties" in regime else rng.uniform(0, 1, len(rows))
+    rows["Conf"] = rng.uniform(0, 1, len(rows))
+    if "ties" in regime:
+        rows["Conf"] = rng.choice([0.1, 0.5, 0.9], len(rows))
     if regime == "grid":  # equal overlaps, duplicates, boxes without area, swapped corners
         corners = rng.integers(0, 4, (len(rows), 4)) / 4
     else:
@@ -65,11 +68,12 @@ def test_an_image_listed_without_a_box_counts():
 def test_usual_by_hand():
     """Three cows, four boxes: true, false (second on a found cow), true, false (image without truth).
 
-    By confidence true .9, false .8 (stray), false .7 (again), true .6. Precision 1, 1/2, 1/3, 1/2; recall 1/3 and
-    2/3 at the true ones. Envelope there 1 and 1/2: AP = 1/3 * 1 + 1/3 * 1/2 = 1/2. The scorer of the competition
-    does not see the stray: 1, 1/2, 2/3 gives 1/3 + 1/3 * 2/3 = 5/9.
+    By confidence true .9, false .8 (stray), false .7 (again), true .6. Precision 1, 1/2, 1/3, 1/2; recall 1/3
+    and 2/3 at the true ones. Envelope there 1 and 1/2: AP = 1/3 * 1 + 1/3 * 1/2 = 1/2. The scorer of the
+    competition does not see the stray: 1, 1/2, 2/3 gives 1/3 + 1/3 * 2/3 = 5/9.
     """
-    truth = make_rows([(i, "cow", *box) for i, box in [("a", LEFT), ("a", RIGHT), ("b", LEFT)]], TRUTH_COLUMNS)
+    cows = [("a", LEFT), ("a", RIGHT), ("b", LEFT)]
+    truth = make_rows([(i, "cow", *box) for i, box in cows], TRUTH_COLUMNS)
     found = [("a", 0.9, LEFT), ("stray", 0.8, LEFT), ("a", 0.7, LEFT), ("b", 0.6, LEFT)]
     answer = make_rows([(i, "cow", conf, *box) for i, conf, box in found])
     usual = usual_map(from_rows(truth), from_rows(answer), 0.75)
@@ -79,7 +83,7 @@ def test_usual_by_hand():
 
 
 def test_row_order_counts_for_the_competition_alone():
-    """Lowest confidence first, the worse of two boxes claims the truth: the better one becomes a false positive."""
+    """Lowest confidence first, the worse of two boxes claims the truth; the better one is then false."""
     truth = from_rows(make_rows([("a", "cow", *LEFT), ("b", "cow", *LEFT)], TRUTH_COLUMNS))
     rows = [("a", "cow", 0.2, *LEFT), ("a", "cow", 0.9, *LEFT), ("b", "cow", 0.5, *LEFT)]
     rising = from_rows(make_rows(rows))
@@ -138,6 +142,20 @@ def test_matching_equals_cocos(seed):
     assert [coco_ap(matches, k) for k in range(2)] == pytest.approx(run_coco(truth, answer, 0.75), abs=1e-12)
 
 
+@pytest.mark.parametrize("second", [0, 10])
+def test_of_two_truths_overlapped_equally_cocos_is_taken(second):
+    """The first box lies across two truths; whether the second box still finds one tells which was taken."""
+    columns = ["image_id", "label", *XYXY, "confidence"]
+    corners = [(0, 0, 10, 10), (10, 0, 20, 10)]
+    rows = [("a", label, *each, 1.0) for label in ["cow", "pig"] for each in corners]
+    truth = pd.DataFrame(rows, columns=columns)
+    across, on_one = ("a", "cow", 5, 0, 15, 10, 0.9), ("a", "cow", second, 0, second + 10, 10, 0.8)
+    answer = pd.DataFrame([across, on_one], columns=columns)
+    matches = match_usual(truth, answer, 0.3)
+    assert matches.is_true.tolist() == [True, second == 0]
+    assert coco_ap(matches, 0) == pytest.approx(run_coco(truth, answer, 0.3)[0], abs=1e-12)
+
+
 def test_matches_carry_what_resampling_needs():
     truth, answer = draw_pixel_boxes(np.random.default_rng(0), n_images=40)
     matches = match_usual(truth, answer, 0.75)
@@ -177,7 +195,7 @@ def loop_ap(truth: pd.DataFrame, answer: pd.DataFrame, label: str, iou_threshold
 
 
 def draw_pixel_boxes(rng: np.random.Generator, n_images: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Crowded truth and an answer of jittered copies and strays, whole pixels, some images on one side only."""
+    """Crowded truth and an answer of jittered copies, in whole pixels; some images on one side only."""
     n = n_images * 12
     corner, size = rng.integers(0, 60, (n, 2)), rng.integers(30, 60, (n, 2))
     boxes = np.hstack([corner, corner + size]).astype(float)

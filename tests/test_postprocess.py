@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torchvision.ops import batched_nms
+
 from livestock.boxes import XYXY, make_boxes
 from livestock.postprocess import BLOCK, suppress
-from torchvision.ops import batched_nms
 
 
 def draw_candidates(rng: np.random.Generator, n: int, n_images: int = 5) -> pd.DataFrame:
@@ -25,9 +26,10 @@ def by_torchvision(table: pd.DataFrame, iou_threshold: float, agnostic: bool) ->
     classes = table["image_id"] if agnostic else table["image_id"] + table["label"]
     codes = torch.tensor(pd.factorize(classes)[0])
     corners, confidence = (torch.tensor(table[name].to_numpy(float)) for name in [XYXY, "confidence"])
-    # More than 1,000 boxes take torchvision's loop over classes; its other way shifts boxes apart, which rounds.
+    # Above 1,000 boxes torchvision loops over classes; below it shifts them apart, which rounds, but in float64.
     kept = batched_nms(corners, confidence, codes, iou_threshold).numpy()
-    return table.iloc[kept].sort_values(["image_id", "confidence"], ascending=[True, False], ignore_index=True)
+    by = {"by": ["image_id", "confidence"], "ascending": [True, False]}
+    return table.iloc[kept].sort_values(**by, ignore_index=True)
 
 
 @pytest.mark.parametrize("agnostic", [False, True])

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from livestock.boxes import XYXY, make_boxes, make_images
 from livestock.config import Competition
 from livestock.metrics import competition_map, usual_map
@@ -18,8 +19,8 @@ GOOD = ["a.jpg,cow,0.9,0.1,0.5,0.1,0.5", "a.jpg,cow,0.4,0.5,0.9,0.1,0.5", "b.jpg
 def images() -> pd.DataFrame:
     """Two images of different sizes."""
     sizes = {"a.jpg": (200, 100), "b.jpg": (50, 400)}
-    rows = [{"image_id": name, "archive": "", "member": name, "width": w, "height": h} for name, (w, h) in sizes.items()]
-    return make_images(rows)
+    table = pd.DataFrame(sizes.values(), columns=["width", "height"]).assign(image_id=list(sizes), archive="")
+    return make_images(table.assign(member=table["image_id"]))
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def boxes() -> pd.DataFrame:
     """Three boxes, lowest confidence first."""
     corners = [(20, 10, 100, 50), (0, 0, 200, 100), (5, 40, 50, 400)]
     table = pd.DataFrame(corners, columns=XYXY, dtype=float)
-    return make_boxes(table.assign(image_id=["a.jpg", "a.jpg", "b.jpg"], label="cow", confidence=[0.1, 0.8, 0.5]))
+    table["image_id"], table["label"], table["source"] = ["a.jpg", "a.jpg", "b.jpg"], "cow", "model"
+    return make_boxes(table.assign(confidence=[0.1, 0.8, 0.5]))
 
 
 def write(tmp_path, *lines: str):
@@ -56,7 +58,7 @@ def test_each_image_is_divided_by_its_own_size(tmp_path, images, boxes):
 def test_what_is_written_is_read_back_exactly(tmp_path, images, boxes):
     boxes[XYXY] /= 3
     read = read_answer(write_answer(boxes, images, tmp_path / "answer.csv", pixels=True))
-    expected = boxes.iloc[[1, 0, 2]].reset_index(drop=True).assign(source="model")
+    expected = boxes.iloc[[1, 0, 2]].reset_index(drop=True)
     pd.testing.assert_frame_equal(read, expected)
 
 
@@ -75,6 +77,18 @@ def test_a_refused_answer_leaves_the_old_one(tmp_path, images, boxes):
     assert path.read_text() == "the old one\n"
     write_answer(boxes[boxes["image_id"] == "a.jpg"], images, path, boxless=["b.jpg"])
     assert len(read_answer(path)) == 2
+
+
+def test_a_write_that_breaks_off_leaves_the_old_one(tmp_path, images, boxes, monkeypatch):
+    def break_off(table, file, **options):
+        file.write(HEADER)
+        raise OSError("disk full")
+
+    path = write(tmp_path, "the old one")
+    monkeypatch.setattr(pd.DataFrame, "to_csv", break_off)
+    with pytest.raises(OSError, match="disk full"):
+        write_answer(boxes, images, path)
+    assert path.read_text() == "the old one\n"
 
 
 def test_an_unknown_image_or_class_is_not_written(tmp_path, images, boxes):
@@ -160,7 +174,7 @@ def test_columns_in_another_order_are_read_but_not_submitted(tmp_path, images):
         ([HEADER], "line 1: unknown column 'Conf'"),
         (["ImageID,LabelName,XMin,XMax,YMin"], "line 1: missing column 'YMax'"),
         (["ImageID," + TRUTH_HEADER], "line 1: a column is there twice"),
-        ([TRUTH_HEADER, "a,cow,0,1,0,1", "a,cow,0,1,1,0"], "line 3 (a): box XMin 0, XMax 1, YMin 1, YMax 0 has swapped"),
+        ([TRUTH_HEADER, "a,cow,0,1,0,1", "a,cow,0,1,1,0"], "line 3 (a): box XMin 0, XMax 1, YMin 1, YMax 0 has"),
         ([TRUTH_HEADER, "a,cow,0,1,0,1", "", "a,cow,0.0,1,0,1"], "line 4 (a): repeats an earlier row"),
         ([TRUTH_HEADER, "a,,0,1,0,x"], "line 2 (a): LabelName is empty; and 1 other kinds of fault"),
     ],
@@ -192,7 +206,7 @@ def test_weights_up_to_the_limit(tmp_path):
     path.write_bytes(bytes(1_000))
     assert check_weights(path, 1_000) == path
     path.write_bytes(bytes(1_200_000))
-    with pytest.raises(ValueError, match=r"1.2 MB \(1,200,000 bytes\) is over the limit of 1 MB; save it in half"):
+    with pytest.raises(ValueError, match=r"1.2 MB \(1,200,000 bytes\) is over the limit of 1 MB; save"):
         check_weights(path, 1_000_000)
     with pytest.raises(ValueError, match="no such file"):
         check_weights(tmp_path / "none.pt", 1_000)

@@ -47,7 +47,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Score:
-    """`mean` over the classes with truth, 0 if there is none; `per_class`: columns `ap, n_truth` by `label`."""
+    """`mean` over the classes with truth, 0 without any; `per_class`: columns `ap, n_truth` by `label`."""
 
     mean: float
     per_class: pd.DataFrame

@@ -205,3 +205,62 @@ def score_known_truth(run: Run, part: str) -> pd.DataFrame | None:
             result = score(truth, answer, iou)
             rows.append({"scorer": scorer, "IoU": iou, "mAP": result.mean, **result.per_class["ap"]})
     return pd.DataFrame(rows)
+
+
+def find_groups(run: Run) -> pd.Series:
+    """The near-duplicate group of each training image by `image_id`; written to `interim/groups.parquet`."""
+    from . import folds
+
+    images_path, path = (run.workspace.interim_dir / f"{name}.parquet" for name in ("images", "groups"))
+
+    def action() -> None:
+        write_table(folds.near_duplicate_groups(pd.read_parquet(images_path)).reset_index(), path)
+
+    run_step(
+        "groups",
+        action,
+        inputs=[run.data_dir, images_path],
+        outputs=[path],
+        settings={"radius": folds.RADIUS},
+        workspace=run.workspace.root,
+    )
+    return pd.read_parquet(path).set_index("image_id")["group"]
+
+
+@dataclass(frozen=True)
+class SplitTables:
+    """`images` with `group` and `fold`; `mini`: whether an image is in the mini set, by `image_id`."""
+
+    images: pd.DataFrame
+    mini: pd.Series
+
+
+def split_data(run: Run) -> SplitTables:
+    """Folds to `interim/folds.parquet`, the images table; the mini set's `image_id`s to `interim/mini.parquet`.
+
+    The mini set is half of every fold: its training part is what lies outside the validation fold.
+    """
+    from . import folds
+
+    groups = find_groups(run)
+    names = ["images", "boxes", "groups", "folds", "mini"]
+    paths = [run.workspace.interim_dir / f"{name}.parquet" for name in names]
+
+    def action() -> None:
+        images, boxes = pd.read_parquet(paths[0]), pd.read_parquet(paths[1])
+        images = folds.assign_folds(images, boxes, run.competition, groups=groups, seed=run.seed)
+        mini = folds.mini_set(images, boxes, run.competition, seed=run.seed)
+        write_table(images, paths[3])
+        write_table(images.loc[mini.to_numpy(), ["image_id"]], paths[4])
+
+    run_step(
+        "split",
+        action,
+        inputs=paths[:3],
+        outputs=paths[3:],
+        settings={"seed": run.seed, "competition": asdict(run.competition)},
+        workspace=run.workspace.root,
+    )
+    images, chosen = pd.read_parquet(paths[3]), pd.read_parquet(paths[4])["image_id"]
+    mini = images["image_id"].isin(chosen).set_axis(images["image_id"]).rename("mini")
+    return SplitTables(images, mini)

@@ -35,7 +35,7 @@ def read_answer(path: Path) -> pd.DataFrame:
 
 
 def read_truth(path: Path) -> pd.DataFrame:
-    """The boxes of a truth file, an answer without `Conf`. Raises ValueError as `read_answer`, and if empty."""
+    """The boxes of a truth file, an answer without `Conf`; raises as `read_answer`, and if there are none."""
     rows = _read_sound_rows(path, TRUTH_COLUMNS)
     if rows.empty:
         raise ValueError(f"{path}: expected at least one box below the header, found none")

@@ -2,13 +2,14 @@
 
 from .assign import assign_folds, mini_set
 from .duplicates import RADIUS, near_duplicate_groups, near_pairs, perceptual_hashes
-from .report import baseline_folds, group_report, leakage, split_distances, split_report
+from .report import baseline_folds, fold_table, group_report, leakage, split_distances, split_report
 from .strata import stratum_counts, stratum_labels
 
 __all__ = [
     "RADIUS",
     "assign_folds",
     "baseline_folds",
+    "fold_table",
     "group_report",
     "leakage",
     "mini_set",

@@ -101,6 +101,20 @@ def split_report(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("split")
 
 
+def fold_table(images: pd.DataFrame, boxes: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
+    """Groups, images, images without a box and each label's boxes: one row a fold, and one for all of them."""
+    fold = images.set_index("image_id")["fold"]
+    empty = ~images["image_id"].isin(boxes["image_id"])
+    table = images.assign(empty=empty).groupby("fold").agg(
+        groups=("group", "nunique"), images=("image_id", "size"), without_box=("empty", "sum")
+    )
+    n_boxes = pd.crosstab(fold.reindex(boxes["image_id"]).to_numpy(), boxes["label"].to_numpy())
+    n_boxes = n_boxes.reindex(index=table.index, columns=labels, fill_value=0).add_suffix(" boxes")
+    table = table.join(n_boxes).rename(columns={"without_box": "images without a box"})
+    table.loc["all"] = table.sum()
+    return table
+
+
 def group_report(groups: pd.Series, known: pd.Series) -> dict[str, float]:
     """How the pairs that `groups` puts together agree with `known` ones (a camera or clip), both by `image_id`.
 

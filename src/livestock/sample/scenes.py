@@ -72,7 +72,8 @@ def random_clip(barn: Barn, light: Light, n_frames: int, n_animals: int, name: s
     second = int(rng.integers(0, 86_400))
     for _ in range(n_frames):
         clock = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
-        yield Frame(barn, light, [copy(animal) for animal in animals], f"{barn.name} {clock}")
+        stamp = f"CAM {barn.name[-2:]} {clock}"  # the number alone: the species must not be readable
+        yield Frame(barn, light, [copy(animal) for animal in animals], stamp)
         second = (second + int(rng.integers(1, 5))) % 86_400
         for animal in animals:
             _move(animal, animals, barn, rng)

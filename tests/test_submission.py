@@ -174,7 +174,7 @@ def test_columns_in_another_order_are_read_but_not_submitted(tmp_path, images):
         ([HEADER], "line 1: unknown column 'Conf'"),
         (["ImageID,LabelName,XMin,XMax,YMin"], "line 1: missing column 'YMax'"),
         (["ImageID," + TRUTH_HEADER], "line 1: a column is there twice"),
-        ([TRUTH_HEADER, "a,cow,0,1,0,1", "a,cow,0,1,1,0"], "line 3 (a): box XMin 0, XMax 1, YMin 1, YMax 0 has"),
+        ([TRUTH_HEADER, "a,cow,0,1,0,1", "a,cow,0,1,1,0"], "line 3 (a): box XMin 0, XMax 1, YMin 1, YMax 0"),
         ([TRUTH_HEADER, "a,cow,0,1,0,1", "", "a,cow,0.0,1,0,1"], "line 4 (a): repeats an earlier row"),
         ([TRUTH_HEADER, "a,,0,1,0,x"], "line 2 (a): LabelName is empty; and 1 other kinds of fault"),
     ],

@@ -16,7 +16,7 @@ SMALL_BOX_AREA = 4_000  # px², boxes up to this are counted apart
 
 
 def ratio_bins(boxes: pd.DataFrame) -> pd.Series:
-    """`horizontal` where w / (w + h) >= 0.6, `vertical` where h / (w + h) >= 0.6, else `square`; by row of boxes."""
+    """`horizontal` where w / (w + h) >= 0.6, `vertical` where h / (w + h) >= 0.6, else `square`; by row."""
     width, height = boxes["x_max"] - boxes["x_min"], boxes["y_max"] - boxes["y_min"]
     size = width + height  # each share is divided out by itself: 1 - 0.6 is not 0.4 in floating point
     names = np.select([width / size >= 0.6, height / size >= 0.6], ["horizontal", "vertical"], "square")
@@ -30,7 +30,7 @@ def size_bins(boxes: pd.DataFrame) -> pd.Series:
 
 
 def count_bounds(images: pd.DataFrame, boxes: pd.DataFrame, competition: Competition) -> dict[str, list[int]]:
-    """Per label the two exclusive bounds of `little` and `medium`: the config's, else terciles of these images."""
+    """Per label the bounds of `little` and `medium`: the config's, else terciles of these images."""
     counts = box_counts(images, boxes, competition.labels)
     bounds = {}
     for label in competition.labels:

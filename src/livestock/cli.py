@@ -150,8 +150,8 @@ def _image_names(folder: Path) -> list[str]:
     from .archives import IMAGE_SUFFIXES, list_members
 
     files = [path for path in folder.rglob("*") if path.is_file()]
-    members = [name for path in files if path.suffix.lower() == ".zip" for name in list_members(path)]
-    paths = [*files, *map(Path, members)]
+    members = [member.path for path in files if path.suffix.lower() == ".zip" for member in list_members(path)]
+    paths = [*files, *members]
     names = sorted({path.name for path in paths if path.suffix.lower() in IMAGE_SUFFIXES})
     if not names:
         raise ValueError(f"{folder}: expected images or zips of images, found none")

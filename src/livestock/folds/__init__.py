@@ -1,4 +1,4 @@
-"""Folds: near-duplicate groups, strata, the stratified split over groups, the mini set and how good they are."""
+"""Folds: near-duplicate groups, strata, the stratified split over groups, the mini set, and a report."""
 
 from .assign import assign_folds, mini_set
 from .duplicates import RADIUS, near_duplicate_groups, near_pairs, perceptual_hashes

@@ -23,22 +23,25 @@ def assign_folds(
 ) -> pd.DataFrame:
     """The images table, sorted by `image_id`, with `group` and `fold` filled in; a group is never divided.
 
-    1. `MultilabelStratifiedKFold` (iterative-stratification; Sechidis et al. 2011) over groups: a group's labels are
-       those of its images together, and its size on a log2 scale.
-    2. Since the library counts a group of 200 as it counts one image, groups are then moved between folds, the best
-       move first, while that brings the folds' shares nearer to the whole (`_polish`). On 16,455 made-up images in
-       groups of about 8 this takes the mean distance from 0.019 to 0.002; a random split of images has 0.012.
-       Steps 1 and 2 are done from `N_STARTS` seeds and the best result is kept: a tenth better where groups are few.
+    1. `MultilabelStratifiedKFold` (iterative-stratification; Sechidis et al. 2011) over groups: a group's
+       labels are those of its images together, and its size on a log2 scale.
+    2. Since the library counts a group of 200 as it counts one image, groups are then moved between folds,
+       the best move first, while that brings the folds' shares nearer to the whole (`_polish`). On 16,455
+       made-up images in groups of about 8 this takes the mean distance from 0.019 to 0.002; a random split of
+       images has 0.012. Steps 1 and 2 are done from `N_STARTS` seeds and the best result is kept: a tenth
+       better where groups are few.
     3. Fold 0, by custom the validation fold, is the one most like the whole.
 
-    The stratifier gives unrelated folds when rows are reordered, hence the sorting: the result depends on what is in
-    the tables and on the seed, not on file order. Raises ValueError for fewer groups than folds or an image
-    without a group.
+    The stratifier gives unrelated folds when rows are reordered, hence the sorting: the result depends on
+    what is in the tables and on the seed, not on file order. Raises ValueError for fewer groups than folds or
+    an image without a group.
     """
     images = images.sort_values("image_id", ignore_index=True)
     number = groups.reindex(images["image_id"]).to_numpy()
     if pd.isna(number).any():
-        raise ValueError(f"groups: expected every image, {images['image_id'][pd.isna(number)].iloc[0]!r} is missing")
+        raise ValueError(
+            f"groups: expected every image, {images['image_id'][pd.isna(number)].iloc[0]!r} is missing"
+        )
     counts = stratum_counts(images, boxes, competition)
     by_group = counts.groupby(number).sum()
     if len(by_group) < n_folds:
@@ -66,14 +69,14 @@ def _stratify(labels: pd.DataFrame, sizes: np.ndarray, n_folds: int, seed: int) 
 
 
 def _as_shares(by_group: pd.DataFrame) -> np.ndarray:
-    """Each distribution's counts divided by their total, so that boxes do not outweigh images; empty bins left out."""
+    """Counts divided by their distribution's total, lest boxes outweigh images; without empty bins."""
     parts = [by_group[name] / max(by_group[name].to_numpy().sum(), 1) for name in DISTRIBUTIONS]
     shares = np.concatenate([part.to_numpy() for part in parts], axis=1)
     return shares[:, shares.sum(axis=0) > 0]
 
 
 def _fill_empty(fold: np.ndarray, sizes: np.ndarray, n_folds: int) -> np.ndarray:
-    """Gives a fold that the stratifier left empty (possible with few groups) the smallest group of the fullest one."""
+    """Gives a fold that was left empty (possible with few groups) the smallest group of the fullest."""
     fold = fold.copy()
     while len(empty := np.setdiff1d(np.arange(n_folds), fold)):
         fullest = np.flatnonzero(fold == np.bincount(fold).argmax())
@@ -126,9 +129,9 @@ def mini_set(
 ) -> pd.Series:
     """Whether an image is in the mini set: boolean, index `image_id`, sorted.
 
-    A stratified `share` of every fold, so that whichever fold validates, the mini set has that share of the others to
-    train on; validation always takes the whole fold. Groups may be divided: both halves are training data.
-    Raises ValueError for a share outside (0, 1).
+    A stratified `share` of every fold, so that whichever fold validates, the mini set has that share of the
+    others to train on; validation always takes the whole fold. Groups may be divided: both halves are
+    training data. Raises ValueError for a share outside (0, 1).
     """
     if not 0 < share < 1:
         raise ValueError(f"share: expected a number between 0 and 1, found {share!r}")
@@ -137,7 +140,9 @@ def mini_set(
     chosen = np.zeros(len(images), dtype=bool)
     for fold in sorted(images["fold"].unique()):
         rows = np.flatnonzero(images["fold"] == fold)
-        splitter = MultilabelStratifiedShuffleSplit(n_splits=1, train_size=share, test_size=1 - share, random_state=seed)
+        splitter = MultilabelStratifiedShuffleSplit(
+            n_splits=1, train_size=share, test_size=1 - share, random_state=seed
+        )
         kept, _ = next(splitter.split(rows, labels[rows]))
         chosen[rows[kept]] = True
     return pd.Series(chosen, index=pd.Index(images["image_id"], name="image_id"), name="mini")

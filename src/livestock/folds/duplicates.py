@@ -20,19 +20,26 @@ HASH_BITS = 64
 RADIUS = 8
 """Hamming distance of two 64-bit pHashes up to which frames count as near-duplicates.
 
-Chosen by looking at pairs of 665 real training images: up to 10 every pair shows one camera's view, at 12 the first
-doubtful ones appear, and two different sources first meet at 16 (dHash: at 14). The number of such false pairs grows
-with the square of the images, and one is enough to chain two cameras together, hence 8. At 8 each of the three
-videos is one group; from 6 down they fall to pieces.
+Chosen by looking at pairs of 665 real training images: up to 10 every pair shows one camera's view, at 12 the
+first doubtful ones appear, and two different sources first meet at 16 (dHash: at 14). The number of such
+false pairs grows with the square of the images, and one is enough to chain two cameras together, hence 8. At
+8 each of the three videos is one group; from 6 down they fall to pieces.
 """
-THUMBNAIL = (64, 64)  # pHash looks at 32 x 32: decoding a JPEG at a fraction of its size changes nothing it sees
+THUMBNAIL = (
+    64,
+    64,
+)  # pHash looks at 32 x 32: decoding a JPEG at a fraction of its size changes nothing it sees
 
 
-def near_duplicate_groups(images: pd.DataFrame, *, radius: int = RADIUS, n_threads: int | None = None) -> pd.Series:
-    """Numbers the groups of near-duplicate images: index `image_id`, sorted; values from 0 in order of first image.
+def near_duplicate_groups(
+    images: pd.DataFrame, *, radius: int = RADIUS, n_threads: int | None = None
+) -> pd.Series:
+    """Numbers the groups of near-duplicate images: index `image_id`, sorted; values from 0 in order of first
+    image.
 
-    Images within `radius` of each other share a group, and so do those linked by a chain of such pairs: the frames of
-    a fixed camera, mostly. Raises ValueError naming the archive and member of an image that cannot be decoded.
+    Images within `radius` of each other share a group, and so do those linked by a chain of such pairs: the
+    frames of a fixed camera, mostly. Raises ValueError naming the archive and member of an image that cannot
+    be decoded.
     """
     images = images.sort_values("image_id", ignore_index=True)
     hashes = perceptual_hashes(images, n_threads=n_threads)
@@ -41,14 +48,17 @@ def near_duplicate_groups(images: pd.DataFrame, *, radius: int = RADIUS, n_threa
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(different),) * 2)
     _, component = connected_components(links, directed=False)
     numbers, _ = pd.factorize(component[position])
-    return pd.Series(numbers.astype("int64"), index=pd.Index(images["image_id"], name="image_id"), name="group")
+    return pd.Series(
+        numbers.astype("int64"), index=pd.Index(images["image_id"], name="image_id"), name="group"
+    )
 
 
 def perceptual_hashes(images: pd.DataFrame, *, n_threads: int | None = None) -> np.ndarray:
-    """64-bit pHash of each image, `(N,)` uint64, by row of `images` (DCT hash as `imagehash.phash` computes it).
+    """64-bit pHash of each image, `(N,)` uint64, by row of `images` (DCT hash as `imagehash.phash` computes
+    it).
 
-    Decoding and reading release Python's lock, so threads are enough (`n_threads`, default the number of cores).
-    Raises ValueError naming the archive and member of an image that cannot be decoded.
+    Decoding and reading release Python's lock, so threads are enough (`n_threads`, default the number of
+    cores). Raises ValueError naming the archive and member of an image that cannot be decoded.
     """
     with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
         hashes = pool.map(_hash_member, images["archive"], images["member"])
@@ -69,9 +79,9 @@ def _hash_member(archive: str, member: str) -> int:
 def near_pairs(hashes: np.ndarray, radius: int) -> np.ndarray:
     """All pairs of positions `(M, 2)`, first < second, whose 64-bit hashes differ in at most `radius` bits.
 
-    Exact, by the pigeonhole principle (multi-index hashing; Norouzi, Punjani and Fleet, CVPR 2012): cut into radius + 1
-    parts, two such hashes agree in at least one part, so only hashes that share a part are compared.
-    Raises ValueError for a radius outside 0..63.
+    Exact, by the pigeonhole principle (multi-index hashing; Norouzi, Punjani and Fleet, CVPR 2012): cut into
+    radius + 1 parts, two such hashes agree in at least one part, so only hashes that share a part are
+    compared. Raises ValueError for a radius outside 0..63.
 
     >>> near_pairs(np.array([0b0000, 0b0011, 0b1111], dtype=np.uint64), 2).tolist()
     [[0, 1], [1, 2]]
@@ -79,14 +89,16 @@ def near_pairs(hashes: np.ndarray, radius: int) -> np.ndarray:
     if not 0 <= radius < HASH_BITS:
         raise ValueError(f"radius: expected 0 to {HASH_BITS - 1}, found {radius}")
     edges = np.linspace(0, HASH_BITS, radius + 2).astype(int)
-    masks = [np.uint64((1 << int(high)) - (1 << int(low))) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    masks = [
+        np.uint64((1 << int(high)) - (1 << int(low))) for low, high in zip(edges[:-1], edges[1:], strict=True)
+    ]
     found = [_pairs_sharing(masks[i], masks[:i], hashes, radius) for i in range(len(masks))]
     pairs = np.concatenate(found)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def _pairs_sharing(mask: np.uint64, earlier: list[np.uint64], hashes: np.ndarray, radius: int) -> np.ndarray:
-    """Near pairs that agree under `mask` and under none of the `earlier` masks, so that each is found once."""
+    """Near pairs that agree under `mask` and under none of the `earlier` masks: each is found once."""
     part = hashes & mask
     order = np.argsort(part, kind="stable")
     part, hashes = part[order], hashes[order]

@@ -21,8 +21,9 @@ def baseline_folds(
 ) -> dict[str, pd.Series]:
     """Splits to compare with, by name: the fold of each `image_id`, sorted.
 
-    `random`; `class and count`, the original solution's; `multilabel, ungrouped`, the stratifier on single images;
-    and `random, whole groups`, which leaks as little as ours and shows what the stratifying is worth. `images` carries `group`.
+    `random`; `class and count`, the original solution's; `multilabel, ungrouped`, the stratifier on single
+    images; and `random, whole groups`, which leaks as little as ours and shows what the stratifying is worth.
+    `images` carries `group`.
     """
     images = images.sort_values("image_id", ignore_index=True)
     strata = image_strata(images, boxes, competition)
@@ -57,8 +58,8 @@ def _numbered(splits: Folds, n_images: int) -> np.ndarray:
 def split_distances(counts: pd.DataFrame, fold: pd.Series) -> pd.DataFrame:
     """Total variation distance of each fold from all images: one row a fold, one column a distribution.
 
-    `counts` as from `stratum_counts`, `fold` by the same `image_id`. 0: the same shares; 1: nothing in common. A fold
-    without a box has distance 1 in what is counted in boxes.
+    `counts` as from `stratum_counts`, `fold` by the same `image_id`. 0: the same shares; 1: nothing in
+    common. A fold without a box has distance 1 in what is counted in boxes.
     """
     inside = counts.groupby(fold.reindex(counts.index).to_numpy()).sum()
     distances = {}
@@ -75,7 +76,7 @@ def _shares(counts: np.ndarray) -> np.ndarray:
 
 
 def leakage(groups: pd.Series, fold: pd.Series) -> float:
-    """Share of images that, when their fold validates, have a near-duplicate (same group) in the training folds."""
+    """Share of images with a near-duplicate (same group) in the training folds when their fold validates."""
     n_folds = fold.groupby(groups.reindex(fold.index).to_numpy()).transform("nunique")
     return float((n_folds > 1).mean()) if len(fold) else 0.0
 
@@ -83,7 +84,8 @@ def leakage(groups: pd.Series, fold: pd.Series) -> float:
 def split_report(
     images: pd.DataFrame, boxes: pd.DataFrame, competition: Competition, splits: dict[str, pd.Series]
 ) -> pd.DataFrame:
-    """One row a split: distances from the whole (`count`, `ratio`, `size`; `_mean`, `_max` over folds), sizes, leakage.
+    """One row a split: distances from the whole (`count`, `ratio`, `size`; `_mean`, `_max` over folds),
+    sizes, leakage.
 
     `images` carries the `group` by which `leakage` is judged; `splits` maps a name to folds by `image_id`.
     """
@@ -93,7 +95,9 @@ def split_report(
     for name, fold in splits.items():
         far, sizes = split_distances(counts, fold), fold.value_counts()
         rows[name] = {
-            **{f"{column}_{how}": far[column].agg(how) for column in DISTRIBUTIONS for how in ("mean", "max")},
+            **{
+                f"{column}_{how}": far[column].agg(how) for column in DISTRIBUTIONS for how in ("mean", "max")
+            },
             "smallest_fold": int(sizes.min()),
             "largest_fold": int(sizes.max()),
             "leakage": leakage(groups, fold),
@@ -102,11 +106,13 @@ def split_report(
 
 
 def fold_table(images: pd.DataFrame, boxes: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
-    """Groups, images, images without a box and each label's boxes: one row a fold, and one for all of them."""
+    """Groups, images, images without a box and each label's boxes: one row a fold, and one for all."""
     fold = images.set_index("image_id")["fold"]
     empty = ~images["image_id"].isin(boxes["image_id"])
-    table = images.assign(empty=empty).groupby("fold").agg(
-        groups=("group", "nunique"), images=("image_id", "size"), without_box=("empty", "sum")
+    table = (
+        images.assign(empty=empty)
+        .groupby("fold")
+        .agg(groups=("group", "nunique"), images=("image_id", "size"), without_box=("empty", "sum"))
     )
     n_boxes = pd.crosstab(fold.reindex(boxes["image_id"]).to_numpy(), boxes["label"].to_numpy())
     n_boxes = n_boxes.reindex(index=table.index, columns=labels, fill_value=0).add_suffix(" boxes")
@@ -116,7 +122,8 @@ def fold_table(images: pd.DataFrame, boxes: pd.DataFrame, labels: list[str]) -> 
 
 
 def group_report(groups: pd.Series, known: pd.Series) -> dict[str, float]:
-    """How the pairs that `groups` puts together agree with `known` ones (a camera or clip), both by `image_id`.
+    """How the pairs that `groups` puts together agree with `known` ones (a camera or clip), both by
+    `image_id`.
 
     Images without a known value are left out. `precision`: pairs of one group that are of one known value;
     `recall`: pairs of one known value that are in one group; 1 where there is no pair to judge.

@@ -1,20 +1,23 @@
-"""Figures: one titled figure with labelled axes per function, which returns its Axes (an array of them for a grid)."""
+"""Figures: one titled figure with labelled axes per function, which returns its Axes, an array for a grid."""
 
 from .common import class_palette, use_style
-from .eda import (
+from .eda_boxes import (
     plot_box_centres,
     plot_box_counts,
-    plot_class_counts,
     plot_count_against_area,
-    plot_empty_images,
-    plot_image_sizes,
     plot_overlaps,
     plot_ratio_bins,
     plot_size_bins,
     plot_small_boxes,
 )
+from .eda_images import plot_class_counts, plot_empty_images, plot_image_sizes
 from .images import choose_images, draw_boxes, plot_groups, plot_images
-from .predictions import plot_average_precision, plot_confidence, plot_count_agreement, plot_truth_and_predictions
+from .predictions import (
+    plot_average_precision,
+    plot_confidence,
+    plot_count_agreement,
+    plot_truth_and_predictions,
+)
 from .split import plot_distances, plot_group_sizes, plot_shares, style_split_report
 from .training import plot_losses, plot_scores
 

@@ -33,7 +33,8 @@ def use_style() -> None:
 
 
 def class_palette(labels: Sequence[str]) -> dict[str, str]:
-    """The colour of each label, as hex: its place in the class order decides, so it is the same in every figure.
+    """The colour of each label, as hex: its place in the class order decides, so it is the same in every
+    figure.
 
     Seaborn's colour-blind-safe palette, and evenly spaced hues where there are more than its ten colours.
     """
@@ -64,4 +65,8 @@ def note(ax: Axes, text: str) -> None:
 
 def spread(n_items: int, n_wanted: int) -> np.ndarray:
     """Positions of at most `n_wanted` of `n_items`, evenly spaced from first to last, without repeats."""
-    return np.unique(np.linspace(0, n_items - 1, min(n_items, n_wanted)).round().astype(int)) if n_items else np.arange(0)
+    return (
+        np.unique(np.linspace(0, n_items - 1, min(n_items, n_wanted)).round().astype(int))
+        if n_items
+        else np.arange(0)
+    )

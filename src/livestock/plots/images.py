@@ -12,10 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..archives import read_image
-from ..boxes import XYXY
 from .common import class_palette, new_grid, note, set_title, spread
 
-HALO = [effects.Stroke(linewidth=2.6, foreground="black", alpha=0.6), effects.Normal()]  # seen on light and dark
+HALO = [
+    effects.Stroke(linewidth=2.6, foreground="black", alpha=0.6),
+    effects.Normal(),
+]  # seen on light and dark
 
 MAX_SHAPE = 1.0  # height / width that a row of pictures makes room for; a taller picture is shown smaller
 
@@ -23,7 +25,7 @@ MAX_SHAPE = 1.0  # height / width that a row of pictures makes room for; a talle
 def choose_images(
     images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence[str], n_images: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """At most `n_images` rows of `images`, drawn in turn from those that show each label, sorted by `image_id`."""
+    """At most `n_images` rows of `images`, drawn in turn from those that show each label; sorted by id."""
     chosen: list[str] = []
     for label in np.resize(np.array(labels, dtype=object), n_images):
         left = np.setdiff1d(boxes.loc[boxes["label"] == label, "image_id"].unique(), chosen)
@@ -42,10 +44,13 @@ def plot_images(
 ) -> np.ndarray:
     """Draws each row of `images`, in that order, with its boxes in the colour of their class.
 
-    Boxes of a model or silver boxes carry their confidence. Where `boxes` holds gold boxes beside others, the gold
-    ones are dashed. Pictures are read from the archives at full size; axes are in pixels of the original image.
+    Boxes of a model or silver boxes carry their confidence. Where `boxes` holds gold boxes beside others, the
+    gold ones are dashed. Pictures are read from the archives at full size; axes are in pixels of the original
+    image.
     """
-    axes = _picture_grid([images.iloc[i : i + n_columns] for i in range(0, len(images), n_columns)], n_columns)
+    axes = _picture_grid(
+        [images.iloc[i : i + n_columns] for i in range(0, len(images), n_columns)], n_columns
+    )
     of_image = dict(tuple(boxes.groupby("image_id")))
     for ax, row in zip(axes.flat, images.itertuples(), strict=False):
         own = of_image.get(row.image_id, boxes.iloc[:0])
@@ -64,21 +69,39 @@ def plot_images(
 
 
 def draw_boxes(ax: Axes, boxes: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Draws a boxes table as rectangles in pixel coordinates, with the confidence of those that are not gold."""
+    """Draws a boxes table as rectangles in pixels, with the confidence of those that are not gold."""
     palette, mixed = class_palette(labels), boxes["source"].nunique() > 1
     order = boxes.sort_values("confidence")  # the surest on top
     for box in order.itertuples():
         gold, colour = box.source == "gold", palette[box.label]
         ax.add_patch(
-            Rectangle((box.x_min, box.y_min), box.x_max - box.x_min, box.y_max - box.y_min, fill=False, lw=1.4,
-                      edgecolor=colour, ls="--" if gold and mixed else "-", path_effects=HALO)
+            Rectangle(
+                (box.x_min, box.y_min),
+                box.x_max - box.x_min,
+                box.y_max - box.y_min,
+                fill=False,
+                lw=1.4,
+                edgecolor=colour,
+                ls="--" if gold and mixed else "-",
+                path_effects=HALO,
+            )
         )
         if not gold:
-            ax.text(box.x_min, box.y_min, f"{box.confidence:.2f}".lstrip("0"), fontsize=6.5, color="white",
-                    va="bottom", clip_on=True, bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8})
+            ax.text(
+                box.x_min,
+                box.y_min,
+                f"{box.confidence:.2f}".lstrip("0"),
+                fontsize=6.5,
+                color="white",
+                va="bottom",
+                clip_on=True,
+                bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
+            )
 
 
-def plot_groups(images: pd.DataFrame, groups: pd.Series, *, n_groups: int = 5, n_frames: int = 5) -> np.ndarray:
+def plot_groups(
+    images: pd.DataFrame, groups: pd.Series, *, n_groups: int = 5, n_frames: int = 5
+) -> np.ndarray:
     """Frames of the largest near-duplicate groups, a row each, evenly spaced through the group.
 
     `groups` holds the group of each `image_id`.
@@ -113,11 +136,17 @@ def show_picture(ax: Axes, picture: np.ndarray, title: str) -> None:
     """Shows `(H, W, 3)` under a small title, without ticks, axes in its pixels."""
     ax.imshow(picture)
     ax.set_title(title, fontsize="small", weight="normal", pad=4)
-    ax.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5), xticks=[], yticks=[], anchor="N")
+    ax.set(
+        xlim=(-0.5, picture.shape[1] - 0.5),
+        ylim=(picture.shape[0] - 0.5, -0.5),
+        xticks=[],
+        yticks=[],
+        anchor="N",
+    )
 
 
 def _short(name: str, longest: int = 34) -> str:
-    """A file name for a title: in ASCII, for the bundled font has no Korean, and cut in the middle if it is long."""
+    """A file name for a title: ASCII, for the bundled font has no Korean, and cut in the middle if long."""
     name = name.encode("ascii", "replace").decode()
     half = (longest - 3) // 2
     return name if len(name) <= longest else f"{name[:half]}...{name[-half:]}"
@@ -126,5 +155,7 @@ def _short(name: str, longest: int = 34) -> str:
 def _describe(boxes: pd.DataFrame) -> str:
     """How many boxes an image has, by source where there are several."""
     if boxes["source"].nunique() > 1:
-        return ", ".join(f"{count:,} {source}" for source, count in boxes["source"].value_counts(sort=False).items())
+        return ", ".join(
+            f"{count:,} {source}" for source, count in boxes["source"].value_counts(sort=False).items()
+        )
     return "1 box" if len(boxes) == 1 else f"{len(boxes):,} boxes"

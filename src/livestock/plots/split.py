@@ -31,7 +31,8 @@ def plot_shares(
     *,
     title: str = "What each fold holds",
 ) -> np.ndarray:
-    """Each distribution in all images and in each part: the number is the share in %, the colour how far it is off.
+    """Each distribution in all images and in each part: the number is the share in %, the colour how far it
+    is off.
 
     `parts` maps a name to a boolean series by `image_id`. Bins that occur nowhere are left out.
     """
@@ -42,8 +43,18 @@ def plot_shares(
         chosen[f"{name}\n{inside.sum():,}"] = inside
     shares = {name: _shares(counts[name], chosen) for name in DISTRIBUTIONS}
     heights = [max(len(table), 1) for table in shares.values()]
-    axes = new_grid(3, 1, (3 + 0.95 * len(chosen), 1.8 + 0.3 * sum(heights)), sharex=True, height_ratios=heights)
-    scale = max(1, *(table.sub(table.iloc[:, 0], axis=0).abs().max(axis=None) for table in shares.values() if len(table)), 1)
+    axes = new_grid(
+        3, 1, (3 + 0.95 * len(chosen), 1.8 + 0.3 * sum(heights)), sharex=True, height_ratios=heights
+    )
+    scale = max(
+        1,
+        *(
+            table.sub(table.iloc[:, 0], axis=0).abs().max(axis=None)
+            for table in shares.values()
+            if len(table)
+        ),
+        1,
+    )
     for ax, (name, table) in zip(axes.flat, shares.items(), strict=True):
         if len(table):
             _heat_map(ax, table, scale)
@@ -65,8 +76,19 @@ def _shares(counts: pd.DataFrame, chosen: Mapping[str, np.ndarray]) -> pd.DataFr
 
 def _heat_map(ax: Axes, shares: pd.DataFrame, scale: float) -> None:
     off = shares.sub(shares.iloc[:, 0], axis=0)
-    sns.heatmap(off, annot=shares, fmt=".1f", cmap="vlag", center=0, vmin=-scale, vmax=scale, cbar=False, ax=ax,
-                linewidths=1, annot_kws={"fontsize": "small"})
+    sns.heatmap(
+        off,
+        annot=shares,
+        fmt=".1f",
+        cmap="vlag",
+        center=0,
+        vmin=-scale,
+        vmax=scale,
+        cbar=False,
+        ax=ax,
+        linewidths=1,
+        annot_kws={"fontsize": "small"},
+    )
     ax.axvline(1, color="0.3", lw=1.5)  # the whole stands apart from its parts
     ax.tick_params(rotation=0, length=0)
 
@@ -85,12 +107,21 @@ def plot_distances(report: pd.DataFrame) -> np.ndarray:
         left.hlines(place, means, worst, color="0.25", lw=1)
         left.plot(worst, place, "|", color="0.25", ms=6)
     left.set_yticks(range(3), [NAMES[column].replace(" by ", "\nby ") for column in DISTRIBUTIONS])
-    left.set(title="Distance of folds from the whole", ylabel="distribution", ylim=(2.5, -0.5),
-             xlabel="total variation distance: bar is the mean, tick the worst fold")
+    left.set(
+        title="Distance of folds from the whole",
+        ylabel="distribution",
+        ylim=(2.5, -0.5),
+        xlabel="total variation distance: bar is the mean, tick the worst fold",
+    )
     left.figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=len(report))
     bars = right.barh(report.index, report["leakage"], color=[colours[name] for name in report.index])
     right.bar_label(bars, [f"{value:.1%}" for value in report["leakage"]], padding=4)
-    right.set(title="Leakage", xlim=(0, 1.45), xlabel="validation images with\na near-duplicate in training", ylabel="split")
+    right.set(
+        title="Leakage",
+        xlim=(0, 1.45),
+        xlabel="validation images with\na near-duplicate in training",
+        ylabel="split",
+    )
     right.xaxis.set_major_formatter(PercentFormatter(1))
     right.set_xticks([0, 0.5, 1])
     right.invert_yaxis()
@@ -101,9 +132,13 @@ def plot_distances(report: pd.DataFrame) -> np.ndarray:
 
 
 def style_split_report(report: pd.DataFrame) -> Styler:
-    """The split report as a table to read: distances to three places, leakage in per cent, worse is darker."""
+    """The split report as a table to read: three places, leakage in per cent, worse is darker."""
     distances = [f"{column}_{how}" for column in DISTRIBUTIONS for how in ("mean", "max")]
-    names = {f"{column}_{how}": (NAMES[column], f"{how} distance") for column in DISTRIBUTIONS for how in ("mean", "max")}
+    names = {
+        f"{column}_{how}": (NAMES[column], f"{how} distance")
+        for column in DISTRIBUTIONS
+        for how in ("mean", "max")
+    }
     names |= {"smallest_fold": ("images", "smallest fold"), "largest_fold": ("images", "largest fold")}
     names["leakage"] = ("leakage", "validation images")
     table = report.set_axis(pd.MultiIndex.from_tuples([names[column] for column in report.columns]), axis=1)
@@ -124,7 +159,12 @@ def plot_group_sizes(groups: pd.Series, ax: Axes | None = None) -> Axes:
     ax.bar_label(bars, [_n_groups(count) for count in n_groups], padding=3)
     names = ["alone", *(f"{2**power} to {2 ** (power + 1) - 1}" for power in range(1, len(n_images)))]
     ax.set_xticks(range(len(names)), ["2 or 3" if name == "2 to 3" else name for name in names])
-    ax.set(title="Near-duplicate frames", xlabel="images in the group", ylabel="images", ylim=(0, max(n_images.max(), 1) * 1.12))
+    ax.set(
+        title="Near-duplicate frames",
+        xlabel="images in the group",
+        ylabel="images",
+        ylim=(0, max(n_images.max(), 1) * 1.12),
+    )
     ax.yaxis.set_major_formatter(THOUSANDS)
     ax.grid(visible=False, axis="x")
     return ax

@@ -1,4 +1,4 @@
-"""Figures about the data: classes, sizes, counts, places and overlaps of boxes."""
+"""Figures about boxes: counts, shapes, sizes, places and overlaps."""
 
 from __future__ import annotations
 
@@ -22,54 +22,23 @@ from ..bins import (
 )
 from ..boxes import XYXY, box_area, pairwise_iou
 from ..config import Competition
-from .common import FEW_PERCENT, NEUTRAL, THOUSANDS, class_palette, new_axes, new_grid, note, set_title, spread
+from .common import (
+    FEW_PERCENT,
+    THOUSANDS,
+    class_palette,
+    new_axes,
+    new_grid,
+    set_title,
+    spread,
+)
 
 N_POINTS = 4_000  # more points than this only hide one another
+IOU_EDGES = np.linspace(0, 1, 41).tolist()
 N_CELLS = 24  # of the density maps, along each side
-N_SIZES = 10  # image sizes shown one by one
-NO_BOX = "no box"
-
-
-def plot_class_counts(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Images that show each class; an image that shows two classes counts for both."""
-    ax = new_axes(ax, height=1.2 + 0.6 * len(labels))
-    n_images = boxes.groupby("label")["image_id"].nunique().reindex(labels, fill_value=0)
-    n_boxes = boxes["label"].value_counts().reindex(labels, fill_value=0)
-    bars = ax.barh(labels, n_images, color=list(class_palette(labels).values()), height=0.6)
-    texts = [f"{n_images[label]:,} images, {n_boxes[label]:,} boxes" for label in labels]
-    ax.bar_label(bars, texts, padding=4)
-    ax.set(title="Images per class", xlabel="images that show the class", ylabel="class")
-    ax.invert_yaxis()
-    return _horizontal(ax, n_images.max())
-
-
-def plot_image_sizes(
-    images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None
-) -> Axes:
-    """Images of each size, the most frequent sizes first, coloured by the class most of an image's boxes have."""
-    names = images["width"].astype(str) + " x " + images["height"].astype(str)
-    frequent = names.value_counts()
-    n_others = len(frequent) - N_SIZES
-    if n_others > 0:
-        names = names.where(names.isin(frequent.index[:N_SIZES]), f"{n_others:,} other sizes")
-    shown = pd.crosstab(names, _main_label(images, boxes, labels).to_numpy())
-    order = [*frequent.index[:N_SIZES], *([f"{n_others:,} other sizes"] if n_others > 0 else [])]
-    shown = shown.reindex(index=order[::-1], columns=[*labels, NO_BOX], fill_value=0)
-    ax = new_axes(ax, height=1.4 + 0.35 * max(len(shown), 2))
-    left = np.zeros(len(shown))
-    for label, colour in {**class_palette(labels), NO_BOX: NEUTRAL}.items():
-        if shown[label].any():
-            bars = ax.barh(shown.index, shown[label], left=left, color=colour, label=label, height=0.7)
-            left += shown[label].to_numpy()
-    if len(shown):
-        ax.bar_label(bars, [f"{value:,.0f}" for value in left], padding=4)
-        ax.legend(loc="lower right")
-    ax.set(title="Image sizes", xlabel="images", ylabel="width x height in pixels")
-    return _horizontal(ax, left.max(initial=0))
 
 
 def plot_box_counts(images: pd.DataFrame, boxes: pd.DataFrame, competition: Competition) -> np.ndarray:
-    """How many boxes of a class an image has, for the images that show it, over the bounds of the count bins."""
+    """How many boxes of a class an image that shows it has, over the bounds of the count bins."""
     labels, palette = competition.labels, class_palette(competition.labels)
     counts, bounds = box_counts(images, boxes, labels), count_bounds(images, boxes, competition)
     axes = new_grid(1, len(labels), (4.5 * len(labels), 3.8))
@@ -79,7 +48,9 @@ def plot_box_counts(images: pd.DataFrame, boxes: pd.DataFrame, competition: Comp
         ax.hist(seen, bins=np.arange(0.5, top + 1), color=palette[label])
         edges = [0.5, *(bound - 0.5 for bound in bounds[label]), top + 0.5]
         sizes = count_bins(seen, bounds[label]).value_counts()
-        for name, low, high, shade in zip(COUNT_BINS[1:], edges[:-1], edges[1:], ["0.96", "0.9", "0.84"], strict=True):
+        for name, low, high, shade in zip(
+            COUNT_BINS[1:], edges[:-1], edges[1:], ["0.96", "0.9", "0.84"], strict=True
+        ):
             ax.axvspan(low, high, color=shade, zorder=0, label=f"{name}: {sizes[name]:,}", lw=0)
         for bound in edges[1:-1]:
             ax.axvline(bound, color="0.4", ls="--", lw=1)
@@ -95,16 +66,22 @@ def plot_box_counts(images: pd.DataFrame, boxes: pd.DataFrame, competition: Comp
 def plot_ratio_bins(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None) -> Axes:
     """Share of each class's boxes that are lying, square and standing; the numbers are boxes."""
     ax = _plot_bins(boxes, ratio_bins(boxes), labels, new_axes(ax))
-    ax.set(title="Shapes of boxes", xlabel="horizontal from w / (w + h) = 0.6, vertical from h / (w + h) = 0.6",
-           ylabel="share of the class's boxes")
+    ax.set(
+        title="Shapes of boxes",
+        xlabel="horizontal from w / (w + h) = 0.6, vertical from h / (w + h) = 0.6",
+        ylabel="share of the class's boxes",
+    )
     return ax
 
 
 def plot_size_bins(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None) -> Axes:
     """Share of each class's boxes in each size class; the numbers are boxes."""
     ax = _plot_bins(boxes, size_bins(boxes), labels, new_axes(ax, width=9))
-    ax.set(title="Sizes of boxes", xlabel="size class, by area in px² of the original image",
-           ylabel="share of the class's boxes")
+    ax.set(
+        title="Sizes of boxes",
+        xlabel="size class, by area in px² of the original image",
+        ylabel="share of the class's boxes",
+    )
     bounds = ["under 100", *(f"from {bound:,}" for bound in SIZE_BOUNDS)]
     names = [text.get_text().replace("_", " ") for text in ax.get_xticklabels()]
     ax.set_xticks(range(len(names)), [f"{name}\n{bound}" for name, bound in zip(names, bounds, strict=True)])
@@ -117,7 +94,9 @@ def _plot_bins(boxes: pd.DataFrame, bins: pd.Series, labels: Sequence[str], ax: 
     width = 0.8 / len(labels)
     for number, (label, colour) in enumerate(class_palette(labels).items()):
         place = np.arange(len(order)) + (number - (len(labels) - 1) / 2) * width
-        bars = ax.bar(place, counts[label] / max(counts[label].sum(), 1), width * 0.95, color=colour, label=label)
+        bars = ax.bar(
+            place, counts[label] / max(counts[label].sum(), 1), width * 0.95, color=colour, label=label
+        )
         ax.bar_label(bars, [f"{count:,}" for count in counts[label]], padding=2, fontsize="small")
     ax.set_xticks(range(len(order)), order)
     ax.grid(visible=False, axis="x")
@@ -137,34 +116,25 @@ def plot_small_boxes(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None
         small[label] = all_areas[all_areas <= SMALL_BOX_AREA]
         share = len(small[label]) / max(len(all_areas), 1)
         names[label] = f"{label}: {len(small[label]):,} of {len(all_areas):,} boxes ({share:.1%})"
-    ax.hist(list(small.values()), bins=np.linspace(0, SMALL_BOX_AREA, 41), stacked=True,
-            color=list(class_palette(labels).values()), label=list(names.values()), rwidth=0.92)
-    ax.set(title=f"Small boxes: at most {SMALL_BOX_AREA:,} px²", xlabel="area in px² of the original image",
-           ylabel="boxes", xlim=(0, SMALL_BOX_AREA))
+    ax.hist(
+        list(small.values()),
+        bins=np.linspace(0, SMALL_BOX_AREA, 41).tolist(),
+        stacked=True,
+        color=list(class_palette(labels).values()),
+        label=list(names.values()),
+        rwidth=0.92,
+    )
+    ax.set(
+        title=f"Small boxes: at most {SMALL_BOX_AREA:,} px²",
+        xlabel="area in px² of the original image",
+        ylabel="boxes",
+        xlim=(0, SMALL_BOX_AREA),
+    )
     ax.xaxis.set_major_formatter(THOUSANDS)
     ax.grid(visible=False, axis="x")
     ax.legend(loc="upper left")
     ax.set_ylim(0, ax.get_ylim()[1] * 1.2)
     return ax
-
-
-def plot_empty_images(
-    images: pd.DataFrame, boxes: pd.DataFrame, competition: Competition, ax: Axes | None = None
-) -> Axes:
-    """Images without a box by the class that their file name states (`class_pattern`), if it states one."""
-    stated = [competition.label_of("", image_id) or "not stated" for image_id in images["image_id"]]
-    empty = ~images["image_id"].isin(boxes["image_id"])
-    table = empty.groupby(np.array(stated, dtype=object)).agg(["sum", "size"])
-    rows = [name for name in [*competition.labels, "not stated"] if name in table.index]
-    table = table.reindex(rows)
-    ax = new_axes(ax, height=1.2 + 0.6 * max(len(table), 1))
-    colours = {**class_palette(competition.labels), "not stated": NEUTRAL}
-    bars = ax.barh(table.index, table["sum"], color=[colours[name] for name in rows], height=0.6)
-    texts = [f"{row['sum']:,} of {row['size']:,} ({row['sum'] / row['size']:.1%})" for _, row in table.iterrows()]
-    ax.bar_label(bars, texts, padding=4)
-    ax.set(title="Images without a box", xlabel="images without a box", ylabel="class in file name")
-    ax.invert_yaxis()
-    return _horizontal(ax, table["sum"].max() if len(table) else 0)
 
 
 def plot_box_centres(images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
@@ -179,8 +149,13 @@ def plot_box_centres(images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence
         cells = np.histogram2d(chosen[:, 1], chosen[:, 0], bins=[edges, edges])[0]
         mesh = ax.pcolormesh(edges, edges, cells, cmap=sns.light_palette(colour, as_cmap=True), vmin=0)
         ax.figure.colorbar(mesh, cax=ax.inset_axes((1.03, 0, 0.04, 1)), label="boxes in a cell")
-        ax.set(title=f"{label}: {len(chosen):,} boxes", xlabel="x of the centre / width", ylabel="y of the centre / height",
-               xlim=(0, 1), ylim=(1, 0))
+        ax.set(
+            title=f"{label}: {len(chosen):,} boxes",
+            xlabel="x of the centre / width",
+            ylabel="y of the centre / height",
+            xlim=(0, 1),
+            ylim=(1, 0),
+        )
         ax.set_box_aspect(aspect)
         ax.grid(visible=False)
     set_title(axes, "Where boxes lie in the image")
@@ -190,20 +165,33 @@ def plot_box_centres(images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence
 def plot_count_against_area(
     images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None
 ) -> Axes:
-    """Boxes of a class in an image against their median share of the image's area; a point is an image and class."""
+    """Boxes of a class in an image against their median share of its area; a point per image and class."""
     ax = new_axes(ax, height=4.5)
     size = images.assign(area=images["width"] * images["height"]).set_index("image_id")["area"]
     share = box_area(boxes[XYXY].to_numpy()) / size.reindex(boxes["image_id"]).to_numpy()
-    points = boxes.assign(share=share).groupby(["label", "image_id"])["share"].agg(["size", "median"]).reset_index()
-    shown = points.iloc[spread(len(points), N_POINTS)].sample(frac=1, random_state=0)  # so that no class lies on top
-    sns.scatterplot(shown, x="size", y="median", hue="label", hue_order=list(labels), palette=class_palette(labels),
-                    s=18, alpha=0.5, linewidth=0, ax=ax)
+    points = (
+        boxes.assign(share=share)
+        .groupby(["label", "image_id"])["share"]
+        .agg(["size", "median"])
+        .reset_index()
+    )
+    shown = points.iloc[spread(len(points), N_POINTS)].sample(
+        frac=1, random_state=0
+    )  # so that no class lies on top
+    colours = shown["label"].map(class_palette(labels))
+    ax.scatter(shown["size"], shown["median"], c=list(colours), s=18, alpha=0.5, linewidth=0)
     drawn = f" ({len(shown):,} of {len(points):,} points drawn)" if len(shown) < len(points) else ""
-    ax.set(title=f"Box count against box size{drawn}", xlabel="boxes of the class in the image",
-           ylabel="median box area / image area", yscale="log" if len(points) else "linear")
+    ax.set(
+        title=f"Box count against box size{drawn}",
+        xlabel="boxes of the class in the image",
+        ylabel="median box area / image area",
+        yscale="log" if len(points) else "linear",
+    )
     ax.yaxis.set_major_formatter(FEW_PERCENT)
-    if len(points):
-        ax.legend(title="class")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for label, colour in class_palette(labels).items():
+        ax.scatter([], [], color=colour, s=18, label=label)  # the legend's, as points are mixed
+    ax.legend(title="class")
     return ax
 
 
@@ -225,31 +213,35 @@ def plot_overlaps(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = 
     for label, colour in class_palette(labels).items():
         chosen = overlap[boxes["label"] == label]
         if len(chosen):
-            name = f"{label}: {(chosen > 0).mean():.0%} overlapped at all, {(chosen > 0.5).mean():.1%} above 0.5"
+            name = (
+                f"{label}: {(chosen > 0).mean():.0%} overlapped at all, {(chosen > 0.5).mean():.1%} above 0.5"
+            )
             weights = np.full(len(chosen), 1 / len(chosen))
-            ax.hist(chosen, bins=np.linspace(0, 1, 41), weights=weights, histtype="stepfilled", alpha=0.25, color=colour)
-            ax.hist(chosen, bins=np.linspace(0, 1, 41), weights=weights, histtype="step", lw=1.8, color=colour, label=name)
+            ax.hist(
+                chosen,
+                bins=IOU_EDGES,
+                weights=weights,
+                histtype="stepfilled",
+                alpha=0.25,
+                color=colour,
+            )
+            ax.hist(
+                chosen,
+                bins=IOU_EDGES,
+                weights=weights,
+                histtype="step",
+                lw=1.8,
+                color=colour,
+                label=name,
+            )
     if len(boxes):
         ax.set_yscale("log")
         ax.legend(loc="upper right")
-    ax.set(title="Overlap between boxes of one image", xlabel="largest IoU with another box of the image",
-           ylabel="share of the class's boxes", xlim=(0, 1))
+    ax.set(
+        title="Overlap between boxes of one image",
+        xlabel="largest IoU with another box of the image",
+        ylabel="share of the class's boxes",
+        xlim=(0, 1),
+    )
     ax.yaxis.set_major_formatter(FEW_PERCENT)
-    return ax
-
-
-def _main_label(images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence[str]) -> pd.Series:
-    counts = box_counts(images, boxes, list(labels))
-    main = counts.idxmax(axis=1) if len(counts) else pd.Series(dtype=object)
-    return main.where(counts.sum(axis=1) > 0, NO_BOX)
-
-
-def _horizontal(ax: Axes, longest: float) -> Axes:
-    """Room for the numbers beside horizontal bars, and grid lines along one axis only."""
-    ax.set_xlim(0, max(longest, 1) * 1.35)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.xaxis.set_major_formatter(THOUSANDS)
-    ax.grid(visible=False, axis="y")
-    if not ax.patches:
-        note(ax, "nothing to show")
     return ax

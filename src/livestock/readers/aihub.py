@@ -1,0 +1,73 @@
+"""AI Hub's livestock behaviour images: zips of pictures and zips of one JSON a picture, as downloaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..archives import IMAGE_SUFFIXES, list_members, normalise, read_bytes
+from ..config import Competition
+from . import clean
+
+
+def read_aihub(path: Path, competition: Competition, *, labelled: bool = True) -> clean.Reading:
+    """Reads every archive below `path` in place; zips, or folders of the same files already unpacked.
+
+    A JSON belongs to the picture of the same stem. Its `bbox` is xyxy in pixels; its categories are behaviours, so
+    the class is found by `competition.class_pattern` in the file name. See `readers.read` for what is reported.
+    """
+    report, pictures, labels = clean.Report(), [], {}
+    for archive in find_archives(path):
+        for member in list_members(archive):
+            if member.path.suffix.lower() in IMAGE_SUFFIXES:
+                pictures.append(clean.RawImage(member.path.name, str(archive), member.raw))
+            elif member.path.suffix.lower() == ".json" and labelled:
+                labels[member.path.stem] = (str(archive), member.raw)
+    images = clean.measure_images(pictures, report)
+    if not labelled:
+        return clean.Reading(images, clean.clean_boxes([], images, competition, report), report.table())
+    readings = {}
+    for row in images.itertuples():
+        if (label := labels.pop(PurePosixPath(row.image_id).stem, None)) is None:
+            report.add(clean.NO_LABEL, f"{row.archive}/{row.member}", row.image_id)
+        elif (content := _read_label(*label, row.image_id, (row.width, row.height), report)) is not None:
+            readings[row.image_id] = content
+    for stem, (archive, member) in labels.items():
+        report.add(clean.NO_IMAGE, f"{archive}/{member}", stem)
+    images = images[images["image_id"].isin(list(readings))].reset_index(drop=True)
+    boxes = clean.clean_boxes([box for found in readings.values() for box in found], images, competition, report)
+    return clean.Reading(images, boxes, report.table())
+
+
+def find_archives(path: Path) -> list[Path]:
+    """All zips below a folder, or the folder itself where files lie open; `path` may be one zip."""
+    if path.is_file():
+        return [path]
+    zips = sorted(path.rglob("*.zip"), key=lambda found: normalise(str(found)))
+    return zips or [path]
+
+
+def _read_label(
+    archive: str, member: str, image_id: str, size: tuple[int, int], report: clean.Report
+) -> list[clean.RawBox] | None:
+    """The boxes of one JSON, or None if it cannot be read as one."""
+    file = f"{archive}/{member}"
+    try:
+        info = json.loads(read_bytes(archive, member).decode("utf-8-sig"))["label_info"]
+        stated = (info["image"]["width"], info["image"]["height"])
+        boxes = [_raw_box(file, image_id, annotation, info) for annotation in info["annotations"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        report.add(clean.UNREADABLE_LABEL, file, image_id, f"{type(error).__name__}: {error}")
+        return None
+    if stated != size:
+        report.add(clean.OTHER_SIZE, file, image_id, f"label {stated[0]} x {stated[1]}, image {size[0]} x {size[1]}")
+    if not boxes:
+        report.add(clean.EMPTY, file, image_id)
+    return boxes
+
+
+def _raw_box(file: str, image_id: str, annotation: dict[str, Any], info: dict[str, Any]) -> clean.RawBox:
+    names = {category["id"]: category["name"] for category in info.get("categories", [])}
+    source_name = str(names.get(annotation.get("category_id"), annotation.get("category_id")))
+    return clean.RawBox(file, image_id, source_name, tuple(annotation["bbox"]))

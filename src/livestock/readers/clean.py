@@ -1,0 +1,139 @@
+"""What all readers share: nothing is left out without a line that says what and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..archives import image_size
+from ..boxes import XYXY, clip_xyxy, make_boxes, make_images
+from ..config import Competition
+
+LEFT_OUT_COLUMNS = ["file", "image_id", "reason", "detail"]
+
+NO_LABEL = "image without label: left out"
+NO_IMAGE = "label without image: left out"
+EMPTY = "image with no box: kept"
+UNREADABLE_LABEL = "unreadable label: image left out"
+UNREADABLE_IMAGE = "unreadable image: left out"
+DUPLICATE = "duplicate image name: left out"
+OTHER_SIZE = "size in the label is not the image's: the image's is used"
+NOT_A_NUMBER = "box with a coordinate that is no number: left out"
+SWAPPED = "box with swapped corners: left out"
+NO_AREA = "box without area: left out"
+OUTSIDE = "box wholly outside the image: left out"
+CLIPPED = "box partly outside the image: clipped"
+UNKNOWN_CLASS = "box of an unknown class: left out"
+CROWD = "box around a group: left out"
+
+
+class Reading(NamedTuple):
+    """What a reader returns: the two tables, and a `left_out` table with the columns `file, image_id, reason, detail`.
+
+    `left_out` also lists what was kept but changed; its reasons say which.
+    """
+
+    images: pd.DataFrame
+    boxes: pd.DataFrame
+    left_out: pd.DataFrame
+
+
+class RawImage(NamedTuple):
+    """A picture found: `image_id` is its file name, `archive` and `member` where its bytes are."""
+
+    image_id: str
+    archive: str
+    member: str
+
+
+class RawBox(NamedTuple):
+    """A box as its source has it, in xyxy pixels but otherwise unchecked; `file` is the label's."""
+
+    file: str
+    image_id: str
+    source_name: str
+    corners: tuple[Any, Any, Any, Any]
+
+
+class Report:
+    """Collects the lines of `left_out`."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str, str, str]] = []
+
+    def add(self, reason: str, file: str, image_id: str = "", detail: str = "") -> None:
+        """Notes one file, image or box."""
+        self.rows.append((file, image_id, reason, detail))
+
+    def table(self) -> pd.DataFrame:
+        """All lines in order of file and reason."""
+        table = pd.DataFrame(self.rows, columns=LEFT_OUT_COLUMNS, dtype=str)
+        return table.sort_values(["file", "image_id", "reason"], kind="stable", ignore_index=True)
+
+
+def measure_images(found: Sequence[RawImage], report: Report) -> pd.DataFrame:
+    """The images table with sizes from the headers; the first of several images of one name counts."""
+    records, seen = [], set()
+    for image in found:
+        where = f"{image.archive}/{image.member}"
+        if image.image_id in seen:
+            report.add(DUPLICATE, where, image.image_id)
+            continue
+        try:
+            width, height = image_size(image.archive, image.member)
+        except ValueError as error:
+            report.add(UNREADABLE_IMAGE, where, image.image_id, str(error))
+            continue
+        seen.add(image.image_id)
+        records.append({**image._asdict(), "width": width, "height": height})
+    return make_images(records)
+
+
+def check_size(images: pd.DataFrame, image_id: str, size: tuple[Any, Any], file: str, report: Report) -> None:
+    """Notes a size in a label that is not that of its image's header."""
+    row = images.loc[images["image_id"] == image_id]
+    found = tuple(row[["width", "height"]].iloc[0])
+    if found != size:
+        report.add(OTHER_SIZE, file, image_id, f"label {size[0]} x {size[1]}, image {found[0]} x {found[1]}")
+
+
+def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Competition, report: Report) -> pd.DataFrame:
+    """The boxes table: numbers, corners in order, clipped to their image, classes known; the rest goes to `report`.
+
+    Boxes of images that are not in `images` are noted as `NO_IMAGE`.
+    """
+    sizes = {row.image_id: (row.width, row.height) for row in images.itertuples()}
+    records = []
+    for box in raw:
+        label = competition.label_of(box.source_name, box.image_id)
+        corners, reason = _check_corners(box.corners, sizes.get(box.image_id))
+        if label is None and reason in (None, CLIPPED):
+            reason, detail = UNKNOWN_CLASS, box.source_name
+        else:
+            detail = f"{box.source_name} {list(box.corners)}"
+        if reason is not None:
+            report.add(reason, box.file, box.image_id, detail)
+        if reason in (None, CLIPPED):
+            records.append({"image_id": box.image_id, "label": label, **dict(zip(XYXY, corners, strict=True))})
+    return make_boxes(records)
+
+
+def _check_corners(corners: Sequence[Any], size: tuple[int, int] | None) -> tuple[np.ndarray, str | None]:
+    """The corners clipped to the image, and what is to be noted about them."""
+    if size is None:
+        return np.empty(4), NO_IMAGE
+    is_number = [isinstance(value, int | float) and not isinstance(value, bool) for value in corners]
+    if len(corners) != 4 or not all(is_number) or not np.isfinite(np.array(corners, dtype=float)).all():
+        return np.empty(4), NOT_A_NUMBER
+    box = np.array(corners, dtype=float)
+    if box[0] > box[2] or box[1] > box[3]:
+        return box, SWAPPED
+    if box[0] == box[2] or box[1] == box[3]:
+        return box, NO_AREA
+    clipped = clip_xyxy(box, *size)[0]
+    if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+        return box, OUTSIDE
+    return clipped, None if (clipped == box).all() else CLIPPED

@@ -1,0 +1,259 @@
+"""The split: near-duplicates found exactly and held together, folds balanced, everything reproducible."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
+from livestock.boxes import check_images, make_boxes, make_images
+from livestock.config import Competition, read_competition
+from livestock.folds import (
+    assign_folds,
+    baseline_folds,
+    fold_table,
+    group_report,
+    leakage,
+    mini_set,
+    near_duplicate_groups,
+    near_pairs,
+    split_distances,
+    split_report,
+    stratum_counts,
+    stratum_labels,
+)
+
+COMPETITION = Competition("test", {"pig": [], "cow": []}, count_bins={"pig": [8, 13], "cow": [4, 6]})
+
+
+def barn(
+    n_images: int = 600, per_group: int = 6, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
+    """Images, boxes and groups; a group's frames are alike in class, count and size."""
+    rng = np.random.default_rng(seed)
+    group = np.sort(rng.integers(0, max(n_images // per_group, 1), n_images))
+    camera = rng.random((group.max() + 1, 3))
+    is_pig = camera[group, 0] < 0.3
+    ids = np.array([f"{'pig' if pig else 'cow'}_{i:05}.jpg" for i, pig in enumerate(is_pig)])
+    images = make_images(
+        [{"image_id": i, "archive": "", "member": i, "width": 1920, "height": 1080} for i in ids]
+    )
+    n_boxes = rng.poisson(np.where(is_pig, 20, 9) * camera[group, 1])
+    rows = np.repeat(np.arange(n_images), n_boxes)
+    width, height = rng.lognormal(4 + 1.5 * camera[group[rows], 2], 0.4, (2, len(rows))).clip(8, 900)
+    left, top = rng.random((2, len(rows))) * 100
+    corners = {"x_min": left, "y_min": top, "x_max": left + width, "y_max": top + height}
+    label = np.where(is_pig[rows], "pig", "cow")
+    boxes = make_boxes(pd.DataFrame({"image_id": ids[rows], "label": label, **corners}))
+    return images, boxes, pd.Series(group, index=ids)
+
+
+@pytest.fixture(scope="module")
+def split() -> tuple[pd.DataFrame, pd.DataFrame]:
+    images, boxes, groups = barn()
+    return assign_folds(images, boxes, COMPETITION, groups=groups), boxes
+
+
+hashes = st.lists(st.integers(0, 2**64 - 1), max_size=12).flatmap(
+    lambda centres: st.lists(
+        st.tuples(st.sampled_from(centres or [0]), st.lists(st.integers(0, 63), max_size=9)), max_size=30
+    )
+)
+
+
+@given(hashes, st.integers(0, 20))
+@settings(max_examples=150, deadline=None)
+def test_near_pairs_equal_all_pairs(near, radius):
+    values = np.array([centre ^ sum(1 << bit for bit in set(bits)) for centre, bits in near], dtype=np.uint64)
+    distance = np.bitwise_count(values[:, None] ^ values[None])
+    expected = np.argwhere(np.triu(distance <= radius, 1))
+    np.testing.assert_array_equal(near_pairs(values, radius), expected)
+
+
+@pytest.mark.parametrize("radius", [-1, 64])
+def test_near_pairs_refuse_a_radius_that_is_none(radius):
+    with pytest.raises(ValueError, match="expected 0 to 63"):
+        near_pairs(np.zeros(2, dtype=np.uint64), radius)
+
+
+def scenes(path: Path, n_scenes: int, n_frames: int) -> pd.DataFrame:
+    """An archive of pictures, `n_frames` of each scene in two sizes, differing in noise and brightness."""
+    rng = np.random.default_rng(0)
+    rows = []
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(n_scenes * n_frames):
+            scene, frame = number % n_scenes, number // n_scenes
+            blobs = np.random.default_rng(scene).random((6, 10)) * 200
+            blurred = (
+                Image.fromarray(blobs.astype(np.uint8)).resize((320, 192)).filter(ImageFilter.GaussianBlur(4))
+            )
+            noisy = np.asarray(blurred, dtype=float) + rng.normal(8 * frame, 3, (192, 320))
+            picture = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+            file = io.BytesIO()
+            (picture if frame % 2 else picture.resize((640, 384))).save(file, "JPEG", quality=80)
+            archive.writestr(f"{number:03}.jpg", file.getvalue())
+            rows.append(
+                {
+                    "image_id": f"{number:03}.jpg",
+                    "archive": str(path),
+                    "member": f"{number:03}.jpg",
+                    "width": 320,
+                    "height": 192,
+                }
+            )
+    return make_images(rows)
+
+
+def test_frames_of_a_scene_form_a_group_whatever_their_order(tmp_path):
+    images = scenes(tmp_path / "scenes.zip", n_scenes=6, n_frames=3)
+    groups = near_duplicate_groups(images)
+    assert groups.tolist() == [number % 6 for number in range(18)]  # numbered by first image
+    shuffled = near_duplicate_groups(images.sample(frac=1, random_state=1))
+    pd.testing.assert_series_equal(groups, shuffled)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("broken.jpg", b"no image")
+    row = {"image_id": "broken.jpg", "archive": str(tmp_path / "a.zip"), "member": "broken.jpg"}
+    with pytest.raises(ValueError, match=r"a\.zip: broken\.jpg: expected an image"):
+        near_duplicate_groups(make_images([{**row, "width": 1, "height": 1}]))
+
+
+def test_strata_say_what_an_image_holds():
+    images = make_images(
+        [{"image_id": i, "archive": "", "member": "", "width": 999, "height": 999} for i in "ab"]
+    )
+    sizes = [(60, 40), (50, 50), (50, 50), (300, 400)]
+    boxes = make_boxes(
+        [{"image_id": "a", "label": "pig", "x_min": 0, "y_min": 0, "x_max": w, "y_max": h} for w, h in sizes]
+    )
+    counts = stratum_counts(images, boxes, COMPETITION)
+    holds = {key: value for key, value in counts.loc["a"].items() if value}
+    assert holds == {
+        ("count", "pig", "little"): 1,
+        ("ratio", "pig", "horizontal"): 1,
+        ("ratio", "pig", "square"): 3,
+        ("size", "pig", "small"): 3,
+        ("size", "pig", "very_large"): 1,
+    }
+    assert {key for key, value in counts.loc["b"].items() if value} == {("count", "none", "none")}
+    labels = stratum_labels(images, boxes, COMPETITION)
+    assert (labels.sum(axis=1) == [5, 1]).all() and labels.dtypes.eq(bool).all()
+
+
+def test_every_image_is_in_one_fold_and_no_group_in_two(split):
+    images, boxes = split
+    check_images(images)
+    assert set(images["fold"]) == set(range(5))
+    assert images.groupby("group")["fold"].nunique().max() == 1
+    assert leakage(images.set_index("image_id")["group"], images.set_index("image_id")["fold"]) == 0
+    assert fold_table(images, boxes, COMPETITION.labels).loc["all", "images"] == len(images)
+
+
+def test_file_order_changes_nothing(split):
+    images, boxes, groups = barn()
+    mixed = assign_folds(
+        images.sample(frac=1, random_state=1),
+        boxes.sample(frac=1, random_state=2),
+        COMPETITION,
+        groups=groups.sample(frac=1, random_state=3),
+    )
+    pd.testing.assert_frame_equal(split[0], mixed)
+    halves = [mini_set(split[0], split[1], COMPETITION)]
+    halves.append(
+        mini_set(mixed.sample(frac=1, random_state=4), boxes.sample(frac=1, random_state=5), COMPETITION)
+    )
+    pd.testing.assert_series_equal(*halves)
+
+
+def test_the_seed_decides():
+    images, boxes, groups = barn(200)
+    folds = [
+        assign_folds(images, boxes, COMPETITION, groups=groups, seed=seed)["fold"] for seed in (1, 1, 50)
+    ]
+    assert folds[0].equals(folds[1]) and not folds[0].equals(folds[2])
+
+
+def test_ours_is_nearer_to_the_whole_than_random_and_does_not_leak(split):
+    images, boxes = split
+    splits = {"ours": images.set_index("image_id")["fold"], **baseline_folds(images, boxes, COMPETITION)}
+    report = split_report(images, boxes, COMPETITION, splits)
+    distances = [column for column in report if column.endswith(("_mean", "_max"))]
+    assert len(distances) == 6
+    assert (report.loc["ours", distances] < report.loc["random", distances]).all()
+    assert (report.loc["ours", distances] < 0.5 * report.loc["random, whole groups", distances]).all()
+    assert report.loc[["ours", "random, whole groups"], "leakage"].eq(0).all()
+    assert report.loc[["random", "class and count", "multilabel, ungrouped"], "leakage"].gt(0.9).all()
+    assert report.loc["ours", "largest_fold"] - report.loc["ours", "smallest_fold"] < 30
+
+
+def test_fold_zero_is_most_like_the_whole(split):
+    images, boxes, groups = barn(300, per_group=30)
+    images = assign_folds(images, boxes, COMPETITION, groups=groups)
+    far = split_distances(stratum_counts(images, boxes, COMPETITION), images.set_index("image_id")["fold"])
+    assert far.sum(axis=1).loc[0] <= far.sum(axis=1).median()
+
+
+def test_a_group_of_most_images_does_not_empty_a_fold():
+    images, boxes, groups = barn(60, per_group=1)
+    groups[:] = np.clip(np.arange(60) - 54, 0, None)  # one of 55 and five of one
+    images = assign_folds(images, boxes, COMPETITION, groups=groups)
+    assert sorted(images["fold"].value_counts()) == [1, 1, 1, 2, 55]
+
+
+def test_too_few_groups_and_images_without_one_are_refused():
+    images, boxes, groups = barn(40)
+    with pytest.raises(ValueError, match="at least 5 groups, found 1"):
+        assign_folds(images, boxes, COMPETITION, groups=groups * 0)
+    with pytest.raises(ValueError, match="is missing"):
+        assign_folds(images, boxes, COMPETITION, groups=groups.iloc[1:])
+
+
+def test_distances_are_total_variation():
+    index = pd.Index(["a", "b", "c", "d"], name="image_id")
+    columns = pd.MultiIndex.from_tuples([(d, "pig", b) for d in ("count", "ratio", "size") for b in "xy"])
+    counts = pd.DataFrame(
+        [[1, 0] * 3, [1, 0] * 3, [0, 1] * 3, [0, 1, 0, 0, 0, 1]], index=index, columns=columns
+    )
+    far = split_distances(counts, pd.Series([0, 0, 1, 2], index=index))
+    assert far["count"].tolist() == [0.5, 0.5, 0.5]
+    assert far["ratio"].tolist() == pytest.approx([1 / 3, 2 / 3, 1])  # fold 2 holds no box
+
+
+def test_the_mini_set_is_a_stratified_half_of_every_fold(split):
+    images, boxes = split
+    mini = mini_set(images, boxes, COMPETITION)
+    fold = images.set_index("image_id")["fold"]
+    assert mini.groupby(fold).mean().between(0.45, 0.55).all()
+    training = images[images["fold"] != 0]
+    counts = stratum_counts(training, boxes[boxes["image_id"].isin(training["image_id"])], COMPETITION)
+    assert split_distances(counts, mini.astype(int)).max(axis=None) < 0.03
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        mini_set(images, boxes, COMPETITION, share=1)
+
+
+def test_group_report_counts_pairs():
+    groups = pd.Series([0, 0, 0, 1, 1], index=list("abcde"))
+    known = pd.Series(["x", "x", "y", "y", None], index=list("abcde"))
+    assert group_report(groups, known) == {"precision": 1 / 3, "recall": 1 / 2}
+
+
+def test_groups_of_real_frames_keep_to_their_source(real_data):
+    root = real_data / "livestock_small"
+    from livestock.readers import read_train_and_test
+
+    competition = read_competition(Path(__file__).parents[1] / "competition.yaml")
+    train, _ = read_train_and_test("aihub", root, competition)
+    groups = near_duplicate_groups(train.images)
+    sources = pd.read_csv(root / "sources.csv").set_index("image_id")
+    assert group_report(groups, sources["source"])["precision"] == 1
+    videos = sources["clip"][sources["source"].isin(["pen_camera", "weaner_pen"])]
+    assert group_report(groups, videos[videos.index.isin(groups.index)])["recall"] > 0.8
+    images = assign_folds(train.images, train.boxes, competition, groups=groups)
+    assert images.groupby("group")["fold"].nunique().max() == 1

@@ -1,0 +1,185 @@
+"""Figures have a title and labelled axes, with no image, one and very many; boxes lie where they should."""
+
+import zipfile
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from livestock import plots
+from livestock.boxes import make_boxes, make_images
+from livestock.config import Competition
+from livestock.folds import baseline_folds, split_report
+
+LABELS = ["pig", "cow"]
+COMPETITION = Competition(
+    "test", {"pig": [], "cow": []}, class_pattern="^(pig|cow)_", count_bins={"cow": [4, 6]}
+)
+
+
+def tables(n_images: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(0)
+    ids = [f"{LABELS[number % 2]}_{number:05}.jpg" for number in range(n_images)]
+    images = make_images(
+        [
+            {
+                "image_id": i,
+                "archive": "a.zip",
+                "member": i,
+                "width": 640,
+                "height": 360,
+                "group": n // 3,
+                "fold": n % 5,
+            }
+            for n, i in enumerate(ids)
+        ]
+    )
+    rows = np.repeat(np.arange(n_images), rng.integers(1, 6, n_images) if n_images > 1 else 2)
+    corners = rng.random((len(rows), 2)) * (300, 150)
+    sizes = 5 + rng.random((len(rows), 2)) * (300, 200)
+    place = dict(
+        zip(["x_min", "y_min", "x_max", "y_max"], np.hstack([corners, corners + sizes]).T, strict=True)
+    )
+    of_image = np.array(ids, dtype=object)[rows]
+    boxes = pd.DataFrame({"image_id": of_image, "label": [i[:3] for i in of_image], **place})
+    return images, make_boxes(boxes)
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    plots.use_style()
+    yield
+    plt.close("all")
+
+
+FIGURES = {
+    "class_counts": lambda i, b: plots.plot_class_counts(b, LABELS),
+    "image_sizes": lambda i, b: plots.plot_image_sizes(i, b, LABELS),
+    "box_counts": lambda i, b: plots.plot_box_counts(i, b, COMPETITION),
+    "ratio_bins": lambda i, b: plots.plot_ratio_bins(b, LABELS),
+    "size_bins": lambda i, b: plots.plot_size_bins(b, LABELS),
+    "small_boxes": lambda i, b: plots.plot_small_boxes(b, LABELS),
+    "empty_images": lambda i, b: plots.plot_empty_images(i, b, COMPETITION),
+    "box_centres": lambda i, b: plots.plot_box_centres(i, b, LABELS),
+    "count_against_area": lambda i, b: plots.plot_count_against_area(i, b, LABELS),
+    "overlaps": lambda i, b: plots.plot_overlaps(b, LABELS),
+    "group_sizes": lambda i, b: plots.plot_group_sizes(i.set_index("image_id")["group"]),
+    "shares": lambda i, b: plots.plot_shares(i, b, COMPETITION, {"a": i.set_index("image_id")["fold"] == 0}),
+}
+
+
+@pytest.mark.parametrize("n_images", [0, 1, 20_000])
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_have_a_title_and_labelled_axes(name, n_images):
+    drawn = FIGURES[name](*tables(n_images))
+    axes = np.ravel(drawn)
+    figure = axes[0].figure
+    figure.canvas.draw()
+    assert all(ax.get_title(loc="left") or ax.get_title() for ax in axes)
+    assert len(axes) == 1 or figure.get_suptitle()
+    assert all(ax.get_ylabel() for ax in axes)
+    assert axes[-1].get_xlabel()
+
+
+def test_many_points_are_thinned_out_and_the_title_says_so():
+    ax = plots.plot_count_against_area(*tables(20_000), LABELS)
+    assert len(ax.collections[0].get_offsets()) == 4_000
+    assert "4,000 of 20,000" in ax.get_title(loc="left")
+
+
+def test_bounds_of_count_bins_are_drawn_between_counts():
+    axes = plots.plot_box_counts(*tables(100), COMPETITION)
+    drawn = [line.get_xdata()[0] for line in axes.flat[1].lines]
+    assert drawn == [3.5, 5.5]
+
+
+def test_a_split_report_is_drawn_and_styled():
+    images, boxes = tables(60)
+    splits = baseline_folds(images, boxes, COMPETITION)
+    report = split_report(images, boxes, COMPETITION, splits)
+    axes = plots.plot_distances(report)
+    assert axes.flat[0].figure.get_suptitle() and all(ax.get_xlabel() and ax.get_ylabel() for ax in axes.flat)
+    page = plots.style_split_report(report).to_html()
+    assert "class and count" in page and page == plots.style_split_report(report).to_html()
+
+
+def test_palette_is_by_place_in_the_class_order():
+    assert list(plots.class_palette(LABELS)) == LABELS
+    assert plots.class_palette(LABELS)["pig"] == plots.class_palette(["pig", "cow", "hen"])["pig"]
+    assert len(set(plots.class_palette([str(number) for number in range(30)]).values())) == 30
+
+
+@pytest.fixture
+def archive(tmp_path) -> pd.DataFrame:
+    """Three pictures of different sizes."""
+    rows = []
+    with zipfile.ZipFile(tmp_path / "돼지.zip", "w") as file:
+        for number, (width, height) in enumerate([(64, 36), (40, 60), (50, 50)]):
+            with file.open(f"{number}.png", "w") as member:
+                Image.new("RGB", (width, height), "gray").save(member, "PNG")
+            rows.append(
+                {
+                    "image_id": f"{number}.png",
+                    "archive": str(tmp_path / "돼지.zip"),
+                    "member": f"{number}.png",
+                    "width": width,
+                    "height": height,
+                }
+            )
+    return make_images(rows)
+
+
+def box(image_id: str, **changes) -> dict:
+    corners = {"x_min": 10.0, "y_min": 5.0, "x_max": 30.0, "y_max": 25.0}
+    return {"image_id": image_id, "label": "cow", **corners, **changes}
+
+
+def test_boxes_are_drawn_at_their_pixels_on_their_image(archive):
+    boxes = make_boxes([box("0.png"), box("1.png", x_max=40.0, label="pig"), box("1.png")])
+    axes = plots.plot_images(archive, boxes, LABELS, title="Truth", n_columns=2)
+    assert axes.shape == (2, 2) and axes[0, 0].figure.get_suptitle() == "Truth"
+    rectangles = [[patch for patch in ax.patches if isinstance(patch, Rectangle)] for ax in axes.flat]
+    assert [len(found) for found in rectangles] == [1, 2, 0, 0]
+    assert rectangles[0][0].get_bbox().extents.tolist() == [10, 5, 30, 25]
+    assert {patch.get_bbox().x1 for patch in rectangles[1]} == {30, 40}
+    colours = {matplotlib.colors.to_hex(patch.get_edgecolor()) for patch in rectangles[1]}
+    assert colours == set(plots.class_palette(LABELS).values())
+    assert axes[0, 1].get_xlim() == (-0.5, 39.5) and axes[0, 1].get_ylim() == (59.5, -0.5)
+    assert "1.png: 2 boxes" in axes[0, 1].get_title(loc="left")
+
+
+def test_predictions_carry_their_confidence_and_gold_beside_them_is_dashed(archive):
+    boxes = make_boxes([box("0.png"), box("0.png", confidence=0.87, source="model")])
+    ax = plots.plot_images(archive.iloc[:1], boxes, LABELS).flat[0]
+    assert [text.get_text() for text in ax.texts] == [".87"]
+    assert [patch.get_linestyle() for patch in ax.patches] == ["-", "--"]
+    alone = plots.plot_images(archive.iloc[:1], boxes[boxes["source"] == "gold"], LABELS).flat[0]
+    assert [patch.get_linestyle() for patch in alone.patches] == ["-"] and not alone.texts
+
+
+def test_no_image_and_no_group_are_said(archive):
+    axes = plots.plot_images(archive.iloc[:0], make_boxes([]), LABELS)
+    assert axes.flat[0].texts[0].get_text() == "no image to show"
+    axes = plots.plot_groups(archive, pd.Series([0, 1, 2], index=archive["image_id"]))
+    assert axes.flat[0].texts[0].get_text() == "no near-duplicates"
+
+
+def test_groups_are_shown_as_strips_and_korean_names_as_ascii(archive):
+    archive = archive.assign(image_id=["돼지.png", "b.png", "c.png"])
+    axes = plots.plot_groups(archive, pd.Series([0, 0, 1], index=archive["image_id"]), n_frames=4)
+    assert axes.shape == (1, 4)
+    titles = [ax.get_title(loc="left") for ax in axes.flat]
+    assert titles == ["b.png", "??.png", "", ""]
+    assert "2 images" in axes[0, 0].get_ylabel()
+
+
+def test_chosen_images_take_turns_between_labels():
+    images, boxes = tables(50)
+    chosen = plots.choose_images(images, boxes, LABELS, 6, np.random.default_rng(1))
+    again = plots.choose_images(images, boxes, LABELS, 6, np.random.default_rng(1))
+    assert chosen["image_id"].str[:3].value_counts().to_dict() == {"cow": 3, "pig": 3}
+    pd.testing.assert_frame_equal(chosen, again)

@@ -1,11 +1,13 @@
 """The command's words and exit codes."""
 
+import shutil
 import subprocess
 import sys
 import time
 import zipfile
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from livestock.cli import app
@@ -25,10 +27,12 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "rising.csv").write_text(HEADER + RISING)
     (tmp_path / "falling.csv").write_text(HEADER + FALLING)
     (tmp_path / "best.pt").touch()
+    shutil.copy(REPOSITORY / "competition.yaml", tmp_path)
+    (tmp_path / "empty").mkdir()
     (tmp_path / "test").mkdir()
-    (tmp_path / "test" / "a.jpg").touch()
+    Image.new("RGB", (100, 50)).save(tmp_path / "test" / "a.jpg")
     with zipfile.ZipFile(tmp_path / "test" / "rest.zip", "w") as archive:
-        archive.writestr("소/b.jpg", b"")
+        archive.write(tmp_path / "test" / "a.jpg", "소/b.jpg")
         archive.writestr("소/b.json", b"")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -41,7 +45,7 @@ def call(command: str):
 
 
 def check(options: str):
-    return call(f"check {options} --images test --competition {REPOSITORY}/competition.yaml")
+    return call(f"check {options} --images test")
 
 
 def test_score_prints_both_and_what_the_order_costs(here):
@@ -70,7 +74,8 @@ def test_score_is_silent_about_an_order_that_costs_nothing(here):
         ("score truth.csv truth.csv", "truth.csv: line 1: missing column 'Conf'"),
         ("score none.csv falling.csv", "No such file or directory: 'none.csv'"),
         ("score truth.csv falling.csv --iou 2", "iou_threshold: expected"),
-        ("check falling.csv --images none", "none: expected images or zips of images, found none"),
+        ("check falling.csv --images none", "No such file or directory: 'none'"),
+        ("check falling.csv --images empty", "empty: expected images or zips of images, found none"),
     ],
 )
 def test_errors_are_one_line_on_stderr(here, command, words):
@@ -102,6 +107,26 @@ def test_check_accepts_a_missing_image_only_if_it_is_boxless(here):
     assert "1 of 3 test images have no row" in out
     (here / "boxless.txt").write_text("c.png\n")
     assert check("falling.csv --boxless boxless.txt")[0] == 0
+
+
+def test_check_reads_sizes_for_pixels(here):
+    (here / "pixels.csv").write_text(HEADER + "a.jpg,cow,0.9,0,100,0,50\nb.jpg,cow,0.9,0,100,0,51\n")
+    code, out, _ = check("pixels.csv --pixels")
+    assert code == 1
+    assert out.splitlines()[1:] == [
+        "- line 3 (b.jpg): box XMin 0, XMax 100, YMin 0, YMax 51 reaches outside its image"
+    ]
+
+
+def test_check_knows_the_real_test_images(here, real_data):
+    """The truth itself as answer: all its images are found in the zips."""
+    truth = (real_data / "livestock" / "truth_test.csv").read_text().splitlines()[1:]
+    rows = [f"{image},{label},1,{corners}" for image, label, corners in (row.split(",", 2) for row in truth)]
+    (here / "answer.csv").write_text(HEADER + "\n".join(rows))
+    images = str(real_data / "livestock" / "test")
+    result = CliRunner().invoke(app, ["check", "answer.csv", "--images", images])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "all is well: 1,776 rows, 126 images" in result.stdout
 
 
 def test_help_loads_no_heavy_library():

@@ -26,7 +26,7 @@ def by_torchvision(table: pd.DataFrame, iou_threshold: float, agnostic: bool) ->
     classes = table["image_id"] if agnostic else table["image_id"] + table["label"]
     codes = torch.tensor(pd.factorize(classes)[0])
     corners, confidence = (torch.tensor(table[name].to_numpy(float)) for name in [XYXY, "confidence"])
-    # Above 1,000 boxes torchvision loops over classes, below it shifts them apart: which rounds, so in float64.
+    # Up to 1,000 boxes torchvision shifts classes apart, which rounds: hence float64.
     kept = batched_nms(corners, confidence, codes, iou_threshold).numpy()
     by = {"by": ["image_id", "confidence"], "ascending": [True, False]}
     return table.iloc[kept].sort_values(**by, ignore_index=True)

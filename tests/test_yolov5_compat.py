@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import subprocess
 import sys
 import types
 import warnings
@@ -106,6 +107,19 @@ def test_stand_ins_leave_with_the_import() -> None:
     stand_ins = [name for name in ("ultralytics", "roboflow", "wandb") if name in sys.modules]
     assert all(hasattr(sys.modules[name], "__file__") for name in stand_ins)
     assert not any(Path(entry).name == "yolov5" for entry in sys.path)
+
+
+def test_the_import_leaves_figures_and_tables_as_they_were() -> None:
+    check = """
+import matplotlib, numpy, pandas
+matplotlib.use("svg"); matplotlib.rcParams["font.size"] = 7; pandas.options.display.max_columns = 77
+before = numpy.get_printoptions()
+from livestock import yolov5_compat
+yolov5_compat.apply()
+assert matplotlib.get_backend() == "svg" and matplotlib.rcParams["font.size"] == 7
+assert pandas.options.display.max_columns == 77 and numpy.get_printoptions() == before
+"""
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 def test_published_checkpoints_find_the_same_classes() -> None:

@@ -9,6 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .metrics import Score
 
 
@@ -97,8 +99,8 @@ def score(
     ordered = competition_map(true, by_falling_confidence(boxes), iou)
     if (cost := ordered.mean - filed.mean) > 1e-9:
         typer.echo(
-            f"The order of the rows costs {cost:.6f}: the competition's scorer matches the boxes of an image in "
-            f"file order. By falling confidence this answer scores {ordered.mean:.6f}."
+            f"The order of the rows costs {cost:.6f}: the competition's scorer matches boxes in file order. "
+            f"By falling confidence this answer scores {ordered.mean:.6f}."
         )
 
 
@@ -118,23 +120,23 @@ def _print_scores(scores: dict[str, Score], iou: float) -> None:
 def check(
     answer: Annotated[Path, typer.Argument(help="the submission")],
     images: Annotated[Path, typer.Option(help="folder of the test images, or of the zips they are in")],
-    weights: Annotated[Path | None, typer.Option(help="the file that inference loaded")] = None,
+    weights: Annotated[Path | None, typer.Option(help="file that inference loaded")] = None,
     competition: Annotated[Path, typer.Option(help="classes and limits")] = Path("competition.yaml"),
     boxless: Annotated[Path | None, typer.Option(help="names of images that have no box, one a line")] = None,
+    pixels: Annotated[bool, typer.Option(help="corners are in pixels, not divided by the size")] = False,
 ) -> None:
     """Says in words what is wrong with a submission (exit code 1), or that all is well."""
-    import pandas as pd
-
     from .config import read_competition
     from .submission import check_answer, read_answer
 
-    names = _image_names(images)
+    test_images = _find_images(images, sized=pixels)
     faults = check_answer(
         answer,
-        images=pd.DataFrame({"image_id": names}),
+        images=test_images,
         competition=read_competition(competition),
         weights=weights,
-        boxless=boxless.read_text(encoding="utf-8").split("\n") if boxless else (),
+        pixels=pixels,
+        boxless=boxless.read_text(encoding="utf-8").splitlines() if boxless else (),
     )
     if faults:
         typer.echo(f"{answer}: not fit to submit")
@@ -142,20 +144,28 @@ def check(
             typer.echo(f"- {fault}")
         raise typer.Exit(1)
     size = f"weights {weights.stat().st_size / 1e6:.1f} MB" if weights else "weights not checked"
-    typer.echo(f"{answer}: all is well: {len(read_answer(answer)):,} rows, {len(names):,} images, {size}")
+    n_rows = len(read_answer(answer))
+    typer.echo(f"{answer}: all is well: {n_rows:,} rows, {len(test_images):,} images, {size}")
 
 
-def _image_names(folder: Path) -> list[str]:
-    """File names of the images in a folder and in its zips, sorted. Raises ValueError if there are none."""
-    from .archives import IMAGE_SUFFIXES, list_members
+def _find_images(folder: Path, *, sized: bool) -> pd.DataFrame:
+    """`image_id`, and if `sized` also `width, height`, of the images in a folder and its zips, or in one zip.
 
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    members = [member.path for path in files if path.suffix.lower() == ".zip" for member in list_members(path)]
-    paths = [*files, *members]
-    names = sorted({path.name for path in paths if path.suffix.lower() in IMAGE_SUFFIXES})
-    if not names:
+    Raises ValueError if there are none.
+    """
+    import pandas as pd
+
+    from .archives import IMAGE_SUFFIXES, image_size, list_members
+
+    members = [(path, member) for path in [folder, *folder.rglob("*.zip")] for member in list_members(path)]
+    members = [(path, member) for path, member in members if member.path.suffix.lower() in IMAGE_SUFFIXES]
+    found = {member.path.name: (str(path), member.raw) for path, member in members}
+    if not found:
         raise ValueError(f"{folder}: expected images or zips of images, found none")
-    return names
+    images = pd.DataFrame({"image_id": sorted(found)})
+    if sized:
+        images[["width", "height"]] = [image_size(*found[name]) for name in images["image_id"]]
+    return images
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,8 +56,26 @@ class RawTables:
     test_images: pd.DataFrame
 
 
+def ensure_data(run: Run) -> None:
+    """Draws the embedded sample where the `demo` and `smoke` profiles find no data.
+
+    Raises ValueError that says where data comes from if other profiles find none.
+    """
+    if run.data_dir.exists():
+        return
+    if run.profile.name not in ("demo", "smoke"):
+        raise ValueError(f"{run.data_dir}: no data there; data/README.md says where to get some, and --data where it is")
+    from .sample import draw_sample
+
+    beside = run.data_dir.with_name(run.data_dir.name + ".part")  # half a sample must not be taken for one
+    shutil.rmtree(beside, ignore_errors=True)
+    draw_sample(beside)
+    beside.rename(run.data_dir)
+
+
 def read_data(run: Run) -> RawTables:
     """Raw archives to `images`, `boxes`, `left_out` and `test_images` in `interim/`."""
+    ensure_data(run)
     names = ["images", "boxes", "left_out", "test_images"]
     paths = [run.workspace.interim_dir / f"{name}.parquet" for name in names]
 
@@ -236,7 +255,7 @@ class SplitTables:
 
 
 def split_data(run: Run) -> SplitTables:
-    """Folds to `interim/folds.parquet`, the images table; the mini set's `image_id`s to `interim/mini.parquet`.
+    """Folds to `interim/folds.parquet`, the images table; the mini set's ids to `interim/mini.parquet`.
 
     The mini set is half of every fold: its training part is what lies outside the validation fold.
     """

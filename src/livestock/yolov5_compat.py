@@ -35,7 +35,7 @@ TORCH_CLASSES = ["BatchNorm2d", "Conv2d", "Hardswish", "Identity", "LeakyReLU", 
 @functools.cache
 def apply() -> None:
     """Imports yolov5's modules and mends them; later calls do nothing."""
-    with _stand_ins(), warnings.catch_warnings():
+    with _stand_ins(), _kept_settings(), warnings.catch_warnings():
         # setuptools announces on each import of pkg_resources that it will go; requirements.txt pins it below 82.
         warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
         path_before = list(sys.path)
@@ -73,6 +73,26 @@ def _stand_ins() -> Iterator[None]:
         for name in modules:
             del sys.modules[name]
         sys.modules.update(before)
+
+
+@contextmanager
+def _kept_settings() -> Iterator[None]:
+    """Importing yolov5 switches figures off (backend Agg), sets their font, and how numpy and pandas print.
+
+    In a notebook all of that is the user's: the figures after the import would simply not appear.
+    """
+    import matplotlib
+    import pandas as pd
+
+    use, max_columns, printing = matplotlib.use, pd.options.display.max_columns, np.get_printoptions()
+    matplotlib.use = lambda *args, **kwargs: None
+    try:
+        with matplotlib.rc_context():
+            yield
+    finally:
+        matplotlib.use = use
+        pd.options.display.max_columns = max_columns
+        np.set_printoptions(**printing)
 
 
 def _alias_bare_modules() -> None:

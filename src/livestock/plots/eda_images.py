@@ -42,7 +42,7 @@ def plot_image_sizes(
     shown = pd.crosstab(names, _main_label(images, boxes, labels).to_numpy())
     order = [*frequent.index[:N_SIZES], *([f"{n_others:,} other sizes"] if n_others > 0 else [])]
     shown = shown.reindex(index=order[::-1], columns=[*labels, NO_BOX], fill_value=0)
-    ax = new_axes(ax, height=1.4 + 0.35 * max(len(shown), 2))
+    ax = new_axes(ax, height=1.4 + 0.35 * max(len(shown), 3))
     left = np.zeros(len(shown))
     for label, colour in {**class_palette(labels), NO_BOX: NEUTRAL}.items():
         if shown[label].any():
@@ -51,7 +51,7 @@ def plot_image_sizes(
     if len(shown):
         ax.bar_label(bars, [f"{value:,.0f}" for value in left], padding=4)
         ax.legend(loc="lower right")
-    ax.set(title="Image sizes", xlabel="images", ylabel="width x height in pixels")
+    ax.set(title="Image sizes in pixels", xlabel="images", ylabel="width x height")
     return _horizontal(ax, left.max(initial=0))
 
 

@@ -43,7 +43,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def config(images: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> detector.TrainConfig:
     folder = tmp_path_factory.mktemp("yolo data")
-    boxes = make_boxes([{"image_id": image_id, "label": LABELS[i % 2], "x_min": 30, "y_min": 20, "x_max": 70, "y_max": 60}
+    square = {"x_min": 30, "y_min": 20, "x_max": 70, "y_max": 60}
+    boxes = make_boxes([{"image_id": image_id, "label": LABELS[i % 2], **square}
                         for i, image_id in enumerate(images["image_id"])])
     write_images(images, folder, imgsz=64)
     write_labels(images, boxes, LABELS, folder)

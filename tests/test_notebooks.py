@@ -42,7 +42,8 @@ def test_the_notebooks_of_the_job_are_there() -> None:
 def test_it_opens_with_purpose_and_badge(notebook: NotebookNode) -> None:
     first = notebook.cells[0].source
     assert first.startswith("# ")
-    assert f"colab.research.google.com/github/livestock-detection/livestock/blob/main/notebooks/{notebook.metadata.stem}.ipynb" in first
+    repository = "colab.research.google.com/github/livestock-detection/livestock"
+    assert f"{repository}/blob/main/notebooks/{notebook.metadata.stem}.ipynb" in first
     assert "*Reads*" in first
     assert "*Writes*" in first
     assert "T4" in first
@@ -86,12 +87,11 @@ def test_saved_outputs_are_clean(notebook: NotebookNode) -> None:
 
 @pytest.fixture(scope="module")
 def colab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like `/content`: a Drive with raw data behind the stand-in, and the repository's address on this disk."""
+    """A folder like `/content`: a Drive with raw data behind the stand-in; the repository's address leads to it."""
     content = tmp_path_factory.mktemp("content of colab")  # with spaces
     origin = content / "origin"
-    shutil.copytree(
-        REPOSITORY, origin, ignore=shutil.ignore_patterns(".git", ".venv", "data", "*.egg-info", ".*_cache", "__pycache__")
-    )
+    passed_over = shutil.ignore_patterns(".git", ".venv", "data", "*.egg-info", ".*_cache", "__pycache__")
+    shutil.copytree(REPOSITORY, origin, ignore=passed_over)
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
         subprocess.run(["git", "-C", str(origin), *command], check=True)
     stand_in = content / "stand_in/google/colab"

@@ -23,9 +23,8 @@ class Doubler:
         write_text(self.source.read_text() * self.settings["times"], self.target)
 
     def run(self) -> bool:
-        return run_step(
-            "double", self.action, inputs=[self.source], outputs=[self.target], settings=self.settings, workspace=self.root
-        )
+        files = {"inputs": [self.source], "outputs": [self.target]}
+        return run_step("double", self.action, **files, settings=self.settings, workspace=self.root)
 
 
 @pytest.fixture

@@ -59,7 +59,8 @@ def test_a_data_set_is_checked_without_downloading_a_font(tmp_path: Path, monkey
     monkeypatch.setattr(general, "CONFIG_DIR", tmp_path / "nothing here")
     (tmp_path / "valid.txt").write_text("")
     data_yaml = tmp_path / "data.yaml"
-    data_yaml.write_text(yaml.safe_dump({"path": str(tmp_path), "train": "valid.txt", "val": "valid.txt", "names": ["pig"]}))
+    content = {"path": str(tmp_path), "train": "valid.txt", "val": "valid.txt", "names": ["pig"]}
+    data_yaml.write_text(yaml.safe_dump(content))
     assert general.check_dataset(str(data_yaml))["nc"] == 1
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import io
 import os
 import re
 import threading
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import cv2
@@ -97,10 +97,10 @@ def normalise(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _open_member(archive: str, member: str) -> io.BufferedIOBase:
+def _open_member(archive: str, member: str) -> IO[bytes]:
     if os.path.isdir(archive):
         return open(Path(archive, member), "rb")
-    return _open_zip(archive).open(member)  # type: ignore[return-value]
+    return _open_zip(archive).open(member)
 
 
 def _open_zip(path: str) -> ZipFile:

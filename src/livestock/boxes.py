@@ -24,16 +24,21 @@ BOX_DTYPES = {"image_id": "str", "label": "str", **dict.fromkeys(XYXY, "float64"
 
 def make_images(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
     """An images table from records; `group` and `fold` are -1 until they are assigned."""
-    table = pd.DataFrame(records, columns=IMAGE_COLUMNS)
-    table = table.fillna({"group": -1, "fold": -1}).astype(IMAGE_DTYPES)
+    table = _with_defaults(pd.DataFrame(records, columns=IMAGE_COLUMNS), {"group": -1, "fold": -1}, IMAGE_DTYPES)
     return table.sort_values("image_id", kind="stable", ignore_index=True)
 
 
 def make_boxes(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
     """A boxes table from records; boxes without a `confidence` and `source` are gold with confidence 1."""
-    table = pd.DataFrame(records, columns=BOX_COLUMNS)
-    table = table.fillna({"confidence": 1.0, "source": "gold"}).astype(BOX_DTYPES)
+    defaults = {"confidence": 1.0, "source": "gold"}
+    table = _with_defaults(pd.DataFrame(records, columns=BOX_COLUMNS), defaults, BOX_DTYPES)
     return table.sort_values("image_id", kind="stable", ignore_index=True)
+
+
+def _with_defaults(table: pd.DataFrame, defaults: dict[str, object], dtypes: dict[str, str]) -> pd.DataFrame:
+    """Missing values of some columns filled, and the schema's types; an empty column comes as floats from pandas."""
+    filled = {name: table[name].astype(object).where(table[name].notna(), value) for name, value in defaults.items()}
+    return table.assign(**filled).astype(dtypes)
 
 
 def check_images(images: pd.DataFrame, origin: str = "images") -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 from .config import REPOSITORY
@@ -13,6 +14,8 @@ KEPT = ["interim", "runs", "weights", "weights.pt", "answer.csv"]  # `raw` is on
 
 def start(workspace: str = "data") -> None:
     """Sets the figures' style; on Colab mounts Drive once and copies raw data and earlier results to local disk."""
+    # A plain bar does as well where ipywidgets is missing, as it is outside Colab and full Jupyter.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     from .plots import use_style
 
     os.chdir(REPOSITORY)

@@ -64,7 +64,7 @@ def ensure_data(run: Run) -> None:
     if run.data_dir.exists():
         return
     if run.profile.name not in ("demo", "smoke"):
-        raise ValueError(f"{run.data_dir}: no data there; data/README.md says where to get some, and --data where it is")
+        raise ValueError(f"{run.data_dir}: no data there; data/README.md says where to get some, --data where it is")
     from .sample import draw_sample
 
     beside = run.data_dir.with_name(run.data_dir.name + ".part")  # half a sample must not be taken for one

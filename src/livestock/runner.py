@@ -31,7 +31,8 @@ def run_all(parameters: dict[str, Any], *, publish: bool = False) -> dict[str, A
     if publish:
         publish_outputs(executed)
     for row in result["scores"]:
-        print(f"mAP at IoU {row['IoU']:g} on the {result['answered']} images: {row['mAP']:.4f} ({row['scorer']} scorer)")
+        where = f"IoU {row['IoU']:g} on the {result['answered']} images, {row['scorer']} scorer"
+        print(f"mAP {row['mAP']:.4f} at {where}")
     print(f"weights: {result['weights_bytes'] / 1e6:.2f} MB, {result['weights']}")
     print(f"answer: {result['answer']}")
     print(f"executed notebooks and figures: {index}")

@@ -66,9 +66,9 @@ def fingerprint(path: Path) -> str:
     """
     digest = hashlib.sha256()
     if path.is_dir():
-        for file in sorted(item for item in path.rglob("*") if item.is_file()):
-            stat = file.stat()
-            digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        for item in sorted(item for item in path.rglob("*") if item.is_file()):
+            stat = item.stat()
+            digest.update(f"{item.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return f"folder:{digest.hexdigest()}"
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -39,7 +39,7 @@ def apply() -> None:
         # setuptools announces on each import of pkg_resources that it will go; requirements.txt pins it below 82.
         warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
         path_before = list(sys.path)
-        import_module("yolov5.train")
+        _module("yolov5.train")
         sys.path[:] = path_before  # yolov5 puts its package folder there, where `utils` and `models` shadow others
     _alias_bare_modules()
     for mend in MENDS:
@@ -98,13 +98,13 @@ def _kept_settings() -> Iterator[None]:
 def _alias_bare_modules() -> None:
     """Published checkpoints are pickled under `models.yolo`: the same classes, not a second copy of them."""
     for name in ["models", "models.common", "models.experimental", "models.yolo"]:
-        sys.modules[name] = import_module(f"yolov5.{name}")
+        sys.modules[name] = _module(f"yolov5.{name}")
 
 
 def trapezoid() -> None:
     """`np.trapz` was renamed in numpy 2.0 and is gone from 2.4; yolov5's average precision calls it."""
-    metrics = import_module("yolov5.utils.metrics")
-    metrics.np = _overlay(np, trapz=np.trapezoid if hasattr(np, "trapezoid") else np.trapz)
+    metrics = _module("yolov5.utils.metrics")
+    metrics.np = _overlay(np, trapz=vars(np)["trapezoid"])  # not in the stubs of Colab's numpy
 
 
 def fonts() -> None:
@@ -119,14 +119,14 @@ def fonts() -> None:
         loaded.getsize = lambda text: loaded.getbbox(text)[2:]
         return loaded
 
-    import_module("yolov5.utils.plots").check_pil_font = check_pil_font
+    _module("yolov5.utils.plots").check_pil_font = check_pil_font
     for name in ("yolov5.utils.general", "yolov5.utils.plots"):
-        import_module(name).check_font = lambda *args, **kwargs: None
+        _module(name).check_font = lambda *args, **kwargs: None
 
 
 def mixed_precision() -> None:
     """The AMP check downloads yolov5n.pt and, failing, turns AMP off in silence: on CUDA it is on, elsewhere off."""
-    import_module("yolov5.train").check_amp = lambda model: next(model.parameters()).device.type == "cuda"
+    _module("yolov5.train").check_amp = lambda model: next(model.parameters()).device.type == "cuda"
 
 
 def suppression_clock() -> None:
@@ -134,11 +134,11 @@ def suppression_clock() -> None:
 
     Its own copy of the function runs on a clock that stands still.
     """
-    general = import_module("yolov5.utils.general")
+    general = _module("yolov5.utils.general")
     stopped = _overlay(general.time, time=lambda: 0.0)
     untimed = _with_globals(general.non_max_suppression, time=stopped)
     for name in ("yolov5.utils.general", "yolov5.val", "yolov5.models.common", "yolov5.utils.plots"):
-        module = import_module(name)
+        module = _module(name)
         if hasattr(module, "non_max_suppression"):
             module.non_max_suppression = untimed
 
@@ -146,7 +146,7 @@ def suppression_clock() -> None:
 def hub_downloads() -> None:
     """Local weights are first looked up on the Hugging Face hub through a module that huggingface_hub 1.x dropped."""
     for name in ("yolov5.train", "yolov5.utils.downloads", "yolov5.models.common"):
-        module = import_module(name)
+        module = _module(name)
         if hasattr(module, "attempt_download_from_hub"):
             module.attempt_download_from_hub = lambda *args, **kwargs: None
 
@@ -174,15 +174,20 @@ def allowed_globals() -> list[Any]:
     """The allow-list: yolov5's model classes under both names, torch's layers, and numpy's scalar for the fitness."""
     allowed: list[Any] = [getattr(torch.nn, name) for name in TORCH_CLASSES]
     for module_name, class_names in MODEL_CLASSES.items():
-        module = import_module(f"yolov5.models.{module_name}")
+        module = _module(f"yolov5.models.{module_name}")
         for name in class_names:
             allowed.append(getattr(module, name))
             allowed.append((getattr(module, name), f"models.{module_name}.{name}"))
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    multiarray = _module("numpy._core.multiarray")
     for name in ("scalar", "_reconstruct"):  # how numpy pickles a scalar and an array: data, no code
         function = getattr(multiarray, name)
         allowed += [(function, f"numpy.core.multiarray.{name}"), (function, f"numpy._core.multiarray.{name}")]
     return [*allowed, np.ndarray, np.dtype, type(np.dtype("float64")), type(np.dtype("float32"))]
+
+
+def _module(name: str) -> Any:
+    """A module to change: typed Any, for a type checker has no way to know what is put there."""
+    return import_module(name)
 
 
 def _overlay(module: types.ModuleType, **changes: Any) -> types.ModuleType:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +49,7 @@ def candidates(
     Raises ValueError if the model's number of classes is not that of `labels`.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(weights, device)
+    model: Any = load_model(weights, device)  # yolov5's attributes are its own
     if len(model.names) != len(labels):
         raise ValueError(f"{weights}: expected a model of the {len(labels)} classes {labels}, found {len(model.names)}")
     stride = int(model.stride.max())
@@ -108,10 +109,10 @@ def _to_tensor(pictures: list[np.ndarray], device: str) -> torch.Tensor:
 
 
 def _to_table(
-    rows: np.ndarray, image: object, labels: list[str], imgsz: int, conf_floor: float, max_per_image: int
+    rows: np.ndarray, image: Any, labels: list[str], imgsz: int, conf_floor: float, max_per_image: int
 ) -> tuple[pd.DataFrame, int]:
     """One image's raw output `(N, 5 + n_classes)` of `cx, cy, w, h, objectness, classes` as a boxes table."""
-    width, height = image.width, image.height  # type: ignore[attr-defined]
+    width, height = image.width, image.height
     rows = rows[rows[:, 4] > conf_floor]
     confidence = rows[:, 4:5] * rows[:, 5:]
     box_index, class_id = np.nonzero(confidence > conf_floor)
@@ -122,7 +123,7 @@ def _to_table(
     corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
     corners = clip_xyxy(_undo_letterbox(corners, width, height, imgsz), width, height)
     table = pd.DataFrame(corners, columns=XYXY)
-    table["image_id"] = image.image_id  # type: ignore[attr-defined]
+    table["image_id"] = image.image_id
     table["label"] = np.asarray(labels, dtype=object)[class_id[order]]
     table["confidence"], table["source"] = confidence[order].astype(float), "model"
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])

@@ -23,13 +23,10 @@ RADIUS = 8
 Chosen by looking at pairs of 665 real training images: up to 10 every pair shows one camera's view, at 12
 the first doubtful ones appear, and two different sources first meet at 16 (dHash: at 14). The number of such
 false pairs grows with the square of the images, and one is enough to chain two cameras together, hence 8.
-At 8 each of the three videos is one group; from 6 down they fall to pieces. Groups are frames that look alike,
-not cameras: of every eighth frame of these videos, only 43 % of the pairs of a clip are held together.
+At 8 each of the three videos is one group; from 6 down they fall to pieces. Groups are frames that look
+alike, not cameras: of every eighth frame of these videos, only 43 % of the pairs of a clip are held together.
 """
-THUMBNAIL = (
-    64,
-    64,
-)  # pHash looks at 32 x 32: decoding a JPEG at a fraction of its size changes nothing it sees
+THUMBNAIL = (64, 64)  # pHash looks at 32 x 32, so a JPEG decoded at a fraction of its size is enough
 
 
 def near_duplicate_groups(

@@ -146,7 +146,7 @@ def plot_box_centres(images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence
     edges = np.linspace(0, 1, N_CELLS + 1)
     for ax, (label, colour) in zip(axes.flat, class_palette(labels).items(), strict=True):
         chosen = centres[(boxes["label"] == label).to_numpy()]
-        cells = np.histogram2d(chosen[:, 1], chosen[:, 0], bins=[edges, edges])[0]
+        cells = np.histogram2d(chosen[:, 1], chosen[:, 0], bins=N_CELLS, range=[[0, 1], [0, 1]])[0]
         mesh = ax.pcolormesh(edges, edges, cells, cmap=sns.light_palette(colour, as_cmap=True), vmin=0)
         ax.figure.colorbar(mesh, cax=ax.inset_axes((1.03, 0, 0.04, 1)), label="boxes in a cell")
         ax.set(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 
 from ..archives import read_image
 from ..bins import box_counts
@@ -39,8 +40,10 @@ def plot_average_precision(scores: pd.DataFrame, labels: Sequence[str]) -> Axes:
     axes = new_axes(None, width=7, height=3.5)
     sns.barplot(scores, x="iou", y="ap", hue="label", hue_order=labels, palette=class_palette(labels), ax=axes)
     for bars in axes.containers:
-        axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
-    axes.set(title="Average precision by class", xlabel="IoU from which a box counts as found", ylabel="AP", ylim=(0, 1))
+        if isinstance(bars, BarContainer):
+            axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
+    axes.set(title="Average precision by class", xlabel="IoU from which a box counts as found", ylabel="AP")
+    axes.set_ylim(0, 1)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return axes
 

@@ -9,8 +9,18 @@ from ..boxes import check_boxes, check_images
 from ..config import Competition
 from .aihub import read_aihub
 from .clean import Reading
+from .coco import read_coco
+from .open_images import read_open_images
+from .voc import read_voc
+from .yolo import read_yolo
 
-READERS: dict[str, Callable[..., Reading]] = {"aihub": read_aihub}
+READERS: dict[str, Callable[..., Reading]] = {
+    "aihub": read_aihub,
+    "coco": read_coco,
+    "open_images": read_open_images,
+    "voc": read_voc,
+    "yolo": read_yolo,
+}
 
 
 def read(name: str, path: Path, competition: Competition, *, labelled: bool = True) -> Reading:

@@ -33,8 +33,8 @@ def read_aihub(path: Path, competition: Competition, *, labelled: bool = True) -
             report.add(clean.NO_LABEL, f"{row.archive}/{row.member}", row.image_id)
         elif (content := _read_label(*label, row.image_id, (row.width, row.height), report)) is not None:
             readings[row.image_id] = content
-    for stem, (archive, member) in labels.items():
-        report.add(clean.NO_IMAGE, f"{archive}/{member}", stem)
+    for stem, (label_archive, raw_name) in labels.items():
+        report.add(clean.NO_IMAGE, f"{label_archive}/{raw_name}", stem)
     images = images[images["image_id"].isin(list(readings))].reset_index(drop=True)
     boxes = clean.clean_boxes([box for found in readings.values() for box in found], images, competition, report)
     return clean.Reading(images, boxes, report.table())

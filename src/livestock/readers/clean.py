@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..archives import image_size
+from ..archives import IMAGE_SUFFIXES, image_size, list_members
 from ..boxes import XYXY, clip_xyxy, make_boxes, make_images
 from ..config import Competition
 
@@ -55,7 +57,7 @@ class RawBox(NamedTuple):
     file: str
     image_id: str
     source_name: str
-    corners: tuple[Any, Any, Any, Any]
+    corners: tuple[Any, ...]
 
 
 class Report:
@@ -74,6 +76,30 @@ class Report:
         return table.sort_values(["file", "image_id", "reason"], kind="stable", ignore_index=True)
 
 
+def find_pictures(path: Path) -> list[RawImage]:
+    """Every picture file below a folder, in name order, and every picture in its zips."""
+    pictures = []
+    for archive in [path, *sorted(path.rglob("*.zip"))]:
+        for member in list_members(archive):
+            if member.path.suffix.lower() in IMAGE_SUFFIXES:
+                pictures.append(RawImage(member.path.name, str(archive), member.raw))
+    return pictures
+
+
+def drop_unlabelled(images: pd.DataFrame, labelled: Collection[str], report: Report) -> pd.DataFrame:
+    """The images that have a label file; the others are noted."""
+    is_labelled = images["image_id"].isin(list(labelled))
+    for row in images[~is_labelled].itertuples():
+        report.add(NO_LABEL, f"{row.archive}/{row.member}", row.image_id)
+    return images[is_labelled].reset_index(drop=True)
+
+
+def report_empty(images: pd.DataFrame, with_boxes: Collection[str], report: Report) -> None:
+    """Notes images whose label holds no box; they are kept."""
+    for row in images[~images["image_id"].isin(list(with_boxes))].itertuples():
+        report.add(EMPTY, f"{row.archive}/{row.member}", row.image_id)
+
+
 def measure_images(found: Sequence[RawImage], report: Report) -> pd.DataFrame:
     """The images table with sizes from the headers; the first of several images of one name counts."""
     records, seen = [], set()
@@ -90,14 +116,6 @@ def measure_images(found: Sequence[RawImage], report: Report) -> pd.DataFrame:
         seen.add(image.image_id)
         records.append({**image._asdict(), "width": width, "height": height})
     return make_images(records)
-
-
-def check_size(images: pd.DataFrame, image_id: str, size: tuple[Any, Any], file: str, report: Report) -> None:
-    """Notes a size in a label that is not that of its image's header."""
-    row = images.loc[images["image_id"] == image_id]
-    found = tuple(row[["width", "height"]].iloc[0])
-    if found != size:
-        report.add(OTHER_SIZE, file, image_id, f"label {size[0]} x {size[1]}, image {found[0]} x {found[1]}")
 
 
 def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Competition, report: Report) -> pd.DataFrame:
@@ -121,12 +139,16 @@ def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Compet
     return make_boxes(records)
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value from a label file is a finite number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_corners(corners: Sequence[Any], size: tuple[int, int] | None) -> tuple[np.ndarray, str | None]:
     """The corners clipped to the image, and what is to be noted about them."""
     if size is None:
         return np.empty(4), NO_IMAGE
-    is_number = [isinstance(value, int | float) and not isinstance(value, bool) for value in corners]
-    if len(corners) != 4 or not all(is_number) or not np.isfinite(np.array(corners, dtype=float)).all():
+    if len(corners) != 4 or not all(is_number(value) for value in corners):
         return np.empty(4), NOT_A_NUMBER
     box = np.array(corners, dtype=float)
     if box[0] > box[2] or box[1] > box[3]:

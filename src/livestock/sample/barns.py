@@ -95,9 +95,9 @@ def _floor(canvas: Image, camera: Camera, pen: tuple[float, float], room: tuple[
     density = 60 if species == "pig" else 32  # texture pixels a metre
     # The aisle goes on under the camera, far beyond the walls that will stand on it.
     aisle = 0.72 + 0.12 * clouds(round(room[1] * density), round(room[0] * density), rng)
-    wide = np.array([3 * room[0], 3 * room[1], 0])
+    wide = np.array([3.0 * room[0], 3.0 * room[1], 0.0])
     texture = finish(aisle, FLOORS["concrete"], rng)
-    paint_plane(canvas, camera, texture, -wide / 2, wide * [1, 0, 0], wide * [0, 1, 0])
+    paint_plane(canvas, camera, texture, -wide / 2, wide * [1.0, 0.0, 0.0], wide * [0.0, 1.0, 0.0])
     weights = [0.25, 0.4, 0.25, 0.0, 0.1] if species == "pig" else [0.3, 0.1, 0.3, 0.2, 0.1]
     kind = str(rng.choice(list(FLOORS), p=weights))
     texture = floor_texture(kind, round(pen[0] * density), round(pen[1] * density), density, rng)

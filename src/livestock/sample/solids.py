@@ -200,7 +200,7 @@ def paste(canvas: Array, solid: Solid, camera: Camera, shade: Callable[[Surface]
         return
     fine = 2 if (x1 - x0) * (y1 - y0) < 9_000 else 1
     surface = trace(solid, camera.zoomed(fine), (x0 * fine, y0 * fine, x1 * fine, y1 * fine))
-    layer = np.zeros((*surface.inside.shape, 4), np.float32)
+    layer: np.ndarray = np.zeros((*surface.inside.shape, 4), np.float32)
     layer[surface.inside, :3] = shade(surface)
     layer[surface.inside, 3] = 1
     layer = cv2.resize(layer, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,155 @@
+"""Open Images: public photographs (CC BY 2.0) with boxes, for those without an AI Hub account; with a downloader."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import requests
+from tqdm.auto import tqdm
+
+from ..archives import image_size
+from ..config import Competition
+from . import clean
+
+TABLES_URL = "https://storage.googleapis.com/openimages"
+TABLES = {
+    "validation": "v5/validation-annotations-bbox.csv",
+    "test": "v5/test-annotations-bbox.csv",
+    "train": "v6/oidv6-train-annotations-bbox.csv",  # 2.3 GB
+}
+DESCRIPTIONS = "v5/class-descriptions-boxable.csv"
+IMAGES_URL = "https://open-images-dataset.s3.amazonaws.com"
+COLUMNS = ["ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf"]
+N_TRIES = 4
+
+
+def read_open_images(path: Path, competition: Competition, *, labelled: bool = True) -> clean.Reading:
+    """Reads the box tables (`*bbox*.csv`) below `path` for the pictures `IMAGE_ID.jpg` there.
+
+    Corners are relative to the picture; class codes are named by `*class-descriptions*.csv`. Boxes around groups are
+    left out. Rows for pictures that are not below `path` are counted in one line of the report.
+    """
+    report = clean.Report()
+    images = clean.measure_images(clean.find_pictures(path), report)
+    if not labelled:
+        return clean.Reading(images, clean.clean_boxes([], images, competition, report), report.table())
+    by_id = {Path(row.image_id).stem: row for row in images.itertuples()}
+    names = _class_names(path)
+    boxes: list[clean.RawBox] = []
+    known = set()
+    for file in sorted(path.rglob("*bbox*.csv")):
+        table = _read_table(file)
+        is_here = table["ImageID"].isin(list(by_id))
+        if n_elsewhere := int((~is_here).sum()):
+            report.add(clean.NO_IMAGE, str(file), "", f"{n_elsewhere} boxes of pictures that are not here")
+        for number, box in zip(table.index[is_here] + 2, table[is_here].itertuples(), strict=True):
+            row = by_id[box.ImageID]
+            known.add(row.image_id)
+            name, where = names.get(box.LabelName, box.LabelName), f"{file}:{number}"
+            if box.IsGroupOf == "1":
+                report.add(clean.CROWD, where, row.image_id, name)
+            else:
+                boxes.append(clean.RawBox(where, row.image_id, name, _corners(box, row)))
+    images = clean.drop_unlabelled(images, known, report)
+    clean.report_empty(images, {box.image_id for box in boxes}, report)
+    return clean.Reading(images, clean.clean_boxes(boxes, images, competition, report), report.table())
+
+
+def download_open_images(
+    directory: Path,
+    competition: Competition,
+    *,
+    split: str = "validation",
+    limit: int = 500,
+    tables_url: str = TABLES_URL,
+    images_url: str = IMAGES_URL,
+    n_threads: int = 8,
+) -> pd.DataFrame:
+    """Downloads pictures that show the competition's classes, and their boxes; returns those it could not get.
+
+    Takes the first `limit` pictures in order of their ids; what is there already is kept, so a second call goes on.
+    The returned table (`image_id, reason`) is also written to `not_downloaded.csv`.
+    Raises ValueError for an unknown split, classes that Open Images does not have, or tables that cannot be had.
+    """
+    if split not in TABLES:
+        raise ValueError(f"split: expected one of {sorted(TABLES)}, found {split!r}")
+    for name in (DESCRIPTIONS, TABLES[split]):
+        if not (target := directory / Path(name).name).exists() and (why := _download(f"{tables_url}/{name}", target)):
+            raise ValueError(f"{tables_url}/{name}: cannot be downloaded: {why}")
+    codes = {code for code, name in _class_names(directory).items() if competition.label_of(name)}
+    if not codes:
+        raise ValueError(f"Open Images has no class of these names: {competition.classes}")
+    table = _read_table(directory / Path(TABLES[split]).name)
+    wanted = sorted(table.loc[table["LabelName"].isin(list(codes)), "ImageID"].unique())[:limit]
+
+    def fetch(image_id: str) -> tuple[str, str]:
+        return image_id, _download_picture(f"{images_url}/{split}/{image_id}.jpg", directory / f"images/{image_id}.jpg")
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        results = list(tqdm(pool.map(fetch, wanted), total=len(wanted), desc="Open Images", unit="image"))
+    missing = pd.DataFrame([row for row in results if row[1]], columns=["image_id", "reason"])
+    missing.to_csv(directory / "not_downloaded.csv", index=False)
+    return missing
+
+
+def _download_picture(url: str, target: Path) -> str:
+    """Downloads one picture unless it is there; why it could not, or an empty string."""
+    if target.exists():
+        return ""
+    if why := _download(url, target):
+        return why
+    try:
+        image_size(str(target.parent), target.name)
+    except ValueError as error:
+        target.unlink()
+        return str(error)
+    return ""
+
+
+def _download(url: str, target: Path) -> str:
+    """Downloads a file whole, beside its place and then renamed, with growing waits between tries; why not, or ''."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.part")
+    why = ""
+    for attempt in range(N_TRIES):
+        try:
+            with requests.get(url, stream=True, timeout=30) as answer:
+                if 400 <= answer.status_code < 500:  # it will not be there next time either
+                    return f"status {answer.status_code}"
+                answer.raise_for_status()
+                with open(beside, "wb") as file:
+                    for block in answer.iter_content(1 << 20):
+                        file.write(block)
+            stated = answer.headers.get("Content-Length")
+            if stated is None or int(stated) == beside.stat().st_size:
+                os.replace(beside, target)
+                return ""
+            why = f"expected {stated} bytes, got {beside.stat().st_size}"
+        except requests.RequestException as error:
+            why = f"{type(error).__name__}: {error}"
+        time.sleep(0.5 * 2**attempt)
+    beside.unlink(missing_ok=True)
+    return why
+
+
+def _class_names(path: Path) -> dict[str, str]:
+    """Class code such as /m/01xq0k1 to name such as Cattle; the table has no header."""
+    tables = [pd.read_csv(f, header=None, dtype=str) for f in sorted(path.rglob("*class-descriptions*.csv"))]
+    return {code: name for table in tables for code, name in zip(table[0], table[1], strict=True)}
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise ValueError(f"{file}: expected the columns {COLUMNS}, {missing[0]!r} is missing")
+    return table[COLUMNS]
+
+
+def _corners(box: Any, row: Any) -> tuple[Any, ...]:
+    values = pd.to_numeric(pd.Series([box.XMin, box.YMin, box.XMax, box.YMax]), errors="coerce")
+    return tuple((values * [row.width, row.height, row.width, row.height]).tolist())

@@ -1,6 +1,6 @@
 # make demo   from nothing to answer.csv on the embedded sample: installs, runs every notebook, prints the score
 # make test   installs if needed, lints, checks types, runs every test
-.PHONY: demo test install install-colab notebooks starter bench clean
+.PHONY: demo test install install-colab notebooks starter clean
 
 # The first Python that runs and is 3.11 or newer; or say which: make PYTHON=/path/to/python demo
 NEW_ENOUGH := import sys; print(sys.version_info >= (3, 11) or "")

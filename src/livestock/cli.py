@@ -56,14 +56,39 @@ def run(
         {
             "PROFILE": profile,
             "SEED": seed,
-            "DATA": str((data or workspace / "raw").absolute()),
+            "DATA": _from_repository(data or workspace / "raw"),
             "READER": reader,
-            "WORKSPACE": str(workspace.absolute()),
-            "COMPETITION": str(competition.absolute()),
-            "WEIGHTS": str(Path(weights).absolute()) if Path(weights).is_file() else weights,
+            "WORKSPACE": _from_repository(workspace),
+            "COMPETITION": _from_repository(competition),
+            "WEIGHTS": _from_repository(Path(weights)) if Path(weights).is_file() else weights,
         },
         publish=publish,
     )
+
+
+def _from_repository(path: Path) -> str:
+    """The path as a notebook sees it, which runs in the repository: relative if it lies there, else absolute."""
+    from .config import REPOSITORY
+
+    path = path.resolve()
+    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else str(path)
+
+
+@app.command()
+def download(
+    directory: Annotated[Path, typer.Argument(help="folder for the pictures and tables; a second call goes on")],
+    split: Annotated[str, typer.Option(help="validation, test or train (2.3 GB of tables)")] = "validation",
+    limit: Annotated[int, typer.Option(help="at most so many pictures")] = 500,
+    competition: Annotated[Path, typer.Option(help="which classes")] = Path("competition.yaml"),
+) -> None:
+    """Downloads pictures of the competition's classes and their boxes from Open Images (public, CC BY 2.0)."""
+    from .config import read_competition
+    from .readers.open_images import download_open_images
+
+    missing = download_open_images(directory, read_competition(competition), split=split, limit=limit)
+    if len(missing):
+        typer.echo(f"{len(missing)} pictures could not be had: {directory / 'not_downloaded.csv'} says why")
+    typer.echo(f"next: livestock run --data {directory} --reader open_images --profile cpu")
 
 
 @app.command()

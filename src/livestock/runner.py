@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from .config import REPOSITORY, Workspace
 from .pipeline import images_to_answer, make_run, score_known_truth
-from .steps import write_json, write_text
+from .steps import write_bytes, write_json, write_text
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
 MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
@@ -131,7 +134,10 @@ def _main_figures(notebook: NotebookNode) -> list[str]:
 
 
 def publish_outputs(executed: list[Executed]) -> None:
-    """Puts the outputs of a run into the committed notebooks, without what changes from run to run."""
+    """Puts the outputs of a run into the committed notebooks, without what changes from run to run.
+
+    Figures are reduced to 256 colours, a third of their size; the main ones also go to `docs/` for the README.
+    """
     for item in executed:
         path = NOTEBOOKS_DIR / f"{item.name}.ipynb"
         committed = nbformat.read(path, as_version=4)
@@ -142,11 +148,24 @@ def publish_outputs(executed: list[Executed]) -> None:
                     output for output in ran[cell.id].outputs if output.get("name") != "stderr"  # progress bars
                 ]
                 cell.execution_count = None
-                for output in cell.outputs:
-                    output.pop("execution_count", None)
+                for number, output in enumerate(cell.outputs):
                     if output.output_type == "execute_result":
                         output.execution_count = None
+                    if "image/png" in output.get("data", {}):
+                        small = _reduce_colours(base64.b64decode(output["data"]["image/png"]))
+                        output["data"]["image/png"] = base64.b64encode(small).decode()
+                        if MAIN_FIGURE in cell.metadata.get("tags", []):
+                            write_bytes(small, REPOSITORY / "docs" / f"{item.name}{number or ''}.png")
         nbformat.write(committed, path)
+
+
+def _reduce_colours(png: bytes) -> bytes:
+    """The same picture with a palette of 256 colours."""
+    with Image.open(io.BytesIO(png)) as picture:
+        reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    content = io.BytesIO()
+    reduced.save(content, "PNG", optimize=True)
+    return content.getvalue()
 
 
 INDEX = """<!doctype html>

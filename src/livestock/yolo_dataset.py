@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .archives import read_bytes, read_image
 from .boxes import XYXY, xyxy_to_cxcywhn
-from .steps import write_text
+from .steps import write_bytes, write_text
 
 JPEG_QUALITY = 95
 
@@ -61,9 +61,7 @@ def _write_image(
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         content = encoded.tobytes()
-    beside = target.with_name(f"{target.name}.{os.getpid()}.part")
-    beside.write_bytes(content)
-    os.replace(beside, target)
+    write_bytes(content, target, flush=False)
 
 
 def write_labels(images: pd.DataFrame, boxes: pd.DataFrame, labels: list[str], directory: Path) -> None:

@@ -1,0 +1,87 @@
+"""The steps between notebooks: where data comes from, what is answered, how it is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from livestock import pipeline
+from livestock.boxes import make_boxes, make_images, write_table
+from livestock.config import REPOSITORY
+from livestock.submission import write_answer
+
+BOX = {"x_min": 10, "y_min": 20, "x_max": 50, "y_max": 80}
+
+
+def make_run(tmp_path: Path, profile: str = "cpu") -> pipeline.Run:
+    """A run on an empty workspace."""
+    return pipeline.make_run(
+        competition=str(REPOSITORY / "competition.yaml"), profile=profile, workspace=str(tmp_path / "work"),
+        data=str(tmp_path / "raw"), reader="aihub", seed=1,
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> pipeline.Run:
+    """A run whose validation fold is one image with one box, found exactly, and a test set of no image."""
+    run = make_run(tmp_path)
+    images = make_images([{"image_id": name, "archive": "a", "member": name, "width": 100, "height": 200, "fold": fold}
+                          for name, fold in (("one.jpg", 0), ("two.jpg", 1))])
+    boxes = make_boxes([{"image_id": name, "label": "pig", **BOX} for name in ("one.jpg", "two.jpg")])
+    for name, table in (("test_images", images.iloc[:0]), ("folds", images), ("boxes", boxes)):
+        write_table(table, run.workspace.interim_dir / f"{name}.parquet")
+    found = boxes.iloc[:1].assign(confidence=0.9, source="model")
+    write_answer(found, images.iloc[:1], run.workspace.answer_path)
+    return run
+
+
+def test_without_a_test_set_the_validation_fold_is_answered_and_scored(run: pipeline.Run) -> None:
+    images, part = pipeline.images_to_answer(run)
+    assert (images["image_id"].tolist(), part) == (["one.jpg"], "valid")
+    scores = pipeline.score_known_truth(run, part)
+    assert scores is not None
+    assert scores["mAP"].tolist() == [1.0] * 4
+    assert scores[["IoU", "scorer"]].apply(tuple, axis=1).tolist() == [
+        (0.75, "competition"), (0.75, "usual"), (0.5, "competition"), (0.5, "usual")]
+
+
+def test_a_test_set_is_scored_if_its_truth_lies_beside_the_data(run: pipeline.Run) -> None:
+    assert pipeline.score_known_truth(run, "test") is None
+    run.data_dir.mkdir()
+    truth = "ImageID,LabelName,XMin,XMax,YMin,YMax\none.jpg,pig,0.1,0.5,0.1,0.4\n"
+    (run.data_dir / "truth_test.csv").write_text(truth)
+    scores = pipeline.score_known_truth(run, "test")
+    assert scores is not None
+    assert scores["mAP"].tolist() == [1.0] * 4
+
+
+def test_a_test_set_is_what_is_answered(run: pipeline.Run) -> None:
+    table = make_images([{"image_id": "new.jpg", "archive": "a", "member": "b", "width": 1, "height": 1}])
+    write_table(table, run.workspace.interim_dir / "test_images.parquet")
+    images, part = pipeline.images_to_answer(run)
+    assert (images["image_id"].tolist(), part) == (["new.jpg"], "test")
+
+
+def test_missing_data_says_where_to_get_some(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"raw: no data there; data/README\.md says"):
+        pipeline.read_data(make_run(tmp_path))
+
+
+def test_an_unknown_reader_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="expected one of .*'aihub'.*found 'kaggle'"):
+        pipeline.make_run(competition="", profile="cpu", workspace="", data="", reader="kaggle", seed=1)
+
+
+def test_reading_real_data_twice_reads_it_once(
+    tmp_path: Path, real_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = pipeline.make_run(
+        competition=str(REPOSITORY / "competition.yaml"), profile="cpu", workspace=str(tmp_path),
+        data=str(real_data / "livestock_small"), reader="aihub", seed=1,
+    )
+    first, second = pipeline.read_data(run), pipeline.read_data(run)
+    pd.testing.assert_frame_equal(first.boxes, second.boxes)
+    assert (len(first.images), len(first.test_images)) == (84, 15)
+    assert "read: done before, skipped" in capsys.readouterr().out

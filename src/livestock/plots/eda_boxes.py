@@ -57,7 +57,8 @@ def plot_box_counts(images: pd.DataFrame, boxes: pd.DataFrame, competition: Comp
         ax.set(title=label, xlabel=f"{label} boxes in an image", ylabel="images", xlim=(0.5, top))
         ax.grid(visible=False, axis="x")
         ax.yaxis.set_major_formatter(THOUSANDS)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, handlelength=1.2, columnspacing=1)
     set_title(axes, "Boxes per image, over the bounds of the count bins")
     return axes

@@ -38,7 +38,8 @@ def plot_truth_and_predictions(
 def plot_average_precision(scores: pd.DataFrame, labels: Sequence[str]) -> Axes:
     """Bars of AP by class and IoU; `scores` has the columns `label, iou, ap`."""
     axes = new_axes(None, width=7, height=3.5)
-    sns.barplot(scores, x="iou", y="ap", hue="label", hue_order=labels, palette=class_palette(labels), ax=axes)
+    palette = class_palette(labels)
+    sns.barplot(scores, x="iou", y="ap", hue="label", hue_order=labels, palette=palette, saturation=1, ax=axes)
     for bars in axes.containers:
         if isinstance(bars, BarContainer):
             axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)

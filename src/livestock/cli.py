@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class _Group(TyperGroup):
-    """Says what is wrong with an input in one line on stderr, exit code 2, instead of a traceback."""
+    """Says what is wrong with an input on stderr, exit code 2, instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except (ValueError, OSError) as error:
-            typer.echo(f"livestock: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"livestock: {error}", err=True)
             raise typer.Exit(2) from error
 
 

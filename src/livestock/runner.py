@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from .config import REPOSITORY, Workspace
-from .pipeline import images_to_answer, make_run, score_known_truth
+from .pipeline import Run, ensure_data, images_to_answer, make_run, score_known_truth
 from .steps import write_bytes, write_json, write_text
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
@@ -28,6 +28,7 @@ def run_all(parameters: dict[str, Any], *, publish: bool = False) -> dict[str, A
     `publish` puts the outputs into the committed notebooks.
     """
     run_dir = Workspace(Path(parameters["WORKSPACE"])).runs_dir / parameters["PROFILE"]
+    ensure_data(_make_run(parameters))  # before a kernel is started for nothing
     executed = run_notebooks(parameters, run_dir)
     result = summarise(parameters, executed)
     index = write_index(result, executed, run_dir)
@@ -42,6 +43,10 @@ def run_all(parameters: dict[str, Any], *, publish: bool = False) -> dict[str, A
     return result
 
 
+class NotebookFailed(ValueError):
+    """A cell raised; the message says which notebook, what, and where its executed copy lies."""
+
+
 @dataclass(frozen=True)
 class Executed:
     """A notebook that ran: its name, its executed copy and the seconds it took."""
@@ -54,7 +59,7 @@ class Executed:
 def run_notebooks(parameters: dict[str, Any], run_dir: Path) -> list[Executed]:
     """Executes every notebook in order with these parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
 
-    Prints one line a notebook. Raises papermill's error, with the failing cell, and leaves its copy in `run_dir`.
+    Prints one line a notebook. Raises NotebookFailed for a cell that failed and leaves the notebook's copy in `run_dir`.
     """
     import papermill
 
@@ -65,10 +70,14 @@ def run_notebooks(parameters: dict[str, Any], run_dir: Path) -> list[Executed]:
         started = time.monotonic()
         print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
         copy = run_dir / path.name
-        papermill.execute_notebook(
-            str(path), str(copy), parameters=parameters, cwd=str(REPOSITORY), kernel_name="python3",
-            progress_bar=False, log_output=False,
-        )
+        try:
+            papermill.execute_notebook(
+                str(path), str(copy), parameters=parameters, cwd=str(REPOSITORY), kernel_name="python3",
+                progress_bar=False, log_output=False,
+            )
+        except papermill.PapermillExecutionError as error:
+            message = f"{path.stem}: {error.ename}: {error.evalue}\nThe cell that failed: {copy}"
+            raise NotebookFailed(message) from error
         seconds = time.monotonic() - started
         print(f"{seconds:.0f} s", flush=True)
         notebook = nbformat.read(copy, as_version=4)
@@ -86,7 +95,7 @@ def _to_html(notebook: NotebookNode, title: str) -> str:
 
 def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str, Any]:
     """What a run ended with: scores where the truth is known, the weights' size, files, seconds a notebook."""
-    run = make_run(**{name.lower(): value for name, value in parameters.items()})
+    run = _make_run(parameters)
     _, part = images_to_answer(run)
     scores = score_known_truth(run, part)
     return {
@@ -98,6 +107,10 @@ def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str,
         "seconds": {item.name: round(item.seconds, 1) for item in executed},
         "parameters": parameters,
     }
+
+
+def _make_run(parameters: dict[str, Any]) -> Run:
+    return make_run(**{name.lower(): value for name, value in parameters.items()})
 
 
 def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path) -> Path:

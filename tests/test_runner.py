@@ -69,6 +69,7 @@ def test_a_failing_notebook_says_so_and_leaves_its_copy(tmp_path: Path, monkeypa
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "01_broken.ipynb")
     monkeypatch.setattr(runner, "NOTEBOOKS_DIR", tmp_path)
-    with pytest.raises(runner.NotebookFailed, match=r"01_broken: ValueError: no pigs here\nThe cell that failed: .*01_broken"):
+    message = r"01_broken: ValueError: no pigs here\nThe cell that failed: .*01_broken"
+    with pytest.raises(runner.NotebookFailed, match=message):
         runner.run_notebooks({}, tmp_path / "run")
     assert "no pigs here" in (tmp_path / "run/01_broken.ipynb").read_text()

@@ -59,7 +59,7 @@ class Executed:
 def run_notebooks(parameters: dict[str, Any], run_dir: Path) -> list[Executed]:
     """Executes every notebook in order with these parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
 
-    Prints one line a notebook. Raises NotebookFailed for a cell that failed and leaves the notebook's copy in `run_dir`.
+    Prints one line a notebook. Raises NotebookFailed for a cell that failed; its copy stays in `run_dir`.
     """
     import papermill
 

@@ -166,10 +166,10 @@ def _use_the_processor(yolov5_train: Any) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     make_optimizer = yolov5_train.smart_optimizer
 
-    def smart_optimizer(model: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+    def smart_optimizer(model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         return make_optimizer(model.to(memory_format=torch.channels_last), *args, **kwargs)
 
-    def deepcopy(model: torch.nn.Module) -> torch.nn.Module:  # yolov5 copies models only to save them
+    def deepcopy(model: Any) -> Any:  # yolov5 copies models only to save them
         return copy.deepcopy(model).to(memory_format=torch.contiguous_format)
 
     yolov5_train.smart_optimizer, yolov5_train.deepcopy = smart_optimizer, deepcopy

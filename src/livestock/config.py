@@ -69,7 +69,7 @@ class Profile:
 PROFILES = {
     # learns nothing: shows within a minute whether everything runs, on these data and this machine
     "smoke": Profile("smoke", "starter.pt", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0),
-    "demo": Profile("demo", "starter.pt", imgsz=320, batch=16, epochs=4, hyp="demo.yaml", device="cpu"),
+    "demo": Profile("demo", "starter.pt", imgsz=320, batch=8, epochs=12, hyp="demo.yaml", device="cpu"),
     "cpu": Profile("cpu", "yolov5n.pt", imgsz=416, batch=16, epochs=20, hyp="baseline.yaml", device="cpu"),
     "colab": Profile("colab", "yolov5m6.pt", imgsz=1280, batch=10, epochs=20, hyp="competition.yaml"),
 }

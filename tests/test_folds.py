@@ -258,3 +258,12 @@ def test_groups_of_real_frames_hold_videos_together_and_keep_sources_apart(real_
     assert images.groupby("group")["fold"].nunique().max() == 1
     ungrouped = baseline_folds(images, train.boxes, competition)["multilabel, ungrouped"]
     assert leakage(images.set_index("image_id")["group"], ungrouped) > 0.4
+
+
+def test_a_fold_of_one_image_is_all_in_the_mini_set() -> None:
+    picture = {"archive": "a", "member": "m", "width": 9, "height": 9}
+    images = make_images([{"image_id": f"{i}.jpg", **picture, "fold": i // 4} for i in range(5)])
+    boxes = make_boxes([{"image_id": f"{i}.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 5, "y_max": 5}
+                        for i in range(5)])
+    competition = Competition("x", {"pig": ["pig"]})
+    assert mini_set(images, boxes, competition).groupby(images["fold"].to_numpy()).sum().tolist() == [2, 1]

@@ -73,7 +73,9 @@ def test_cells_are_short_and_define_nothing(notebook: NotebookNode) -> None:
 
 
 def test_code_stands_between_a_question_and_an_answer(notebook: NotebookNode) -> None:
-    figures = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and "plots.plot_" in cell.source]
+    is_figure = [cell.cell_type == "code" and re.search(r"^(plots\.)?plot_\w+\(", cell.source, re.MULTILINE)
+                 for cell in notebook.cells]
+    figures = [index for index, found in enumerate(is_figure) if found]
     assert figures
     for index in figures:
         assert notebook.cells[index + 1].cell_type == "markdown", notebook.cells[index].source

@@ -143,6 +143,7 @@ def mini_set(
         splitter = MultilabelStratifiedShuffleSplit(
             n_splits=1, train_size=share, test_size=1 - share, random_state=seed
         )
-        kept, _ = next(splitter.split(rows, labels[rows]))
+        # too few images to divide are all kept, rather than leaving a fold out
+        kept = next(splitter.split(rows, labels[rows]))[0] if len(rows) * min(share, 1 - share) >= 1 else slice(None)
         chosen[rows[kept]] = True
     return pd.Series(chosen, index=pd.Index(images["image_id"], name="image_id"), name="mini")

@@ -1,0 +1,253 @@
+"""Every format gives the same two tables, and every box and image that is missing there has a line that says why."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from livestock import readers
+from livestock.boxes import XYXY
+from livestock.config import REPOSITORY, read_competition
+from livestock.readers import clean
+
+COMPETITION = read_competition(REPOSITORY / "competition.yaml")
+JPEG = cv2.imencode(".jpg", np.zeros((60, 100, 3), np.uint8))[1].tobytes()  # 100 wide, 60 high
+BOX_REASONS = [clean.NOT_A_NUMBER, clean.SWAPPED, clean.NO_AREA, clean.OUTSIDE, clean.UNKNOWN_CLASS]
+
+
+def aihub_label(boxes: list[Any], **changes: Any) -> dict[str, Any]:
+    """A label as AI Hub writes it; categories are behaviours."""
+    info = {"image": {"width": 100, "height": 60}, "categories": [{"id": 1, "name": "lying"}],
+            "annotations": [{"id": i, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)]}
+    return {"label_info": info | changes}
+
+
+def write_aihub(folder: Path, labels: dict[str, Any], extra_images: tuple[str, ...] = ()) -> Path:
+    """Zips of pictures and labels by stem; a label that is bytes is written as it is, None leaves it out."""
+    with ZipFile(folder / "[원천]소_bbox.zip", "w") as sources, ZipFile(folder / "[라벨]소_bbox.zip", "w") as targets:
+        for stem in (*labels, *extra_images):
+            sources.writestr(f"{stem}.jpg", JPEG)
+        for stem, label in labels.items():
+            if label is not None:
+                targets.writestr(f"{stem}.json", label if isinstance(label, bytes) else json.dumps(label))
+    return folder
+
+
+def reasons(reading: readers.Reading) -> dict[str, int]:
+    """How often each reason is given."""
+    return dict(Counter(reading.left_out["reason"]))
+
+
+COW = "livestock_cow_bbox_000001"
+
+
+def test_aihub_boxes_are_cows_by_file_name(tmp_path: Path) -> None:
+    write_aihub(tmp_path, {COW: aihub_label([[10, 20, 30.5, 40]])})
+    reading = readers.read("aihub", tmp_path, COMPETITION)
+    assert reading.boxes[["label", *XYXY]].to_numpy().tolist() == [["cow", 10, 20, 30.5, 40]]
+    row = reading.images.iloc[0]
+    assert (row["image_id"], row["member"], row["width"], row["height"]) == (f"{COW}.jpg", f"{COW}.jpg", 100, 60)
+    assert row["archive"].endswith("[원천]소_bbox.zip")
+    assert reading.left_out.empty
+
+
+@pytest.mark.parametrize(
+    ("box", "reason", "kept"),
+    [
+        ([-5, 20, 30, 99], clean.CLIPPED, [0, 20, 30, 60]),
+        ([200, 20, 300, 40], clean.OUTSIDE, None),
+        ([30, 20, 10, 40], clean.SWAPPED, None),
+        ([10, 20, 10, 40], clean.NO_AREA, None),
+        ([10, 20, math.nan, 40], clean.NOT_A_NUMBER, None),
+        ([10, 20, math.inf, 40], clean.NOT_A_NUMBER, None),
+        ([10, 20, "30", 40], clean.NOT_A_NUMBER, None),
+        ([10, 20, True, 40], clean.NOT_A_NUMBER, None),
+        ([10, 20, 30], clean.NOT_A_NUMBER, None),
+    ],
+)
+def test_a_wrong_box_is_reported(tmp_path: Path, box: list[Any], reason: str, kept: list[float] | None) -> None:
+    write_aihub(tmp_path, {COW: aihub_label([box])})
+    reading = readers.read("aihub", tmp_path, COMPETITION)
+    assert reading.boxes[XYXY].to_numpy().tolist() == ([] if kept is None else [kept])
+    assert reasons(reading) == {reason: 1}
+    assert reading.left_out["image_id"].tolist() == [f"{COW}.jpg"]
+    assert reading.left_out["file"].iloc[0].endswith(f"[라벨]소_bbox.zip/{COW}.json")
+
+
+@pytest.mark.parametrize(
+    ("label", "reason", "n_images"),
+    [
+        (aihub_label([]), clean.EMPTY, 1),
+        (None, clean.NO_LABEL, 0),
+        (b"{not json", clean.UNREADABLE_LABEL, 0),
+        (b"[]", clean.UNREADABLE_LABEL, 0),
+        (b"\xff\xfe", clean.UNREADABLE_LABEL, 0),
+        (b"[" * 100_000, clean.UNREADABLE_LABEL, 0),
+        (aihub_label([], annotations=None), clean.UNREADABLE_LABEL, 0),
+        (aihub_label([[1, 2, 3, 4]], image={"width": 9, "height": 9}), clean.OTHER_SIZE, 1),
+        (b"\xef\xbb\xbf" + json.dumps(aihub_label([[1, 2, 3, 4]])).encode(), None, 1),
+    ],
+)
+def test_a_wrong_label_is_reported(tmp_path: Path, label: Any, reason: str | None, n_images: int) -> None:
+    write_aihub(tmp_path, {COW: label, "livestock_pig_bbox_000002": aihub_label([[1, 2, 3, 4]])})
+    reading = readers.read("aihub", tmp_path, COMPETITION)
+    assert len(reading.images) == 1 + n_images
+    assert reasons(reading) == ({} if reason is None else {reason: 1})
+
+
+def test_an_unknown_class_is_reported(tmp_path: Path) -> None:
+    write_aihub(tmp_path, {"livestock_horse_bbox_1": aihub_label([[1, 2, 3, 4]])})
+    reading = readers.read("aihub", tmp_path, COMPETITION)
+    assert (len(reading.images), len(reading.boxes), reasons(reading)) == (1, 0, {clean.UNKNOWN_CLASS: 1})
+
+
+def test_labels_and_images_without_a_partner_and_doubles_are_reported(tmp_path: Path) -> None:
+    write_aihub(tmp_path, {COW: aihub_label([[1, 2, 3, 4]])})
+    with ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr(f"{COW}.jpg", JPEG)
+        archive.writestr("broken.jpg", b"no picture")
+        archive.writestr("alone.json", "{}")
+    reading = readers.read("aihub", tmp_path, COMPETITION)
+    assert reasons(reading) == {clean.DUPLICATE: 1, clean.UNREADABLE_IMAGE: 1, clean.NO_IMAGE: 1}
+    assert len(reading.images) == 1
+
+
+def test_unpacked_folders_and_unlabelled_images(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / f"a/b/{COW}.jpg").write_bytes(JPEG)
+    (tmp_path / f"a/{COW}.json").write_text(json.dumps(aihub_label([[1, 2, 3, 4]])))
+    assert len(readers.read("aihub", tmp_path, COMPETITION).boxes) == 1
+    unlabelled = readers.read("aihub", tmp_path, COMPETITION, labelled=False)
+    assert (len(unlabelled.images), len(unlabelled.boxes), len(unlabelled.left_out)) == (1, 0, 0)
+
+
+def write_coco(folder: Path, annotations: list[dict[str, Any]]) -> Path:
+    """One picture, its annotations, and the categories 1 pig, 2 sheep."""
+    (folder / "images").mkdir()
+    (folder / "images/a.jpg").write_bytes(JPEG)
+    categories = [{"id": 1, "name": "pig"}, {"id": 2, "name": "sheep"}]
+    image = {"id": 7, "file_name": "deep/a.jpg", "width": 100, "height": 60}
+    content = {"images": [image], "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_coco_boxes_are_corner_and_size(tmp_path: Path) -> None:
+    write_coco(tmp_path, [
+        {"image_id": 7, "category_id": 1, "bbox": [10, 20, 30, 15]},
+        {"image_id": 7, "category_id": 2, "bbox": [1, 1, 5, 5]},
+        {"image_id": 7, "category_id": 1, "bbox": [1, 1, 5, 5], "iscrowd": 1},
+        {"image_id": 8, "category_id": 1, "bbox": [1, 1, 5, 5]},
+        {"image_id": 7, "category_id": 1, "bbox": None},
+    ])
+    reading = readers.read("coco", tmp_path, COMPETITION)
+    assert reading.boxes[["label", *XYXY]].to_numpy().tolist() == [["pig", 10, 20, 40, 35]]
+    assert reasons(reading) == {clean.UNKNOWN_CLASS: 1, clean.CROWD: 1, clean.NO_IMAGE: 1, clean.NOT_A_NUMBER: 1}
+
+
+def test_voc_boxes_count_from_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    box = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+    boxes = [box.format(1, 1, 100, 60), box.format(0, 11, 50, 30), box.format("x", 1, 2, 3)]
+    objects = "".join(f"<object><name>cow</name>{found}</object>" for found in boxes)
+    size = "<size><width>100</width><height>60</height></size>"
+    (tmp_path / "a.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+    (tmp_path / "lonely.xml").write_text("<annotation/>")
+    reading = readers.read("voc", tmp_path, COMPETITION)
+    assert reading.boxes[["label", *XYXY]].to_numpy().tolist() == [["cow", 0, 0, 100, 60], ["cow", 0, 10, 50, 30]]
+    assert reasons(reading) == {clean.NOT_A_NUMBER: 1, clean.NO_IMAGE: 1}
+
+
+@pytest.mark.parametrize("text", ["<annotation>", '<!DOCTYPE a [<!ENTITY b "b">]><annotation/>'])
+def test_voc_xml_that_is_broken_or_declares_entities_is_reported(tmp_path: Path, text: str) -> None:
+    for stem in ("a", "b"):
+        (tmp_path / f"{stem}.jpg").write_bytes(JPEG)
+    (tmp_path / "a.xml").write_text(text)
+    (tmp_path / "b.xml").write_text("<annotation><size><width>100</width><height>60</height></size></annotation>")
+    reading = readers.read("voc", tmp_path, COMPETITION)
+    assert reasons(reading) == {clean.UNREADABLE_LABEL: 1, clean.NO_LABEL: 1, clean.EMPTY: 1}
+
+
+@pytest.mark.parametrize("names", ["data.yaml", "classes.txt", None])
+def test_yolo_boxes_are_centre_and_size(tmp_path: Path, names: str | None) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "images/a.jpg").write_bytes(JPEG)
+    (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.5\n\n5 0.5 0.5 0.2 0.5\n0 0.1 x 0.2 0.2\n0 1 2 3\n")
+    if names:
+        text = "names: [cattle, hog]" if names == "data.yaml" else "cattle\nhog\n"
+        (tmp_path / names).write_text(text)
+    reading = readers.read("yolo", tmp_path, COMPETITION)
+    assert reading.boxes[["label", *XYXY]].to_numpy().tolist() == [["cow" if names else "pig", 40, 15, 60, 45]]
+    assert reasons(reading) == {clean.UNKNOWN_CLASS: 1, clean.NOT_A_NUMBER: 2}
+    assert reading.left_out["file"].str[-2:].tolist() == [":3", ":4", ":5"]
+
+
+numbers = st.one_of(st.floats(-50, 150), st.integers(-50, 150), st.sampled_from([math.nan, math.inf, None, "7"]))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(boxes=st.lists(st.lists(numbers, min_size=3, max_size=5), max_size=8))
+def test_no_box_is_ever_lost_in_silence(tmp_path_factory: pytest.TempPathFactory, boxes: list[list[Any]]) -> None:
+    folder = write_aihub(tmp_path_factory.mktemp("raw"), {COW: aihub_label(boxes)})
+    reading = readers.read("aihub", folder, COMPETITION)
+    n_left_out = int(reading.left_out["reason"].isin(BOX_REASONS).sum())
+    assert len(reading.boxes) + n_left_out == len(boxes)
+    folder = write_coco(tmp_path_factory.mktemp("coco"),
+                        [{"image_id": 7, "category_id": 1, "bbox": box} for box in boxes])
+    reading = readers.read("coco", folder, COMPETITION)
+    assert len(reading.boxes) + int(reading.left_out["reason"].isin(BOX_REASONS).sum()) == len(boxes)
+
+
+def test_errors_say_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected one of .*'aihub'.*found 'kaggle'"):
+        readers.read("kaggle", tmp_path, COMPETITION)
+    with pytest.raises(ValueError, match="found no such path"):
+        readers.read("aihub", tmp_path / "nothing", COMPETITION)
+    with pytest.raises(ValueError, match="found no image to use there"):
+        readers.read("coco", tmp_path, COMPETITION)
+
+
+def test_train_and_test_folders(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        write_aihub(tmp_path / part, {COW: aihub_label([[1, 2, 3, 4]])})
+    train, test = readers.read_train_and_test("aihub", tmp_path, COMPETITION)
+    assert test is not None
+    assert (len(train.boxes), len(test.images), len(test.boxes)) == (1, 1, 0)
+    assert readers.read_train_and_test("aihub", tmp_path / "train", COMPETITION)[1] is None
+
+
+def test_real_archives_hold_what_their_list_says(real_data: Path) -> None:
+    sources = pd.read_csv(real_data / "livestock_small/sources.csv").set_index("image_id").sort_index()
+    train, test = readers.read_train_and_test("aihub", real_data / "livestock_small", COMPETITION)
+    assert test is not None
+    both = pd.concat([train.images, test.images]).set_index("image_id").sort_index()
+    pd.testing.assert_frame_equal(both[["width", "height"]], sources[["width", "height"]])
+    counts = train.boxes.groupby("image_id").size()
+    listed = sources.loc[sources["split"] == "train", "n_boxes"]
+    assert counts.reindex(listed.index, fill_value=0).tolist() == listed.tolist()
+
+
+def test_real_files_of_other_formats(real_data: Path) -> None:
+    coco = json.loads((real_data / "coco_cows/instances.json").read_text())
+    reading = readers.read("coco", real_data / "coco_cows", COMPETITION)
+    assert (len(reading.images), len(reading.boxes)) == (len(coco["images"]), len(coco["annotations"]))
+    reading = readers.read("voc", real_data / "voc_cattle", COMPETITION)
+    n_objects = sum(path.read_text().count("<object>") for path in (real_data / "voc_cattle").glob("*.xml"))
+    assert (len(reading.images), len(reading.boxes)) == (60, n_objects)
+    reading = readers.read("yolo", real_data / "yolo_chute", COMPETITION)
+    lines = [line for path in (real_data / "yolo_chute/labels").rglob("*.txt") for line in path.read_text().split("\n")]
+    assert len(reading.boxes) == sum(bool(line.strip()) for line in lines)
+    assert len(reading.images) == len(list((real_data / "yolo_chute/images").rglob("*.jpg")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from livestock import detector
 from livestock.boxes import XYXY, check_boxes, make_boxes, make_images
 from livestock.config import REPOSITORY
 from livestock.detector.inference import _undo_letterbox, letterbox
-from livestock.detector.training import _options
+from livestock.detector.training import _options, _set_nominal_batch
 from livestock.yolo_dataset import write_images, write_labels, write_lists
 
 LABELS = ["pig", "cow"]
@@ -93,6 +94,18 @@ def test_a_training_that_was_cut_off_resumes(run_dir: Path, config: detector.Tra
     checkpoint = torch.load(run_dir / "weights/last.pt", weights_only=True)
     torch.save({**checkpoint, "epoch": 0}, tmp_path / "weights/last.pt")
     assert _options(config, tmp_path) == {"resume": str(tmp_path / "weights/last.pt")}
+
+
+def test_the_nominal_batch_reaches_the_optimizer(config: detector.TrainConfig, tmp_path: Path) -> None:
+    """yolov5 scales weight decay by batch * accumulate / nominal batch: 4 * 1 / 2, where 64 leaves it as it is."""
+    detector.train(replace(config, epochs=1, nominal_batch=2), tmp_path / "run")
+    assert "weight(decay=0.001)" in (tmp_path / "run/train.log").read_text()
+
+
+def test_a_changed_library_is_noticed() -> None:
+    changed = SimpleNamespace(train=lambda: 128)
+    with pytest.raises(RuntimeError, match="expected one constant 64, found 0"):
+        _set_nominal_batch(changed, 16)
 
 
 def test_unsafe_start_weights_are_refused_before_training(config: detector.TrainConfig, tmp_path: Path) -> None:

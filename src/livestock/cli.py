@@ -75,6 +75,43 @@ def _from_repository(path: Path) -> str:
 
 
 @app.command()
+def evolve(
+    data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
+    reader: Annotated[str, typer.Option(help="aihub, coco, voc, yolo or open_images")] = "aihub",
+    profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs of a trial")] = "demo",
+    weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
+    workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
+    competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
+    seed: Annotated[int, typer.Option(help="of split, training and search")] = 42,
+    meta: Annotated[str, typer.Option(help="what is searched, with commas between")] = "lr0,lrf,momentum",
+    hyp: Annotated[str, typer.Option(help="start values, a file in hyp/; default: the profile's")] = "",
+    trials: Annotated[int | None, typer.Option(help="trials in all, over all workers and calls")] = None,
+    sampler: Annotated[str, typer.Option(help="genetic, tpe, gp, cmaes or random")] = "genetic",
+    pruner: Annotated[str, typer.Option(help="median, halving or none")] = "median",
+    fitness: Annotated[str, typer.Option(help="AP75, or yolov5: 0.1 AP50 + 0.9 mAP50-95")] = "AP75",
+    study: Annotated[str, typer.Option(help="name; another space or other data need another name")] = "evolve",
+    storage: Annotated[str, typer.Option(help="postgresql://… shared by workers; default: a file here")] = "",
+    budget_minutes: Annotated[float | None, typer.Option(help="end before the session does")] = None,
+    backup: Annotated[Path | None, typer.Option(help="a copy of the study after every trial, on Drive say")] = None,
+    evolve_csv: Annotated[Path | None, typer.Option(help="YOLOv5's evolve.csv to go on from")] = None,
+    verify: Annotated[bool, typer.Option(help="judge the best on a fresh fold, three seeds")] = True,
+) -> None:
+    """Searches hyper-parameters; run it again to go on, on several machines at once with one --storage."""
+    from .evolution import job
+    from .pipeline import make_run
+
+    run = make_run(
+        competition=str(competition), profile=profile, workspace=str(workspace), data=str(data or workspace / "raw"),
+        reader=reader, seed=seed, weights=weights,
+    )
+    names = [name.strip() for name in meta.split(",") if name.strip()]
+    options = {"meta": names, "start_hyp": hyp, "n_trials": trials, "sampler": sampler, "pruner": pruner,
+               "fitness": fitness, "study": study, "storage": storage, "budget_minutes": budget_minutes,
+               "backup": backup}
+    job.evolve_and_report(run, options, evolve_csv=evolve_csv, judge=verify)
+
+
+@app.command()
 def download(
     directory: Annotated[Path, typer.Argument(help="folder for the pictures and tables; a second call goes on")],
     split: Annotated[str, typer.Option(help="validation, test or train (2.3 GB of tables)")] = "validation",

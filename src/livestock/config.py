@@ -64,13 +64,19 @@ class Profile:
     workers: int = 2
     optimizer: str = "SGD"
     cos_lr: bool = False
+    nominal_batch: int = 64  # images an optimizer step; less means more steps, which short trainings lack
+    trials: int = 40  # of the search, and epochs of each
+    trial_epochs: int = 7
 
 
 PROFILES = {
     # learns nothing: shows within a minute whether everything runs, on these data and this machine
-    "smoke": Profile("smoke", "starter.pt", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0),
-    "demo": Profile("demo", "starter.pt", imgsz=320, batch=8, epochs=12, hyp="demo.yaml", device="cpu"),
-    "cpu": Profile("cpu", "yolov5n.pt", imgsz=416, batch=16, epochs=20, hyp="baseline.yaml", device="cpu"),
+    "smoke": Profile("smoke", "starter.pt", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0,
+                     trials=2, trial_epochs=1),
+    "demo": Profile("demo", "starter.pt", imgsz=320, batch=8, epochs=12, hyp="demo.yaml", device="cpu",
+                    trials=6, trial_epochs=2),
+    "cpu": Profile("cpu", "yolov5n.pt", imgsz=416, batch=16, epochs=24, hyp="baseline.yaml", device="cpu",
+                   nominal_batch=16, trials=12, trial_epochs=3),
     "colab": Profile("colab", "yolov5m6.pt", imgsz=1280, batch=10, epochs=20, hyp="competition.yaml"),
 }
 

@@ -138,6 +138,7 @@ def train_fold(run: Run, data_yaml: Path, fold: int = 0) -> Path:
         epochs=run.profile.epochs,
         optimizer=run.profile.optimizer,
         cos_lr=run.profile.cos_lr,
+        nominal_batch=run.profile.nominal_batch,
         device=run.profile.device,
         workers=run.profile.workers,
         seed=run.seed,

@@ -8,16 +8,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
 from tqdm.auto import tqdm
 
+from ..metrics import average_precision
 from ..steps import write_json
 from .weights import check_checkpoint, load_checkpoint
 
@@ -36,6 +38,8 @@ HISTORY_COLUMNS = {
     "x/lr0": "lr",
 }
 
+NOMINAL_BATCH = 64  # yolov5's own
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -52,11 +56,16 @@ class TrainConfig:
     device: str = ""
     workers: int = 2
     seed: int = 0
+    nominal_batch: int = NOMINAL_BATCH  # gradients of so many images make one optimizer step
+    save: bool = True  # a trial of a search needs scores alone: no checkpoint, no last validation of the best one
     cfg: str = ""  # a model.yaml such as yolov5n.yaml to train from scratch, with `weights` empty
 
 
-def train(config: TrainConfig, run_dir: Path) -> pd.DataFrame:
+def train(config: TrainConfig, run_dir: Path, on_epoch: Callable[[dict[str, float]], None] | None = None) -> pd.DataFrame:
     """Trains into `run_dir` and returns the history (see `read_history`); a training that was cut off resumes.
+
+    After each epoch `on_epoch` gets its scores on the validation list, under the names of the history and `AP75`;
+    whatever it raises ends the training.
 
     Writes `weights/best.pt` (highest 0.1 AP50 + 0.9 mAP50-95 on the validation list) and `weights/last.pt`, both
     stripped and in half precision, `results.csv` and `train.log`. Several GPUs go through torchrun.
@@ -77,7 +86,7 @@ def train(config: TrainConfig, run_dir: Path) -> pd.DataFrame:
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *_python_path()])},
         )
         try:
-            _show_progress(process, progress_path, config.epochs)
+            _show_progress(process, progress_path, config.epochs, on_epoch)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -106,7 +115,9 @@ def _launcher(device: str) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_gpus}"]
 
 
-def _show_progress(process: subprocess.Popen, progress_path: Path, epochs: int) -> None:
+def _show_progress(
+    process: subprocess.Popen, progress_path: Path, epochs: int, on_epoch: Callable[[dict[str, float]], None] | None
+) -> None:
     """One bar over all epochs, fed by the lines that the training process writes."""
     scores: dict[str, str] = {}
     with tqdm(total=epochs, desc="training", unit="epoch", bar_format="{l_bar}{bar}| {n:.1f}/{total} epochs "
@@ -117,6 +128,8 @@ def _show_progress(process: subprocess.Popen, progress_path: Path, epochs: int) 
                 scores |= {key: f"{value:.3f}" for key, value in event["scores"].items()}
                 bar.n = event["epochs_done"]
                 bar.set_postfix(scores, refresh=False)
+                if on_epoch and "epoch" in event:
+                    on_epoch(event["epoch"])
             bar.refresh()
             if not running:
                 return
@@ -147,8 +160,12 @@ def main(run_dir: Path) -> None:
     config = TrainConfig(**json.loads((run_dir / "config.json").read_text()))
     callbacks = Callbacks()
     if int(os.environ.get("RANK", "-1")) in (-1, 0):
-        _report_progress(callbacks, run_dir / "progress.jsonl", config)
+        _report_progress(callbacks, run_dir / "progress.jsonl", config, _watch_validation(yolov5_train.validate))
+    if not config.save:
+        _end_after_last_epoch(callbacks, config.epochs)
     _use_the_processor(yolov5_train)
+    if config.nominal_batch != NOMINAL_BATCH:
+        _set_nominal_batch(yolov5_train, config.nominal_batch)
     sys.argv = sys.argv[:1]  # yolov5 parses the command line for its defaults
     options = yolov5_train.parse_opt(True)
     for name, value in _options(config, run_dir).items():
@@ -175,6 +192,20 @@ def _use_the_processor(yolov5_train: Any) -> None:
     yolov5_train.smart_optimizer, yolov5_train.deepcopy = smart_optimizer, deepcopy
 
 
+def _set_nominal_batch(yolov5_train: Any, nominal_batch: int) -> None:
+    """Makes one optimizer step of so many images. yolov5 has the number as a constant inside its `train`.
+
+    Raises RuntimeError if that function is no longer the one known.
+    """
+    code = yolov5_train.train.__code__
+    is_nominal = [type(constant) is int and constant == NOMINAL_BATCH for constant in code.co_consts]
+    if sum(is_nominal) != 1:
+        raise RuntimeError(f"yolov5.train: expected one constant {NOMINAL_BATCH}, found {sum(is_nominal)}")
+    constants = zip(code.co_consts, is_nominal, strict=True)
+    changed = tuple(nominal_batch if nominal else constant for constant, nominal in constants)
+    yolov5_train.train.__code__ = code.replace(co_consts=changed)
+
+
 def _options(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
     """yolov5's own spellings. An unfinished `last.pt` resumes with the options it was started with."""
     last = run_dir / "weights/last.pt"
@@ -198,18 +229,49 @@ def _options(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
         "name": run_dir.name,
         "exist_ok": True,
         "noplots": True,
+        "nosave": not config.save,
     }
 
 
-def _report_progress(callbacks: Any, path: Path, config: TrainConfig) -> None:
+def _watch_validation(yolov5_val: Any) -> dict[str, float]:
+    """Keeps `AP75` of the last validation, which yolov5 computes on the way to mAP50-95 and throws away.
+
+    The mean over classes with truth of the area under the precision envelope, from yolov5's own matches at IoU 0.75.
+    """
+    latest, ap_per_class = {"AP75": 0.0}, yolov5_val.ap_per_class
+
+    def watched(tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_cls: np.ndarray, **options: Any) -> Any:
+        order, of = np.argsort(-conf, kind="stable"), 5  # columns are IoU 0.5, 0.55 ... 0.95
+        found, predicted = tp[order, of], pred_cls[order]
+        latest["AP75"] = float(np.mean([average_precision(found[predicted == class_id], int(n_truth))
+                                        for class_id, n_truth in zip(*np.unique(target_cls, return_counts=True))]))
+        return ap_per_class(tp, conf, pred_cls, target_cls, **options)
+
+    yolov5_val.ap_per_class = watched
+    return latest
+
+
+def _end_after_last_epoch(callbacks: Any, epochs: int) -> None:
+    """Leaves when the last epoch is written down: registered late, so that yolov5's own loggers have run."""
+
+    def on_epoch(values: list[Any], epoch: int, best_fitness: Any, fitness: Any) -> None:
+        if epoch + 1 == epochs:
+            raise SystemExit(0)
+
+    callbacks.register_action(
+        "on_train_start", callback=lambda: callbacks.register_action("on_fit_epoch_end", callback=on_epoch)
+    )
+
+
+def _report_progress(callbacks: Any, path: Path, config: TrainConfig, latest: dict[str, float]) -> None:
     """Writes a line a second and one an epoch for the watching process, and ends with it if it dies."""
     parent, started = os.getppid(), {"batches": 0.0, "time": 0.0, "epoch": 0.0}
     n_images = _count_training_images(Path(config.data_yaml))
     n_batches = -(-n_images // min(config.batch, n_images))
 
-    def write(epochs_done: float, scores: dict[str, float]) -> None:
+    def write(epochs_done: float, scores: dict[str, float], **more: Any) -> None:
         with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"epochs_done": epochs_done, "scores": scores}) + "\n")
+            file.write(json.dumps({"epochs_done": epochs_done, "scores": scores, **more}) + "\n")
 
     def on_batch(model: Any, step: int, images: Any, targets: Any, paths: Any, losses: list[Any]) -> None:
         if os.getppid() != parent:
@@ -219,7 +281,10 @@ def _report_progress(callbacks: Any, path: Path, config: TrainConfig) -> None:
             write((step + 1) / n_batches, {"box": float(losses[0]), "obj": float(losses[1])})
 
     def on_epoch(values: list[Any], epoch: int, best_fitness: Any, fitness: Any) -> None:
-        write(epoch + 1, {"AP50": float(values[5]), "mAP50_95": float(values[6])})
+        named = dict(zip(list(HISTORY_COLUMNS.values())[1:11], map(float, values), strict=False))
+        scores = {name: named[name] for name in ("AP50", "mAP50_95")} | latest
+        write(epoch + 1, scores, epoch={"epoch": epoch, **named, **latest})
+        latest["AP75"] = 0.0  # yolov5 does not come by where nothing was found
 
     callbacks.register_action("on_train_batch_end", callback=on_batch)
     callbacks.register_action("on_fit_epoch_end", callback=on_epoch)

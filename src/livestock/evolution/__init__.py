@@ -1,0 +1,29 @@
+"""Evolution: YOLOv5's genetic search and its rivals over a meta subset, in a study that survives lost sessions."""
+
+from .genetic import GeneticSampler, choose_parent, mutate
+from .report import importances, read_evolve_csv, trials_table, write_evolve_csv
+from .search import FITNESS, PRUNERS, SAMPLERS, FailedTrialError, Search, evolve, load
+from .space import GENES, Gene, check_meta, make_meta, read_hyp, write_hyp
+
+__all__ = [
+    "FITNESS",
+    "GENES",
+    "PRUNERS",
+    "SAMPLERS",
+    "FailedTrialError",
+    "Gene",
+    "GeneticSampler",
+    "Search",
+    "check_meta",
+    "choose_parent",
+    "evolve",
+    "importances",
+    "load",
+    "make_meta",
+    "mutate",
+    "read_evolve_csv",
+    "read_hyp",
+    "trials_table",
+    "write_evolve_csv",
+    "write_hyp",
+]

@@ -1,0 +1,221 @@
+"""The search on a run's data: which images, how a trial trains, and what the found values are worth on a fresh fold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+from scipy import stats
+
+from .. import detector, yolo_dataset
+from ..config import REPOSITORY
+from ..pipeline import Run, SplitTables, read_data, split_data, write_dataset
+from ..steps import run_step, write_json
+from .report import read_evolve_csv, trials_table
+from .search import ENDED, FITNESS, Search, count, evolve, load
+from .space import make_meta, read_hyp, write_hyp
+
+VALID_FOLD, FRESH_FOLD = 0, 1  # trials are judged on the first; the search never sees the second
+VERIFY_SEEDS = (1, 2, 3)
+DEFAULT_META = ("lr0", "lrf", "momentum")
+
+
+def make_search(
+    run: Run,
+    data_yaml: Path,
+    *,
+    meta: list[str] | Mapping[str, tuple[float, float, float]] = list(DEFAULT_META),
+    start_hyp: str = "",
+    n_trials: int | None = None,
+    storage: str = "",
+    sampler: str = "genetic",
+    pruner: str = "median",
+    fitness: str = "AP75",
+    budget_minutes: float | None = None,
+    backup: Path | None = None,
+    study: str = "evolve",
+) -> Search:
+    """The search of this run: space, start values, data and budget. `data_yaml` is that of `write_search_lists`.
+
+    `storage` is a database's URL; without one the study is a journal file in the workspace.
+    Raises ValueError for what cannot be searched (see `space.check_meta`).
+    """
+    start = read_hyp(REPOSITORY / "hyp" / (start_hyp or run.profile.hyp))
+    config = _trial_config(run, data_yaml, Path("hyp.yaml"), run.profile.device)
+    weights = detector.find_weights(run.profile.weights, run.workspace.root / "weights")
+    identity = {
+        "data_hash": hash_data(run, data_yaml),
+        "weights_hash": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "training": {key: value for key, value in asdict(config).items()
+                     if key not in ("data_yaml", "weights", "hyp", "device", "workers")},
+    }
+    return Search(
+        study=study,
+        storage=storage or str(run.workspace.runs_dir / "evolve" / f"{study}.journal"),
+        meta=make_meta(meta, start),
+        start=start,
+        identity=identity,
+        n_trials=run.profile.trials if n_trials is None else n_trials,
+        sampler=sampler,
+        pruner=pruner,
+        fitness=fitness,
+        seed=run.seed,
+        budget_minutes=budget_minutes,
+        backup=backup,
+    )
+
+
+def write_search_lists(run: Run, split: SplitTables) -> tuple[Path, Path]:
+    """The `data.yaml` that trials train with and the one that judges the result.
+
+    Both train on the mini set without the folds 0 and 1; the first validates on all of fold 0, the second on all of
+    fold 1, which the search never sees. Needs the data set that `pipeline.write_dataset` writes.
+    """
+    images = split.images
+    directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir)
+    is_mini = split.mini.loc[images["image_id"]].to_numpy()
+    train_ids = images.loc[is_mini & ~images["fold"].isin([VALID_FOLD, FRESH_FOLD]), "image_id"]
+    paths = []
+    for name, fold in (("evolve", VALID_FOLD), ("evolve_fresh", FRESH_FOLD)):
+        valid_ids = images.loc[images["fold"] == fold, "image_id"]
+        paths.append(yolo_dataset.write_lists(directory, name, train_ids, valid_ids, run.competition.labels))
+    return paths[0], paths[1]
+
+
+def hash_data(run: Run, data_yaml: Path) -> str:
+    """SHA-256 of the image names and labels that the lists of `data_yaml` name, the same on every machine."""
+    digest, folder = hashlib.sha256(f"{run.profile.imgsz} {run.competition.labels}".encode()), data_yaml.parent
+    for part in ("train", "valid"):
+        for line in (folder / f"{data_yaml.stem}_{part}.txt").read_text(encoding="utf-8").split():
+            label = folder / "labels" / f"{Path(line).stem}.txt"
+            digest.update(f"{part} {line}\n".encode() + (label.read_bytes() if label.exists() else b""))
+    return digest.hexdigest()
+
+
+def run_search(run: Run, search: Search, data_yaml: Path) -> optuna.Study:
+    """Runs or goes on with the search, one worker a GPU; see `search.evolve`."""
+    trials_dir = run.workspace.runs_dir / "evolve" / search.study
+
+    def objective(
+        values: dict[str, float], number: int, device: str, on_epoch: Callable[[Mapping[str, float]], None]
+    ) -> None:
+        run_dir = trials_dir / f"trial_{number:04d}"
+        hyp_path = run_dir / "values.yaml"
+        write_hyp(values, hyp_path, [f"trial {number} of study {search.study}"])
+        detector.train(_trial_config(run, data_yaml, hyp_path, device), run_dir, on_epoch)
+
+    return evolve(search, objective, _devices(run))
+
+
+def verify(run: Run, search: Search, study: optuna.Study, data_yaml: Path) -> pd.DataFrame:
+    """Trains start values and best ones with three seeds each and judges both on the fold the search never saw.
+
+    One row a training: `values` (`start` or `best`), `seed`, `fitness`, and the scores of its best epoch.
+    """
+    best = {**search.start, **study.best_trial.params}
+    rows = []
+    for seed in VERIFY_SEEDS:
+        for name, values in (("start", search.start), ("best", best)):
+            run_dir = run.workspace.runs_dir / "evolve" / search.study / f"verify_{name}_{seed}_{_short_hash(values)}"
+            scores = _verify_one(run, search, values, seed, data_yaml, run_dir)
+            rows.append({"values": name, "seed": seed, "fitness": FITNESS[search.fitness](scores), **scores})
+    return pd.DataFrame(rows)
+
+
+def _verify_one(
+    run: Run, search: Search, values: Mapping[str, float], seed: int, data_yaml: Path, run_dir: Path
+) -> dict[str, float]:
+    hyp_path, scores_path = run_dir / "values.yaml", run_dir / "scores.json"
+    write_hyp(values, hyp_path, [f"verification of study {search.study}"])
+    config = replace(_trial_config(run, data_yaml, hyp_path, run.profile.device), seed=seed)
+
+    def action() -> None:
+        epochs: list[dict[str, float]] = []
+        detector.train(config, run_dir, epochs.append)
+        write_json(max(epochs, key=FITNESS[search.fitness]), scores_path)
+
+    run_step(
+        f"verify_{run_dir.name}",
+        action,
+        inputs=[data_yaml, hyp_path],
+        outputs=[scores_path],
+        settings={**asdict(config), "data_hash": hash_data(run, data_yaml)},
+        workspace=run.workspace.root,
+    )
+    return pd.read_json(scores_path, typ="series").to_dict()
+
+
+def gain_interval(verified: pd.DataFrame) -> tuple[float, float, float]:
+    """Mean gain of best over start on the fresh fold, and its 95 % interval: Student's t over seeds, pairwise."""
+    by_seed = verified.pivot(index="seed", columns="values", values="fitness")
+    gain = (by_seed["best"] - by_seed["start"]).to_numpy()
+    half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+    return float(gain.mean()), float(gain.mean() - half), float(gain.mean() + half)
+
+
+def write_evolved(run: Run, search: Search, study: optuna.Study, gain: tuple[float, float, float]) -> Path:
+    """Start values with the best trial's in their places to `evolved.yaml` in the workspace, with their origin."""
+    path, best = run.workspace.root / "evolved.yaml", study.best_trial
+    write_hyp({**search.start, **best.params}, path, [
+        f"Found by `livestock evolve`: study {search.study}, {search.sampler} over {', '.join(search.meta)}.",
+        f"source: trial {best.number} of {len(study.trials)}, fitness ({search.fitness}) {best.value:.5f}; "
+        f"on a fold the search never saw {gain[0]:+.4f} against the start values ({gain[1]:+.4f} to {gain[2]:+.4f}).",
+        f"data {study.user_attrs['data_hash'][:12]}, {datetime.now(UTC):%Y-%m-%d}",
+    ])
+    return path
+
+
+def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path | None, judge: bool) -> None:
+    """The command `livestock evolve`: everything from raw data to `evolved.yaml`; see `make_search` for `options`."""
+    tables, split = read_data(run), split_data(run)
+    write_dataset(run, split.images, tables.boxes)
+    data_yaml, fresh_yaml = write_search_lists(run, split)
+    search = make_search(run, data_yaml, **options)
+    if evolve_csv is not None and not (study := load(search)).trials:
+        print(f"{read_evolve_csv(evolve_csv, study, search.meta)} generations read from {evolve_csv}")
+    study = run_search(run, search, data_yaml)
+    columns = ["trial", "state", "fitness", "epochs", "seconds", "generation", "parents", "changed", "error"]
+    print(trials_table(study, search.meta)[columns].to_string(index=False))
+    if count(study, ENDED) < search.n_trials or not judge:
+        return
+    verified = verify(run, search, study, fresh_yaml)
+    print(verified[["values", "seed", "fitness", "AP50", "AP75", "mAP50_95"]].round(4).to_string(index=False))
+    gain = gain_interval(verified)
+    print(f"best against start on a fold the search never saw: {gain[0]:+.4f} ({gain[1]:+.4f} to {gain[2]:+.4f})")
+    print(f"best values: {write_evolved(run, search, study, gain)}")
+
+
+def _trial_config(run: Run, data_yaml: Path, hyp_path: Path, device: str) -> detector.TrainConfig:
+    profile = run.profile
+    return detector.TrainConfig(
+        data_yaml=str(data_yaml.resolve()),
+        weights=str(detector.find_weights(profile.weights, run.workspace.root / "weights").resolve()),
+        hyp=str(hyp_path.resolve()),
+        imgsz=profile.imgsz,
+        batch=profile.batch,
+        epochs=profile.trial_epochs,
+        optimizer=profile.optimizer,
+        cos_lr=profile.cos_lr,
+        device=device,
+        workers=profile.workers,
+        seed=run.seed,
+        nominal_batch=profile.nominal_batch,
+        save=False,
+    )
+
+
+def _devices(run: Run) -> list[str]:
+    n_gpus = torch.cuda.device_count()
+    return [run.profile.device] if run.profile.device or n_gpus < 2 else [str(index) for index in range(n_gpus)]
+
+
+def _short_hash(values: Mapping[str, float]) -> str:
+    return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:6]

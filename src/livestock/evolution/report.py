@@ -1,0 +1,121 @@
+"""What the search found: the table of trials, importances, and YOLOv5's `evolve.csv` in and out."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import optuna
+import pandas as pd
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import TrialState
+
+from ..steps import write_text
+from .genetic import GENERATION_KEY, PARENTS_KEY
+from .search import ENDED, ERROR_KEY, IMPORTED_KEY, SCORES_KEY, SECONDS_KEY
+from .space import Meta, distributions
+from .study import OWNER_KEY, is_retry_of
+
+# YOLOv5's names for the results of a generation, in its order, and ours
+CSV_SCORES = {
+    "metrics/precision": "precision",
+    "metrics/recall": "recall",
+    "metrics/mAP_0.5": "AP50",
+    "metrics/mAP_0.5:0.95": "mAP50_95",
+    "val/box_loss": "val_box_loss",
+    "val/obj_loss": "val_obj_loss",
+    "val/cls_loss": "val_cls_loss",
+}
+
+
+def trials_table(study: optuna.Study, meta: Meta) -> pd.DataFrame:
+    """One row a trial, by number: `state`, `fitness` (of the best epoch so far), `epochs`, `seconds`, `generation`,
+    `parents`, `changed` in words, `retry_of`, `error`, `worker`, the hyper-parameters of `meta`, and the scores."""
+    start = study.user_attrs["start"]
+    by_number = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    rows = []
+    for number, trial in by_number.items():
+        parents = trial.system_attrs.get(PARENTS_KEY, [])
+        before = by_number[parents[0]].params if len(parents) == 1 else start
+        host_and_pid = trial.user_attrs.get(OWNER_KEY, ["", ""])[:2]
+        rows.append({
+            "trial": number,
+            "state": "imported" if IMPORTED_KEY in trial.user_attrs else trial.state.name.lower(),
+            "fitness": trial.value if trial.state in ENDED and trial.value is not None else math.nan,
+            "epochs": len(trial.intermediate_values),
+            "seconds": trial.user_attrs.get(SECONDS_KEY, math.nan),
+            "generation": trial.system_attrs.get(GENERATION_KEY, 0),
+            "parents": ", ".join(map(str, parents)),
+            "changed": _changes(before, trial.params),
+            "retry_of": is_retry_of(trial),
+            "error": trial.user_attrs.get(ERROR_KEY, "").strip().splitlines()[-1:],
+            "worker": ":".join(map(str, host_and_pid)),
+            **{name: trial.params.get(name, math.nan) for name in meta},
+            **trial.user_attrs.get(SCORES_KEY, {}),
+        })
+    table = pd.DataFrame(rows).drop(columns="epoch", errors="ignore")
+    return table.assign(error=table["error"].str.join(""), retry_of=table["retry_of"].astype("Int64"))
+
+
+def _changes(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    changed = [f"{name} {before[name]:.3g} → {value:.3g}" for name, value in after.items() if before[name] != value]
+    return ", ".join(changed) or "nothing"
+
+
+def importances(study: optuna.Study) -> pd.Series:
+    """The share of the variation in fitness that each hyper-parameter explains (functional ANOVA, Hutter et al.
+    2014, over the finished trials), largest first. Empty with fewer than four, which explain nothing."""
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < 4:
+        return pd.Series(dtype=float, name="importance")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return pd.Series(found, dtype=float, name="importance").sort_values(ascending=False)
+
+
+def read_evolve_csv(path: Path, study: optuna.Study, meta: Meta) -> int:
+    """Adds the generations of YOLOv5's `evolve.csv` to the study as finished trials; returns how many.
+
+    They become parents, and do not count among the trials that were asked for. Columns are found by name.
+    Raises ValueError naming file and row if a column is missing, a value lies outside its limits, a hyper-parameter
+    that is not searched differs from the start values, or the study's fitness is one that the file does not hold.
+    """
+    if study.user_attrs["fitness"] != "yolov5":
+        raise ValueError(f"{path}: holds YOLOv5's fitness, the study's is {study.user_attrs['fitness']!r}")
+    table, start = pd.read_csv(path, skipinitialspace=True), study.user_attrs["start"]
+    table.columns = table.columns.str.strip()
+    if missing := sorted({*CSV_SCORES, *start} - set(table.columns)):
+        raise ValueError(f"{path}: column {missing[0]!r} is missing")
+    space, trials = distributions(meta), []
+    for row, (_, values) in enumerate(table.iterrows(), start=2):
+        for name, limits in space.items():
+            if not limits.low <= values[name] <= limits.high:
+                raise ValueError(f"{path}, row {row}: {name} is {values[name]:g}, outside {limits.low:g} to {limits.high:g}")
+        for name in sorted(set(start) - set(space)):
+            if not math.isclose(values[name], start[name], rel_tol=1e-4, abs_tol=1e-12):  # the file has five digits
+                raise ValueError(f"{path}, row {row}: {name} is {values[name]:g}, {start[name]:g} in this study; "
+                                 "put it into the meta subset, or start from the file's values")
+        scores = {ours: float(values[theirs]) for theirs, ours in CSV_SCORES.items()}
+        trials.append(optuna.create_trial(
+            params={name: float(values[name]) for name in space},
+            distributions=dict(space),
+            value=0.1 * scores["AP50"] + 0.9 * scores["mAP50_95"],
+            user_attrs={IMPORTED_KEY: path.name, SCORES_KEY: scores},
+        ))
+    study.add_trials(trials)
+    return len(trials)
+
+
+def write_evolve_csv(study: optuna.Study, path: Path) -> int:
+    """Writes the finished trials as YOLOv5's `evolve.csv`, in its columns and digits; returns how many."""
+    start = study.user_attrs["start"]
+    lines = [",".join(f"{name:>20s}" for name in [*CSV_SCORES, *start])]
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        scores, values = trial.user_attrs[SCORES_KEY], {**start, **trial.params}
+        numbers = [*(scores[name] for name in CSV_SCORES.values()), *(values[name] for name in start)]
+        lines.append(",".join(f"{number:20.5g}" for number in numbers))
+    write_text("\n".join(lines) + "\n", path)
+    return len(lines) - 1

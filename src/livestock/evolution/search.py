@@ -1,0 +1,292 @@
+"""The search: workers that ask the study for values, train with them, and report after each epoch."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning, TrialPruned
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from .genetic import GeneticSampler
+from .space import Meta, describe, distributions
+from .study import (
+    claim,
+    copy_verified,
+    fail_lost_trials,
+    is_retry_of,
+    open_storage,
+    open_study,
+    requeue,
+    restore_journal,
+)
+
+SAMPLERS = ["genetic", "tpe", "gp", "cmaes", "random"]
+PRUNERS = ["none", "median", "halving"]
+FITNESS: dict[str, Callable[[Mapping[str, float]], float]] = {
+    "yolov5": lambda scores: 0.1 * scores["AP50"] + 0.9 * scores["mAP50_95"],
+    "AP75": lambda scores: scores["AP75"],
+}
+N_STARTUP = 5  # trials before a model of the fitness, or a median to prune by, is worth anything
+MAX_FAILURES = 3  # in a row: then it is not the values
+POLL_SECONDS = 2.0
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+IMPORTED_KEY, SCORES_KEY, ERROR_KEY, SECONDS_KEY = "imported", "scores", "error", "seconds"
+
+
+class Objective(Protocol):
+    """Trains with these values and calls `on_epoch` with the scores of each epoch; what that raises ends it."""
+
+    def __call__(
+        self, values: dict[str, float], number: int, device: str, on_epoch: Callable[[Mapping[str, float]], None]
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched and how. `identity` is what all trials of a study must share beside the space: data, epochs."""
+
+    study: str
+    storage: str
+    meta: Meta
+    start: Mapping[str, float]
+    identity: Mapping[str, Any]
+    n_trials: int
+    sampler: str = "genetic"
+    pruner: str = "median"
+    fitness: str = "yolov5"
+    parent: str = "single"
+    seed: int = 0
+    budget_minutes: float | None = None
+    backup: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("fitness", list(FITNESS))):
+            if (found := getattr(self, name)) not in known:
+                raise ValueError(f"{name}: expected one of {known}, found {found!r}")
+
+
+class OutOfTimeError(Exception):
+    """The budget ended in the middle of a trial."""
+
+
+class FailedTrialError(Exception):
+    """A trial that says nothing about its values."""
+
+
+def evolve(search: Search, objective: Objective, devices: Sequence[str] = ("",)) -> optuna.Study:
+    """Runs the search until `n_trials` have ended in all, here and elsewhere, or the budget is spent; one worker a
+    device. Calling it again goes on, after a lost session too.
+
+    Raises ValueError if the study is another one's or its storage cannot be used, and RuntimeError if three trials in
+    a row fail on one worker.
+    """
+    deadline = time.monotonic() + 60 * search.budget_minutes if search.budget_minutes is not None else math.inf
+    if search.backup and "://" not in search.storage:
+        restore_journal(Path(search.storage), search.backup)
+    study = load(search)
+    if len(devices) == 1:
+        _Worker(search, objective, devices[0], deadline).run()
+        return study
+    with ThreadPoolExecutor(len(devices)) as pool:
+        workers = [pool.submit(_Worker(search, objective, device, deadline).run) for device in devices]
+        for worker in workers:
+            worker.result()
+    return study
+
+
+def load(search: Search) -> optuna.Study:
+    """The study, made if it is new; see `study.open_study`."""
+    identity = {**search.identity, "fitness": search.fitness, "space": describe(search.meta),
+                "start": {name: float(value) for name, value in sorted(search.start.items())}}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return open_study(open_storage(search.storage), search.study, identity, _StartFirst(search), make_pruner(search.pruner))
+
+
+def make_pruner(name: str) -> optuna.pruners.BasePruner:
+    """`median`: worse than the median of earlier trials at the same epoch; `halving`: asynchronous successive halving."""
+    if name == "none":
+        return optuna.pruners.NopPruner()
+    if name == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2, min_early_stopping_rate=0)
+    return optuna.pruners.MedianPruner(n_startup_trials=N_STARTUP, n_warmup_steps=0)
+
+
+class _StartFirst(BaseSampler):
+    """The start values as trial 0, then the sampler asked for, seeded anew for each trial.
+
+    A sampler seeded once would, after each lost session, propose again what it proposed at the start of the last.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self._search, self._inner = search, None
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._inner = self._make(10_000 * self._search.seed + trial.number)
+        self._inner.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {} if self._is_start(trial) else self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {} if self._is_start(trial) else self._inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if self._is_start(trial):
+            return self._search.start[param_name]
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        if self._inner is not None:
+            self._inner.after_trial(study, trial, state, values)
+
+    @staticmethod
+    def _is_start(trial: FrozenTrial) -> bool:
+        return trial.number == 0 or is_retry_of(trial) == 0
+
+    def _make(self, seed: int) -> BaseSampler:
+        search = self._search
+        if search.sampler == "genetic":
+            return GeneticSampler(search.meta, search.start, parent=search.parent, seed=search.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            if search.sampler == "tpe":
+                return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=N_STARTUP)
+            if search.sampler == "gp":
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=N_STARTUP)
+            if search.sampler == "cmaes":
+                return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+            return optuna.samplers.RandomSampler(seed=seed)
+
+
+class _Worker:
+    """One device's share of the search."""
+
+    def __init__(self, search: Search, objective: Objective, device: str, deadline: float) -> None:
+        self._search, self._objective, self._device, self._deadline = search, objective, device, deadline
+        self._study, self._n_failures, self._said_how_long = load(search), 0, False
+
+    def run(self) -> None:
+        while self._has_work():
+            self._study.optimize(
+                self._run_trial, n_trials=1, catch=(FailedTrialError, OutOfTimeError), callbacks=[self._after_trial]
+            )
+        self._keep_copy()
+
+    def _has_work(self) -> bool:
+        """Whether to ask for a trial now; waits while others run the last ones, which may yet fail."""
+        while True:
+            for number in fail_lost_trials(self._study):
+                print(f"trial {number}: its process is gone; marked as failed and queued again")
+            n_ended = count(self._study, ENDED)
+            if n_ended >= self._search.n_trials:
+                return False
+            if time.monotonic() + self._estimate() > self._deadline:
+                print(f"budget of {self._search.budget_minutes:g} minutes spent after {n_ended} of "
+                      f"{self._search.n_trials} trials; run again to go on")
+                return False
+            if n_ended + count(self._study, (TrialState.RUNNING,)) < self._search.n_trials:
+                return True
+            time.sleep(POLL_SECONDS)
+
+    def _estimate(self) -> float:
+        """Seconds a whole trial takes, from what was seen so far here or by others; 0 before the first."""
+        seen = [trial.user_attrs[SECONDS_KEY] for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+                if SECONDS_KEY in trial.user_attrs]
+        return statistics.median(seen) if seen else 0.0
+
+    def _run_trial(self, trial: optuna.Trial) -> float:
+        claim(trial)
+        values = {name: trial.suggest_float(name, space.low, space.high, log=space.log)
+                  for name, space in distributions(self._search.meta).items()}
+        if _rank(self._study, trial.number) >= self._search.n_trials:
+            raise FailedTrialError("one more than asked for: several workers began at once")
+        started, best = time.monotonic(), -math.inf
+
+        def on_epoch(scores: Mapping[str, float]) -> None:
+            nonlocal best
+            fitness = FITNESS[self._search.fitness](scores)
+            losses = [value for name, value in scores.items() if name.endswith("_loss")]
+            if not math.isfinite(fitness) or any(math.isnan(loss) for loss in losses):
+                raise FailedTrialError(f"epoch {scores['epoch']:.0f}: fitness {fitness}, losses {losses}")
+            if fitness >= best:
+                best = fitness
+                trial.set_user_attr(SCORES_KEY, dict(scores))
+            trial.report(best, int(scores["epoch"]))
+            if time.monotonic() > self._deadline:
+                raise OutOfTimeError
+            if trial.should_prune():
+                raise TrialPruned(f"after epoch {scores['epoch']:.0f}")
+
+        try:
+            self._objective({**self._search.start, **values}, trial.number, self._device, on_epoch)
+        except RuntimeError as error:  # the training process died; out of memory, most often
+            trial.set_user_attr(ERROR_KEY, str(error)[-2000:])
+            raise FailedTrialError(str(error)) from error
+        except FailedTrialError as error:
+            trial.set_user_attr(ERROR_KEY, str(error))
+            raise
+        except (OutOfTimeError, KeyboardInterrupt):
+            requeue(self._study, self._study.trials[trial.number])
+            raise
+        finally:
+            trial.set_user_attr(SECONDS_KEY, round(time.monotonic() - started, 2))
+        return best
+
+    def _after_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Says what came of it, keeps a copy, and gives up if nothing works any more."""
+        error = trial.user_attrs.get(ERROR_KEY)
+        self._n_failures = self._n_failures + 1 if error else 0
+        n_ended, n_trials = count(study, ENDED), self._search.n_trials
+        value = "failed" if trial.value is None else f"fitness {trial.value:.4f}"
+        print(f"trial {trial.number} {trial.state.name.lower()}: {value}, {trial.user_attrs.get(SECONDS_KEY, 0):.0f} s; "
+              f"{n_ended} of {n_trials}, best {best_value(study):.4f}")
+        if error:
+            print(f"  {error.strip().splitlines()[-1]}")
+        elif not self._said_how_long and n_ended < n_trials:
+            self._said_how_long = True
+            budget = "" if math.isinf(self._deadline) else f", budget {self._search.budget_minutes:g}"
+            minutes = self._estimate() / 60
+            print(f"about {minutes:.1f} minutes a trial: {minutes * (n_trials - n_ended):.0f} for the rest{budget}")
+        self._keep_copy()
+        if self._n_failures >= MAX_FAILURES:
+            raise RuntimeError(f"{MAX_FAILURES} trials in a row failed; the last: {error}")
+
+    def _keep_copy(self) -> None:
+        if self._search.backup and "://" not in self._search.storage:
+            copy_verified(Path(self._search.storage), self._search.backup)
+
+
+def count(study: optuna.Study, states: Sequence[TrialState]) -> int:
+    """Trials of the search in these states, not those read in from elsewhere."""
+    trials = study.get_trials(deepcopy=False, states=tuple(states))
+    return sum(IMPORTED_KEY not in trial.user_attrs for trial in trials)
+
+
+def best_value(study: optuna.Study) -> float:
+    """The highest fitness of a finished trial; NaN while there is none."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max((trial.value for trial in finished), default=math.nan)
+
+
+def _rank(study: optuna.Study, number: int) -> int:
+    """How many trials that count were begun before this one."""
+    wanted = (*ENDED, TrialState.RUNNING)
+    trials = study.get_trials(deepcopy=False, states=wanted)
+    return sum(trial.number < number and IMPORTED_KEY not in trial.user_attrs for trial in trials)

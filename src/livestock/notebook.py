@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .config import REPOSITORY
 
-KEPT = ["interim", "runs", "weights", "weights.pt", "answer.csv"]  # `raw` is on Drive already, `yolo` is made again
+KEPT = ["interim", "runs", "weights", "weights.pt", "evolved.yaml", "answer.csv"]  # `raw` is on Drive already, `yolo` is made again
 
 
 def start(workspace: str = "data") -> None:
@@ -33,6 +33,11 @@ def finish(workspace: str = "data") -> None:
         drive_dir = mount_drive()
         n_copied = sum(copy_new(Path(workspace) / name, drive_dir / name) for name in KEPT)
         print(f"{n_copied} new files kept in {drive_dir}")
+
+
+def backup_path(name: str) -> Path | None:
+    """Where on Drive a file of a long step is copied while the step runs; None where nothing is lost, off Colab."""
+    return mount_drive() / "backup" / name if on_colab() else None
 
 
 def on_colab() -> bool:

@@ -124,15 +124,18 @@ def write_dataset(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, fold: int
     return data_yaml
 
 
-def train_fold(run: Run, data_yaml: Path, fold: int = 0) -> Path:
-    """Trains on all folds but one; returns the run's folder and writes the weights to submit to `weights.pt`."""
+def train_fold(run: Run, data_yaml: Path, fold: int = 0, hyp: str = "") -> Path:
+    """Trains on all folds but one; returns the run's folder and writes the weights to submit to `weights.pt`.
+
+    `hyp` is a file of hyper-parameters, such as the search's `evolved.yaml`; without one it is the profile's.
+    """
     from . import detector
 
     weights = detector.find_weights(run.profile.weights, run.workspace.root / "weights")
     config = detector.TrainConfig(
         data_yaml=str(data_yaml.resolve()),
         weights=str(weights.resolve()),
-        hyp=str((REPOSITORY / "hyp" / run.profile.hyp).resolve()),
+        hyp=str(hyp_path(run, hyp).resolve()),
         imgsz=run.profile.imgsz,
         batch=run.profile.batch,
         epochs=run.profile.epochs,
@@ -163,6 +166,11 @@ def train_fold(run: Run, data_yaml: Path, fold: int = 0) -> Path:
         workspace=run.workspace.root,
     )
     return run_dir
+
+
+def hyp_path(run: Run, hyp: str = "") -> Path:
+    """The file of hyper-parameters: the one asked for, or the profile's in the repository."""
+    return Path(hyp) if hyp else REPOSITORY / "hyp" / run.profile.hyp
 
 
 def find_candidates(run: Run, images: pd.DataFrame, part: str) -> pd.DataFrame:

@@ -61,7 +61,9 @@ class TrainConfig:
     cfg: str = ""  # a model.yaml such as yolov5n.yaml to train from scratch, with `weights` empty
 
 
-def train(config: TrainConfig, run_dir: Path, on_epoch: Callable[[dict[str, float]], None] | None = None) -> pd.DataFrame:
+def train(
+    config: TrainConfig, run_dir: Path, on_epoch: Callable[[dict[str, float]], None] | None = None
+) -> pd.DataFrame:
     """Trains into `run_dir` and returns the history (see `read_history`); a training that was cut off resumes.
 
     After each epoch `on_epoch` gets its scores on the validation list, under the names of the history and `AP75`;
@@ -243,8 +245,9 @@ def _watch_validation(yolov5_val: Any) -> dict[str, float]:
     def watched(tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_cls: np.ndarray, **options: Any) -> Any:
         order, of = np.argsort(-conf, kind="stable"), 5  # columns are IoU 0.5, 0.55 ... 0.95
         found, predicted = tp[order, of], pred_cls[order]
-        latest["AP75"] = float(np.mean([average_precision(found[predicted == class_id], int(n_truth))
-                                        for class_id, n_truth in zip(*np.unique(target_cls, return_counts=True))]))
+        classes, n_truth = np.unique(target_cls, return_counts=True)
+        each = [average_precision(found[predicted == name], n) for name, n in zip(classes, n_truth, strict=True)]
+        latest["AP75"] = float(np.mean(each))
         return ap_per_class(tp, conf, pred_cls, target_cls, **options)
 
     yolov5_val.ap_per_class = watched

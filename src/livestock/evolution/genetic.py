@@ -42,7 +42,9 @@ def choose_parent(
     return (values[best] * weights[:, None]).sum(0) / weights.sum(), best.tolist()
 
 
-def mutate(parent: np.ndarray, gains: np.ndarray, low: np.ndarray, high: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def mutate(
+    parent: np.ndarray, gains: np.ndarray, low: np.ndarray, high: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """A child of `parent`, all arrays `(n_names,)`: multiplied, redrawn until something changes, clipped, rounded.
 
     Gains that are all 0 would never change anything: `check_meta` refuses them.
@@ -78,7 +80,7 @@ class GeneticSampler(BaseSampler):
         """The child for this trial."""
         rng, names = np.random.default_rng([self._seed, trial.number]), list(self._meta)
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        params = [parent.params for parent in finished] or [self._start]
+        params: list[Mapping[str, float]] = [parent.params for parent in finished] or [self._start]
         values = np.array([[each[name] for name in names] for each in params], float)
         fitness = np.array([parent.value for parent in finished] or [0.0])
         chosen, rows = choose_parent(values, fitness, rng, self._parent)

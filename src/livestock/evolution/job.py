@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ def make_search(
     run: Run,
     data_yaml: Path,
     *,
-    meta: list[str] | Mapping[str, tuple[float, float, float]] = list(DEFAULT_META),
+    meta: Sequence[str] | Mapping[str, tuple[float, float, float]] = DEFAULT_META,
     start_hyp: str = "",
     n_trials: int | None = None,
     storage: str = "",

@@ -93,7 +93,8 @@ def read_evolve_csv(path: Path, study: optuna.Study, meta: Meta) -> int:
     for row, (_, values) in enumerate(table.iterrows(), start=2):
         for name, limits in space.items():
             if not limits.low <= values[name] <= limits.high:
-                raise ValueError(f"{path}, row {row}: {name} is {values[name]:g}, outside {limits.low:g} to {limits.high:g}")
+                raise ValueError(f"{path}, row {row}: {name} is {values[name]:g}, "
+                                 f"expected {limits.low:g} to {limits.high:g}")
         for name in sorted(set(start) - set(space)):
             if not math.isclose(values[name], start[name], rel_tol=1e-4, abs_tol=1e-12):  # the file has five digits
                 raise ValueError(f"{path}, row {row}: {name} is {values[name]:g}, {start[name]:g} in this study; "

@@ -110,11 +110,12 @@ def load(search: Search) -> optuna.Study:
     identity = {**search.identity, "fitness": search.fitness, "space": describe(search.meta),
                 "start": {name: float(value) for name, value in sorted(search.start.items())}}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return open_study(open_storage(search.storage), search.study, identity, _StartFirst(search), make_pruner(search.pruner))
+    storage, pruner = open_storage(search.storage), make_pruner(search.pruner)
+    return open_study(storage, search.study, identity, _StartFirst(search), pruner)
 
 
 def make_pruner(name: str) -> optuna.pruners.BasePruner:
-    """`median`: worse than the median of earlier trials at the same epoch; `halving`: asynchronous successive halving."""
+    """`median` stops what is worse than earlier trials' median at the same epoch; `halving` is successive halving."""
     if name == "none":
         return optuna.pruners.NopPruner()
     if name == "halving":
@@ -129,7 +130,8 @@ class _StartFirst(BaseSampler):
     """
 
     def __init__(self, search: Search) -> None:
-        self._search, self._inner = search, None
+        self._search = search
+        self._inner = self._make(0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self._inner = self._make(10_000 * self._search.seed + trial.number)
@@ -153,8 +155,7 @@ class _StartFirst(BaseSampler):
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        if self._inner is not None:
-            self._inner.after_trial(study, trial, state, values)
+        self._inner.after_trial(study, trial, state, values)
 
     @staticmethod
     def _is_start(trial: FrozenTrial) -> bool:
@@ -207,8 +208,8 @@ class _Worker:
 
     def _estimate(self) -> float:
         """Seconds a whole trial takes, from what was seen so far here or by others; 0 before the first."""
-        seen = [trial.user_attrs[SECONDS_KEY] for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-                if SECONDS_KEY in trial.user_attrs]
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        seen = [trial.user_attrs[SECONDS_KEY] for trial in trials if SECONDS_KEY in trial.user_attrs]
         return statistics.median(seen) if seen else 0.0
 
     def _run_trial(self, trial: optuna.Trial) -> float:
@@ -255,7 +256,8 @@ class _Worker:
         self._n_failures = self._n_failures + 1 if error else 0
         n_ended, n_trials = count(study, ENDED), self._search.n_trials
         value = "failed" if trial.value is None else f"fitness {trial.value:.4f}"
-        print(f"trial {trial.number} {trial.state.name.lower()}: {value}, {trial.user_attrs.get(SECONDS_KEY, 0):.0f} s; "
+        seconds = trial.user_attrs.get(SECONDS_KEY, 0)
+        print(f"trial {trial.number} {trial.state.name.lower()}: {value}, {seconds:.0f} s; "
               f"{n_ended} of {n_trials}, best {best_value(study):.4f}")
         if error:
             print(f"  {error.strip().splitlines()[-1]}")
@@ -282,7 +284,7 @@ def count(study: optuna.Study, states: Sequence[TrialState]) -> int:
 def best_value(study: optuna.Study) -> float:
     """The highest fitness of a finished trial; NaN while there is none."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max((trial.value for trial in finished), default=math.nan)
+    return max((trial.value for trial in finished if trial.value is not None), default=math.nan)
 
 
 def _rank(study: optuna.Study, number: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +59,9 @@ GENES = {
 Meta = Mapping[str, Gene]
 
 
-def make_meta(names: list[str] | Mapping[str, tuple[float, float, float]], start: Mapping[str, float]) -> dict[str, Gene]:
+def make_meta(
+    names: Sequence[str] | Mapping[str, tuple[float, float, float]], start: Mapping[str, float]
+) -> dict[str, Gene]:
     """The meta subset: names, for which YOLOv5's gains and limits hold, or a mapping of name to (gain, low, high).
 
     Raises ValueError for what cannot be searched from `start`, with the name (see `check_meta`).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -21,10 +22,11 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-MAX_RETRIES = 3  # of one trial; a trial that kills its machine must not do so for ever
+MAX_RETRIES = 10  # of one trial: sessions are lost often, but a trial that kills its machine must not do so for ever
 CLAIM_SECONDS = 10.0  # a running trial that nobody has claimed for so long lost its process before it could
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 40  # a worker writes a sign of life; without one it counts as dead
 CONNECT_SECONDS = 5
+ADVISORY_LOCK = 0x11FE57  # any number that other programs on the same database do not use
 OWNER_KEY = "owner"
 
 
@@ -87,23 +89,30 @@ def open_storage(storage: str) -> BaseStorage:
     import sqlalchemy
 
     url = sqlalchemy.make_url(storage)
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if url.get_backend_name() == "postgresql":
-        url = url.set(drivername="postgresql+psycopg")
-        options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are still called experimental
-            return RDBStorage(
-                url.render_as_string(hide_password=False),
-                engine_kwargs=options,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-                heartbeat_stale_trial_callback=requeue,
-            )
+        if url.get_backend_name() != "postgresql":
+            return _open_database(url, {})
+        url = url.set(drivername="postgresql+psycopg")
+        options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
+        engine = sqlalchemy.create_engine(url, **options)
+        with engine.connect() as connection:  # several workers that start at once must not all make the tables
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+            return _open_database(url, options)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(f"{url.render_as_string()}: this database cannot be used: {reason}") from error
+
+
+def _open_database(url: Any, options: dict[str, Any]) -> RDBStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are still called experimental
+        return RDBStorage(
+            url.render_as_string(hide_password=False),
+            engine_kwargs={"pool_pre_ping": True, **options},
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=requeue,
+        )
 
 
 def open_study(
@@ -143,14 +152,13 @@ def claim(trial: optuna.Trial) -> None:
 def fail_lost_trials(study: optuna.Study) -> list[int]:
     """Marks running trials whose process is gone as failed and queues them again; returns their numbers.
 
-    A journal has no heartbeat, so processes of this machine are looked up. Trials of other machines are left alone:
-    several machines share a database, which has one. Waits up to ten seconds for a trial nobody has claimed yet.
+    Processes of this machine are looked up, for a journal has no heartbeat. Machines that share a database have one:
+    what has shown no sign of life for long is failed and queued by Optuna. Waits up to ten seconds for a trial that
+    nobody has claimed yet.
     """
-    if isinstance(study._storage, RDBStorage):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            optuna.storages.fail_stale_trials(study)
-        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
     lost = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _is_lost(study, trial) and give_up(study, trial.number):
@@ -171,15 +179,16 @@ def give_up(study: optuna.Study, number: int) -> bool:
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queues a failed trial's values once more, at most three times; whoever asks next runs them."""
+    """Queues a failed trial's values once more, at most ten times; whoever asks next runs them."""
     history = [*trial.system_attrs.get("retry_history", []), trial.number]
     if len(history) > MAX_RETRIES:
         return
     attrs = {**trial.system_attrs, "failed_trial": history[0], "retry_history": history}
-    again = optuna.create_trial(
-        state=TrialState.WAITING, params=trial.params, distributions=trial.distributions, system_attrs=attrs
-    )
-    study.add_trial(again)
+    whole = set(trial.params) == set(json.loads(study.user_attrs["space"]))  # it may have died while asking
+    params, distributions = (trial.params, trial.distributions) if whole else ({}, {})
+    study.add_trial(optuna.create_trial(
+        state=TrialState.WAITING, params=params, distributions=distributions, system_attrs=attrs
+    ))
 
 
 def is_retry_of(trial: FrozenTrial) -> int | None:

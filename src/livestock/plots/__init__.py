@@ -11,6 +11,7 @@ from .eda_boxes import (
     plot_small_boxes,
 )
 from .eda_images import plot_class_counts, plot_empty_images, plot_image_sizes
+from .evolution import plot_importances, plot_moves, plot_start_and_best, plot_trials
 from .images import choose_images, draw_boxes, plot_groups, plot_images
 from .predictions import (
     plot_average_precision,
@@ -38,13 +39,17 @@ __all__ = [
     "plot_groups",
     "plot_image_sizes",
     "plot_images",
+    "plot_importances",
     "plot_losses",
+    "plot_moves",
     "plot_overlaps",
     "plot_ratio_bins",
     "plot_scores",
     "plot_shares",
     "plot_size_bins",
     "plot_small_boxes",
+    "plot_start_and_best",
+    "plot_trials",
     "plot_truth_and_predictions",
     "style_split_report",
     "use_style",

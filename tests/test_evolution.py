@@ -1,0 +1,540 @@
+"""The operator is YOLOv5's to the digit; a search survives what sessions, disks and databases do to it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from evolution_worker import START, make, scores_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from livestock.config import REPOSITORY
+from livestock.evolution import (
+    GENES,
+    SAMPLERS,
+    Gene,
+    GeneticSampler,
+    choose_parent,
+    evolve,
+    importances,
+    load,
+    make_meta,
+    mutate,
+    read_evolve_csv,
+    read_hyp,
+    trials_table,
+    write_evolve_csv,
+    write_hyp,
+)
+from livestock.evolution.study import cut_torn_line, open_storage
+
+OnEpoch = Callable[[Mapping[str, float]], None]
+WORKER = Path(__file__).with_name("evolution_worker.py")
+
+
+def objective(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+    """Four epochs in no time."""
+    for epoch in range(4):
+        on_epoch(scores_of(values, epoch))
+
+
+# -- the operator ---------------------------------------------------------------------------------------------------
+
+
+def yolov5_child(hyps: list[dict], results: list[float], meta: dict, parent: str, rng: np.random.Generator) -> dict:
+    """The formula as YOLOv5 7.0 has it in `train.py --evolve`, on dictionaries, with the generator given."""
+    fitness = np.array(results)
+    n = min(5, len(hyps))
+    order = np.argsort(-fitness)[:n]
+    w = fitness[order] - fitness[order].min() + 1e-6
+    if parent == "single" or len(hyps) == 1:
+        x = hyps[rng.choice(order, p=w / w.sum())]
+    else:
+        x = {k: sum(hyps[row][k] * weight for row, weight in zip(order, w, strict=True)) / w.sum() for k in meta}
+    v = np.ones(len(meta))
+    while all(v == 1):
+        drawn = [rng.random(len(meta)), rng.standard_normal(len(meta)), rng.random()]
+        v = np.array([gain * (drawn[0][i] < 0.8) * drawn[1][i] * drawn[2] * 0.2 + 1
+                      for i, (gain, _, _) in enumerate(meta.values())])
+        v = np.minimum(np.maximum(v, 0.3), 3.0)
+    child = {}
+    for i, (k, (_, low, high)) in enumerate(meta.items()):
+        child[k] = round(min(max(float(x[k] * v[i]), low), high), 5)
+    return child
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), n=st.integers(1, 9), parent=st.sampled_from(["single", "weighted"]),
+    names=st.lists(st.sampled_from(sorted(name for name in GENES if GENES[name].gain)), min_size=1, unique=True),
+)
+def test_the_operator_is_yolov5s(seed: int, n: int, parent: str, names: list[str]) -> None:
+    """Any subset in any order; the same parents and the same generator give the same child."""
+    rng = np.random.default_rng(seed)
+    meta = {name: GENES[name] for name in names}
+    gains, low, high = np.array(list(meta.values())).T
+    values, fitness = rng.uniform(low, high, (n, len(names))), rng.random(n)
+    expected = yolov5_child([dict(zip(names, row, strict=True)) for row in values], fitness.tolist(), meta, parent,
+                            np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    chosen, rows = choose_parent(values, fitness, rng, parent)
+    child = mutate(chosen, gains, low, high, rng)
+    rounding = 1.1e-5 if parent == "weighted" else 0  # a sum in another order may round the other way
+    assert dict(zip(names, child.tolist(), strict=True)) == pytest.approx(expected, abs=rounding, rel=0)
+    assert set(rows) <= set(np.argsort(-fitness)[:5])
+
+
+def test_a_mutation_always_changes_something() -> None:
+    parent, gains = np.array([0.5, 0.5]), np.array([0.0, 1.0])
+    for seed in range(200):  # with one gain of 0, one draw in five would change nothing
+        child = mutate(parent, gains, np.zeros(2), np.ones(2), np.random.default_rng(seed))
+        assert child[0] == 0.5
+    assert len({mutate(parent, gains, np.zeros(2), np.ones(2), np.random.default_rng(s))[1] for s in range(50)}) > 40
+
+
+def test_fitter_parents_are_chosen_more_often() -> None:
+    """The chance is the fitness above the worst of the five best: 4, 3, 2, 1, 0 of ten here."""
+    values, fitness = np.arange(7.0)[:, None], np.array([0.1, 0.7, 0.3, 0.6, 0.4, 0.5, 0.2])
+    counts, rng = np.zeros(7), np.random.default_rng(0)
+    for _ in range(5000):
+        counts[choose_parent(values, fitness, rng)[1][0]] += 1
+    assert counts / 5000 == pytest.approx([0, 0.4, 0, 0.3, 0.1, 0.2, 0], abs=0.03)
+
+
+@pytest.mark.parametrize(("names", "words"), [
+    (["lr0", "learning_rate"], "unknown hyper-parameter 'learning_rate'"),
+    (["lr0", "shear"], "'shear' is not in the start values"),
+    ({"lr0": (1, 0.1, 0.001)}, "lr0: expected the lower limit below the upper one, found 0.1 and 0.001"),
+    ({"lr0": (1, 0.02, 0.1)}, "lr0: the start value 0.01 lies outside its limits 0.02 to 0.1"),
+    ({"lr0": (0, 1e-5, 0.1), "lrf": (0, 0.01, 1)}, "gains of ['lr0', 'lrf'] are all 0"),
+    ({"mixup": (1, 0, 1)}, "mixup: the start value is 0, which a mutation multiplies"),
+    ({"lr0": (math.nan, 0, 1)}, "lr0: expected a gain of 0 or more"),
+    ([], "at least one"),
+])
+def test_what_cannot_be_searched_is_refused_by_name(names: object, words: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        make_meta(names, {**START, "mixup": 0.0})  # type: ignore[arg-type]
+    assert words in str(caught.value)
+
+
+def test_the_sampler_moves_the_subset_alone(tmp_path: Path) -> None:
+    seen = []
+
+    def look(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        seen.append(values)
+        objective(values, number, device, on_epoch)
+
+    evolve(make(str(tmp_path / "journal")), look)
+    assert seen[0] == START  # trial 0 is the start values
+    for values in seen[1:]:
+        assert list(values) == list(START)
+        assert values["mosaic"] == START["mosaic"]  # to the last digit
+        assert values["lrf"] == START["lrf"]
+        assert (values["lr0"], values["momentum"]) != (START["lr0"], START["momentum"])
+        assert values["lr0"] == round(values["lr0"], 5)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_searches_the_same_space(sampler: str, tmp_path: Path) -> None:
+    search = make(str(tmp_path / "journal"), sampler=sampler, n_trials=9)
+    study = evolve(search, objective)
+    table = trials_table(study, search.meta)
+    assert table.loc[0, ["lr0", "momentum"]].tolist() == [START["lr0"], START["momentum"]]
+    for name in search.meta:
+        assert table[name].between(search.meta[name].low, search.meta[name].high).all()
+    assert not table.duplicated(list(search.meta)).any()
+    assert set(importances(study).index) == set(search.meta)
+    assert importances(study).sum() == pytest.approx(1)
+
+
+def test_the_same_seed_finds_the_same_and_survives_a_restart(tmp_path: Path) -> None:
+    whole = trials_table(evolve(make(str(tmp_path / "a"), n_trials=6), objective), make("").meta)
+    for n_trials in (2, 4, 6):
+        parts = trials_table(evolve(make(str(tmp_path / "b"), n_trials=n_trials), objective), make("").meta)
+    columns = ["fitness", "generation", "parents", "changed", "lr0", "momentum"]
+    pd.testing.assert_frame_equal(whole[columns], parts[columns])
+    other = trials_table(evolve(make(str(tmp_path / "c"), n_trials=6, seed=1), objective), make("").meta)
+    assert not np.allclose(other["lr0"], whole["lr0"])
+
+
+def test_the_table_says_whose_child_a_trial_is(tmp_path: Path) -> None:
+    search = make(str(tmp_path / "journal"))
+    table = trials_table(evolve(search, objective), search.meta).set_index("trial")
+    for trial, row in table.iloc[1:].iterrows():
+        parent = table.loc[int(row["parents"])]
+        assert row["generation"] == parent["generation"] + 1
+        assert parent.name < trial
+        assert (f"lr0 {parent['lr0']:.3g} → {row['lr0']:.3g}" in row["changed"]) == (parent["lr0"] != row["lr0"])
+
+
+def test_the_weighted_parent_has_several(tmp_path: Path) -> None:
+    search = make(str(tmp_path / "journal"), parent="weighted")
+    assert trials_table(evolve(search, objective), search.meta)["parents"].iloc[-1].count(",") == 4
+    with pytest.raises(ValueError, match="expected 'single' or 'weighted', found 'best'"):
+        GeneticSampler(search.meta, START, parent="best")
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving"])
+def test_the_hopeless_are_stopped(pruner: str, tmp_path: Path) -> None:
+    """Trials get worse and worse: from the sixth on the median knows it."""
+    def worse_and_worse(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        for epoch in range(4):
+            on_epoch({**scores_of(values, epoch), "AP50": 0.5 / (number + 1), "mAP50_95": 0.5 / (number + 1)})
+
+    search = make(str(tmp_path / "journal"), pruner=pruner, n_trials=10)
+    table = trials_table(evolve(search, worse_and_worse), search.meta)
+    pruned = table["state"] == "pruned"
+    assert pruned.iloc[6:].all()
+    assert (table.loc[pruned, "epochs"] < 4).all()
+    assert (~pruned & (table["epochs"] == 4)).iloc[0]
+
+
+def test_fitness_is_what_was_asked_for(tmp_path: Path) -> None:
+    def two_scores(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        on_epoch({**scores_of(values), "AP50": 0.5, "mAP50_95": 0.25, "AP75": 0.2})
+
+    found = {name: evolve(make(str(tmp_path / name), fitness=name, n_trials=1), two_scores).best_value
+             for name in ("yolov5", "AP75")}
+    assert found == pytest.approx({"yolov5": 0.1 * 0.5 + 0.9 * 0.25, "AP75": 0.2})
+
+
+# -- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"identity": {"data_hash": "other"}}, "another data_hash: expected other, found abc"),
+    ({"meta": make_meta(["lr0"], START)}, "another space"),
+    ({"meta": {**make("").meta, "lr0": Gene(1, 1e-4, 1e-1)}}, "another space"),
+    ({"start": {**START, "mosaic": 0.2}}, "another start"),
+    ({"fitness": "AP75"}, "another fitness: expected AP75, found yolov5"),
+])
+def test_another_study_is_refused_not_mixed_in(change: dict, words: str, tmp_path: Path) -> None:
+    evolve(make(str(tmp_path / "journal"), n_trials=1), objective)
+    with pytest.raises(ValueError, match=words):
+        evolve(make(str(tmp_path / "journal"), **change), objective)
+
+
+def test_the_order_of_names_is_no_other_space(tmp_path: Path) -> None:
+    evolve(make(str(tmp_path / "journal"), n_trials=1), objective)
+    search = make(str(tmp_path / "journal"), n_trials=2, meta=make_meta(["lr0", "momentum"], START))
+    assert len(evolve(search, objective).trials) == 2
+
+
+def test_a_trial_without_a_number_for_fitness_fails_alone_and_is_shown(tmp_path: Path) -> None:
+    def third_fails(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        on_epoch({**scores_of(values), "AP50": math.nan if number == 2 else 0.5})
+
+    search = make(str(tmp_path / "journal"), n_trials=4)
+    table = trials_table(evolve(search, third_fails), search.meta)
+    assert table["state"].tolist() == ["complete", "complete", "fail", "complete", "complete"]
+    assert "fitness nan" in table["error"][2]
+
+
+def test_out_of_memory_fails_alone(tmp_path: Path) -> None:
+    def second_is_too_big(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        if number == 1:
+            raise RuntimeError("training ended with exit status 1; the end of train.log:\nCUDA out of memory")
+        objective(values, number, device, on_epoch)
+
+    search = make(str(tmp_path / "journal"), n_trials=3)
+    table = trials_table(evolve(search, second_is_too_big), search.meta)
+    assert table["state"].tolist() == ["complete", "fail", "complete", "complete"]
+    assert table["error"][1] == "CUDA out of memory"
+
+
+def test_a_search_in_which_everything_fails_ends(tmp_path: Path) -> None:
+    def broken(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        raise RuntimeError("no such file")
+
+    with pytest.raises(RuntimeError, match=r"3 trials in a row failed; the last: no such file"):
+        evolve(make(str(tmp_path / "journal")), broken)
+
+
+def test_a_database_that_cannot_be_reached_is_one_line_within_ten_seconds() -> None:
+    begun = time.monotonic()
+    with pytest.raises(ValueError) as caught:  # nobody listens on port 1
+        open_storage("postgresql://me:secret@127.0.0.1:1/none")
+    assert time.monotonic() - begun < 10
+    assert "127.0.0.1:1/none" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_budget_ends_the_search_and_the_next_call_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        for epoch in range(4):
+            time.sleep(0.1)
+            on_epoch(scores_of(values, epoch))
+
+    search = make(str(tmp_path / "journal"), n_trials=5, budget_minutes=1 / 60)
+    study = evolve(search, slow)
+    assert 1 <= len(study.trials) < 5
+    printed = capsys.readouterr().out
+    assert "minutes a trial" in printed
+    assert "run again to go on" in printed
+    table = trials_table(evolve(make(str(tmp_path / "journal"), n_trials=5), slow), search.meta)
+    assert table["state"].isin(["complete"]).sum() == 5
+
+
+def test_a_trial_that_the_budget_cuts_is_run_again(tmp_path: Path) -> None:
+    def slow(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        time.sleep(0.3)
+        on_epoch(scores_of(values))
+
+    journal = str(tmp_path / "journal")
+    search = make(journal, n_trials=2, budget_minutes=0.2 / 60)
+    assert [trial.state for trial in evolve(search, slow).trials] == [TrialState.FAIL, TrialState.WAITING]
+    trials = evolve(make(journal, n_trials=2), slow).trials
+    assert [trial.state for trial in trials[1:]] == [TrialState.COMPLETE] * 2
+    assert trials[1].params == {name: START[name] for name in search.meta}  # the start values still come first
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_hyp_files_come_back_as_they_were(tmp_path: Path) -> None:
+    values = read_hyp(REPOSITORY / "hyp/competition.yaml")
+    write_hyp(values, tmp_path / "x.yaml", ["found by chance", "source: here"])
+    assert read_hyp(tmp_path / "x.yaml") == values
+    assert list(read_hyp(tmp_path / "x.yaml")) == list(values)
+    assert (tmp_path / "x.yaml").read_text().startswith("# found by chance\n# source: here\nlr0: 0.009\n")
+
+
+@pytest.mark.parametrize("text", ["lr0: fast", "lr0: .nan", "- 1", "lr0: true", ""])
+def test_a_bad_hyp_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ValueError, match="x.yaml: "):
+        read_hyp(tmp_path / "x.yaml")
+
+
+CSV_NAMES = ["metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95", "val/box_loss",
+             "val/obj_loss", "val/cls_loss", "lr0", "lrf", "momentum", "mosaic"]
+CSV_ROWS = [[0.61, 0.5, 0.6, 0.4, 0.04, 0.05, 0.01, 0.01, 0.1, 0.9, 0.12346],
+            [0.62, 0.5, 0.7, 0.5, 0.04, 0.05, 0.01, 0.013, 0.1, 0.85, 0.12346]]
+YOLOV5_CSV = "".join(",".join(f"{cell:>20}" for cell in row) + "\n" for row in [CSV_NAMES, *CSV_ROWS])
+
+
+def test_generations_of_yolov5_become_parents(tmp_path: Path) -> None:
+    (tmp_path / "evolve.csv").write_text(YOLOV5_CSV)
+    search = make(str(tmp_path / "journal"), n_trials=2)
+    study = load(search)
+    assert read_evolve_csv(tmp_path / "evolve.csv", study, search.meta) == 2
+    assert study.best_value == pytest.approx(0.1 * 0.7 + 0.9 * 0.5)
+    table = trials_table(evolve(search, objective), search.meta)
+    assert table["state"].tolist() == ["imported", "imported", "complete", "complete"]  # two more, as asked
+    assert table["parents"][2] in ("0", "1")
+
+
+def test_a_study_is_written_as_yolov5_writes_one(tmp_path: Path) -> None:
+    search = make(str(tmp_path / "journal"), n_trials=3)
+    study = evolve(search, objective)
+    assert write_evolve_csv(study, tmp_path / "evolve.csv") == 3
+    assert (tmp_path / "evolve.csv").read_text().splitlines()[0] == YOLOV5_CSV.splitlines()[0]
+    again = load(make(str(tmp_path / "again")))
+    assert read_evolve_csv(tmp_path / "evolve.csv", again, search.meta) == 3
+    for before, after in zip(study.trials, again.trials, strict=True):
+        assert after.params == pytest.approx(before.params, rel=1e-4)
+        assert after.value == pytest.approx(before.value, rel=1e-4)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (("momentum", "speed"), "column 'momentum' is missing"),
+    (("0.85", "0.99"), "row 3: momentum is 0.99, expected 0.6 to 0.98"),
+    (("0.13", "nan"), "row 3: lr0 is nan"),
+])
+def test_a_bad_evolve_csv_is_refused_with_its_row(change: tuple[str, str], words: str, tmp_path: Path) -> None:
+    text = YOLOV5_CSV.replace("0.013", "0.13" if change[0] == "0.13" else "0.013")
+    (tmp_path / "evolve.csv").write_text(text.replace(*change))
+    search = make(str(tmp_path / "journal"))
+    with pytest.raises(ValueError) as caught:
+        read_evolve_csv(tmp_path / "evolve.csv", load(search), search.meta)
+    assert words in str(caught.value)
+
+
+def test_generations_of_other_values_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "evolve.csv").write_text(YOLOV5_CSV.replace("0.12346", "1"))
+    search = make(str(tmp_path / "journal"))
+    with pytest.raises(ValueError, match=r"row 2: mosaic is 1, 0\.123457 in this study"):
+        read_evolve_csv(tmp_path / "evolve.csv", load(search), search.meta)
+
+
+# -- lost sessions ----------------------------------------------------------------------------------------------------
+
+
+def start_worker(tmp_path: Path, storage: str, **options: object) -> subprocess.Popen:
+    """A worker process; its output goes to a file."""
+    argument = {"storage": storage, "ledger": str(tmp_path / "ledger"), "n_trials": 8, "epoch_seconds": 0.05, **options}
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{WORKER.parent}"}
+    with open(tmp_path / "worker.log", "ab") as log:
+        return subprocess.Popen([sys.executable, str(WORKER), json.dumps(argument)], stdout=log, stderr=log,
+                                env=environment)
+
+
+def read_ledger(tmp_path: Path) -> pd.DataFrame:
+    """What the workers did: `event`, `trial`, `pid`."""
+    path = tmp_path / "ledger"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return pd.DataFrame([json.loads(line) for line in lines], columns=["pid", "event", "trial"])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Waits for what must come true, and fails if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def test_killed_at_ten_random_moments_nothing_is_lost_or_run_twice(tmp_path: Path) -> None:
+    journal, rng, known = str(tmp_path / "local/journal"), np.random.default_rng(0), {}
+    for _ in range(10):
+        n_before = len(read_ledger(tmp_path))
+        worker = start_worker(tmp_path, journal, n_trials=16, backup=str(tmp_path / "drive/journal"))
+        wait_until(lambda n=n_before, w=worker: len(read_ledger(tmp_path)) > n or w.poll() is not None, 60)
+        time.sleep(rng.uniform(0, 0.5))  # a trial takes 0.2 s
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        finished = {trial.number: (trial.params, trial.value) for trial in load(make(journal)).trials
+                    if trial.state == TrialState.COMPLETE}
+        assert known.items() <= finished.items()
+        known = finished
+    worker = start_worker(tmp_path, journal, n_trials=16, backup=str(tmp_path / "drive/journal"))
+    assert worker.wait(timeout=60) == 0, (tmp_path / "worker.log").read_text()
+    trials, ledger = load(make(journal)).trials, read_ledger(tmp_path)
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert len(complete) == 16  # in all
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.FAIL}
+    assert not ledger[ledger["event"] == "begun"]["trial"].duplicated().any()
+    lost = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert len(lost) >= 5
+    retried = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
+    assert {trial.number for trial in lost} <= retried
+    for trial in complete:  # a retry repeats the values of the trial it stands for
+        if history := trial.system_attrs.get("retry_history"):
+            assert len(trials[history[-1]].params) < 2 or trials[history[-1]].params == trial.params
+    assert Path(journal).read_bytes().startswith((tmp_path / "drive/journal").read_bytes())  # opening adds a line
+
+
+def test_a_session_that_lost_its_disk_goes_on_from_the_copy(tmp_path: Path) -> None:
+    backup = tmp_path / "drive/journal"
+    evolve(make(str(tmp_path / "local/journal"), n_trials=3, backup=backup), objective)
+    shutil.rmtree(tmp_path / "local")
+    study = evolve(make(str(tmp_path / "local/journal"), n_trials=5, backup=backup), objective)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 5
+    assert backup.read_bytes() == (tmp_path / "local/journal").read_bytes()
+
+
+def test_two_sessions_that_ran_apart_are_not_mixed(tmp_path: Path) -> None:
+    backup = tmp_path / "drive/journal"
+    evolve(make(str(tmp_path / "a/journal"), n_trials=2, backup=backup), objective)
+    evolve(make(str(tmp_path / "b/journal"), n_trials=2), objective)
+    with pytest.raises(ValueError, match="have both gone on"):
+        evolve(make(str(tmp_path / "b/journal"), n_trials=3, backup=backup), objective)
+
+
+def test_a_torn_last_line_is_survived(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    evolve(make(str(journal), n_trials=2), objective)
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":5,"worker_id":"half a li')
+    assert len(evolve(make(str(journal), n_trials=4), objective).trials) == 4
+    assert journal.read_bytes().startswith(whole + b'{"op_code"')
+    assert [json.loads(line) for line in journal.read_bytes().splitlines()]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.binary(max_size=9).map(lambda line: line.replace(b"\n", b"")), max_size=6), st.binary(max_size=9))
+def test_only_the_torn_part_is_cut(lines: list[bytes], torn: bytes) -> None:
+    import tempfile
+
+    torn = torn.replace(b"\n", b"")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        path.write_bytes(b"".join(line + b"\n" for line in lines) + torn)
+        assert cut_torn_line(path) == len(torn)
+        assert path.read_bytes() == b"".join(line + b"\n" for line in lines)
+
+
+def test_two_processes_share_one_file(tmp_path: Path) -> None:
+    journal = str(tmp_path / "journal")
+    workers = [start_worker(tmp_path, journal, n_trials=20) for _ in range(2)]
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0], (tmp_path / "worker.log").read_text()
+    trials, ledger = load(make(journal)).trials, read_ledger(tmp_path)
+    assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 20
+    ended = ledger[ledger["event"] == "ended"]
+    assert sorted(ended["trial"]) == [trial.number for trial in trials if trial.state == TrialState.COMPLETE]
+    assert ended["pid"].nunique() == 2
+
+
+# -- many machines ------------------------------------------------------------------------------------------------
+
+
+def find_postgresql() -> Path | None:
+    """The folder of PostgreSQL's programs."""
+    found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), Path(shutil.which("initdb") or "/nowhere/x").parent]
+    return next((folder for folder in found if (folder / "initdb").exists()), None)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database on a real PostgreSQL, started on loopback for these tests and stopped after them."""
+    if (programs := find_postgresql()) is None:
+        pytest.skip("PostgreSQL is not installed; on Debian: apt install postgresql")
+    folder = tmp_path_factory.mktemp("pg")
+    # PostgreSQL refuses to run as root: there, as in most containers, Debian's own user runs it
+    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    if as_user:
+        for path in [folder, *list(folder.parents)[:2]]:
+            path.chmod(0o755)
+        shutil.chown(folder, "postgres")
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    control = [*as_user, str(programs / "pg_ctl"), "-D", str(folder / "data"), "-w", "-l", str(folder / "log")]
+    options = ["-o", f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"]
+    make_cluster = [*as_user, str(programs / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "livestock"]
+    subprocess.run(make_cluster, check=True, capture_output=True, cwd=folder)
+    subprocess.run([*control, *options, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    yield f"postgresql://livestock@127.0.0.1:{port}/postgres"
+    subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+
+def test_four_workers_on_a_database_one_killed_one_late(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"n_trials": 24, "epoch_seconds": 0.4}
+    workers = [start_worker(tmp_path, database, host=f"machine {index}", **options) for index in range(3)]
+    wait_until(lambda: (read_ledger(tmp_path)["event"] == "ended").sum() >= 3, 90)
+    killed = workers.pop(0)
+    wait_until(lambda: (read_ledger(tmp_path)["pid"] == killed.pid).sum() % 2 == 1, 30)  # in the middle of a trial
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    workers.append(start_worker(tmp_path, database, host="a late one", **options))
+    assert [worker.wait(timeout=180) for worker in workers] == [0, 0, 0], (tmp_path / "worker.log").read_text()
+    trials, ledger = load(make(database)).trials, read_ledger(tmp_path)
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert len(complete) == 24
+    assert sorted(ledger[ledger["event"] == "ended"]["trial"]) == [trial.number for trial in complete]  # each once
+    assert set(ledger["pid"]) == {worker.pid for worker in [killed, *workers]}  # the late one worked too
+    lost = ledger[(ledger["pid"] == killed.pid)].groupby("trial")["event"].agg(list)
+    (number,) = lost[lost.map(lambda events: "ended" not in events)].index
+    assert trials[number].state == TrialState.FAIL  # its heartbeat stopped
+    (again,) = [trial for trial in complete if trial.system_attrs.get("failed_trial") == number]
+    assert again.params == trials[number].params

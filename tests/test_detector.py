@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -20,7 +21,7 @@ from livestock import detector
 from livestock.boxes import XYXY, check_boxes, make_boxes, make_images
 from livestock.config import REPOSITORY
 from livestock.detector.inference import _undo_letterbox, letterbox
-from livestock.detector.training import _options, _set_nominal_batch
+from livestock.detector.training import _options, _set_nominal_batch, _watch_validation
 from livestock.yolo_dataset import write_images, write_labels, write_lists
 
 LABELS = ["pig", "cow"]
@@ -100,6 +101,40 @@ def test_the_nominal_batch_reaches_the_optimizer(config: detector.TrainConfig, t
     """yolov5 scales weight decay by batch * accumulate / nominal batch: 4 * 1 / 2, where 64 leaves it as it is."""
     detector.train(replace(config, epochs=1, nominal_batch=2), tmp_path / "run")
     assert "weight(decay=0.001)" in (tmp_path / "run/train.log").read_text()
+
+
+def test_a_trial_reports_each_epoch_and_saves_nothing(config: detector.TrainConfig, tmp_path: Path) -> None:
+    epochs: list[dict[str, float]] = []
+    history = detector.train(replace(config, save=False), tmp_path / "run", epochs.append)
+    reported = pd.DataFrame(epochs)
+    assert {"AP75", "mAP50_95", "val_box_loss", "precision"} <= set(reported)
+    shared = [name for name in history if name in reported]
+    np.testing.assert_allclose(reported[shared], history[shared], rtol=1e-3, atol=1e-6)  # the file has five digits
+    assert not list((tmp_path / "run").rglob("*.pt"))
+
+
+def test_what_on_epoch_raises_ends_the_training(config: detector.TrainConfig, tmp_path: Path) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(scores: dict[str, float]) -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        detector.train(replace(config, epochs=50), tmp_path / "run", stop)
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if str(tmp_path / "run") in command]
+
+
+def test_ap75_is_the_mean_over_classes_with_truth() -> None:
+    """Class 0 finds two of three, a wrong box between them: 1/3 * 1 + 1/3 * 2/3; class 1 finds nothing: 0."""
+    library = SimpleNamespace(ap_per_class=lambda *arguments, **options: "as before")
+    latest = _watch_validation(library)
+    tp = np.zeros((3, 10), bool)
+    tp[[0, 2], 5] = True  # the sixth column is IoU 0.75
+    confidence, predicted, true = np.array([0.9, 0.8, 0.7]), np.zeros(3), np.array([0, 0, 0, 1])
+    assert library.ap_per_class(tp, confidence, predicted, true, names={}) == "as before"
+    assert latest["AP75"] == pytest.approx((5 / 9 + 0) / 2)
 
 
 def test_a_changed_library_is_noticed() -> None:

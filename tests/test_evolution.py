@@ -39,7 +39,9 @@ from livestock.evolution import (
     write_evolve_csv,
     write_hyp,
 )
+from livestock.evolution.job import gain_interval
 from livestock.evolution.study import cut_torn_line, open_storage
+from livestock.sample import draw_sample
 
 OnEpoch = Callable[[Mapping[str, float]], None]
 WORKER = Path(__file__).with_name("evolution_worker.py")
@@ -538,3 +540,40 @@ def test_four_workers_on_a_database_one_killed_one_late(
     assert trials[number].state == TrialState.FAIL  # its heartbeat stopped
     (again,) = [trial for trial in complete if trial.system_attrs.get("failed_trial") == number]
     assert again.params == trials[number].params
+
+
+# -- with real trainings --------------------------------------------------------------------------------------------
+
+
+def test_the_command_survives_a_kill_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    draw_sample(tmp_path / "raw", seed=7, n_train=40, n_test=4, scale=0.12)
+    command = [sys.executable, "-m", "livestock", "evolve", "--data", str(tmp_path / "raw"), "--profile", "smoke",
+               "--workspace", str(tmp_path / "work"), "--trials", "2", "--backup", str(tmp_path / "drive/journal")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    first = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    progress = tmp_path / "work/runs/evolve/evolve/trial_0001/progress.jsonl"
+    wait_until(lambda: progress.exists() and "box" in progress.read_text(), 180)  # a batch of the second trial is done
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    assert "trial 1: its process is gone; marked as failed and queued again" in again.stdout
+    assert "trial 2 complete" in again.stdout
+    assert "trial 0 complete" not in again.stdout  # it was not run twice
+    assert "on a fold the search never saw:" in again.stdout
+    best = read_hyp(tmp_path / "work/evolved.yaml")
+    assert set(best) == set(read_hyp(REPOSITORY / "hyp/demo.yaml"))
+    assert (tmp_path / "work/evolved.yaml").read_text().startswith("# Found by `livestock evolve`")
+    lists = sorted((tmp_path / "work/yolo").glob("*/evolve*_*.txt"))
+    names = {path.stem: set(path.read_text().split()) for path in lists}
+    assert not names["evolve_train"] & (names["evolve_valid"] | names["evolve_fresh_valid"])
+    assert not names["evolve_valid"] & names["evolve_fresh_valid"]
+    assert names["evolve_fresh_train"] == names["evolve_train"]
+
+
+def test_the_interval_is_students(tmp_path: Path) -> None:
+    """Gains 0.01, 0.02, 0.03: mean 0.02, standard error 0.01 / sqrt(3), t of two degrees of freedom 4.3027."""
+    rows = [{"values": values, "seed": seed, "fitness": 0.5 + (0.01 * seed if values == "best" else 0)}
+            for values in ("start", "best") for seed in (1, 2, 3)]
+    mean, low, high = gain_interval(pd.DataFrame(rows))
+    assert (mean, high - mean, mean - low) == pytest.approx((0.02, 0.0248414, 0.0248414), abs=1e-6)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .config import REPOSITORY
 
-KEPT = ["interim", "runs", "weights", "weights.pt", "evolved.yaml", "answer.csv"]  # `raw` is on Drive already, `yolo` is made again
+# `raw` is on Drive already, and `yolo` is made again
+KEPT = ["interim", "runs", "weights", "weights.pt", "evolved.yaml", "answer.csv"]
 
 
 def start(workspace: str = "data") -> None:

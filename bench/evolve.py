@@ -4,15 +4,16 @@ python bench/evolve.py [--seeds 5] [--jobs 2]     about an hour on 2 cores; cut 
 
 The original's operator (`genetic`: lr0, lrf, momentum), YOLOv5's own evolve (`yolov5`: the same operator over all its
 hyper-parameters, as shipped, less its crash), random search, TPE and Gaussian processes over the original's three, each
-with and without pruning. Every search spends the same number of epochs; pruned ones get more trials for them. Seeds are of
-search and training; fitness is YOLOv5's on the validation fold. Trials fork from a process that has loaded torch, so that
-the figures hold no loading. They start from the starter checkpoint with every convolution weight multiplied by
+with and without pruning. Every search spends the same number of epochs; pruned ones get more trials for them. Seeds are
+of search and training; fitness is YOLOv5's on the validation fold. Trials fork from a process that has loaded torch, so
+that the figures hold no loading. They start from the starter checkpoint with every convolution weight multiplied by
 1 + 0.2 * N(0, 1): the starter itself has nothing left to learn here, and a search on it would compare noise.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -145,10 +146,8 @@ def search_once(sampler: str, pruner: str, seed: int) -> None:
     search = Search(study="bench", storage=str(directory / "journal"), meta=make_meta(names, start), start=start,
                     identity={}, n_trials=10**6, sampler=SAMPLERS[sampler], pruner=pruner, fitness="yolov5", seed=seed)
     (directory / "journal").unlink(missing_ok=True)
-    try:
+    with contextlib.suppress(SpentError):
         evolve(search, objective)
-    except SpentError:
-        pass
     table = pd.DataFrame(rows[: N_TRIALS * N_EPOCHS])
     result_path(sampler, pruner, seed).parent.mkdir(parents=True, exist_ok=True)
     table.to_json(result_path(sampler, pruner, seed), orient="records")

@@ -54,6 +54,14 @@ def test_korean_names_in_every_spelling(tmp_path: Path, encoded: bytes, flag: bo
     assert read_bytes(str(path), member.raw) == b"content"
 
 
+def test_utf8_comes_before_cp949(tmp_path: Path) -> None:
+    """These bytes mean something in both: three syllables of nonsense in cp949."""
+    name = "축사"
+    assert name.encode().decode("cp949") != name
+    (member,) = list_members(raw_zip(tmp_path / "a.zip", name.encode(), False, b"content"))
+    assert member.name == name
+
+
 def test_a_folder_reads_like_a_zip(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/a.txt").write_bytes(b"1234")

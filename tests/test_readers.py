@@ -68,7 +68,9 @@ def test_aihub_boxes_are_cows_by_file_name(tmp_path: Path) -> None:
         ([-5, 20, 30, 99], clean.CLIPPED, [0, 20, 30, 60]),
         ([200, 20, 300, 40], clean.OUTSIDE, None),
         ([30, 20, 10, 40], clean.SWAPPED, None),
+        ([10, 40, 30, 20], clean.SWAPPED, None),
         ([10, 20, 10, 40], clean.NO_AREA, None),
+        ([10, 20, 30, 20], clean.NO_AREA, None),
         ([10, 20, math.nan, 40], clean.NOT_A_NUMBER, None),
         ([10, 20, math.inf, 40], clean.NOT_A_NUMBER, None),
         ([10, 20, "30", 40], clean.NOT_A_NUMBER, None),
@@ -112,15 +114,22 @@ def test_an_unknown_class_is_reported(tmp_path: Path) -> None:
     assert (len(reading.images), len(reading.boxes), reasons(reading)) == (1, 0, {clean.UNKNOWN_CLASS: 1})
 
 
+def test_a_wrong_box_of_an_unknown_class_is_reported_for_what_is_wrong(tmp_path: Path) -> None:
+    write_aihub(tmp_path, {"livestock_horse_bbox_1": aihub_label([[30, 2, 3, 4]])})
+    assert reasons(readers.read("aihub", tmp_path, COMPETITION)) == {clean.SWAPPED: 1}
+
+
 def test_labels_and_images_without_a_partner_and_doubles_are_reported(tmp_path: Path) -> None:
     write_aihub(tmp_path, {COW: aihub_label([[1, 2, 3, 4]])})
     with ZipFile(tmp_path / "more.zip", "w") as archive:
         archive.writestr(f"{COW}.jpg", JPEG)
         archive.writestr("broken.jpg", b"no picture")
         archive.writestr("alone.json", "{}")
+        archive.writestr(f"{COW}.json", json.dumps(aihub_label([])))
     reading = readers.read("aihub", tmp_path, COMPETITION)
-    assert reasons(reading) == {clean.DUPLICATE: 1, clean.UNREADABLE_IMAGE: 1, clean.NO_IMAGE: 1}
-    assert len(reading.images) == 1
+    expected = [clean.DUPLICATE, clean.DUPLICATE_LABEL, clean.UNREADABLE_IMAGE, clean.NO_IMAGE]
+    assert reasons(reading) == dict.fromkeys(expected, 1)
+    assert (len(reading.images), len(reading.boxes)) == (1, 1)  # the first of each counts
 
 
 def test_unpacked_folders_and_unlabelled_images(tmp_path: Path) -> None:
@@ -192,6 +201,29 @@ def test_yolo_boxes_are_centre_and_size(tmp_path: Path, names: str | None) -> No
     assert reading.boxes[["label", *XYXY]].to_numpy().tolist() == [["cow" if names else "pig", 40, 15, 60, 45]]
     assert reasons(reading) == {clean.UNKNOWN_CLASS: 1, clean.NOT_A_NUMBER: 2}
     assert reading.left_out["file"].str[-2:].tolist() == [":3", ":4", ":5"]
+
+
+def test_a_size_that_is_not_the_images_is_reported(tmp_path: Path) -> None:
+    for folder in ("coco", "voc"):
+        (tmp_path / folder).mkdir()
+    write_coco(tmp_path / "coco", [{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}])
+    instances = tmp_path / "coco/instances.json"
+    instances.write_text(instances.read_text().replace('"width": 100', '"width": 99'))
+    (tmp_path / "voc/a.jpg").write_bytes(JPEG)
+    box = "<object><name>cow</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>4</xmax><ymax>6</ymax></bndbox></object>"
+    size = "<size><width>100</width><height>61</height></size>"
+    (tmp_path / "voc/a.xml").write_text(f"<annotation>{size}{box}</annotation>")
+    for reader in ("coco", "voc"):
+        reading = readers.read(reader, tmp_path / reader, COMPETITION)
+        assert reasons(reading) == {clean.OTHER_SIZE: 1}
+        assert len(reading.boxes) == 1
+
+
+def test_a_yolo_label_without_its_image_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.5\n")
+    (tmp_path / "lonely.txt").write_text("0 0.5 0.5 0.2 0.5\n")
+    assert reasons(readers.read("yolo", tmp_path, COMPETITION)) == {clean.NO_IMAGE: 1}
 
 
 numbers = st.one_of(st.floats(-50, 150), st.integers(-50, 150), st.sampled_from([math.nan, math.inf, None, "7"]))

@@ -74,25 +74,25 @@ def match_competition(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: 
 
     A truth row whose label is missing (or "nan") is no box, but puts its image among those that count.
     """
-    pair = _encode(truth, answer, np.float32)
+    pair = encode(truth, answer, np.float32)
     if (ignored := pair.answer.image >= pair.n_truth_images).any():
         pair = pair.with_answer(~ignored)
-    box, target, iou = _overlaps(pair, iou_threshold)
+    box, target, iou = overlaps(pair, iou_threshold)
     best_first = np.lexsort((target, -iou, box))  # the earlier of two truths that overlap equally
     box, target = box[best_first], target[best_first]
     first = _starts(box)
-    is_true = _assign(box[first], target[first], pair)
+    is_true = assign(box[first], target[first], pair)
     as_scored = np.argsort(pair.answer.image, kind="stable")  # images as truth first names them, then rows
     return _rank(pair, is_true, as_scored, ties=None)
 
 
 def match_usual(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> Matches:
     """Matches as COCO's `evaluateImg`: boxes by falling confidence, each to the best truth still free."""
-    pair = _encode(truth, answer, np.float64)
+    pair = encode(truth, answer, np.float64)
     pair = pair.with_answer(np.argsort(-pair.answer.confidence, kind="stable"))
-    box, target, iou = _overlaps(pair, iou_threshold)
+    box, target, iou = overlaps(pair, iou_threshold)
     best_first = np.lexsort((-target, -iou, box))  # the later of two truths that overlap equally
-    is_true = _assign(box[best_first], target[best_first], pair)
+    is_true = assign(box[best_first], target[best_first], pair)
     return _rank(pair, is_true, np.arange(len(is_true)), ties="stable")
 
 
@@ -103,6 +103,42 @@ def score(matches: Matches) -> Score:
     ap = [average_precision(matches.is_true[bounds[k] : bounds[k + 1]], n) for k, n in enumerate(n_truth)]
     per_class = pd.DataFrame({"ap": ap, "n_truth": n_truth}, index=pd.Index(matches.labels, name="label"))
     return Score(float(per_class["ap"].mean()) if ap else 0.0, per_class)
+
+
+def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarray:
+    """mAP of each resample of images, `(n_resamples,)`; `counts` is `(n_resamples, len(images))`, how often each is drawn.
+
+    Matches stay as they are, for boxes are matched within their image: an image drawn twice counts twice. The mean is
+    over the classes of which a resample has truth. `images` must hold all that the matches name.
+    """
+    where = images.get_indexer(matches.images)
+    if (where < 0).any():
+        raise ValueError(f"images: {matches.images[where < 0][0]!r} is judged, but not among those to resample")
+    bounds = np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
+    result = np.zeros(len(counts))
+    for nth, drawn in enumerate(counts[:, where]):
+        n_truth, aps = drawn @ matches.n_truth, []
+        for class_id in np.flatnonzero(n_truth):
+            mine = slice(bounds[class_id], bounds[class_id + 1])
+            weight, is_true = drawn[matches.image[mine]], matches.is_true[mine]
+            found = weight[is_true]
+            # The precision after a true box drawn n times; its n copies have no other boxes between them.
+            precision = np.cumsum(found) / np.maximum(np.cumsum(weight)[is_true], 1)
+            envelope = np.maximum.accumulate(precision[::-1])[::-1]
+            aps.append(float(envelope @ found) / n_truth[class_id])
+        result[nth] = np.mean(aps) if aps else 0.0
+    return result
+
+
+def draw_counts(rng: np.random.Generator, n_images: int, n_resamples: int) -> np.ndarray:
+    """How often each image is drawn in each bootstrap resample (Efron 1979): `(n_resamples, n_images)`."""
+    return rng.multinomial(n_images, np.full(n_images, 1 / max(n_images, 1)), size=n_resamples)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of resampled values."""
+    tail = (1 - level) / 2
+    return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
 
 
 def average_precision(is_true: np.ndarray, n_truth: int) -> float:
@@ -137,18 +173,18 @@ class _Boxes:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
     images: pd.Index
     labels: list[str]
     n_truth_images: int  # these come first in `images`
     truth: _Boxes
     answer: _Boxes
 
-    def with_answer(self, rows: np.ndarray) -> _Pair:
+    def with_answer(self, rows: np.ndarray) -> Pair:
         return replace(self, answer=self.answer.take(rows))
 
 
-def _encode(truth: pd.DataFrame, answer: pd.DataFrame, dtype: type) -> _Pair:
+def encode(truth: pd.DataFrame, answer: pd.DataFrame, dtype: type) -> Pair:
     """Both sides as arrays, images in the order in which truth and then answer name them."""
     image, images = pd.factorize(pd.concat([truth["image_id"], answer["image_id"]]))
     label, names = pd.factorize(pd.concat([truth["label"], answer["label"]]))
@@ -161,10 +197,10 @@ def _encode(truth: pd.DataFrame, answer: pd.DataFrame, dtype: type) -> _Pair:
         sides.append(boxes if (boxes.label >= 0).all() else boxes.take(boxes.label >= 0))
         if not np.isfinite(sides[-1].xyxy).all():
             raise ValueError("boxes: expected finite corners, found NaN or infinity")
-    return _Pair(images, labels, truth["image_id"].nunique(), *sides)
+    return Pair(images, labels, truth["image_id"].nunique(), *sides)
 
 
-def _overlaps(pair: _Pair, iou_threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def overlaps(pair: Pair, iou_threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of `answer` and `truth` of one image and class whose IoU reaches the threshold, and that IoU."""
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold: expected a number above 0 and up to 1, found {iou_threshold!r}")
@@ -177,7 +213,7 @@ def _overlaps(pair: _Pair, iou_threshold: float) -> tuple[np.ndarray, np.ndarray
     return box, target, iou
 
 
-def _candidates(pair: _Pair) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _candidates(pair: Pair) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every (box, truth) of one image and class, a bounded number at a time."""
     wanted, present = (side.image * len(pair.labels) + side.label for side in (pair.answer, pair.truth))
     order = np.argsort(present, kind="stable")
@@ -200,7 +236,7 @@ def _paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
 
 
-def _assign(box: np.ndarray, target: np.ndarray, pair: _Pair) -> np.ndarray:
+def assign(box: np.ndarray, target: np.ndarray, pair: Pair) -> np.ndarray:
     """Which rows of `answer` get a truth: the earlier row chooses first, each its first choice that is free.
 
     `box` ascends, its `target`s go from first choice to last. The result is that of a loop over boxes, found
@@ -227,7 +263,7 @@ def _starts(values: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.diff(values, prepend=-1))
 
 
-def _rank(pair: _Pair, is_true: np.ndarray, rows: np.ndarray, ties: Literal["stable"] | None) -> Matches:
+def _rank(pair: Pair, is_true: np.ndarray, rows: np.ndarray, ties: Literal["stable"] | None) -> Matches:
     """Orders `rows` of `answer` by class and falling confidence."""
     boxes, n_labels = pair.answer, len(pair.labels)
     label = boxes.label[rows]

@@ -28,7 +28,7 @@ def suppress(
     a table of the same columns, by image and falling confidence. Raises ValueError for an argument out of
     range.
     """
-    _check_arguments(iou_threshold, conf_threshold, max_det)
+    check_thresholds(iou_threshold, conf_threshold, max_det)
     above = candidates[candidates["confidence"] > conf_threshold]
     confidence = above["confidence"].to_numpy()
     image = pd.factorize(above["image_id"], sort=True)[0]
@@ -82,7 +82,8 @@ def _nth_in_run(values: np.ndarray) -> np.ndarray:
     return np.arange(len(values)) - np.searchsorted(values, values)
 
 
-def _check_arguments(iou_threshold: float, conf_threshold: float, max_det: int) -> None:
+def check_thresholds(iou_threshold: float, conf_threshold: float, max_det: int) -> None:
+    """Raises ValueError for an argument out of range, naming it."""
     for name, value in [("iou_threshold", iou_threshold), ("conf_threshold", conf_threshold)]:
         if not 0 <= value <= 1:
             raise ValueError(f"{name}: expected a number from 0 to 1, found {value!r}")

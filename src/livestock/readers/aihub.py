@@ -17,13 +17,16 @@ def read_aihub(path: Path, competition: Competition, *, labelled: bool = True) -
     A JSON belongs to the picture of the same stem. Its `bbox` is xyxy in pixels; its categories are behaviours, so
     the class is found by `competition.class_pattern` in the file name. See `readers.read` for what is reported.
     """
-    report, pictures, labels = clean.Report(), [], {}
+    report, pictures = clean.Report(), []
+    labels: dict[str, tuple[str, str]] = {}
     for archive in find_archives(path):
         for member in list_members(archive):
             if member.path.suffix.lower() in IMAGE_SUFFIXES:
                 pictures.append(clean.RawImage(member.path.name, str(archive), member.raw))
             elif member.path.suffix.lower() == ".json" and labelled:
-                labels[member.path.stem] = (str(archive), member.raw)
+                if member.path.stem in labels:
+                    report.add(clean.DUPLICATE_LABEL, f"{archive}/{member.raw}", member.path.stem)
+                labels.setdefault(member.path.stem, (str(archive), member.raw))
     images = clean.measure_images(pictures, report)
     if not labelled:
         return clean.Reading(images, clean.clean_boxes([], images, competition, report), report.table())

@@ -1,0 +1,123 @@
+"""Every threshold at once: one pass over the candidates gives the score of each point of a grid.
+
+Three things are free. Greedy suppression at a higher confidence is a prefix of that at a lower one, and so is the
+greedy matching of what is left: per suppression IoU both run once, and each confidence is a cut. A cap on the boxes of
+an image is a cut by rank. And average precision needs the ranks of the true boxes only, which are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from .boxes import XYXY
+from .metrics import Pair, assign, encode, overlaps
+from .postprocess import check_thresholds
+
+N_THREADS = 2
+
+
+def sweep(
+    truth: pd.DataFrame,
+    candidates: pd.DataFrame,
+    *,
+    iou_thresholds: Sequence[float],
+    conf_thresholds: Sequence[float] = (0.001,),
+    max_dets: Sequence[int] = (300,),
+    metric_ious: Sequence[float] = (0.75,),
+    agnostic: bool = False,
+) -> pd.DataFrame:
+    """The usual mAP of `suppress(candidates, ...)` at every point of the grid: what `usual_map` gives for each alone.
+
+    One row a point and metric IoU: `iou_threshold, conf_threshold, max_det, metric_iou, mAP`, then a column a class
+    with truth, its AP. Both tables hold the images that are judged and no others. Raises ValueError for thresholds out of
+    range and corners that are not finite.
+    """
+    for iou, conf, max_det in [(iou, conf, m) for iou in iou_thresholds for conf in conf_thresholds for m in max_dets]:
+        check_thresholds(iou, conf, max_det)
+    table = candidates[candidates["confidence"] > min(conf_thresholds)]
+    confidence = table["confidence"].to_numpy(float)
+    image = pd.factorize(table["image_id"], sort=True)[0]
+    order = np.lexsort((-confidence, image))  # as `suppress` returns them
+    ranked = np.argsort(-confidence[order], kind="stable")  # and as a scorer ranks those
+    pair = encode(truth, table.iloc[order[ranked]], np.float64)
+    known = table["label"].isin(pair.labels).to_numpy()[order][ranked]  # the others are no class of the truth
+    found = overlaps(pair, min(metric_ious))
+    label = np.zeros_like(image) if agnostic else pd.factorize(table["label"])[0]
+    masks = _keep(table[XYXY].to_numpy(float)[order], image[order] * (label.max(initial=0) + 1) + label[order],
+                  iou_thresholds)
+    image, rows = image[order], []
+    for iou_threshold, kept in zip(iou_thresholds, masks, strict=True):
+        place = _place_in_image(kept, image)[ranked][known]
+        for metric_iou in metric_ious:
+            is_true = _match(pair, found, kept[ranked][known], metric_iou)
+            for max_det in max_dets:
+                taken = kept[ranked][known] & (place < max_det)
+                aps = _average_precisions(pair, is_true & taken, taken, conf_thresholds)
+                rows += [[iou_threshold, conf, max_det, metric_iou, float(ap.mean()) if len(ap) else 0.0, *ap]
+                         for conf, ap in zip(conf_thresholds, aps, strict=True)]
+    names = ["iou_threshold", "conf_threshold", "max_det", "metric_iou", "mAP"]
+    return pd.DataFrame(rows, columns=[*names, *pair.labels])
+
+
+def _keep(xyxy: np.ndarray, group: np.ndarray, iou_thresholds: Sequence[float]) -> np.ndarray:
+    """What greedy suppression keeps at each IoU: `(n_thresholds, N)`; boxes of a group by falling confidence."""
+    import torch
+    from torchvision.ops import nms
+
+    by_group = np.argsort(group, kind="stable")
+    bounds = np.flatnonzero(np.diff(group[by_group], prepend=-1, append=-1))
+    corners = torch.from_numpy(np.ascontiguousarray(xyxy[by_group]))
+    kept = np.zeros((len(iou_thresholds), len(group)), bool)
+
+    def settle(runs: Sequence[tuple[int, int]]) -> None:
+        for start, end in runs:
+            falling = torch.arange(end - start, 0, -1, dtype=corners.dtype)
+            for row, iou_threshold in enumerate(iou_thresholds):
+                kept[row, by_group[start + nms(corners[start:end], falling, iou_threshold).numpy()]] = True
+
+    runs = list(pairwise(bounds))
+    with ThreadPoolExecutor(N_THREADS) as pool:  # nms leaves the interpreter to the other threads
+        for _ in pool.map(settle, (runs[first::N_THREADS] for first in range(N_THREADS))):
+            pass
+    return kept
+
+
+def _place_in_image(kept: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """How many kept boxes of its image stand before each box; `image` is sorted."""
+    before = np.cumsum(kept) - kept
+    return before - before[np.searchsorted(image, image)] if len(image) else before
+
+
+def _match(
+    pair: Pair, found: tuple[np.ndarray, np.ndarray, np.ndarray], kept: np.ndarray, metric_iou: float
+) -> np.ndarray:
+    """As `metrics.match_usual`, of the kept boxes alone. A cap on an image's boxes cuts the last, which choose last."""
+    box, target, iou = found
+    wanted = kept[box] & (iou >= metric_iou)
+    box, target, iou = box[wanted], target[wanted], iou[wanted]
+    best_first = np.lexsort((-target, -iou, box))
+    return assign(box[best_first], target[best_first], pair)
+
+
+def _average_precisions(
+    pair: Pair, is_true: np.ndarray, taken: np.ndarray, conf_thresholds: Sequence[float]
+) -> Iterator[np.ndarray]:
+    """For each confidence threshold the AP of each class, `(n_labels,)`; see `metrics.average_precision`."""
+    n_truth = np.bincount(pair.truth.label, minlength=len(pair.labels))
+    curves = []
+    for class_id in range(len(pair.labels)):
+        mine = (pair.answer.label == class_id) & taken
+        rank = np.flatnonzero(is_true[mine]) + 1
+        curves.append((rank, np.arange(1, len(rank) + 1) / rank, -pair.answer.confidence[mine]))
+    for conf_threshold in conf_thresholds:
+        aps = []
+        for rank, precision, falling in curves:
+            n_above = np.searchsorted(falling, -conf_threshold, side="left")
+            cut = precision[: np.searchsorted(rank, n_above, side="right")]
+            aps.append(np.maximum.accumulate(cut[::-1])[::-1].sum())
+        yield np.array(aps) / n_truth

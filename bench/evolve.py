@@ -29,7 +29,7 @@ import pandas as pd
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "data/bench_evolve"
-SAMPLERS = {"genetic": "genetic", "yolov5": "genetic", "random": "random", "tpe": "tpe", "gp": "gp"}
+SAMPLERS = {"genetic": "genetic", "genetic_gp": "genetic_gp", "yolov5": "genetic", "random": "random", "tpe": "tpe", "gp": "gp"}
 PRUNERS = ["none", "median"]
 ORIGINAL = ("genetic", "none")
 N_TRIALS, N_EPOCHS = 14, 5  # of an unpruned search; about the original's seven generations of seven epochs, twice

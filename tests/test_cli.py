@@ -136,3 +136,13 @@ def test_help_loads_no_heavy_library():
     assert done.stdout == "set()\n"
     assert time.perf_counter() - started < 5  # 0.2 s; the bound is for a busy machine
     assert {"score", "check"} <= set(call("--help")[1].split())
+
+
+def test_two_answers_are_compared(here):
+    code, out, err = call("score truth.csv rising.csv falling.csv")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "rising.csv"
+    assert "falling.csv" in lines
+    assert lines[-2].startswith("second minus first, competition: +0.166667, 95 % interval +0.000000 to ")
+    assert lines[-1] == "second minus first, usual: +0.000000, 95 % interval +0.000000 to +0.000000; it holds 0: not shown to differ"

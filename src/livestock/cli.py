@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .metrics import Score
 
 
+N_RESAMPLES = 1000  # of images, for intervals
+
+
 class _Group(TyperGroup):
     """Says what is wrong with an input on stderr, exit code 2, instead of a traceback."""
 
@@ -149,21 +152,48 @@ def sample(
 def score(
     truth: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,XMin,XMax,YMin,YMax")],
     answer: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,Conf,XMin,XMax,YMin,YMax")],
+    other: Annotated[Path | None, typer.Argument(help="a second answer, to compare with the first")] = None,
     iou: Annotated[float, typer.Option(help="IoU from which a box counts as found")] = 0.75,
 ) -> None:
-    """Prints mAP as the competition's scorer has it and as is usual, with each class's AP."""
+    """Prints mAP as the competition's scorer has it and as is usual, with each class's AP.
+
+    With two answers also how far apart they are, with the 95 % interval over images (paired bootstrap).
+    """
     from .metrics import competition_map, usual_map
     from .submission import by_falling_confidence, read_answer, read_truth
 
-    true, boxes = read_truth(truth), read_answer(answer)
-    filed = competition_map(true, boxes, iou)
-    _print_scores({"competition": filed, "usual": usual_map(true, boxes, iou)}, iou)
-    ordered = competition_map(true, by_falling_confidence(boxes), iou)
-    if (cost := ordered.mean - filed.mean) > 1e-9:
-        typer.echo(
-            f"The order of the rows costs {cost:.6f}: the competition's scorer matches boxes in file order. "
-            f"By falling confidence this answer scores {ordered.mean:.6f}."
-        )
+    true = read_truth(truth)
+    answers = {path: read_answer(path) for path in (answer, other) if path is not None}
+    for path, boxes in answers.items():
+        if len(answers) > 1:
+            typer.echo(f"{path}")
+        filed = competition_map(true, boxes, iou)
+        _print_scores({"competition": filed, "usual": usual_map(true, boxes, iou)}, iou)
+        ordered = competition_map(true, by_falling_confidence(boxes), iou)
+        if (cost := ordered.mean - filed.mean) > 1e-9:
+            typer.echo(
+                f"The order of the rows costs {cost:.6f}: the competition's scorer matches boxes in file order. "
+                f"By falling confidence this answer scores {ordered.mean:.6f}."
+            )
+    if other is not None:
+        _print_difference(true, answers[other], answers[answer], iou)
+
+
+def _print_difference(truth: pd.DataFrame, second: pd.DataFrame, first: pd.DataFrame, iou: float) -> None:
+    """Second minus first by both scorers, with the interval."""
+    import numpy as np
+    import pandas as pd
+
+    from .metrics import draw_counts, interval, match_competition, match_usual, resample, score
+
+    images = pd.Index(sorted(set(truth["image_id"]) | set(first["image_id"]) | set(second["image_id"])))
+    counts = draw_counts(np.random.default_rng(0), len(images), N_RESAMPLES)
+    for name, match in (("competition", match_competition), ("usual", match_usual)):
+        found = [match(truth, boxes, iou) for boxes in (second, first)]
+        gain = score(found[0]).mean - score(found[1]).mean
+        low, high = interval(resample(found[0], images, counts) - resample(found[1], images, counts))
+        verdict = "" if low > 0 or high < 0 else "; it holds 0: not shown to differ"
+        typer.echo(f"second minus first, {name}: {gain:+.6f}, 95 % interval {low:+.6f} to {high:+.6f}{verdict}")
 
 
 def _print_scores(scores: dict[str, Score], iou: float) -> None:

@@ -106,7 +106,9 @@ def score(matches: Matches) -> Score:
 
 
 def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarray:
-    """mAP of each resample of images, `(n_resamples,)`; `counts` is `(n_resamples, len(images))`, how often each is drawn.
+    """mAP of each resample of images: `(n_resamples,)`.
+
+    `counts` is `(n_resamples, len(images))`: how often each image is drawn.
 
     Matches stay as they are, for boxes are matched within their image: an image drawn twice counts twice. The mean is
     over the classes of which a resample has truth. `images` must hold all that the matches name.

@@ -34,8 +34,8 @@ def sweep(
     """The usual mAP of `suppress(candidates, ...)` at every point of the grid: what `usual_map` gives for each alone.
 
     One row a point and metric IoU: `iou_threshold, conf_threshold, max_det, metric_iou, mAP`, then a column a class
-    with truth, its AP. Both tables hold the images that are judged and no others. Raises ValueError for thresholds out of
-    range and corners that are not finite.
+    with truth, its AP. Both tables hold the images that are judged and no others. Raises ValueError for thresholds out
+    of range and corners that are not finite.
     """
     for iou, conf, max_det in [(iou, conf, m) for iou in iou_thresholds for conf in conf_thresholds for m in max_dets]:
         check_thresholds(iou, conf, max_det)

@@ -31,7 +31,7 @@ from .study import (
     restore_journal,
 )
 
-SAMPLERS = ["genetic", "tpe", "gp", "cmaes", "random"]
+SAMPLERS = ["genetic", "genetic_gp", "tpe", "gp", "cmaes", "random"]
 PRUNERS = ["none", "median", "halving"]
 FITNESS: dict[str, Callable[[Mapping[str, float]], float]] = {
     "yolov5": lambda scores: 0.1 * scores["AP50"] + 0.9 * scores["mAP50_95"],
@@ -131,10 +131,11 @@ class _StartFirst(BaseSampler):
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self._inner = self._make(0)
+        self._inner = self._make(0, 0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._inner = self._make(10_000 * self._search.seed + trial.number)
+        n_finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        self._inner = self._make(10_000 * self._search.seed + trial.number, n_finished)
         self._inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -161,15 +162,15 @@ class _StartFirst(BaseSampler):
     def _is_start(trial: FrozenTrial) -> bool:
         return trial.number == 0 or is_retry_of(trial) == 0
 
-    def _make(self, seed: int) -> BaseSampler:
+    def _make(self, seed: int, n_finished: int) -> BaseSampler:
         search = self._search
-        if search.sampler == "genetic":
+        if search.sampler == "genetic" or (search.sampler == "genetic_gp" and n_finished < N_STARTUP):
             return GeneticSampler(search.meta, search.start, parent=search.parent, seed=search.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             if search.sampler == "tpe":
                 return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=N_STARTUP)
-            if search.sampler == "gp":
+            if search.sampler in ("gp", "genetic_gp"):
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=N_STARTUP)
             if search.sampler == "cmaes":
                 return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)

@@ -1,0 +1,91 @@
+"""A point of the sweep is what suppression and the scorer give for it alone; a resample is what copied images give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from livestock.boxes import XYXY
+from livestock.metrics import draw_counts, interval, match_competition, match_usual, resample, usual_map
+from livestock.postprocess import suppress
+from livestock.sweep import sweep
+
+
+def draw_tables(rng: np.random.Generator, n_images: int, decimals: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Truth of two classes, candidates of three near it and elsewhere; few decimals make ties."""
+    truth, candidates = [], []
+    for index in range(n_images):
+        n_truth = rng.integers(0, 5)
+        corner, size = rng.uniform(0, 300, (n_truth, 2)), rng.uniform(20, 120, (n_truth, 2))
+        labels = rng.choice(["cow", "pig"], n_truth)
+        truth += [(f"{index}.jpg", label, *box, 1.0, "gold")
+                  for label, box in zip(labels, np.hstack([corner, corner + size]), strict=True)]
+        for _ in range(rng.integers(0, 40)):
+            near = rng.integers(n_truth) if n_truth and rng.random() < 0.7 else None
+            low = rng.uniform(0, 300, 2) if near is None else corner[near] + rng.normal(0, 6, 2)
+            extent = rng.uniform(20, 120, 2) if near is None else size[near] * rng.uniform(0.85, 1.15, 2)
+            label = rng.choice(["cow", "pig", "dog"]) if near is None else labels[near]
+            candidates.append((f"{index}.jpg", label, *low, *(low + extent), round(rng.random(), decimals), "model"))
+    columns = ["image_id", "label", *XYXY, "confidence", "source"]
+    shuffled = pd.DataFrame(candidates, columns=columns).sample(frac=1, random_state=0)
+    return pd.DataFrame(truth, columns=columns), shuffled
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), agnostic=st.booleans(), decimals=st.sampled_from([1, 2, 9]))
+def test_each_point_is_what_it_is_alone(seed: int, agnostic: bool, decimals: int) -> None:
+    truth, candidates = draw_tables(np.random.default_rng(seed), 6, decimals)
+    found = sweep(truth, candidates, iou_thresholds=[0.0, 0.3, 0.68, 1.0], conf_thresholds=[0.2, 0.0, 0.9],
+                  max_dets=[1, 4, 300], metric_ious=[0.5, 0.75], agnostic=agnostic)
+    assert len(found) == 4 * 3 * 3 * 2
+    for row in found.itertuples():
+        alone = suppress(candidates, iou_threshold=row.iou_threshold, conf_threshold=row.conf_threshold,
+                         max_det=row.max_det, agnostic=agnostic)
+        expected = usual_map(truth, alone, row.metric_iou)
+        assert row.mAP == pytest.approx(expected.mean, abs=1e-9)
+        for label, ap in expected.per_class["ap"].items():
+            assert getattr(row, label) == pytest.approx(ap, abs=1e-9)
+
+
+def test_no_candidates_score_nothing() -> None:
+    truth, candidates = draw_tables(np.random.default_rng(0), 6, 2)
+    assert sweep(truth, candidates.iloc[:0], iou_thresholds=[0.5])["mAP"].tolist() == [0]
+    assert sweep(truth.iloc[:0], candidates, iou_thresholds=[0.5])["mAP"].tolist() == [0]
+
+
+@pytest.mark.parametrize("change", [{"iou_thresholds": [1.5]}, {"conf_thresholds": [-0.1]}, {"max_dets": [0]},
+                                    {"metric_ious": [0.0]}])
+def test_thresholds_out_of_range_are_refused(change: dict) -> None:
+    truth, candidates = draw_tables(np.random.default_rng(0), 2, 2)
+    with pytest.raises(ValueError, match="expected"):
+        sweep(truth, candidates, **{"iou_thresholds": [0.5], **change})
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_resample_scores_as_copied_images_do(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, candidates = draw_tables(rng, 8, 9)
+    images = pd.Index([f"{index}.jpg" for index in range(8)])
+    counts = draw_counts(rng, 8, 3)
+    assert (counts.sum(axis=1) == 8).all()
+    found = resample(match_usual(truth, candidates, 0.5), images, counts)
+    for drawn, value in zip(counts, found, strict=True):
+        copies = [(image, copy) for image, n in zip(images, drawn, strict=True) for copy in range(n)]
+        again = [pd.concat([table[table["image_id"] == name].assign(image_id=f"{name} {nth}") for name, nth in copies])
+                 for table in (truth, candidates)]
+        assert value == pytest.approx(usual_map(*again, 0.5).mean, abs=1e-9)
+
+
+def test_what_is_judged_must_be_among_the_images() -> None:
+    truth, candidates = draw_tables(np.random.default_rng(1), 8, 9)
+    with pytest.raises(ValueError, match="is judged, but not among those to resample"):
+        resample(match_competition(truth, candidates, 0.5), pd.Index(["0.jpg"]), np.ones((1, 1), int))
+
+
+def test_the_interval_holds_its_share() -> None:
+    assert interval(np.arange(1001.0)) == pytest.approx((25, 975))
+    assert interval(np.arange(1001.0), 0.5) == pytest.approx((250, 750))

@@ -29,10 +29,10 @@ import pandas as pd
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "data/bench_evolve"
-SAMPLERS = {"genetic": "genetic", "genetic_gp": "genetic_gp", "yolov5": "genetic", "random": "random", "tpe": "tpe", "gp": "gp"}
+SAMPLERS = ["genetic", "genetic_gp", "yolov5", "random", "tpe", "gp"]
 PRUNERS = ["none", "median"]
 ORIGINAL = ("genetic", "none")
-N_TRIALS, N_EPOCHS = 14, 5  # of an unpruned search; about the original's seven generations of seven epochs, twice
+N_TRIALS, N_EPOCHS = 12, 5  # of an unpruned search
 IMGSZ = 160
 NOISE = 0.2
 WEIGHTS = ROOT / "perturbed.pt"
@@ -143,8 +143,11 @@ def search_once(sampler: str, pruner: str, seed: int) -> None:
 
         train_forked(training, config, run_dir, keep)
 
-    search = Search(study="bench", storage=str(directory / "journal"), meta=make_meta(names, start), start=start,
-                    identity={}, n_trials=10**6, sampler=SAMPLERS[sampler], pruner=pruner, fitness="yolov5", seed=seed)
+    search = Search(
+        study="bench", storage=str(directory / "journal"), meta=make_meta(names, start), start=start, identity={},
+        n_trials=10**6, epochs=N_EPOCHS, sampler="genetic" if sampler == "yolov5" else sampler, pruner=pruner,
+        fitness="yolov5", seed=seed,
+    )
     (directory / "journal").unlink(missing_ok=True)
     with contextlib.suppress(SpentError):
         evolve(search, objective)

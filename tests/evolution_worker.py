@@ -29,8 +29,9 @@ def scores_of(values: Mapping[str, float], epoch: int = EPOCHS - 1) -> dict[str,
 def make(storage: str, **options: object) -> Search:
     """A search of `lr0` and `momentum`, in another order than the start values have."""
     meta = make_meta(["momentum", "lr0"], START)
-    return Search(**{"study": "test", "storage": storage, "meta": meta, "start": START, "n_trials": 8, "pruner": "none",
-                     "identity": {"data_hash": "abc"}, **options})  # type: ignore[arg-type]
+    usual = {"study": "test", "storage": storage, "meta": meta, "start": START, "n_trials": 8, "epochs": EPOCHS,
+             "pruner": "none", "identity": {"data_hash": "abc"}}
+    return Search(**{**usual, **options})  # type: ignore[arg-type]
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from livestock.evolution import (
     SAMPLERS,
     Gene,
     GeneticSampler,
+    add_generations,
     choose_parent,
     evolve,
     importances,
@@ -40,7 +41,7 @@ from livestock.evolution import (
     write_hyp,
 )
 from livestock.evolution.job import gain_interval
-from livestock.evolution.study import cut_torn_line, open_storage
+from livestock.evolution.study import claim, copy_verified, cut_torn_line, fail_lost_trials, open_storage
 from livestock.sample import draw_sample
 
 OnEpoch = Callable[[Mapping[str, float]], None]
@@ -261,7 +262,7 @@ def test_a_search_in_which_everything_fails_ends(tmp_path: Path) -> None:
     def broken(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
         raise RuntimeError("no such file")
 
-    with pytest.raises(RuntimeError, match=r"3 trials in a row failed; the last: no such file"):
+    with pytest.raises(ValueError, match=r"3 trials in a row failed; the last: no such file"):
         evolve(make(str(tmp_path / "journal")), broken)
 
 
@@ -293,17 +294,28 @@ def test_the_budget_ends_the_search_and_the_next_call_goes_on(
     assert table["state"].isin(["complete"]).sum() == 5
 
 
-def test_a_trial_that_the_budget_cuts_is_run_again(tmp_path: Path) -> None:
+def test_a_trial_that_the_budget_cuts_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def slow(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
         time.sleep(0.3)
-        on_epoch(scores_of(values))
+        on_epoch(scores_of(values, 0))
+        on_epoch(scores_of(values, 3))
 
     journal = str(tmp_path / "journal")
     search = make(journal, n_trials=2, budget_minutes=0.2 / 60)
     assert [trial.state for trial in evolve(search, slow).trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert "trial 0 cut off; its values will be run again; 0 of 2" in capsys.readouterr().out
     trials = evolve(make(journal, n_trials=2), slow).trials
     assert [trial.state for trial in trials[1:]] == [TrialState.COMPLETE] * 2
     assert trials[1].params == {name: START[name] for name in search.meta}  # the start values still come first
+
+
+def test_a_last_epoch_that_the_budget_cuts_is_kept(tmp_path: Path) -> None:
+    def slow(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        time.sleep(0.3)
+        on_epoch(scores_of(values, 3))
+
+    search = make(str(tmp_path / "journal"), n_trials=2, budget_minutes=0.2 / 60)
+    assert [trial.state for trial in evolve(search, slow).trials] == [TrialState.COMPLETE]
 
 
 # -- files ----------------------------------------------------------------------------------------------------------
@@ -334,8 +346,9 @@ YOLOV5_CSV = "".join(",".join(f"{cell:>20}" for cell in row) + "\n" for row in [
 def test_generations_of_yolov5_become_parents(tmp_path: Path) -> None:
     (tmp_path / "evolve.csv").write_text(YOLOV5_CSV)
     search = make(str(tmp_path / "journal"), n_trials=2)
-    study = load(search)
-    assert read_evolve_csv(tmp_path / "evolve.csv", study, search.meta) == 2
+    study, generations = load(search), read_evolve_csv(tmp_path / "evolve.csv", search)
+    assert add_generations(study, search.storage, generations) == 2
+    assert add_generations(study, search.storage, generations) == 0  # once is enough
     assert study.best_value == pytest.approx(0.1 * 0.7 + 0.9 * 0.5)
     table = trials_table(evolve(search, objective), search.meta)
     assert table["state"].tolist() == ["imported", "imported", "complete", "complete"]  # two more, as asked
@@ -348,7 +361,7 @@ def test_a_study_is_written_as_yolov5_writes_one(tmp_path: Path) -> None:
     assert write_evolve_csv(study, tmp_path / "evolve.csv") == 3
     assert (tmp_path / "evolve.csv").read_text().splitlines()[0] == YOLOV5_CSV.splitlines()[0]
     again = load(make(str(tmp_path / "again")))
-    assert read_evolve_csv(tmp_path / "evolve.csv", again, search.meta) == 3
+    assert add_generations(again, str(tmp_path / "again"), read_evolve_csv(tmp_path / "evolve.csv", search)) == 3
     for before, after in zip(study.trials, again.trials, strict=True):
         assert after.params == pytest.approx(before.params, rel=1e-4)
         assert after.value == pytest.approx(before.value, rel=1e-4)
@@ -364,7 +377,7 @@ def test_a_bad_evolve_csv_is_refused_with_its_row(change: tuple[str, str], words
     (tmp_path / "evolve.csv").write_text(text.replace(*change))
     search = make(str(tmp_path / "journal"))
     with pytest.raises(ValueError) as caught:
-        read_evolve_csv(tmp_path / "evolve.csv", load(search), search.meta)
+        read_evolve_csv(tmp_path / "evolve.csv", search)
     assert words in str(caught.value)
 
 
@@ -372,7 +385,9 @@ def test_generations_of_other_values_are_refused(tmp_path: Path) -> None:
     (tmp_path / "evolve.csv").write_text(YOLOV5_CSV.replace("0.12346", "1"))
     search = make(str(tmp_path / "journal"))
     with pytest.raises(ValueError, match=r"row 2: mosaic is 1, 0\.123457 in this study"):
-        read_evolve_csv(tmp_path / "evolve.csv", load(search), search.meta)
+        read_evolve_csv(tmp_path / "evolve.csv", search)
+    with pytest.raises(ValueError, match=r"holds YOLOv5's fitness, the search's is 'AP75'"):
+        read_evolve_csv(tmp_path / "evolve.csv", make(str(tmp_path / "journal"), fitness="AP75"))
 
 
 # -- lost sessions ----------------------------------------------------------------------------------------------------
@@ -432,6 +447,75 @@ def test_killed_at_ten_random_moments_nothing_is_lost_or_run_twice(tmp_path: Pat
     assert Path(journal).read_bytes().startswith((tmp_path / "drive/journal").read_bytes())  # opening adds a line
 
 
+def as_another_machine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """From here on this machine has another name."""
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+
+
+def test_a_running_trial_in_the_copy_of_a_dead_machine_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two GPUs: the copy that the first makes after its trial holds the second's, still running."""
+    search = make(str(tmp_path / "journal"), n_trials=2)
+    claim(load(search).ask())
+    as_another_machine(monkeypatch, "the next virtual machine")
+    states = [trial.state for trial in evolve(search, objective).trials]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize("moment", ["before it is queued again", "after"])
+def test_dying_while_a_lost_trial_is_queued_again_loses_and_doubles_nothing(moment: str, tmp_path: Path) -> None:
+    search = make(str(tmp_path / "journal"), n_trials=2)
+    study = load(search)
+    study.ask()
+    study._storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.FAIL)  # the process died right here
+    if moment == "after":
+        assert fail_lost_trials(study, search.storage) == [0]
+    states = [trial.state for trial in evolve(search, objective).trials]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert load(search).trials[1].params == {name: START[name] for name in search.meta}  # the start values, once
+
+
+def test_a_trial_that_others_gave_up_does_not_end_this_worker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = make(str(tmp_path / "journal"), n_trials=2)
+
+    def given_up(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        if number == 0:  # another worker saw no sign of life from here
+            other = load(search)
+            other._storage.set_trial_state_values(other.trials[0]._trial_id, TrialState.FAIL)
+        objective(values, number, device, on_epoch)
+
+    states = [trial.state for trial in evolve(search, given_up).trials]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert "trial 0: others saw no sign of life from here and run its values again" in capsys.readouterr().out
+
+
+def test_two_gpus_share_the_trials_and_stop_together(tmp_path: Path) -> None:
+    seen = []
+
+    def look(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        seen.append(device)
+        for epoch in range(4):
+            time.sleep(0.02)
+            on_epoch(scores_of(values, epoch))
+
+    study = evolve(make(str(tmp_path / "journal"), n_trials=10), look, devices=["0", "1"])
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 10
+    assert set(seen) == {"0", "1"}
+
+    def broken_on_one(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        if device == "1":
+            raise KeyError("a mistake in the code")
+        look(values, number, device, on_epoch)
+
+    begun = time.monotonic()
+    with pytest.raises(KeyError):
+        evolve(make(str(tmp_path / "other"), n_trials=1000), broken_on_one, devices=["0", "1"])
+    assert time.monotonic() - begun < 30  # the other did not run its thousand
+
+
 def test_a_session_that_lost_its_disk_goes_on_from_the_copy(tmp_path: Path) -> None:
     backup = tmp_path / "drive/journal"
     evolve(make(str(tmp_path / "local/journal"), n_trials=3, backup=backup), objective)
@@ -447,6 +531,18 @@ def test_two_sessions_that_ran_apart_are_not_mixed(tmp_path: Path) -> None:
     evolve(make(str(tmp_path / "b/journal"), n_trials=2), objective)
     with pytest.raises(ValueError, match="have both gone on"):
         evolve(make(str(tmp_path / "b/journal"), n_trials=3, backup=backup), objective)
+
+
+def test_a_copy_with_anothers_trials_is_not_overwritten(tmp_path: Path) -> None:
+    backup = tmp_path / "drive/journal"
+    evolve(make(str(tmp_path / "a/journal"), n_trials=2, backup=backup), objective)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    evolve(make(str(tmp_path / "a/journal"), n_trials=3, backup=backup), objective)
+    kept = backup.read_bytes()
+    evolve(make(str(tmp_path / "b/journal"), n_trials=5), objective)  # longer, and without a's third trial
+    with pytest.raises(ValueError, match="have both gone on"):
+        copy_verified(tmp_path / "b/journal", backup)
+    assert backup.read_bytes() == kept
 
 
 def test_a_torn_last_line_is_survived(tmp_path: Path) -> None:
@@ -557,9 +653,9 @@ def test_the_command_survives_a_kill_in_the_middle_of_an_epoch(tmp_path: Path) -
     first.send_signal(signal.SIGKILL)
     first.wait()
     again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
-    assert "trial 1: its process is gone; marked as failed and queued again" in again.stdout
+    assert "trial 1: it was cut off; its values are queued again" in again.stdout
     assert "trial 2 complete" in again.stdout
-    assert "trial 0 complete" not in again.stdout  # it was not run twice
+    assert "trial 0 " not in again.stdout  # it was not run twice
     assert "on a fold the search never saw:" in again.stdout
     best = read_hyp(tmp_path / "work/evolved.yaml")
     assert set(best) == set(read_hyp(REPOSITORY / "hyp/demo.yaml"))

@@ -85,6 +85,7 @@ def train(
             [*_launcher(config.device), "-m", __name__, str(run_dir)],
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # an interrupt from the keyboard is for this process, which ends that one
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *_python_path()])},
         )
         try:

@@ -1,7 +1,7 @@
 """Evolution: YOLOv5's genetic search and its rivals over a meta subset, in a study that survives lost sessions."""
 
 from .genetic import GeneticSampler, choose_parent, mutate
-from .report import importances, read_evolve_csv, trials_table, write_evolve_csv
+from .report import add_generations, importances, read_evolve_csv, trials_table, write_evolve_csv
 from .search import FITNESS, PRUNERS, SAMPLERS, FailedTrialError, Search, evolve, load
 from .space import GENES, Gene, check_meta, make_meta, read_hyp, write_hyp
 
@@ -14,6 +14,7 @@ __all__ = [
     "Gene",
     "GeneticSampler",
     "Search",
+    "add_generations",
     "check_meta",
     "choose_parent",
     "evolve",

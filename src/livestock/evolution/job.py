@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -16,12 +19,12 @@ import torch
 from scipy import stats
 
 from .. import detector, yolo_dataset
-from ..config import REPOSITORY
-from ..pipeline import Run, SplitTables, read_data, split_data, write_dataset
+from ..pipeline import Run, SplitTables, hyp_path, read_data, split_data, write_dataset
 from ..steps import run_step, write_json
-from .report import read_evolve_csv, trials_table
-from .search import ENDED, FITNESS, Search, count, evolve, load
+from .report import add_generations, read_evolve_csv, trials_table
+from .search import ENDED, FITNESS, Search, best_value, count, evolve, load
 from .space import make_meta, read_hyp, write_hyp
+from .study import is_database, locked, open_storage
 
 VALID_FOLD, FRESH_FOLD = 0, 1  # trials are judged on the first; the search never sees the second
 VERIFY_SEEDS = (1, 2, 3)
@@ -45,10 +48,11 @@ def make_search(
 ) -> Search:
     """The search of this run: space, start values, data and budget. `data_yaml` is that of `write_search_lists`.
 
-    `storage` is a database's URL; without one the study is a journal file in the workspace.
+    `start_hyp` is a file, without one the profile's; `storage` is a database's URL, without one the study is a journal
+    file in the workspace.
     Raises ValueError for what cannot be searched (see `space.check_meta`).
     """
-    start = read_hyp(REPOSITORY / "hyp" / (start_hyp or run.profile.hyp))
+    start = read_hyp(hyp_path(run, start_hyp))
     config = _trial_config(run, data_yaml, Path("hyp.yaml"), run.profile.device)
     weights = detector.find_weights(run.profile.weights, run.workspace.root / "weights")
     identity = {
@@ -64,6 +68,7 @@ def make_search(
         start=start,
         identity=identity,
         n_trials=run.profile.trials if n_trials is None else n_trials,
+        epochs=run.profile.trial_epochs,
         sampler=sampler,
         pruner=pruner,
         fitness=fitness,
@@ -102,103 +107,141 @@ def hash_data(run: Run, data_yaml: Path) -> str:
 
 def run_search(run: Run, search: Search, data_yaml: Path) -> optuna.Study:
     """Runs or goes on with the search, one worker a GPU; see `search.evolve`."""
-    trials_dir = run.workspace.runs_dir / "evolve" / search.study
-
     def objective(
         values: dict[str, float], number: int, device: str, on_epoch: Callable[[Mapping[str, float]], None]
     ) -> None:
-        run_dir = trials_dir / f"trial_{number:04d}"
-        hyp_path = run_dir / "values.yaml"
-        write_hyp(values, hyp_path, [f"trial {number} of study {search.study}"])
-        detector.train(_trial_config(run, data_yaml, hyp_path, device), run_dir, on_epoch)
+        run_dir = _directory(run, search) / f"trial_{number:04d}"
+        hyp = run_dir / "values.yaml"
+        write_hyp(values, hyp, [f"trial {number} of study {search.study}"])
+        detector.train(_trial_config(run, data_yaml, hyp, device), run_dir, on_epoch)
 
     return evolve(search, objective, _devices(run))
+
+
+def is_finished(search: Search, study: optuna.Study) -> bool:
+    """Whether all trials that were asked for have ended, and one of them has values to judge; says so if not."""
+    n_ended = count(study, ENDED)
+    if n_ended >= search.n_trials and not math.isnan(best_value(study)):
+        return True
+    print(f"{n_ended} of {search.n_trials} trials have ended: nothing is judged yet; run again to go on")
+    return False
 
 
 def verify(run: Run, search: Search, study: optuna.Study, data_yaml: Path) -> pd.DataFrame:
     """Trains start values and best ones with three seeds each and judges both on the fold the search never saw.
 
-    One row a training: `values` (`start` or `best`), `seed`, `fitness`, and the scores of its best epoch.
+    One row a training: `values` (`start` or `best`), `seed`, `fitness`, and the scores of its last epoch, for a fold
+    that chose the epoch would have been seen. No row while the search is not finished.
     """
-    best = {**search.start, **study.best_trial.params}
-    rows = []
-    for seed in VERIFY_SEEDS:
-        for name, values in (("start", search.start), ("best", best)):
-            run_dir = run.workspace.runs_dir / "evolve" / search.study / f"verify_{name}_{seed}_{_short_hash(values)}"
-            scores = _verify_one(run, search, values, seed, data_yaml, run_dir)
-            rows.append({"values": name, "seed": seed, "fitness": FITNESS[search.fitness](scores), **scores})
-    return pd.DataFrame(rows)
+    columns, rows = ["values", "seed", "fitness", "AP50", "AP75", "mAP50_95"], []
+    if is_finished(search, study):
+        best = {**search.start, **study.best_trial.params}
+        with locked(_directory(run, search) / "verify.lock"):  # every worker that sees the end comes here
+            for seed in VERIFY_SEEDS:
+                for name, values in (("start", search.start), ("best", best)):
+                    scores = _verify_one(run, search, values, seed, data_yaml, f"verify_{seed}_{_short_hash(values)}")
+                    rows.append({"values": name, "seed": seed, "fitness": FITNESS[search.fitness](scores), **scores})
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _verify_one(
-    run: Run, search: Search, values: Mapping[str, float], seed: int, data_yaml: Path, run_dir: Path
+    run: Run, search: Search, values: Mapping[str, float], seed: int, data_yaml: Path, name: str
 ) -> dict[str, float]:
-    hyp_path, scores_path = run_dir / "values.yaml", run_dir / "scores.json"
-    write_hyp(values, hyp_path, [f"verification of study {search.study}"])
-    config = replace(_trial_config(run, data_yaml, hyp_path, run.profile.device), seed=seed)
+    run_dir = _directory(run, search) / name
+    hyp, scores_path = run_dir / "values.yaml", run_dir / "scores.json"
+    write_hyp(values, hyp, [f"verification of study {search.study}"])
+    config = replace(_trial_config(run, data_yaml, hyp, _devices(run)[0]), seed=seed)
 
     def action() -> None:
+        (run_dir / "results.csv").unlink(missing_ok=True)  # of a training that was cut off: nothing is saved to resume
         epochs: list[dict[str, float]] = []
         detector.train(config, run_dir, epochs.append)
-        write_json(max(epochs, key=FITNESS[search.fitness]), scores_path)
+        write_json(epochs[-1], scores_path)
 
     run_step(
-        f"verify_{run_dir.name}",
+        f"{search.study}_{name}",
         action,
-        inputs=[data_yaml, hyp_path],
+        inputs=[data_yaml, hyp],
         outputs=[scores_path],
         settings={**asdict(config), "data_hash": hash_data(run, data_yaml)},
         workspace=run.workspace.root,
     )
-    return pd.read_json(scores_path, typ="series").to_dict()
+    return json.loads(scores_path.read_text())
 
 
 def gain_interval(verified: pd.DataFrame) -> tuple[float, float, float]:
-    """Mean gain of best over start on the fresh fold, and its 95 % interval: Student's t over seeds, pairwise."""
+    """Mean gain of best over start on the fresh fold, and its 95 % interval: Student's t over seeds, pairwise.
+
+    NaN while nothing is judged.
+    """
+    if verified.empty:
+        return math.nan, math.nan, math.nan
     by_seed = verified.pivot(index="seed", columns="values", values="fitness")
     gain = (by_seed["best"] - by_seed["start"]).to_numpy()
     half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
     return float(gain.mean()), float(gain.mean() - half), float(gain.mean() + half)
 
 
-def write_evolved(run: Run, search: Search, study: optuna.Study, gain: tuple[float, float, float]) -> Path:
-    """Start values with the best trial's in their places to `evolved.yaml` in the workspace, with their origin."""
+def write_evolved(run: Run, search: Search, study: optuna.Study, gain: tuple[float, float, float]) -> Path | None:
+    """Start values with the best trial's in their places to `evolved.yaml` in the workspace, with their origin.
+
+    None while no trial has finished.
+    """
+    if math.isnan(best_value(study)):
+        return None
     path, best = run.workspace.root / "evolved.yaml", study.best_trial
+    judged = "not yet judged on a fold the search never saw" if math.isnan(gain[0]) else (
+        f"on a fold the search never saw {gain[0]:+.4f} against the start values ({gain[1]:+.4f} to {gain[2]:+.4f})")
     write_hyp({**search.start, **best.params}, path, [
         f"Found by `livestock evolve`: study {search.study}, {search.sampler} over {', '.join(search.meta)}.",
-        f"source: trial {best.number} of {len(study.trials)}, fitness ({search.fitness}) {best.value:.5f}; "
-        f"on a fold the search never saw {gain[0]:+.4f} against the start values ({gain[1]:+.4f} to {gain[2]:+.4f}).",
+        f"source: trial {best.number} of {len(study.trials)}, fitness ({search.fitness}) {best.value:.5f};",
+        f"{judged}.",
         f"data {study.user_attrs['data_hash'][:12]}, {datetime.now(UTC):%Y-%m-%d}",
     ])
     return path
 
 
+def start_and_best(search: Search, trials: pd.DataFrame) -> pd.DataFrame:
+    """The finished rows of `trials_table` with the start values and the best ones; a column `values` says which."""
+    finished = trials[trials["state"] == "complete"]
+    is_start = (finished[list(search.meta)] == pd.Series(search.start)[list(search.meta)]).all(axis=1)
+    start, best = finished[is_start].head(1), finished.sort_values("fitness", ascending=False).head(1)
+    return pd.concat([start.assign(values="start"), best.assign(values="best")])
+
+
 def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path | None, judge: bool) -> None:
     """The command `livestock evolve`: everything from raw data to `evolved.yaml`; see `make_search` for `options`."""
+    make_meta(options["meta"], read_hyp(hyp_path(run, options["start_hyp"])))  # what cannot work says so at once
+    if is_database(options["storage"]):
+        open_storage(options["storage"])
     tables, split = read_data(run), split_data(run)
     write_dataset(run, split.images, tables.boxes)
     data_yaml, fresh_yaml = write_search_lists(run, split)
     search = make_search(run, data_yaml, **options)
-    if evolve_csv is not None and not (study := load(search)).trials:
-        print(f"{read_evolve_csv(evolve_csv, study, search.meta)} generations read from {evolve_csv}")
+    if evolve_csv is not None:
+        generations = read_evolve_csv(evolve_csv, search)
+        print(f"{add_generations(load(search), search.storage, generations)} generations read from {evolve_csv}")
     study = run_search(run, search, data_yaml)
     columns = ["trial", "state", "fitness", "epochs", "seconds", "generation", "parents", "changed", "error"]
     print(trials_table(study, search.meta)[columns].to_string(index=False))
-    if count(study, ENDED) < search.n_trials or not judge:
-        return
-    verified = verify(run, search, study, fresh_yaml)
-    print(verified[["values", "seed", "fitness", "AP50", "AP75", "mAP50_95"]].round(4).to_string(index=False))
+    verified = verify(run, search, study, fresh_yaml) if judge else pd.DataFrame()
     gain = gain_interval(verified)
-    print(f"best against start on a fold the search never saw: {gain[0]:+.4f} ({gain[1]:+.4f} to {gain[2]:+.4f})")
+    if len(verified):
+        print(verified.round(4).to_string(index=False))
+        print(f"best against start on a fold the search never saw: {gain[0]:+.4f} ({gain[1]:+.4f} to {gain[2]:+.4f})")
     print(f"best values: {write_evolved(run, search, study, gain)}")
 
 
-def _trial_config(run: Run, data_yaml: Path, hyp_path: Path, device: str) -> detector.TrainConfig:
+def _directory(run: Run, search: Search) -> Path:
+    return run.workspace.runs_dir / "evolve" / search.study
+
+
+def _trial_config(run: Run, data_yaml: Path, hyp: Path, device: str) -> detector.TrainConfig:
     profile = run.profile
     return detector.TrainConfig(
         data_yaml=str(data_yaml.resolve()),
         weights=str(detector.find_weights(profile.weights, run.workspace.root / "weights").resolve()),
-        hyp=str(hyp_path.resolve()),
+        hyp=str(hyp.resolve()),
         imgsz=profile.imgsz,
         batch=profile.batch,
         epochs=profile.trial_epochs,
@@ -213,8 +256,12 @@ def _trial_config(run: Run, data_yaml: Path, hyp_path: Path, device: str) -> det
 
 
 def _devices(run: Run) -> list[str]:
+    """One name a worker: the profile's device, or each GPU by the name that this session may see it under."""
     n_gpus = torch.cuda.device_count()
-    return [run.profile.device] if run.profile.device or n_gpus < 2 else [str(index) for index in range(n_gpus)]
+    if run.profile.device or n_gpus < 2:
+        return [run.profile.device]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # yolov5 sets this variable to the name that it is given
+    return visible.split(",")[:n_gpus] if visible else [str(index) for index in range(n_gpus)]
 
 
 def _short_hash(values: Mapping[str, float]) -> str:

@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 
 from ..steps import write_text
 from .genetic import GENERATION_KEY, PARENTS_KEY
-from .search import ENDED, ERROR_KEY, IMPORTED_KEY, SCORES_KEY, SECONDS_KEY
+from .search import ENDED, IMPORTED_KEY, SCORES_KEY, SECONDS_KEY, Search
 from .space import Meta, distributions
-from .study import OWNER_KEY, is_retry_of
+from .study import ERROR_KEY, OWNER_KEY, exclusive, is_retry_of
 
 # YOLOv5's names for the results of a generation, in its order, and ours
 CSV_SCORES = {
@@ -28,6 +28,8 @@ CSV_SCORES = {
     "val/obj_loss": "val_obj_loss",
     "val/cls_loss": "val_cls_loss",
 }
+COLUMNS = ["trial", "state", "fitness", "epochs", "seconds", "generation", "parents", "changed", "retry_of", "error",
+           "worker"]
 
 
 def trials_table(study: optuna.Study, meta: Meta) -> pd.DataFrame:
@@ -55,6 +57,8 @@ def trials_table(study: optuna.Study, meta: Meta) -> pd.DataFrame:
             **{name: trial.params.get(name, math.nan) for name in meta},
             **trial.user_attrs.get(SCORES_KEY, {}),
         })
+    if not rows:
+        return pd.DataFrame(columns=[*COLUMNS, *meta])
     table = pd.DataFrame(rows).drop(columns="epoch", errors="ignore")
     return table.assign(error=table["error"].str.join(""), retry_of=table["retry_of"].astype("Int64"))
 
@@ -76,20 +80,19 @@ def importances(study: optuna.Study) -> pd.Series:
     return pd.Series(found, dtype=float, name="importance").sort_values(ascending=False)
 
 
-def read_evolve_csv(path: Path, study: optuna.Study, meta: Meta) -> int:
-    """Adds the generations of YOLOv5's `evolve.csv` to the study as finished trials; returns how many.
+def read_evolve_csv(path: Path, search: Search) -> list[optuna.trial.FrozenTrial]:
+    """The generations of YOLOv5's `evolve.csv` as finished trials of this search, columns found by name.
 
-    They become parents, and do not count among the trials that were asked for. Columns are found by name.
     Raises ValueError naming file and row if a column is missing, a value lies outside its limits, a hyper-parameter
-    that is not searched differs from the start values, or the study's fitness is one that the file does not hold.
+    that is not searched differs from the start values, or the search's fitness is one that the file does not hold.
     """
-    if study.user_attrs["fitness"] != "yolov5":
-        raise ValueError(f"{path}: holds YOLOv5's fitness, the study's is {study.user_attrs['fitness']!r}")
-    table, start = pd.read_csv(path, skipinitialspace=True), study.user_attrs["start"]
+    if search.fitness != "yolov5":
+        raise ValueError(f"{path}: holds YOLOv5's fitness, the search's is {search.fitness!r}")
+    table, start = pd.read_csv(path, skipinitialspace=True), search.start
     table.columns = table.columns.str.strip()
     if missing := sorted({*CSV_SCORES, *start} - set(table.columns)):
         raise ValueError(f"{path}: column {missing[0]!r} is missing")
-    space, trials = distributions(meta), []
+    space, trials = distributions(search.meta), []
     for row, (_, values) in enumerate(table.iterrows(), start=2):
         for name, limits in space.items():
             if not limits.low <= values[name] <= limits.high:
@@ -104,10 +107,22 @@ def read_evolve_csv(path: Path, study: optuna.Study, meta: Meta) -> int:
             params={name: float(values[name]) for name in space},
             distributions=dict(space),
             value=0.1 * scores["AP50"] + 0.9 * scores["mAP50_95"],
-            user_attrs={IMPORTED_KEY: path.name, SCORES_KEY: scores},
+            user_attrs={IMPORTED_KEY: f"{path.name}:{row}", SCORES_KEY: scores},
         ))
-    study.add_trials(trials)
-    return len(trials)
+    return trials
+
+
+def add_generations(study: optuna.Study, storage: str, trials: list[optuna.trial.FrozenTrial]) -> int:
+    """Adds those of the trials that the study lacks; returns how many.
+
+    They become parents, and do not count among the trials that were asked for. Called again, or by several workers at
+    once, it adds each once.
+    """
+    with exclusive(storage):
+        known = {trial.user_attrs.get(IMPORTED_KEY) for trial in study.get_trials(deepcopy=False)}
+        missing = [trial for trial in trials if trial.user_attrs[IMPORTED_KEY] not in known]
+        study.add_trials(missing)
+    return len(missing)
 
 
 def write_evolve_csv(study: optuna.Study, path: Path) -> int:

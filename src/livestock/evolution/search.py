@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import math
 import statistics
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning, TrialPruned
+from optuna.exceptions import ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from .genetic import GeneticSampler
 from .space import Meta, describe, distributions
 from .study import (
+    DATABASE_ERRORS,
+    ERROR_KEY,
     claim,
     copy_verified,
     fail_lost_trials,
+    is_database,
     is_retry_of,
+    one_line,
     open_storage,
     open_study,
-    requeue,
     restore_journal,
 )
 
@@ -39,9 +43,10 @@ FITNESS: dict[str, Callable[[Mapping[str, float]], float]] = {
 }
 N_STARTUP = 5  # trials before a model of the fitness, or a median to prune by, is worth anything
 MAX_FAILURES = 3  # in a row: then it is not the values
+SURPLUS = "one more than asked for: several workers began at once"
 POLL_SECONDS = 2.0
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-IMPORTED_KEY, SCORES_KEY, ERROR_KEY, SECONDS_KEY = "imported", "scores", "error", "seconds"
+IMPORTED_KEY, SCORES_KEY, SECONDS_KEY = "imported", "scores", "seconds"
 
 
 class Objective(Protocol):
@@ -62,6 +67,7 @@ class Search:
     start: Mapping[str, float]
     identity: Mapping[str, Any]
     n_trials: int
+    epochs: int  # of a trial
     sampler: str = "genetic"
     pruner: str = "median"
     fitness: str = "yolov5"
@@ -77,39 +83,46 @@ class Search:
 
 
 class OutOfTimeError(Exception):
-    """The budget ended in the middle of a trial."""
+    """The search must end in the middle of a trial: its budget is spent, or another worker failed."""
 
 
 class FailedTrialError(Exception):
     """A trial that says nothing about its values."""
 
 
-def evolve(search: Search, objective: Objective, devices: Sequence[str] = ("",)) -> optuna.Study:
-    """Runs the search until `n_trials` have ended in all, here and elsewhere, or the budget is spent; one worker a
-    device. Calling it again goes on, after a lost session too.
+class SearchFailedError(ValueError):
+    """One trial after the other fails: it is not the values."""
 
-    Raises ValueError if the study is another one's or its storage cannot be used, and RuntimeError if three trials in
-    a row fail on one worker.
+
+def evolve(search: Search, objective: Objective, devices: Sequence[str] = ("",)) -> optuna.Study:
+    """Runs the search until `n_trials` have ended in all, here and elsewhere, or the budget is spent.
+
+    One worker a device. Calling it again goes on, after a lost session too. Raises ValueError if the study is another
+    one's, its storage cannot be used, or three trials in a row fail.
     """
     deadline = time.monotonic() + 60 * search.budget_minutes if search.budget_minutes is not None else math.inf
-    if search.backup and "://" not in search.storage:
-        restore_journal(Path(search.storage), search.backup)
-    study = load(search)
-    if len(devices) == 1:
-        _Worker(search, objective, devices[0], deadline).run()
+    study, stop = load(search), threading.Event()
+    if len(devices) == 1:  # here, where an interrupt reaches it at once
+        _Worker(search, objective, devices[0], deadline, stop).run()
         return study
     with ThreadPoolExecutor(len(devices)) as pool:
-        workers = [pool.submit(_Worker(search, objective, device, deadline).run) for device in devices]
+        workers = [pool.submit(_Worker(search, objective, device, deadline, stop).run) for device in devices]
+        try:
+            wait(workers, return_when=FIRST_EXCEPTION)
+        finally:  # a failed worker, or the user: the others end after their epoch
+            stop.set()
         for worker in workers:
             worker.result()
     return study
 
 
 def load(search: Search) -> optuna.Study:
-    """The study, made if it is new; see `study.open_study`."""
+    """The study, brought back from its copy where the disk is new, made where there is none; see `study.open_study`."""
+    if search.backup and not is_database(search.storage):
+        restore_journal(Path(search.storage), search.backup)
     identity = {**search.identity, "fitness": search.fitness, "space": describe(search.meta),
                 "start": {name: float(value) for name, value in sorted(search.start.items())}}
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens to trials is said here, and once
     storage, pruner = open_storage(search.storage), make_pruner(search.pruner)
     return open_study(storage, search.study, identity, _StartFirst(search), pruner)
 
@@ -120,7 +133,7 @@ def make_pruner(name: str) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     if name == "halving":
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2, min_early_stopping_rate=0)
-    return optuna.pruners.MedianPruner(n_startup_trials=N_STARTUP, n_warmup_steps=0)
+    return optuna.pruners.MedianPruner(n_startup_trials=N_STARTUP, n_min_trials=N_STARTUP)
 
 
 class _StartFirst(BaseSampler):
@@ -180,22 +193,38 @@ class _StartFirst(BaseSampler):
 class _Worker:
     """One device's share of the search."""
 
-    def __init__(self, search: Search, objective: Objective, device: str, deadline: float) -> None:
+    def __init__(
+        self, search: Search, objective: Objective, device: str, deadline: float, stop: threading.Event
+    ) -> None:
         self._search, self._objective, self._device, self._deadline = search, objective, device, deadline
-        self._study, self._n_failures, self._said_how_long = load(search), 0, False
+        self._study, self._stop, self._n_failures, self._said_how_long = load(search), stop, 0, False
+        self._begun = -1
 
     def run(self) -> None:
-        while self._has_work():
-            self._study.optimize(
-                self._run_trial, n_trials=1, catch=(FailedTrialError, OutOfTimeError), callbacks=[self._after_trial]
-            )
-        self._keep_copy()
+        """Trial after trial; the study's storage may fail at any of them."""
+        try:
+            while self._has_work():
+                self._ask_and_run()
+            self._keep_copy()
+        except DATABASE_ERRORS as error:
+            raise ValueError(f"the study's database was lost: {one_line(error)}; run again to go on") from error
+
+    def _ask_and_run(self) -> None:
+        self._begun = -1
+        try:
+            self._study.optimize(self._run_trial, n_trials=1, catch=(FailedTrialError, OutOfTimeError))
+        except (UpdateFinishedTrialError, ValueError):  # what Optuna raises when another worker has failed this trial
+            if self._begun < 0 or self._study.trials[self._begun].state != TrialState.FAIL:
+                raise
+            print(f"trial {self._begun}: others saw no sign of life from here and run its values again")
+            return
+        self._after_trial(self._study.trials[self._begun])
 
     def _has_work(self) -> bool:
         """Whether to ask for a trial now; waits while others run the last ones, which may yet fail."""
-        while True:
-            for number in fail_lost_trials(self._study):
-                print(f"trial {number}: its process is gone; marked as failed and queued again")
+        while not self._stop.is_set():
+            for number in fail_lost_trials(self._study, self._search.storage):
+                print(f"trial {number}: it was cut off; its values are queued again")
             n_ended = count(self._study, ENDED)
             if n_ended >= self._search.n_trials:
                 return False
@@ -206,6 +235,7 @@ class _Worker:
             if n_ended + count(self._study, (TrialState.RUNNING,)) < self._search.n_trials:
                 return True
             time.sleep(POLL_SECONDS)
+        return False
 
     def _estimate(self) -> float:
         """Seconds a whole trial takes, from what was seen so far here or by others; 0 before the first."""
@@ -214,65 +244,66 @@ class _Worker:
         return statistics.median(seen) if seen else 0.0
 
     def _run_trial(self, trial: optuna.Trial) -> float:
+        self._begun = trial.number
         claim(trial)
         values = {name: trial.suggest_float(name, space.low, space.high, log=space.log)
                   for name, space in distributions(self._search.meta).items()}
         if _rank(self._study, trial.number) >= self._search.n_trials:
-            raise FailedTrialError("one more than asked for: several workers began at once")
+            trial.set_user_attr(ERROR_KEY, SURPLUS)
+            raise FailedTrialError(SURPLUS)
         started, best = time.monotonic(), -math.inf
 
         def on_epoch(scores: Mapping[str, float]) -> None:
             nonlocal best
-            fitness = FITNESS[self._search.fitness](scores)
+            epoch, fitness = int(scores["epoch"]), FITNESS[self._search.fitness](scores)
             losses = [value for name, value in scores.items() if name.endswith("_loss")]
             if not math.isfinite(fitness) or any(math.isnan(loss) for loss in losses):
-                raise FailedTrialError(f"epoch {scores['epoch']:.0f}: fitness {fitness}, losses {losses}")
+                raise FailedTrialError(f"epoch {epoch}: fitness {fitness}, losses {losses}")
             if fitness >= best:
                 best = fitness
                 trial.set_user_attr(SCORES_KEY, dict(scores))
-            trial.report(best, int(scores["epoch"]))
-            if time.monotonic() > self._deadline:
+            trial.set_user_attr(SECONDS_KEY, round(time.monotonic() - started, 2))
+            trial.report(best, epoch + 1)
+            if epoch + 1 == self._search.epochs:
+                return  # all paid for
+            if self._stop.is_set() or time.monotonic() > self._deadline:
                 raise OutOfTimeError
             if trial.should_prune():
-                raise TrialPruned(f"after epoch {scores['epoch']:.0f}")
+                raise TrialPruned(f"after epoch {epoch}")
 
         try:
             self._objective({**self._search.start, **values}, trial.number, self._device, on_epoch)
-        except RuntimeError as error:  # the training process died; out of memory, most often
+        except UpdateFinishedTrialError:
+            raise
+        except (RuntimeError, FailedTrialError) as error:  # the training process died, most often of its memory
             trial.set_user_attr(ERROR_KEY, str(error)[-2000:])
             raise FailedTrialError(str(error)) from error
-        except FailedTrialError as error:
-            trial.set_user_attr(ERROR_KEY, str(error))
-            raise
-        except (OutOfTimeError, KeyboardInterrupt):
-            requeue(self._study, self._study.trials[trial.number])
-            raise
-        finally:
-            trial.set_user_attr(SECONDS_KEY, round(time.monotonic() - started, 2))
+        trial.set_user_attr(SECONDS_KEY, round(time.monotonic() - started, 2))
         return best
 
-    def _after_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+    def _after_trial(self, trial: FrozenTrial) -> None:
         """Says what came of it, keeps a copy, and gives up if nothing works any more."""
+        study = self._study
         error = trial.user_attrs.get(ERROR_KEY)
-        self._n_failures = self._n_failures + 1 if error else 0
+        self._n_failures = self._n_failures + 1 if error and error != SURPLUS else 0
         n_ended, n_trials = count(study, ENDED), self._search.n_trials
-        value = "failed" if trial.value is None else f"fitness {trial.value:.4f}"
-        seconds = trial.user_attrs.get(SECONDS_KEY, 0)
-        print(f"trial {trial.number} {trial.state.name.lower()}: {value}, {seconds:.0f} s; "
-              f"{n_ended} of {n_trials}, best {best_value(study):.4f}")
-        if error:
-            print(f"  {error.strip().splitlines()[-1]}")
-        elif not self._said_how_long and n_ended < n_trials:
+        if trial.state in ENDED:
+            said = f"{trial.state.name.lower()}, fitness {trial.value:.4f}"
+        else:
+            said = f"failed: {error.strip().splitlines()[-1]}" if error else "cut off; its values will be run again"
+        print(f"trial {trial.number} {said}; {n_ended} of {n_trials}, best {best_value(study):.4f}")
+        if trial.state == TrialState.COMPLETE and not self._said_how_long and n_ended < n_trials:
             self._said_how_long = True
-            budget = "" if math.isinf(self._deadline) else f", budget {self._search.budget_minutes:g}"
+            budget = "" if math.isinf(self._deadline) else f"; the budget is {self._search.budget_minutes:g}"
             minutes = self._estimate() / 60
-            print(f"about {minutes:.1f} minutes a trial: {minutes * (n_trials - n_ended):.0f} for the rest{budget}")
+            print(f"about {minutes:.1f} minutes a trial, {minutes * (n_trials - n_ended):.0f} for the rest with one "
+                  f"worker{budget}")
         self._keep_copy()
         if self._n_failures >= MAX_FAILURES:
-            raise RuntimeError(f"{MAX_FAILURES} trials in a row failed; the last: {error}")
+            raise SearchFailedError(f"{MAX_FAILURES} trials in a row failed; the last: {error}")
 
     def _keep_copy(self) -> None:
-        if self._search.backup and "://" not in self._search.storage:
+        if self._search.backup and not is_database(self._search.storage):
             copy_verified(Path(self._search.storage), self._search.backup)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
+import math
 import os
-import shutil
 import socket
 import time
 import warnings
@@ -17,7 +16,8 @@ from typing import Any
 
 import optuna
 import psutil
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
+import sqlalchemy
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
@@ -25,17 +25,44 @@ from optuna.trial import FrozenTrial, TrialState
 MAX_RETRIES = 10  # of one trial: sessions are lost often, but a trial that kills its machine must not do so for ever
 CLAIM_SECONDS = 10.0  # a running trial that nobody has claimed for so long lost its process before it could
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 40  # a worker writes a sign of life; without one it counts as dead
-CONNECT_SECONDS = 5
+CONNECT_SECONDS, LOCK_SECONDS = 3, 5
 ADVISORY_LOCK = 0x11FE57  # any number that other programs on the same database do not use
-OWNER_KEY = "owner"
+SAME_START_SECONDS = 5  # a clock that is set moves the times at which processes began
+OWNER_KEY, ERROR_KEY = "owner", "error"
+DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
+
+
+def is_database(storage: str) -> bool:
+    """Whether `storage` is the URL of a database rather than the path of a journal."""
+    return "://" in storage
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds an exclusive lock on `path`, a file made for it, which the kernel gives back when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def exclusive(storage: str) -> Iterator[None]:
+    """Holds what only one worker of a study may do at a time, on this machine or, with a database, on any."""
+    if not is_database(storage):
+        with locked(Path(f"{storage}.one")):
+            yield
+        return
+    url, options = _connection(storage)
+    engine = sqlalchemy.create_engine(url, **options)
+    try:
+        with engine.connect() as connection:
+            if url.get_backend_name() == "postgresql":
+                connection.execute(sqlalchemy.text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
+                connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+            yield
+    finally:
+        engine.dispose()
 
 
 class FileLock(JournalFileOpenLock):
@@ -52,13 +79,19 @@ class FileLock(JournalFileOpenLock):
 
     def acquire(self) -> bool:
         """Waits for the lock."""
-        self._held.enter_context(locked(self._path.with_name(f"{self._path.name}.lock")))
-        cut_torn_line(self._path)
+        with ExitStack() as held:  # gives the lock back if mending fails
+            held.enter_context(locked(_lock_path(self._path)))
+            cut_torn_line(self._path)
+            self._held = held.pop_all()
         return True
 
     def release(self) -> None:
         """Gives the lock back."""
         self._held.close()
+
+
+def _lock_path(journal: Path) -> Path:
+    return journal.with_name(f"{journal.name}.lock")
 
 
 def cut_torn_line(path: Path) -> int:
@@ -82,37 +115,51 @@ def open_storage(storage: str) -> BaseStorage:
 
     Raises ValueError with one line if the database cannot be reached within a few seconds.
     """
-    if "://" not in storage:
+    if not is_database(storage):
         path = Path(storage)
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path), lock_obj=FileLock(path)))
-    import sqlalchemy
-
-    url = sqlalchemy.make_url(storage)
     try:
-        if url.get_backend_name() != "postgresql":
-            return _open_database(url, {})
-        url = url.set(drivername="postgresql+psycopg")
-        options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
-        engine = sqlalchemy.create_engine(url, **options)
-        with engine.connect() as connection:  # several workers that start at once must not all make the tables
-            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
-            return _open_database(url, options)
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ValueError(f"{url.render_as_string()}: this database cannot be used: {reason}") from error
+        url, options = _connection(storage)
+        with exclusive(storage), warnings.catch_warnings():  # workers that start at once must not all make the tables
+            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are still called experimental
+            return _Database(
+                url.render_as_string(hide_password=False),
+                engine_kwargs={"pool_pre_ping": True, **options},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+            )
+    except DATABASE_ERRORS as error:
+        raise ValueError(f"{_without_password(storage)}: this database cannot be used: {one_line(error)}") from error
 
 
-def _open_database(url: Any, options: dict[str, Any]) -> RDBStorage:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are still called experimental
-        return RDBStorage(
-            url.render_as_string(hide_password=False),
-            engine_kwargs={"pool_pre_ping": True, **options},
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=requeue,
-        )
+class _Database(RDBStorage):
+    """Optuna's, whose thread for signs of life would end for good at the first that is lost on the way."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        try:
+            super().record_heartbeat(trial_id)
+        except DATABASE_ERRORS as error:
+            print(f"no sign of life could be written, tried again in {HEARTBEAT_SECONDS} s: {one_line(error)}")
+
+
+def one_line(error: BaseException) -> str:
+    """What a database said, without the statement it was told."""
+    return str(error.__cause__ or error).strip().splitlines()[0]
+
+
+def _connection(storage: str) -> tuple[sqlalchemy.URL, dict[str, Any]]:
+    url = sqlalchemy.make_url(storage)
+    if url.get_backend_name() != "postgresql":
+        return url, {}
+    return url.set(drivername="postgresql+psycopg"), {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
+
+
+def _without_password(storage: str) -> str:
+    try:
+        return sqlalchemy.make_url(storage).render_as_string()
+    except sqlalchemy.exc.ArgumentError:
+        return storage.split("://", 1)[0] + "://…"
 
 
 def open_study(
@@ -149,40 +196,46 @@ def claim(trial: optuna.Trial) -> None:
     trial.set_user_attr(OWNER_KEY, [socket.gethostname(), os.getpid(), psutil.Process().create_time()])
 
 
-def fail_lost_trials(study: optuna.Study) -> list[int]:
-    """Marks running trials whose process is gone as failed and queues them again; returns their numbers.
+def fail_lost_trials(study: optuna.Study, storage: str) -> list[int]:
+    """Marks running trials whose process is gone as failed, queues every lost trial again, returns their numbers.
 
-    Processes of this machine are looked up, for a journal has no heartbeat. Machines that share a database have one:
-    what has shown no sign of life for long is failed and queued by Optuna. Waits up to ten seconds for a trial that
-    nobody has claimed yet.
+    A journal has no heartbeat, so processes of this machine are looked up. With a database Optuna fails what has shown
+    no sign of life. Then every failed trial without an error is lost, whoever failed it and however far they got, and
+    is queued again unless it was: so a process may die between any two of these steps.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
-    lost = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _is_lost(study, trial) and give_up(study, trial.number):
-            lost.append(trial.number)
-    return lost
+        if _is_lost(study, trial):
+            _fail(study, trial)
+    if not _lost(study):
+        return []
+    with exclusive(storage):
+        lost = _lost(study)
+        for trial in lost:
+            _queue_again(study, trial)
+    return [trial.number for trial in lost]
 
 
-def give_up(study: optuna.Study, number: int) -> bool:
-    """Marks a running trial as failed and queues it again; False if another process was first."""
-    trial = study.trials[number]
+def _lost(study: optuna.Study) -> list[FrozenTrial]:
+    """Failed trials without an error that nothing in the queue or after it stands for."""
+    trials = study.get_trials(deepcopy=False)
+    repeated = {number for trial in trials for number in _retry_history(trial)}
+    return [trial for trial in trials
+            if trial.state == TrialState.FAIL and ERROR_KEY not in trial.user_attrs
+            and trial.number not in repeated and len(_retry_history(trial)) < MAX_RETRIES]
+
+
+def _fail(study: optuna.Study, trial: FrozenTrial) -> None:
     try:
-        if not study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL):
-            return False
-    except UpdateFinishedTrialError:
-        return False
-    requeue(study, trial)
-    return True
-
-
-def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queues a failed trial's values once more, at most ten times; whoever asks next runs them."""
-    history = [*trial.system_attrs.get("retry_history", []), trial.number]
-    if len(history) > MAX_RETRIES:
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    except UpdateFinishedTrialError:  # another process saw it first
         return
+
+
+def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    history = [*_retry_history(trial), trial.number]
     attrs = {**trial.system_attrs, "failed_trial": history[0], "retry_history": history}
     whole = set(trial.params) == set(json.loads(study.user_attrs["space"]))  # it may have died while asking
     params, distributions = (trial.params, trial.distributions) if whole else ({}, {})
@@ -191,12 +244,17 @@ def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     ))
 
 
+def _retry_history(trial: FrozenTrial) -> list[int]:
+    return trial.system_attrs.get("retry_history", [])
+
+
 def is_retry_of(trial: FrozenTrial) -> int | None:
     """The number of the trial that this one repeats, after whatever happened to it."""
     return trial.system_attrs.get("failed_trial")
 
 
 def _is_lost(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """Waits up to ten seconds for a trial that nobody has claimed yet."""
     deadline = time.monotonic() + CLAIM_SECONDS
     while (owner := trial.user_attrs.get(OWNER_KEY)) is None and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -205,11 +263,15 @@ def _is_lost(study: optuna.Study, trial: FrozenTrial) -> bool:
             return False
     if owner is None:
         return True
+    if not isinstance(study._storage, JournalStorage):
+        return False  # machines may share a name; the heartbeat tells
     host, pid, created = owner
     if host != socket.gethostname():
-        return False
+        return True  # a journal lives on one machine: this one came back from a copy, with a new name
     try:
-        return psutil.Process(pid).create_time() != created
+        process = psutil.Process(pid)
+        same = math.isclose(process.create_time(), created, abs_tol=SAME_START_SECONDS)
+        return not same or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
@@ -224,40 +286,40 @@ def restore_journal(journal: Path, backup: Path) -> None:
     """
     if not backup.exists():
         return
-    if not journal.exists():
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        copy_verified(backup, journal)
-        return
-    local, kept = journal.read_bytes(), backup.read_bytes()
-    if kept.startswith(local):
-        copy_verified(backup, journal)
-    elif not local.startswith(kept):
-        raise ValueError(
-            f"{journal} and its copy {backup} have both gone on since they were last equal; "
-            "remove the one whose trials you can do without"
-        )
+    with locked(_lock_path(journal)):
+        local = journal.read_bytes() if journal.exists() else b""
+        kept = backup.read_bytes()
+        if kept.startswith(local) and kept != local:
+            _replace(journal, kept)
+        elif not local.startswith(kept):
+            raise ValueError(_ran_apart(journal, backup))
 
 
-def copy_verified(source: Path, target: Path) -> None:
-    """Copies whole lines of a journal, reads them back, and puts them in place only if they are the same bytes.
+def copy_verified(journal: Path, backup: Path) -> None:
+    """Copies the whole lines of a journal, reads them back, and puts them in place only if they are the same bytes.
 
-    Raises OSError if what was read back differs or if the copy would be shorter than what it replaces.
+    Raises OSError if what was read back differs, and ValueError if the copy holds trials that the journal lacks.
     """
-    with locked(source.with_name(f"{source.name}.copying")):
-        _copy_verified(source, target)
+    with locked(journal.with_name(f"{journal.name}.copying")):
+        content = journal.read_bytes()
+        content = content[: content.rfind(b"\n") + 1]  # another process may be in the middle of a line
+        if backup.exists() and not content.startswith(backup.read_bytes()):
+            raise ValueError(_ran_apart(journal, backup))
+        _replace(backup, content)
 
 
-def _copy_verified(source: Path, target: Path) -> None:
-    content = source.read_bytes()
-    content = content[: content.rfind(b"\n") + 1]  # another process may be in the middle of a line
-    if target.exists() and target.stat().st_size > len(content):
-        raise OSError(f"{target} is longer than {source}: it holds trials that would be lost")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+def _ran_apart(journal: Path, backup: Path) -> str:
+    return (f"{journal} and its copy {backup} have both gone on since they were last equal, in two sessions say; "
+            "remove the one whose trials you can do without, or use a database")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     with open(beside, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    if hashlib.sha256(beside.read_bytes()).digest() != hashlib.sha256(content).digest():
-        raise OSError(f"{beside}: what was read back is not what was written; the copy was not put in place")
-    shutil.move(beside, target)
+    if beside.read_bytes() != content:
+        raise OSError(f"{beside}: what was read back is not what was written; it was not put in place of {path}")
+    os.replace(beside, path)

@@ -30,7 +30,9 @@ def plot_trials(trials: pd.DataFrame) -> Axes:
     return axes
 
 
-def plot_moves(trials: pd.DataFrame, limits: Mapping[str, tuple[float, float]]) -> np.ndarray:
+def plot_moves(
+    trials: pd.DataFrame, limits: Mapping[str, tuple[float, float]], start: Mapping[str, float]
+) -> np.ndarray:
     """Each hyper-parameter's value by trial, coloured by fitness, in its limits; the start value is the dashed line.
 
     `limits` maps name to (low, high) and decides which columns are drawn.
@@ -39,7 +41,7 @@ def plot_moves(trials: pd.DataFrame, limits: Mapping[str, tuple[float, float]]) 
     axes = new_grid(len(limits), 1, (9, 1.2 + 1.5 * len(limits)), sharex=True)
     for ax, (name, (low, high)) in zip(axes[:, 0], limits.items(), strict=True):
         points = ax.scatter(shown["trial"], shown[name], c=shown["fitness"], cmap="viridis", s=45, zorder=3)
-        ax.axhline(trials[name].iloc[0], color=NEUTRAL, linestyle="--", linewidth=1)
+        ax.axhline(start[name], color=NEUTRAL, linestyle="--", linewidth=1)
         if low > 0 and high / low >= LOG_RATIO:
             ax.set_yscale("log")
         ax.set(ylabel=name, ylim=(low, high))
@@ -63,8 +65,12 @@ def plot_importances(importances: pd.Series) -> Axes:
 def plot_start_and_best(scores: pd.DataFrame, columns: Sequence[str], title: str, ylabel: str) -> Axes:
     """Bars of start and best beside each other for each of `columns`; `scores` has a column `values` that says which,
     and a row a seed: bars are means, lines their range."""
-    table = scores.melt("values", list(columns), var_name="what", value_name="value")
     axes = new_axes(None)
+    if scores.empty:
+        axes.text(0.5, 0.5, "nothing is judged yet", ha="center", transform=axes.transAxes)
+        axes.set(title=title, xlabel="", ylabel=ylabel)
+        return axes
+    table = scores.melt("values", list(columns), var_name="what", value_name="value")
     sns.barplot(table, x="what", y="value", hue="values", hue_order=["start", "best"], palette=[NEUTRAL, "#0173b2"],
                 errorbar=("pi", 100), capsize=0.15, err_kws={"linewidth": 1.2}, ax=axes)
     axes.set(title=title, xlabel="", ylabel=ylabel)

@@ -69,7 +69,7 @@ def test_training_leaves_history_and_weights(run_dir: Path, config: detector.Tra
     assert json.loads((run_dir / "config.json").read_text()) == asdict(config)
     events = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text().splitlines()]
     assert events[-1]["epochs_done"] == 2
-    assert set(events[-1]["scores"]) == {"AP50", "mAP50_95"}
+    assert set(events[-1]["scores"]) == {"AP50", "AP75", "mAP50_95"}
 
 
 def test_submitted_weights_are_half_and_stripped(run_dir: Path, tmp_path: Path) -> None:

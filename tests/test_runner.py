@@ -73,3 +73,8 @@ def test_a_failing_notebook_says_so_and_leaves_its_copy(tmp_path: Path, monkeypa
     with pytest.raises(runner.NotebookFailed, match=message):
         runner.run_notebooks({}, tmp_path / "run")
     assert "no pigs here" in (tmp_path / "run/01_broken.ipynb").read_text()
+
+
+def test_a_notebook_that_is_not_there_cannot_be_left_out(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="skip: expected some of .*'03_evolve'.*found '03_evolution'"):
+        runner.run_notebooks({}, tmp_path / "run", ["03_evolution"])

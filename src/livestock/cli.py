@@ -50,6 +50,8 @@ def run(
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
     competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
     seed: Annotated[int, typer.Option(help="of split and training")] = 42,
+    hyp: Annotated[Path | None, typer.Option(help="hyper-parameters to train with, such as evolved.yaml")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="a notebook to leave out, such as 03_evolve")] = None,
     publish: Annotated[bool, typer.Option(help="put the outputs into the committed notebooks")] = False,
 ) -> None:
     """Runs every notebook in order, from raw data to answer.csv, and prints where it all lies."""
@@ -64,7 +66,9 @@ def run(
             "WORKSPACE": _from_repository(workspace),
             "COMPETITION": _from_repository(competition),
             "WEIGHTS": _from_repository(Path(weights)) if Path(weights).is_file() else weights,
+            "HYP": _from_repository(hyp) if hyp else "",
         },
+        skip=skip or (),
         publish=publish,
     )
 

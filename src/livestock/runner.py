@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,14 @@ NOTEBOOKS_DIR = REPOSITORY / "notebooks"
 MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
 
 
-def run_all(parameters: dict[str, Any], *, publish: bool = False) -> dict[str, Any]:
-    """All notebooks with these parameters, then the index page and the closing lines; returns the result.
+def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bool = False) -> dict[str, Any]:
+    """The notebooks with these parameters, then the index page and the closing lines; returns the result.
 
-    `publish` puts the outputs into the committed notebooks.
+    `skip` names notebooks to leave out, such as `03_evolve`; `publish` puts the outputs into the committed notebooks.
     """
     run_dir = Workspace(Path(parameters["WORKSPACE"])).runs_dir / parameters["PROFILE"]
     ensure_data(_make_run(parameters))  # before a kernel is started for nothing
-    executed = run_notebooks(parameters, run_dir)
+    executed = run_notebooks(parameters, run_dir, skip)
     result = summarise(parameters, executed)
     index = write_index(result, executed, run_dir)
     if publish:
@@ -56,23 +57,29 @@ class Executed:
     seconds: float
 
 
-def run_notebooks(parameters: dict[str, Any], run_dir: Path) -> list[Executed]:
-    """Executes every notebook in order with these parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
+def run_notebooks(parameters: dict[str, Any], run_dir: Path, skip: Sequence[str] = ()) -> list[Executed]:
+    """Executes the notebooks in order with these parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
 
-    Prints one line a notebook. Raises NotebookFailed for a cell that failed; its copy stays in `run_dir`.
+    Prints one line a notebook. Raises NotebookFailed for a cell that failed; its copy stays in `run_dir`, and
+    ValueError for a name in `skip` that no notebook has.
     """
     import papermill
 
     run_dir.mkdir(parents=True, exist_ok=True)
     executed = []
-    paths = sorted(NOTEBOOKS_DIR.glob("[0-9][0-9]_*.ipynb"))
+    names = [path.stem for path in sorted(NOTEBOOKS_DIR.glob("[0-9][0-9]_*.ipynb"))]
+    if unknown := sorted(set(skip) - set(names)):
+        raise ValueError(f"skip: expected some of {names}, found {unknown[0]!r}")
+    paths = [NOTEBOOKS_DIR / f"{name}.ipynb" for name in names if name not in skip]
     for number, path in enumerate(paths, 1):
         started = time.monotonic()
         print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
         copy = run_dir / path.name
+        known = papermill.inspect_notebook(str(path))  # HYP, say, is 04_train's alone
+        own = {name: value for name, value in parameters.items() if name in known}
         try:
             papermill.execute_notebook(
-                str(path), str(copy), parameters=parameters, cwd=str(REPOSITORY), kernel_name="python3",
+                str(path), str(copy), parameters=own, cwd=str(REPOSITORY), kernel_name="python3",
                 progress_bar=False, log_output=False,
             )
         except papermill.PapermillExecutionError as error:
@@ -110,7 +117,7 @@ def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str,
 
 
 def _make_run(parameters: dict[str, Any]) -> Run:
-    return make_run(**{name.lower(): value for name, value in parameters.items()})
+    return make_run(**{name.lower(): value for name, value in parameters.items() if name != "HYP"})
 
 
 def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path) -> Path:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -48,8 +51,8 @@ def make_search(
 ) -> Search:
     """The search of this run: space, start values, data and budget. `data_yaml` is that of `write_search_lists`.
 
-    `start_hyp` is a file, without one the profile's; `storage` is a database's URL, without one the study is a journal
-    file in the workspace.
+    `start_hyp` is a file, without one the profile's. `storage` is a database's URL; without one the study is a journal
+    on the local disk, and `backup`, without one a file in the workspace, its copy after every trial.
     Raises ValueError for what cannot be searched (see `space.check_meta`).
     """
     start = read_hyp(hyp_path(run, start_hyp))
@@ -61,9 +64,12 @@ def make_search(
         "training": {key: value for key, value in asdict(config).items()
                      if key not in ("data_yaml", "weights", "hyp", "device", "workers")},
     }
+    if not storage:
+        storage = str(_local_directory(run) / f"{study}.journal")
+        backup = backup or run.workspace.runs_dir / "evolve" / f"{study}.journal"
     return Search(
         study=study,
-        storage=storage or str(run.workspace.runs_dir / "evolve" / f"{study}.journal"),
+        storage=storage,
         meta=make_meta(meta, start),
         start=start,
         identity=identity,
@@ -230,6 +236,18 @@ def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path 
         print(verified.round(4).to_string(index=False))
         print(f"best against start on a fold the search never saw: {gain[0]:+.4f} ({gain[1]:+.4f} to {gain[2]:+.4f})")
     print(f"best values: {write_evolved(run, search, study, gain)}")
+
+
+def _local_directory(run: Run) -> Path:
+    """A folder on the local disk for this workspace, which may itself lie on a Drive mount, where locks need not hold.
+
+    A number in the workspace leads there, so that an emptied workspace begins anew.
+    """
+    name = run.workspace.runs_dir / "evolve" / "journal_id"
+    name.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(name, "x", encoding="ascii") as file:
+        file.write(uuid.uuid4().hex)
+    return Path(tempfile.gettempdir()) / f"livestock-{os.getuid()}" / name.read_text(encoding="ascii")
 
 
 def _directory(run: Run, search: Search) -> Path:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from livestock.boxes import XYXY
 from livestock.metrics import draw_counts, interval, match_competition, match_usual, resample, usual_map
-from livestock.postprocess import suppress
-from livestock.sweep import sweep
+from livestock.postprocess import suppress, sweep
 
 
 def draw_tables(rng: np.random.Generator, n_images: int, decimals: int) -> tuple[pd.DataFrame, pd.DataFrame]:

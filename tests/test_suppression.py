@@ -7,7 +7,8 @@ import torch
 from torchvision.ops import batched_nms
 
 from livestock.boxes import XYXY, make_boxes
-from livestock.postprocess import BLOCK, suppress
+from livestock.postprocess import suppress
+from livestock.postprocess.suppression import BLOCK
 
 
 def draw_candidates(rng: np.random.Generator, n: int, n_images: int = 5) -> pd.DataFrame:

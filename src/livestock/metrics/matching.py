@@ -1,17 +1,4 @@
-"""Average precision twice: as the competition's scorer has it, and as is usual.
-
-Both take boxes tables (see `boxes.py`; `submission.read_truth` and `read_answer` make them from files) in any
-one unit, and both go two steps: `match_*` decides once which boxes are true (`Matches`), `score` makes
-average precision of that. Resampling repeats only the second.
-
-| | competition | usual |
-|---|---|---|
-| boxes of an image are matched | in row order | by falling confidence |
-| a box claims | the truth it overlaps most, taken or not | the truth still free that it overlaps most |
-| boxes in images without any truth row | ignored | false positives |
-| numbers | rounded to float32 | float64 |
-| equal confidences rank | as `numpy.argsort` leaves them | in row order |
-"""
+"""Which boxes are true: matched with the truth once, as the competition's scorer does or as is usual."""
 
 from __future__ import annotations
 
@@ -22,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from .boxes import XYXY, box_area
+from ..boxes import XYXY, box_area
 
 PAIRS_AT_ONCE = 100_000  # bounds memory, and keeps the arrays of one step in the processor's cache
 
@@ -45,30 +32,6 @@ class Matches:
     is_true: np.ndarray
 
 
-@dataclass(frozen=True)
-class Score:
-    """`mean` over the classes with truth, 0 without any; `per_class`: columns `ap, n_truth` by `label`."""
-
-    mean: float
-    per_class: pd.DataFrame
-
-
-def competition_map(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 0.75) -> Score:
-    """The competition's score: what `map_boxes.mean_average_precision_for_boxes` (1.0.6) returns.
-
-    Raises ValueError for a threshold outside (0, 1] and for corners that are not finite.
-    """
-    return score(match_competition(truth, answer, iou_threshold))
-
-
-def usual_map(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 0.75) -> Score:
-    """The usual mAP: matched as COCO does, without its crowds, areas and cap of 100 boxes; area as VOC does.
-
-    Raises ValueError for a threshold outside (0, 1] and for corners that are not finite.
-    """
-    return score(match_usual(truth, answer, iou_threshold))
-
-
 def match_competition(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> Matches:
     """Matches as `map_boxes` does, quirks included; the module's table lists them.
 
@@ -81,84 +44,27 @@ def match_competition(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: 
     best_first = np.lexsort((target, -iou, box))  # the earlier of two truths that overlap equally
     box, target = box[best_first], target[best_first]
     first = _starts(box)
-    is_true = assign(box[first], target[first], pair)
+    is_true = assign(box[first], target[first], pair) >= 0
     as_scored = np.argsort(pair.answer.image, kind="stable")  # images as truth first names them, then rows
     return _rank(pair, is_true, as_scored, ties=None)
 
 
 def match_usual(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> Matches:
-    """Matches as COCO's `evaluateImg`: boxes by falling confidence, each to the best truth still free."""
+    """Matches as COCO's `evaluateImg`: boxes by falling confidence, each to the best truth still free.
+
+    Rows whose column `ignored`, where a table has one, is true are left out of the score as COCO leaves out boxes of
+    other sizes: a truth that is ignored cannot be missed and is claimed only by a box that has no other; that box does
+    not count, nor does an ignored one that claims nothing.
+    """
     pair = encode(truth, answer, np.float64)
     pair = pair.with_answer(np.argsort(-pair.answer.confidence, kind="stable"))
     box, target, iou = overlaps(pair, iou_threshold)
-    best_first = np.lexsort((-target, -iou, box))  # the later of two truths that overlap equally
-    is_true = assign(box[best_first], target[best_first], pair)
-    return _rank(pair, is_true, np.arange(len(is_true)), ties="stable")
-
-
-def score(matches: Matches) -> Score:
-    """Average precision of each class and their mean."""
-    bounds = np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
-    n_truth = matches.n_truth.sum(axis=0)
-    ap = [average_precision(matches.is_true[bounds[k] : bounds[k + 1]], n) for k, n in enumerate(n_truth)]
-    per_class = pd.DataFrame({"ap": ap, "n_truth": n_truth}, index=pd.Index(matches.labels, name="label"))
-    return Score(float(per_class["ap"].mean()) if ap else 0.0, per_class)
-
-
-def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarray:
-    """mAP of each resample of images: `(n_resamples,)`.
-
-    `counts` is `(n_resamples, len(images))`: how often each image is drawn.
-
-    Matches stay as they are, for boxes are matched within their image: an image drawn twice counts twice. The mean is
-    over the classes of which a resample has truth. `images` must hold all that the matches name.
-    """
-    where = images.get_indexer(matches.images)
-    if (where < 0).any():
-        raise ValueError(f"images: {matches.images[where < 0][0]!r} is judged, but not among those to resample")
-    bounds = np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
-    result = np.zeros(len(counts))
-    for nth, drawn in enumerate(counts[:, where]):
-        n_truth, aps = drawn @ matches.n_truth, []
-        for class_id in np.flatnonzero(n_truth):
-            mine = slice(bounds[class_id], bounds[class_id + 1])
-            weight, is_true = drawn[matches.image[mine]], matches.is_true[mine]
-            found = weight[is_true]
-            # The precision after a true box drawn n times; its n copies have no other boxes between them.
-            precision = np.cumsum(found) / np.maximum(np.cumsum(weight)[is_true], 1)
-            envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            aps.append(float(envelope @ found) / n_truth[class_id])
-        result[nth] = np.mean(aps) if aps else 0.0
-    return result
-
-
-def draw_counts(rng: np.random.Generator, n_images: int, n_resamples: int) -> np.ndarray:
-    """How often each image is drawn in each bootstrap resample (Efron 1979): `(n_resamples, n_images)`."""
-    return rng.multinomial(n_images, np.full(n_images, 1 / max(n_images, 1)), size=n_resamples)
-
-
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of resampled values."""
-    tail = (1 - level) / 2
-    return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
-
-
-def average_precision(is_true: np.ndarray, n_truth: int) -> float:
-    """Area under the precision envelope at every recall reached, from `(N,)` flags by falling confidence.
-
-    As PASCAL VOC since 2010 (development kit, section 3.4.1; py-faster-rcnn's `voc_ap`). COCO instead
-    averages the same envelope at the 101 recalls 0, 0.01 ... 1, which differs by at most 0.01. NaN if there
-    is no truth.
-
-    >>> round(average_precision(np.array([True, False, True]), 3), 4)  # 1/3 * 1 + 1/3 * 2/3
-    0.5556
-    """
-    if n_truth == 0:
-        return float("nan")
-    found = np.cumsum(is_true)
-    precision = found / np.arange(1, len(found) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(envelope[np.asarray(is_true, bool)].sum() / n_truth)  # a true box adds 1 / n_truth to recall
+    ignored = pair.truth.ignored
+    best_first = np.lexsort((-target, -iou, ignored[target], box))  # the later of two truths that overlap equally
+    claimed = assign(box[best_first], target[best_first], pair)
+    is_true = claimed >= 0
+    counts = ~np.where(is_true, ignored[claimed] if len(ignored) else False, pair.answer.ignored)
+    return _rank(pair, is_true, np.flatnonzero(counts), ties="stable")
 
 
 @dataclass(frozen=True)
@@ -169,9 +75,10 @@ class _Boxes:
     label: np.ndarray
     xyxy: np.ndarray
     confidence: np.ndarray
+    ignored: np.ndarray
 
     def take(self, rows: np.ndarray) -> _Boxes:
-        return _Boxes(self.image[rows], self.label[rows], self.xyxy[rows], self.confidence[rows])
+        return _Boxes(self.image[rows], self.label[rows], self.xyxy[rows], self.confidence[rows], self.ignored[rows])
 
 
 @dataclass(frozen=True)
@@ -195,7 +102,8 @@ def encode(truth: pd.DataFrame, answer: pd.DataFrame, dtype: type) -> Pair:
     sides = []
     for table, rows in [(truth, slice(len(truth))), (answer, slice(len(truth), None))]:
         xyxy = np.ascontiguousarray(table[XYXY], dtype).astype(np.float64)
-        boxes = _Boxes(image[rows], class_ids[label[rows]], xyxy, table["confidence"].to_numpy(dtype))
+        ignored = table["ignored"].to_numpy(bool) if "ignored" in table else np.zeros(len(table), bool)
+        boxes = _Boxes(image[rows], class_ids[label[rows]], xyxy, table["confidence"].to_numpy(dtype), ignored)
         sides.append(boxes if (boxes.label >= 0).all() else boxes.take(boxes.label >= 0))
         if not np.isfinite(sides[-1].xyxy).all():
             raise ValueError("boxes: expected finite corners, found NaN or infinity")
@@ -239,7 +147,7 @@ def _paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def assign(box: np.ndarray, target: np.ndarray, pair: Pair) -> np.ndarray:
-    """Which rows of `answer` get a truth: the earlier row chooses first, each its first choice that is free.
+    """The row of `truth` that each row of `answer` gets, or -1; the earlier row chooses first.
 
     `box` ascends, its `target`s go from first choice to last. The result is that of a loop over boxes, found
     by deferred acceptance (Gale and Shapley 1962) in a few rounds over arrays: all ask for their first
@@ -255,9 +163,9 @@ def assign(box: np.ndarray, target: np.ndarray, pair: Pair) -> np.ndarray:
         following = asking[turned_away] + 1
         following = following[following < len(box)]
         asking = np.concatenate([asking[~turned_away], following[box[following] == box[following - 1]]])
-    is_true = np.zeros(len(pair.answer.image), bool)
-    is_true[box[asking]] = True
-    return is_true
+    claimed = np.full(len(pair.answer.image), -1)
+    claimed[box[asking]] = target[asking]
+    return claimed
 
 
 def _starts(values: np.ndarray) -> np.ndarray:
@@ -273,7 +181,7 @@ def _rank(pair: Pair, is_true: np.ndarray, rows: np.ndarray, ties: Literal["stab
     # Each class by itself, because where an unstable sort leaves ties depends on everything it sorts.
     ranked = [mine[np.argsort(-boxes.confidence[mine], kind=ties)] for mine in by_class]
     order = np.concatenate([np.zeros(0, int), *ranked])
-    cell = pair.truth.image * n_labels + pair.truth.label
+    cell = (pair.truth.image * n_labels + pair.truth.label)[~pair.truth.ignored]
     n_truth = np.bincount(cell, minlength=len(pair.images) * n_labels).reshape(len(pair.images), n_labels)
     return Matches(
         images=pair.images,

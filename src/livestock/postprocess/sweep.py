@@ -14,9 +14,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from .boxes import XYXY
-from .metrics import Pair, assign, encode, overlaps
-from .postprocess import check_thresholds
+from ..boxes import XYXY
+from ..metrics.matching import Pair, assign, encode, overlaps
+from .suppression import check_thresholds
 
 N_THREADS = 2
 
@@ -101,7 +101,7 @@ def _match(
     wanted = kept[box] & (iou >= metric_iou)
     box, target, iou = box[wanted], target[wanted], iou[wanted]
     best_first = np.lexsort((-target, -iou, box))
-    return assign(box[best_first], target[best_first], pair)
+    return assign(box[best_first], target[best_first], pair) >= 0
 
 
 def _average_precisions(

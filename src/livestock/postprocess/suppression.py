@@ -1,4 +1,4 @@
-"""From candidates, every box a model proposes, to the boxes that are kept."""
+"""Greedy non-maximum suppression of a boxes table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from .boxes import XYXY, box_area
+from ..boxes import XYXY, box_area
 
 BLOCK = 64  # boxes settled at a time: enough for one array operation, few of them wasted on boxes that go
 

@@ -1,0 +1,32 @@
+"""Average precision twice: as the competition's scorer has it, and as is usual.
+
+Both take boxes tables (see `boxes.py`; `submission.read_truth` and `read_answer` make them from files) in any
+one unit, and both go two steps: `match_*` decides once which boxes are true (`Matches`), `score` makes
+average precision of that. Resampling repeats only the second.
+
+| | competition | usual |
+|---|---|---|
+| boxes of an image are matched | in row order | by falling confidence |
+| a box claims | the truth it overlaps most, taken or not | the truth still free that it overlaps most |
+| boxes in images without any truth row | ignored | false positives |
+| numbers | rounded to float32 | float64 |
+| equal confidences rank | as `numpy.argsort` leaves them | in row order |
+"""
+
+from .bootstrap import draw_counts, interval, resample
+from .matching import Matches, match_competition, match_usual
+from .precision import Score, average_precision, competition_map, score, usual_map
+
+__all__ = [
+    "Matches",
+    "Score",
+    "average_precision",
+    "competition_map",
+    "draw_counts",
+    "interval",
+    "match_competition",
+    "match_usual",
+    "resample",
+    "score",
+    "usual_map",
+]

@@ -1,0 +1,46 @@
+"""Intervals: images drawn again and again, their matches kept (paired bootstrap)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .matching import Matches
+
+
+def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarray:
+    """mAP of each resample of images: `(n_resamples,)`.
+
+    `counts` is `(n_resamples, len(images))`: how often each image is drawn.
+
+    Matches stay as they are, for boxes are matched within their image: an image drawn twice counts twice. The mean is
+    over the classes of which a resample has truth. `images` must hold all that the matches name.
+    """
+    where = images.get_indexer(matches.images)
+    if (where < 0).any():
+        raise ValueError(f"images: {matches.images[where < 0][0]!r} is judged, but not among those to resample")
+    bounds = np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
+    result = np.zeros(len(counts))
+    for nth, drawn in enumerate(counts[:, where]):
+        n_truth, aps = drawn @ matches.n_truth, []
+        for class_id in np.flatnonzero(n_truth):
+            mine = slice(bounds[class_id], bounds[class_id + 1])
+            weight, is_true = drawn[matches.image[mine]], matches.is_true[mine]
+            found = weight[is_true]
+            # The precision after a true box drawn n times; its n copies have no other boxes between them.
+            precision = np.cumsum(found) / np.maximum(np.cumsum(weight)[is_true], 1)
+            envelope = np.maximum.accumulate(precision[::-1])[::-1]
+            aps.append(float(envelope @ found) / n_truth[class_id])
+        result[nth] = np.mean(aps) if aps else 0.0
+    return result
+
+
+def draw_counts(rng: np.random.Generator, n_images: int, n_resamples: int) -> np.ndarray:
+    """How often each image is drawn in each bootstrap resample (Efron 1979): `(n_resamples, n_images)`."""
+    return rng.multinomial(n_images, np.full(n_images, 1 / max(n_images, 1)), size=n_resamples)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of resampled values."""
+    tail = (1 - level) / 2
+    return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))

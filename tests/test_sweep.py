@@ -49,6 +49,26 @@ def test_each_point_is_what_it_is_alone(seed: int, agnostic: bool, decimals: int
             assert getattr(row, label) == pytest.approx(ap, abs=1e-9)
 
 
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_parts_left_out_do_not_count(seed: int) -> None:
+    truth, candidates = draw_tables(np.random.default_rng(seed), 6, 9)
+    parts = pd.Series([0, 1, 2, 0, 1, 2], index=[f"{index}.jpg" for index in range(6)])
+    found = sweep(truth, candidates, iou_thresholds=[0.5], conf_thresholds=[0.3], metric_ious=[0.5], parts=parts,
+                  leave_out=[(), (1,), (0, 2)])
+    assert found["left_out"].tolist() == [(), (1,), (0, 2)]
+    for row in found.itertuples():
+        inside = [table[~table["image_id"].map(parts).isin(row.left_out)] for table in (truth, candidates)]
+        expected = usual_map(inside[0], suppress(inside[1], iou_threshold=0.5, conf_threshold=0.3), 0.5)
+        assert row.mAP == pytest.approx(expected.mean, abs=1e-9)
+
+
+def test_an_image_without_a_part_is_refused() -> None:
+    truth, candidates = draw_tables(np.random.default_rng(3), 6, 9)
+    with pytest.raises(ValueError, match="expected a number for every image, found none for '0.jpg'"):
+        sweep(truth, candidates, iou_thresholds=[0.5], leave_out=[(1,)])
+
+
 def test_no_candidates_score_nothing() -> None:
     truth, candidates = draw_tables(np.random.default_rng(0), 6, 2)
     assert sweep(truth, candidates.iloc[:0], iou_thresholds=[0.5])["mAP"].tolist() == [0]

@@ -1,6 +1,22 @@
 """From candidates, every box a model proposes, to the boxes that stay: suppression, fusion, their thresholds."""
 
+from .fusion import fuse, soft_suppress
 from .suppression import suppress
 from .sweep import sweep
+from .tune import Point, Tuned, choose, compare, find_plateau, leave_outs, score_points, split_parts, tune
 
-__all__ = ["suppress", "sweep"]
+__all__ = [
+    "Point",
+    "Tuned",
+    "choose",
+    "compare",
+    "find_plateau",
+    "fuse",
+    "leave_outs",
+    "score_points",
+    "soft_suppress",
+    "split_parts",
+    "suppress",
+    "sweep",
+    "tune",
+]

@@ -30,12 +30,17 @@ def sweep(
     max_dets: Sequence[int] = (300,),
     metric_ious: Sequence[float] = (0.75,),
     agnostic: bool = False,
+    parts: pd.Series | None = None,
+    leave_out: Sequence[tuple[int, ...]] = ((),),
 ) -> pd.DataFrame:
     """The usual mAP of `suppress(candidates, ...)` at every point of the grid: what `usual_map` gives for each alone.
 
-    One row a point and metric IoU: `iou_threshold, conf_threshold, max_det, metric_iou, mAP`, then a column a class
-    with truth, its AP. Both tables hold the images that are judged and no others. Raises ValueError for thresholds out
-    of range and corners that are not finite.
+    One row a point, metric IoU and entry of `leave_out`: `iou_threshold, conf_threshold, max_det, metric_iou, left_out,
+    mAP`, then a column a class with truth, its AP (NaN where the images that count have none). Both tables hold the
+    images that are judged and no others. `parts` numbers the images, by image_id; each entry of `leave_out` is scored
+    without the parts that it names, which costs only another pass over the ranks.
+
+    Raises ValueError for thresholds out of range, corners that are not finite and an image without a part.
     """
     for iou, conf, max_det in [(iou, conf, m) for iou in iou_thresholds for conf in conf_thresholds for m in max_dets]:
         check_thresholds(iou, conf, max_det)
@@ -47,6 +52,7 @@ def sweep(
     pair = encode(truth, table.iloc[order[ranked]], np.float64)
     known = table["label"].isin(pair.labels).to_numpy()[order][ranked]  # the others are no class of the truth
     found = overlaps(pair, min(metric_ious))
+    subsets = [_subset(pair, parts, left_out) for left_out in leave_out]
     label = np.zeros_like(image) if agnostic else pd.factorize(table["label"])[0]
     masks = _keep(table[XYXY].to_numpy(float)[order], image[order] * (label.max(initial=0) + 1) + label[order],
                   iou_thresholds)
@@ -57,11 +63,29 @@ def sweep(
             is_true = _match(pair, found, kept[ranked][known], metric_iou)
             for max_det in max_dets:
                 taken = kept[ranked][known] & (place < max_det)
-                aps = _average_precisions(pair, is_true & taken, taken, conf_thresholds)
-                rows += [[iou_threshold, conf, max_det, metric_iou, float(ap.mean()) if len(ap) else 0.0, *ap]
-                         for conf, ap in zip(conf_thresholds, aps, strict=True)]
-    names = ["iou_threshold", "conf_threshold", "max_det", "metric_iou", "mAP"]
+                for left_out, (counts, n_truth) in zip(leave_out, subsets, strict=True):
+                    aps = _average_precisions(pair, is_true, taken & counts, n_truth, conf_thresholds)
+                    rows += [[iou_threshold, conf, max_det, metric_iou, left_out, _mean(ap), *ap]
+                             for conf, ap in zip(conf_thresholds, aps, strict=True)]
+    names = ["iou_threshold", "conf_threshold", "max_det", "metric_iou", "left_out", "mAP"]
     return pd.DataFrame(rows, columns=[*names, *pair.labels])
+
+
+def _subset(pair: Pair, parts: pd.Series | None, left_out: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows of `answer` count without these parts, and the true boxes of each class that do."""
+    counts = np.ones(len(pair.images), bool)
+    if left_out:
+        known = pd.Series(dtype=int) if parts is None else parts
+        if len(missing := pair.images.difference(known.index)):
+            raise ValueError(f"parts: expected a number for every image, found none for {missing[0]!r}")
+        counts = ~known.reindex(pair.images).isin(left_out).to_numpy()
+    n_truth = np.bincount(pair.truth.label[counts[pair.truth.image]], minlength=len(pair.labels))
+    return counts[pair.answer.image], n_truth
+
+
+def _mean(aps: np.ndarray) -> float:
+    """The mean over classes with truth, 0 without any."""
+    return float(np.nanmean(aps)) if np.isfinite(aps).any() else 0.0
 
 
 def _keep(xyxy: np.ndarray, group: np.ndarray, iou_thresholds: Sequence[float]) -> np.ndarray:
@@ -105,13 +129,12 @@ def _match(
 
 
 def _average_precisions(
-    pair: Pair, is_true: np.ndarray, taken: np.ndarray, conf_thresholds: Sequence[float]
+    pair: Pair, is_true: np.ndarray, taken: np.ndarray, n_truth: np.ndarray, conf_thresholds: Sequence[float]
 ) -> Iterator[np.ndarray]:
     """For each confidence threshold the AP of each class, `(n_labels,)`; see `metrics.average_precision`."""
-    n_truth = np.bincount(pair.truth.label, minlength=len(pair.labels))
     curves = []
     for class_id in range(len(pair.labels)):
-        mine = (pair.answer.label == class_id) & taken
+        mine = np.flatnonzero((pair.answer.label == class_id) & taken)
         rank = np.flatnonzero(is_true[mine]) + 1
         curves.append((rank, np.arange(1, len(rank) + 1) / rank, -pair.answer.confidence[mine]))
     for conf_threshold in conf_thresholds:
@@ -120,4 +143,4 @@ def _average_precisions(
             n_above = np.searchsorted(falling, -conf_threshold, side="left")
             cut = precision[: np.searchsorted(rank, n_above, side="right")]
             aps.append(np.maximum.accumulate(cut[::-1])[::-1].sum())
-        yield np.array(aps) / n_truth
+        yield np.divide(aps, n_truth, out=np.full(len(aps), np.nan), where=n_truth > 0)

@@ -1,0 +1,99 @@
+"""Boxes of several passes made one answer: pooled and suppressed, fused, or softly suppressed (ensemble-boxes)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..boxes import XYXY, make_boxes
+from .suppression import check_thresholds
+
+
+def fuse(
+    members: Sequence[pd.DataFrame],
+    images: pd.DataFrame,
+    method: str,
+    *,
+    iou_threshold: float = 0.6,
+    conf_threshold: float = 0.001,
+    max_det: int = 300,
+) -> pd.DataFrame:
+    """Boxes that mean the same animal in several passes, each already suppressed, become one box.
+
+    `wbf`: weighted boxes fusion (Solovyev et al. 2021), corners averaged by confidence, confidence lowered where passes
+    are missing. `nmw`: non-maximum weighted (Zhou et al. 2017), corners averaged by confidence and overlap with the
+    surest, whose confidence stays. All passes weigh the same. Returns a boxes table by image and falling confidence.
+    Raises ValueError for an unknown method, a threshold out of range and a box in none of the `images`.
+    """
+    from ensemble_boxes import non_maximum_weighted, weighted_boxes_fusion
+
+    methods: dict[str, Callable[..., Any]] = {"wbf": weighted_boxes_fusion, "nmw": non_maximum_weighted}
+    if method not in methods:
+        raise ValueError(f"method: expected one of {sorted(methods)}, found {method!r}")
+    check_thresholds(iou_threshold, conf_threshold, max_det)
+    labels = sorted(set().union(*(set(boxes["label"]) for boxes in members)))
+    found = []
+    for image_id, size, parts in _by_image(members, images, conf_threshold):
+        corners, confidence, class_ids = methods[method](
+            [boxes[XYXY].to_numpy() / size for boxes in parts],
+            [boxes["confidence"].to_numpy() for boxes in parts],
+            [[labels.index(label) for label in boxes["label"]] for boxes in parts],
+            iou_thr=iou_threshold,
+            skip_box_thr=0.0,
+        )
+        names = [labels[int(class_id)] for class_id in class_ids]
+        found.append(_table(image_id, names, np.clip(corners, 0, 1) * size, confidence, max_det))  # float32 inside
+    return make_boxes(pd.concat(found) if found else [])
+
+
+def soft_suppress(
+    candidates: pd.DataFrame, images: pd.DataFrame, *, sigma: float = 0.5, conf_threshold: float = 0.001,
+    max_det: int = 300,
+) -> pd.DataFrame:
+    """Soft-NMS (Bodla et al. 2017): a box that overlaps a surer one loses confidence, `exp(-iou² / sigma)`, not all.
+
+    ensemble-boxes' own `soft_nms` gives the confidences back as they came in, so its inner function is called, which
+    lowers them in place. Returns a boxes table by image and falling confidence. Raises ValueError for a sigma that is
+    not above 0 and a box in none of the `images`.
+    """
+    from ensemble_boxes.ensemble_boxes_nms import cpu_soft_nms_float
+
+    if not sigma > 0:
+        raise ValueError(f"sigma: expected a number above 0, found {sigma!r}")
+    check_thresholds(0, conf_threshold, max_det)
+    found = []
+    for image_id, _, (boxes,) in _by_image([candidates], images, conf_threshold):
+        rows, softened = [], []
+        for _, same in boxes.groupby("label", sort=True):
+            corners, confidence = same[XYXY].to_numpy(), same["confidence"].to_numpy(copy=True)
+            order = cpu_soft_nms_float(corners, confidence, Nt=0.0, sigma=sigma, thresh=conf_threshold, method=2)
+            rows.append(same.iloc[order])
+            softened.append(confidence[confidence > conf_threshold])
+        kept = pd.concat(rows)
+        found.append(_table(image_id, kept["label"], kept[XYXY].to_numpy(), np.concatenate(softened), max_det))
+    return make_boxes(pd.concat(found) if found else [])
+
+
+def _by_image(
+    members: Sequence[pd.DataFrame], images: pd.DataFrame, conf_threshold: float
+) -> Iterator[tuple[str, np.ndarray, list[pd.DataFrame]]]:
+    """Each image that has a box, the size that its corners are divided by, and every member's boxes in it."""
+    sizes = images.set_index("image_id")[["width", "height"]].astype(float)
+    above = [boxes[boxes["confidence"] > conf_threshold] for boxes in members]
+    groups = [dict(list(boxes.groupby("image_id", sort=False))) for boxes in above]
+    for image_id in sorted(set().union(*groups)):
+        if image_id not in sizes.index:
+            raise ValueError(f"images: expected {image_id!r}, which has boxes, among them")
+        size = np.tile(sizes.loc[image_id].to_numpy(), 2)
+        yield image_id, size, [group.get(image_id, above[0].iloc[:0]) for group in groups]
+
+
+def _table(image_id: str, labels: Sequence[str], corners: np.ndarray, confidence: np.ndarray, max_det: int
+           ) -> pd.DataFrame:
+    order = np.argsort(-confidence, kind="stable")[:max_det]
+    table = pd.DataFrame(corners[order], columns=XYXY)
+    return table.assign(image_id=image_id, label=np.asarray(labels, object)[order], confidence=confidence[order],
+                        source="model")

@@ -5,8 +5,21 @@ import pandas as pd
 import pytest
 from map_boxes import mean_average_precision_for_boxes
 
-from livestock.boxes import XYXY, pairwise_iou
-from livestock.metrics import Matches, average_precision, competition_map, match_usual, usual_map
+from livestock.boxes import XYXY, box_area, pairwise_iou
+from livestock.metrics import (
+    COCO_SIZES,
+    Matches,
+    average_precision,
+    coco_map,
+    competition_map,
+    image_errors,
+    match_usual,
+    precision_recall,
+    score_counts,
+    score_sizes,
+    usual_map,
+)
+from livestock.metrics.precision import interpolated_precision
 from livestock.submission import ANSWER_COLUMNS, TRUTH_COLUMNS, by_falling_confidence, from_rows
 
 REGIMES = ["plain", "ties", "grid", "missing classes", "few", "shuffled ties"]
@@ -142,6 +155,71 @@ def test_matching_equals_cocos(seed):
     assert [coco_ap(matches, k) for k in range(2)] == pytest.approx(run_coco(truth, answer, 0.75), abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_map50_95_equals_cocos(seed):
+    truth, answer = draw_pixel_boxes(np.random.default_rng(seed), n_images=20)
+    crowded = answer["image_id"] == answer["image_id"].iloc[0]
+    more = [answer[crowded].assign(confidence=answer["confidence"] * (0.9 + 0.001 * k)) for k in range(40)]
+    answer = pd.concat([answer, *more], ignore_index=True)  # over 100 boxes of a class in an image
+    assert answer.groupby(["image_id", "label"]).size().max() > 100
+    assert coco_map(truth, answer).per_class["ap"].tolist() == pytest.approx(run_coco(truth, answer, None), abs=1e-12)
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "large"])
+def test_sizes_are_left_out_as_coco_does(size):
+    truth, answer = draw_pixel_boxes(np.random.default_rng(1), n_images=40)
+    scale = np.random.default_rng(2).choice([0.3, 1, 3], 40)  # so that there are some of each size
+    truth, answer = (boxes.assign(**boxes[XYXY].mul(scale[pd.factorize(boxes["image_id"], sort=True)[0]], axis=0))
+                     for boxes in (truth, answer))
+    low, high = COCO_SIZES[size]
+    areas = [box_area(boxes[XYXY].to_numpy()) for boxes in (truth, answer)]
+    sides = [boxes.assign(ignored=(area < low) | (area >= high))
+             for boxes, area in zip((truth, answer), areas, strict=True)]
+    matches = match_usual(*sides, 0.5)
+    expected = run_coco(truth, answer, 0.5, ["all", *COCO_SIZES].index(size))
+    assert 0 < min(expected) < 1
+    assert [coco_ap(matches, k) for k in range(2)] == pytest.approx(expected, abs=1e-12)
+    table = score_sizes(truth, answer, 0.5, COCO_SIZES).query("bin == @size")
+    assert table["ap"].tolist() == pytest.approx([average_precision(matches.is_true[matches.label == k], n)
+                                                  for k, n in enumerate(matches.n_truth.sum(axis=0))])
+    assert table["n_truth"].tolist() == [(~sides[0]["ignored"] & (truth["label"] == name)).sum()
+                                         for name in ["cow", "pig"]]
+
+
+def test_counts_are_scored_image_by_image():
+    truth, answer = draw_pixel_boxes(np.random.default_rng(4), n_images=40)
+    images = pd.DataFrame({"image_id": sorted({*truth["image_id"], *answer["image_id"]})})
+    table = score_counts(images, truth, answer, 0.5, {"cow": [2, 4], "pig": [3, 5]}).set_index(["label", "bin"])
+    few = truth[truth["label"] == "cow"].groupby("image_id").size()
+    chosen = few.index[few == 1]
+    inside = [boxes[boxes["image_id"].isin(chosen) & (boxes["label"] == "cow")] for boxes in (truth, answer)]
+    assert table.loc[("cow", "little"), "ap"] == pytest.approx(loop_ap(*inside, "cow", 0.5))
+    assert table.loc[("cow", "little"), "n_truth"] == len(chosen)
+    assert table["n_truth"].sum() == len(truth)
+
+
+def test_the_curve_ends_where_recall_does_and_its_envelope_is_the_ap():
+    truth, answer = draw_pixel_boxes(np.random.default_rng(0), n_images=40)
+    matches = match_usual(truth, answer, 0.5)
+    curve = precision_recall(matches)
+    for label, own in curve.groupby("label"):
+        envelope = own["precision"][::-1].cummax()[::-1]
+        area = (np.diff(own["recall"], prepend=0) * envelope).sum()
+        assert area == pytest.approx(usual_map(truth, answer, 0.5).per_class.loc[label, "ap"])
+        assert (own["confidence"].diff().dropna() <= 0).all()
+
+
+def test_errors_of_an_image_are_its_missed_and_its_false_boxes():
+    columns = ["image_id", "label", *XYXY, "confidence"]
+    truth = pd.DataFrame([("a", "cow", 0, 0, 10, 10, 1.0), ("a", "cow", 20, 0, 30, 10, 1.0),
+                          ("b", "cow", 0, 0, 10, 10, 1.0)], columns=columns)
+    answer = pd.DataFrame([("a", "cow", 0, 0, 10, 10, 0.9), ("b", "cow", 0, 0, 10, 10, 0.1),
+                           ("c", "pig", 0, 0, 10, 10, 0.9), ("c", "cow", 0, 0, 10, 10, 0.9)], columns=columns)
+    table = image_errors(pd.DataFrame({"image_id": list("abcd")}), truth, answer, 0.5)
+    assert table.reset_index().to_numpy().tolist() == [
+        ["c", 0, 0, 2, 2], ["a", 2, 1, 0, 1], ["b", 1, 1, 0, 1], ["d", 0, 0, 0, 0]]
+
+
 @pytest.mark.parametrize("second", [0, 10])
 def test_of_two_truths_overlapped_equally_cocos_is_taken(second):
     """The first box lies across two truths; whether the second box still finds one tells which was taken."""
@@ -211,16 +289,11 @@ def draw_pixel_boxes(rng: np.random.Generator, n_images: int) -> tuple[pd.DataFr
 
 def coco_ap(matches: Matches, label: int) -> float:
     """COCO's 101-point AP of one class from our flags."""
-    is_true = matches.is_true[matches.label == label]
-    found = np.cumsum(is_true)
-    recall = found / matches.n_truth[:, label].sum()
-    envelope = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
-    at = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
-    return float(np.append(envelope, 0)[np.minimum(at, len(envelope))].mean())
+    return interpolated_precision(matches.is_true[matches.label == label], matches.n_truth[:, label].sum())
 
 
-def run_coco(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> list[float]:
-    """AP of cow and pig from faster_coco_eval."""
+def run_coco(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float | None, area: int = 0) -> list[float]:
+    """AP of cow and pig from faster_coco_eval, of all, small, medium or large boxes; no IoU: its own mAP50-95."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     images = {name: i for i, name in enumerate(sorted({*truth["image_id"], *answer["image_id"]}), start=1)}
@@ -248,7 +321,8 @@ def run_coco(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) ->
         }
     )
     run = COCOeval_faster(gold, gold.loadRes(annotations(answer)), "bbox")
-    run.params.iouThrs, run.params.maxDets = np.array([iou_threshold]), [1, 10, 1000]
+    if iou_threshold is not None:
+        run.params.iouThrs, run.params.maxDets = np.array([iou_threshold]), [1, 10, 1000]
     run.evaluate()
     run.accumulate()
-    return run.eval["precision"][0, :, :, 0, -1].mean(axis=0).tolist()
+    return run.eval["precision"][:, :, :, area, -1].mean(axis=(0, 1)).tolist()

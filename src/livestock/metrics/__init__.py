@@ -14,19 +14,27 @@ average precision of that. Resampling repeats only the second.
 """
 
 from .bootstrap import draw_counts, interval, resample
+from .breakdown import COCO_SIZES, ORIGINAL_SIZES, image_errors, precision_recall, score_counts, score_sizes
 from .matching import Matches, match_competition, match_usual
-from .precision import Score, average_precision, competition_map, score, usual_map
+from .precision import Score, average_precision, coco_map, competition_map, score, usual_map
 
 __all__ = [
+    "COCO_SIZES",
+    "ORIGINAL_SIZES",
     "Matches",
     "Score",
     "average_precision",
+    "coco_map",
     "competition_map",
     "draw_counts",
+    "image_errors",
     "interval",
     "match_competition",
     "match_usual",
+    "precision_recall",
     "resample",
     "score",
+    "score_counts",
+    "score_sizes",
     "usual_map",
 ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from .matching import Matches, match_competition, match_usual
+
+COCO_IOUS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,34 @@ def usual_map(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 
     return score(match_usual(truth, answer, iou_threshold))
 
 
+def coco_map(truth: pd.DataFrame, answer: pd.DataFrame, max_det: int = 100) -> Score:
+    """COCO's mAP50-95: the mean over IoU 0.5, 0.55 ... 0.95, envelope at 101 recalls, 100 boxes an image and class.
+
+    Raises ValueError for corners that are not finite.
+    """
+    falling = answer.sort_values("confidence", ascending=False, kind="stable")
+    capped = falling[falling.groupby(["image_id", "label"]).cumcount() < max_det]
+    tables = [_per_class(match_usual(truth, capped, iou), interpolated_precision) for iou in COCO_IOUS]
+    per_class = tables[0].assign(ap=np.mean([table["ap"] for table in tables], axis=0))
+    return Score(_mean(per_class), per_class)
+
+
 def score(matches: Matches) -> Score:
     """Average precision of each class and their mean."""
+    per_class = _per_class(matches, average_precision)
+    return Score(_mean(per_class), per_class)
+
+
+def _per_class(matches: Matches, average: Callable[[np.ndarray, int], float]) -> pd.DataFrame:
     bounds = np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
     n_truth = matches.n_truth.sum(axis=0)
-    ap = [average_precision(matches.is_true[bounds[k] : bounds[k + 1]], n) for k, n in enumerate(n_truth)]
-    per_class = pd.DataFrame({"ap": ap, "n_truth": n_truth}, index=pd.Index(matches.labels, name="label"))
-    return Score(float(per_class["ap"].mean()) if ap else 0.0, per_class)
+    ap = [average(matches.is_true[bounds[k] : bounds[k + 1]], n) for k, n in enumerate(n_truth)]
+    return pd.DataFrame({"ap": ap, "n_truth": n_truth}, index=pd.Index(matches.labels, name="label"))
+
+
+def _mean(per_class: pd.DataFrame) -> float:
+    """Over the classes with truth; 0 without any."""
+    return float(per_class["ap"].mean()) if per_class["ap"].notna().any() else 0.0
 
 
 def average_precision(is_true: np.ndarray, n_truth: int) -> float:
@@ -59,3 +84,13 @@ def average_precision(is_true: np.ndarray, n_truth: int) -> float:
     precision = found / np.arange(1, len(found) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float(envelope[np.asarray(is_true, bool)].sum() / n_truth)  # a true box adds 1 / n_truth to recall
+
+
+def interpolated_precision(is_true: np.ndarray, n_truth: int) -> float:
+    """As `average_precision`, but the mean of the envelope at the recalls 0, 0.01 ... 1 (COCO's `accumulate`)."""
+    if n_truth == 0:
+        return float("nan")
+    found = np.cumsum(is_true)
+    envelope = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
+    reached = np.searchsorted(found / n_truth, RECALLS, side="left")
+    return float(envelope[reached[reached < len(found)]].sum() / len(RECALLS))

@@ -22,6 +22,7 @@ from livestock.boxes import XYXY, check_boxes, make_boxes, make_images
 from livestock.config import REPOSITORY
 from livestock.detector.inference import _undo_letterbox, letterbox
 from livestock.detector.training import _options, _set_nominal_batch, _watch_validation
+from livestock.detector.weights import load_checkpoint
 from livestock.yolo_dataset import write_images, write_labels, write_lists
 
 LABELS = ["pig", "cow"]
@@ -70,6 +71,15 @@ def test_training_leaves_history_and_weights(run_dir: Path, config: detector.Tra
     events = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text().splitlines()]
     assert events[-1]["epochs_done"] == 2
     assert set(events[-1]["scores"]) == {"AP50", "AP75", "mAP50_95"}
+
+
+def test_training_leaves_the_mean_of_its_last_epochs(run_dir: Path) -> None:
+    weights_dir = run_dir / "weights"
+    last, first = (load_checkpoint(weights_dir / f"epoch{n:04d}.pt")["model"].float().state_dict() for n in (1, 0))
+    mean = load_checkpoint(weights_dir / "averaged.pt")["model"].state_dict()
+    key = "model.0.conv.weight"
+    assert not torch.equal(first[key], last[key])
+    torch.testing.assert_close(mean[key], ((first[key] + last[key]) / 2).half())
 
 
 def test_submitted_weights_are_half_and_stripped(run_dir: Path, tmp_path: Path) -> None:

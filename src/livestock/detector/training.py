@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from ..metrics import average_precision
 from ..steps import write_json
+from .averaging import average_weights, epoch_weights, keep_epoch
 from .weights import check_checkpoint, load_checkpoint
 
 HISTORY_COLUMNS = {
@@ -69,8 +70,9 @@ def train(
     After each epoch `on_epoch` gets its scores on the validation list, under the names of the history and `AP75`;
     whatever it raises ends the training.
 
-    Writes `weights/best.pt` (highest 0.1 AP50 + 0.9 mAP50-95 on the validation list) and `weights/last.pt`, both
-    stripped and in half precision, `results.csv` and `train.log`. Several GPUs go through torchrun.
+    Writes `weights/best.pt` (highest 0.1 AP50 + 0.9 mAP50-95 on the validation list), `weights/last.pt` and
+    `weights/averaged.pt` (mean of the last epochs), all stripped and in half precision, `results.csv` and `train.log`.
+    Several GPUs go through torchrun.
     Raises RuntimeError with the end of the log if the process fails.
     """
     run_dir = run_dir.resolve()
@@ -97,6 +99,8 @@ def train(
     if process.returncode:
         tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
         raise RuntimeError(f"training ended with exit status {process.returncode}; the end of {log_path}:\n{tail}")
+    if config.save:
+        average_weights(epoch_weights(run_dir / "weights"), run_dir / "weights/averaged.pt")
     return read_history(run_dir)
 
 
@@ -164,7 +168,9 @@ def main(run_dir: Path) -> None:
     callbacks = Callbacks()
     if int(os.environ.get("RANK", "-1")) in (-1, 0):
         _report_progress(callbacks, run_dir / "progress.jsonl", config, _watch_validation(yolov5_train.validate))
-    if not config.save:
+    if config.save:
+        callbacks.register_action("on_model_save", callback=lambda last, epoch, *_: keep_epoch(last, epoch))
+    else:
         _end_after_last_epoch(callbacks, config.epochs)
     _use_the_processor(yolov5_train)
     if config.nominal_batch != NOMINAL_BATCH:

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pandas as pd
+from common import print_line
 from map_boxes import mean_average_precision_for_boxes
 
 from livestock.metrics import competition_map
@@ -47,9 +48,7 @@ def main() -> None:
     seconds, stock_seconds = between - started, time.perf_counter() - between
     if abs(ours.mean - stock) > 1e-9:
         raise SystemExit(f"bench map: expected {stock}, found {ours.mean}")
-    ratio = stock_seconds / seconds
-    verdict = "ok" if ratio >= BAR else "short"
-    print(f"bench map ours={seconds:.2f}s stock={stock_seconds:.2f}s ratio={ratio:.1f} bar={BAR} {verdict}")
+    print_line("map", seconds, stock_seconds, ratio=BAR)
 
 
 if __name__ == "__main__":

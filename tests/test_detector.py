@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from livestock import detector
+from livestock import detector, yolov5_compat
 from livestock.boxes import XYXY, check_boxes, make_boxes, make_images
 from livestock.config import REPOSITORY
 from livestock.detector.inference import _undo_letterbox, letterbox
@@ -183,6 +183,49 @@ def test_candidates_are_the_librarys_boxes(run_dir: Path, images: pd.DataFrame) 
     assert mine["confidence"].is_monotonic_decreasing
 
 
+def test_a_model_of_stride_64_gives_boxes_in_pixels_of_the_image(tmp_path: Path) -> None:
+    """yolov5n6, as built: a picture of 128 x 64 is padded to 128 x 128 for it, and to 128 x 64 for a stride of 32."""
+    yolov5_compat.apply()
+    from yolov5.models.yolo import Model
+    from yolov5.utils.general import check_yaml, xywh2xyxy
+
+    torch.manual_seed(0)
+    torch.save({"model": Model(check_yaml("yolov5n6.yaml"), nc=2), "epoch": -1}, tmp_path / "n6.pt")
+    picture = np.random.default_rng(0).integers(0, 255, (32, 128, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "wide.png"), picture[..., ::-1])
+    image = make_images([{"image_id": "wide.png", "archive": str(tmp_path), "member": "wide.png", "width": 128,
+                          "height": 32}])
+    found = detector.candidates(tmp_path / "n6.pt", image, LABELS, imgsz=128, conf_floor=0.0, device="cpu").boxes
+    padded = np.full((64, 128, 3), 114, np.uint8)
+    padded[16:48] = picture
+    raw = detector.load_model(tmp_path / "n6.pt")(torch.from_numpy(padded.transpose(2, 0, 1).copy())[None] / 255)[0][0]
+    corners = (xywh2xyxy(raw[:, :4]).detach().numpy() - [0, 16, 0, 16]).clip(0, [128, 32, 128, 32])
+    corners = corners[(corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])]
+    mine = found.loc[found["label"] == "pig", XYXY].to_numpy()
+    assert len(mine) == len(corners)
+    assert cKDTree(mine).query(corners)[0].max() < 0.1
+
+
+def test_a_mirrored_pass_sees_mirrored_pictures(run_dir: Path, images: pd.DataFrame, tmp_path: Path) -> None:
+    """Boxes of a mirrored pass are those of mirrored files, mirrored back."""
+    for image in images.itertuples():
+        picture = cv2.imread(f"{image.archive}/{image.member}")
+        cv2.imwrite(str(tmp_path / f"{image.image_id}.png"), picture)
+        cv2.imwrite(str(tmp_path / f"mirrored {image.image_id}.png"), picture[:, ::-1])
+    looks = [images.assign(archive=str(tmp_path), member=prefix + images["image_id"] + ".png")
+             for prefix in ("", "mirrored ")]
+    options = {"imgsz": 64, "conf_floor": 0.0, "device": "cpu"}
+    flipped = detector.candidates(run_dir / "weights/last.pt", looks[0], LABELS, flip=True, **options).boxes
+    plain = detector.candidates(run_dir / "weights/last.pt", looks[1], LABELS, **options).boxes
+    widths = plain["image_id"].map(images.set_index("image_id")["width"])
+    back = plain.assign(x_min=widths - plain["x_max"], x_max=widths - plain["x_min"])
+    columns = [*XYXY, "confidence"]
+    for (image_id, label), own in flipped.groupby(["image_id", "label"]):
+        expected = back[(back["image_id"] == image_id) & (back["label"] == label)]
+        assert len(own) == len(expected)
+        assert cKDTree(own[columns]).query(expected[columns])[0].max() < 0.2
+
+
 def test_what_the_limit_cuts_is_counted(run_dir: Path, images: pd.DataFrame) -> None:
     weights = run_dir / "weights/last.pt"
     everything = detector.candidates(weights, images.iloc[:2], LABELS, imgsz=64, conf_floor=0.0, device="cpu")
@@ -203,14 +246,16 @@ def test_no_images_give_no_boxes(run_dir: Path, images: pd.DataFrame) -> None:
     assert list(found.boxes.columns) == ["image_id", "label", *XYXY, "confidence", "source"]
 
 
-@given(width=st.integers(20, 700), height=st.integers(20, 700), imgsz=st.sampled_from([64, 320, 416]))
-def test_letterbox_and_back(width: int, height: int, imgsz: int) -> None:
+@given(width=st.integers(20, 700), height=st.integers(20, 700), imgsz=st.sampled_from([64, 320, 416]),
+       stride=st.sampled_from([32, 64]))
+def test_letterbox_and_back(width: int, height: int, imgsz: int, stride: int) -> None:
     """A corner of the picture lies where the padding ends."""
-    picture = letterbox(np.full((height, width, 3), 255, np.uint8), imgsz, 32)
-    assert picture.shape[0] % 32 == picture.shape[1] % 32 == 0
+    picture = letterbox(np.full((height, width, 3), 255, np.uint8), imgsz, stride)
+    assert picture.shape[0] % stride == picture.shape[1] % stride == 0
     rows, columns = np.nonzero(picture[..., 0] == 255)
     inside = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], float)
-    np.testing.assert_allclose(_undo_letterbox(inside, width, height, imgsz), [[0, 0, width, height]], atol=1e-9)
+    found = _undo_letterbox(inside, width, height, imgsz, stride)
+    np.testing.assert_allclose(found, [[0, 0, width, height]], atol=1e-9)
 
 
 def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,5 +141,5 @@ def test_on_colab_results_outlive_the_session(colab: Path, monkeypatch: pytest.M
     (colab / "drive").unlink()
     (kept / "answer.csv").unlink()
     again = run_on_colab(colab, NOTEBOOKS[-1:], monkeypatch)
-    assert "candidates_test: done before, skipped" in again
+    assert "candidates_plain_fold0: done before, skipped" in again
     assert (kept / "answer.csv").read_bytes() == answer

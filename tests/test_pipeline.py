@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from livestock import pipeline
 from livestock.boxes import make_boxes, make_images, write_table
 from livestock.config import REPOSITORY
+from livestock.steps import fingerprint, write_json
 from livestock.submission import write_answer
 
 BOX = {"x_min": 10, "y_min": 20, "x_max": 50, "y_max": 80}
@@ -62,6 +65,63 @@ def test_a_test_set_is_what_is_answered(run: pipeline.Run) -> None:
     write_table(table, run.workspace.interim_dir / "test_images.parquet")
     images, part = pipeline.images_to_answer(run)
     assert (images["image_id"].tolist(), part) == (["new.jpg"], "test")
+
+
+def write_trained(run: pipeline.Run, fold: int, content: bytes) -> None:
+    """What `04_train` leaves of a fold."""
+    for averaged in (False, True):
+        path = pipeline.weights_of(run, fold, averaged=averaged)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content + b"averaged" * averaged)
+    split = fingerprint(run.workspace.interim_dir / "folds.parquet")
+    write_json({"split": split}, run.workspace.interim_dir / f"training_fold{fold}.json")
+
+
+def test_folds_with_a_model_are_those_trained_on_the_present_split(run: pipeline.Run) -> None:
+    with pytest.raises(ValueError, match="weights: expected weights of a fold, found none; run 04_train first"):
+        pipeline.trained_folds(run)
+    for fold in (0, 2):
+        write_trained(run, fold, b"weights")
+    assert pipeline.trained_folds(run) == [0, 2]
+    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
+    write_table(images.assign(fold=1), run.workspace.interim_dir / "folds.parquet")
+    with pytest.raises(ValueError, match=r"fold0\.pt: trained on another split than the present one"):
+        pipeline.trained_folds(run)
+
+
+def test_the_files_to_submit_are_those_that_inference_loads(run: pipeline.Run) -> None:
+    for fold in (0, 1):
+        write_trained(run, fold, f"fold {fold}".encode())
+    both = pipeline.Inference("suppression", {"": {"iou_threshold": 0.6}}, folds=(0, 1))
+    first, second = pipeline.copy_weights(run, both)
+    assert (first.name, second.name) == ("weights.pt", "weights_1.pt")
+    assert (first.read_bytes(), second.read_bytes()) == (b"fold 0", b"fold 1")
+    assert pipeline.submitted_weights(run) == [first, second]
+    (alone,) = pipeline.copy_weights(run, pipeline.Inference("averaged weights", both.points, folds=(1,)))
+    assert (alone, alone.read_bytes()) == (first, b"fold 1averaged")
+    assert pipeline.submitted_weights(run) == [first]  # the second fold's is gone
+
+
+def test_a_model_never_answers_for_images_it_was_trained_on(run: pipeline.Run) -> None:
+    images, part = pipeline.images_to_answer(run)
+    for folds in ((1,), (0, 1)):
+        inference = pipeline.Inference("suppression", {"": {"iou_threshold": 0.6}}, folds=folds)
+        with pytest.raises(ValueError, match="fold 0 is answered, which only the model of fold 0 was not trained on"):
+            pipeline.find_answer(run, inference, images, part, [Path("a.pt")] * len(folds))
+
+
+def test_what_made_the_answer_is_written_down(run: pipeline.Run) -> None:
+    write_trained(run, 0, b"weights")
+    points = {"": {"iou_threshold": 0.65}}
+    inference = pipeline.Inference("larger too, fused (WBF)", points)
+    path = pipeline.write_inference(run, inference, pipeline.copy_weights(run, inference),
+                                    pd.Series({"mAP": 0.5, "low": 0.4, "high": 0.6}))
+    assert path.read_text().startswith(
+        "# out of fold, mAP at IoU 0.75: 0.5000, 95 % interval over images 0.4000 to 0.6000\n# written 2")
+    content = yaml.safe_load(path.read_text())
+    assert content["points"] == {"every class": {"iou_threshold": 0.65}}
+    assert content["passes"]["larger"] == {"averaged": False, "scale": 1.25, "flip": False}
+    assert content["weights"] == {"weights.pt": hashlib.sha256(b"weights").hexdigest()}
 
 
 def test_missing_data_says_where_to_get_some(tmp_path: Path) -> None:

@@ -183,3 +183,41 @@ def test_chosen_images_take_turns_between_labels():
     again = plots.choose_images(images, boxes, LABELS, 6, np.random.default_rng(1))
     assert chosen["image_id"].str[:3].value_counts().to_dict() == {"cow": 3, "pig": 3}
     pd.testing.assert_frame_equal(chosen, again)
+
+
+def make_plateau() -> pd.DataFrame:
+    points = pd.MultiIndex.from_product([[0.5, 0.6, 0.7], [0.001, 0.1]], names=["iou_threshold", "conf_threshold"])
+    level = [False, False, True, True, False, False]
+    return pd.DataFrame({"score": [0.1, 0.1, 0.3, 0.2, 0.2, 0.1], "on_plateau": level}, index=points)
+
+
+def test_the_sweep_marks_its_points_and_outlines_the_plateau():
+    chosen = {"iou_threshold": 0.6, "conf_threshold": 0.001}
+    axes = plots.plot_sweep(make_plateau(), chosen, {"iou_threshold": 0.68, "conf_threshold": 0.001})
+    assert axes.get_title(loc="left") and axes.get_xlabel() and axes.get_ylabel()
+    marks = {points.get_label(): points.get_offsets()[0].tolist() for points in axes.collections if points.get_label()
+             in ("chosen", "highest", "original")}
+    assert marks == {"chosen": [1.5, 0.5], "highest": [1.5, 0.5], "original": [2.5, 0.5]}
+    outline = {tuple(map(tuple, line.get_xydata().tolist())) for line in axes.lines}
+    assert outline == {((1, 0), (2, 0)), ((1, 2), (2, 2)), *(((x, y), (x, y + 1)) for x in (1, 2) for y in (0, 1))}
+
+
+def test_methods_show_their_gain_with_its_interval():
+    table = pd.DataFrame({"gain": [0, 0.1, -0.1], "gain_low": [0, 0.05, -0.2], "gain_high": [0, 0.15, 0.1]},
+                         index=["plain", "better", "unsure"])
+    axes = plots.plot_methods(table)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["unsure", "better"]
+    assert "plain" in axes.get_title(loc="left")
+    spans = sorted(segment[:, 0].tolist() for lines in axes.collections for segment in lines.get_segments())
+    assert np.allclose(spans, [[-0.2, 0.1], [0.05, 0.15]])
+
+
+def test_curve_and_breakdown_show_each_class():
+    curve = pd.DataFrame({"label": ["pig", "pig", "cow"], "recall": [0.1, 0.4, 0.5], "precision": [1, 0.8, 0.9]})
+    axes = plots.plot_precision_recall(curve, LABELS, 0.75)
+    assert {line.get_label(): line.get_xdata().tolist() for line in axes.lines} == {"pig": [0.1, 0.4], "cow": [0.5]}
+    table = pd.DataFrame({"bin": ["small", "small", "large"], "label": ["pig", "cow", "pig"], "ap": [0.2, 0.4, np.nan],
+                          "n_truth": [3, 4, 0]})
+    (ax,) = plots.plot_breakdown({"by size": table}, LABELS).flat
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["small"]  # a bin without truth has no bar
+    assert sorted(patch.get_height() for patch in ax.patches if patch.get_height()) == [0.2, 0.4]

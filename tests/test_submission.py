@@ -204,18 +204,27 @@ def test_what_spreadsheets_write_is_read(tmp_path):
 def test_weights_up_to_the_limit(tmp_path):
     path = tmp_path / "best.pt"
     path.write_bytes(bytes(1_000))
-    assert check_weights(path, 1_000) == path
+    assert check_weights([path], 1_000) == 1_000
     path.write_bytes(bytes(1_200_000))
     with pytest.raises(ValueError, match=r"1.2 MB \(1,200,000 bytes\) is over the limit of 1 MB; save"):
-        check_weights(path, 1_000_000)
-    with pytest.raises(ValueError, match="no such file"):
-        check_weights(tmp_path / "none.pt", 1_000)
+        check_weights([path], 1_000_000)
+    with pytest.raises(ValueError, match="none.pt: expected the weights file, found no such file"):
+        check_weights([path, tmp_path / "none.pt"], 2_000_000)
+
+
+def test_weights_of_several_models_are_added_up(tmp_path):
+    paths = [tmp_path / "a.pt", tmp_path / "b.onnx"]
+    for path in paths:
+        path.write_bytes(bytes(600))
+    assert check_weights(paths, 1_200) == 1_200
+    with pytest.raises(ValueError, match=r"a.pt, .*b.onnx: 0.0 MB \(1,200 bytes\) is over the limit"):
+        check_weights(paths, 1_199)
 
 
 def test_weights_are_one_of_the_checks(tmp_path, images):
     weights = tmp_path / "best.pt"
     weights.write_bytes(bytes(1_000_001))
-    (fault,) = faults(tmp_path, images, *GOOD, weights=weights)
+    (fault,) = faults(tmp_path, images, *GOOD, weights=[weights])
     assert "over the limit of 1 MB" in fault
 
 

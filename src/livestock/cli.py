@@ -216,7 +216,7 @@ def _print_scores(scores: dict[str, Score], iou: float) -> None:
 def check(
     answer: Annotated[Path, typer.Argument(help="the submission")],
     images: Annotated[Path, typer.Option(help="folder of the test images, or of the zips they are in")],
-    weights: Annotated[Path | None, typer.Option(help="file that inference loaded")] = None,
+    weights: Annotated[list[Path] | None, typer.Option(help="a file that inference loaded; again for more")] = None,
     competition: Annotated[Path, typer.Option(help="classes and limits")] = Path("competition.yaml"),
     boxless: Annotated[Path | None, typer.Option(help="names of images that have no box, one a line")] = None,
     pixels: Annotated[bool, typer.Option(help="corners are in pixels, not divided by the size")] = False,
@@ -230,7 +230,7 @@ def check(
         answer,
         images=test_images,
         competition=read_competition(competition),
-        weights=weights,
+        weights=weights or (),
         pixels=pixels,
         boxless=boxless.read_text(encoding="utf-8").splitlines() if boxless else (),
     )
@@ -239,7 +239,8 @@ def check(
         for fault in faults:
             typer.echo(f"- {fault}")
         raise typer.Exit(1)
-    size = f"weights {weights.stat().st_size / 1e6:.1f} MB" if weights else "weights not checked"
+    n_bytes = sum(path.stat().st_size for path in weights or ())
+    size = f"weights {n_bytes / 1e6:.1f} MB" if weights else "weights not checked"
     n_rows = len(read_answer(answer))
     typer.echo(f"{answer}: all is well: {n_rows:,} rows, {len(test_images):,} images, {size}")
 

@@ -119,6 +119,11 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def weights_dir(self) -> Path:
+        """Official weights, and those of each fold."""
+        return self.root / "weights"
+
+    @property
     def weights_path(self) -> Path:
         """The weights to submit: half precision, stripped; what inference loads."""
         return self.root / "weights.pt"

@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from .config import REPOSITORY, Workspace
-from .pipeline import Run, ensure_data, images_to_answer, make_run, score_known_truth
+from .pipeline import Run, ensure_data, images_to_answer, make_run, score_known_truth, submitted_weights
 from .steps import write_bytes, write_json, write_text
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
@@ -38,7 +38,7 @@ def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bo
     for row in result["scores"]:
         where = f"IoU {row['IoU']:g} on the {result['answered']} images, {row['scorer']} scorer"
         print(f"mAP {row['mAP']:.4f} at {where}")
-    print(f"weights: {result['weights_bytes'] / 1e6:.2f} MB, {result['weights']}")
+    print(f"weights: {result['weights_bytes'] / 1e6:.2f} MB, {', '.join(result['weights'])}")
     print(f"answer: {result['answer']}")
     print(f"executed notebooks and figures: {index}")
     return result
@@ -104,13 +104,13 @@ def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str,
     """What a run ended with: scores where the truth is known, the weights' size, files, seconds a notebook."""
     run = _make_run(parameters)
     _, part = images_to_answer(run)
-    scores = score_known_truth(run, part)
+    scores, weights = score_known_truth(run, part), submitted_weights(run)
     return {
         "answered": part,
         "scores": [] if scores is None else scores.round(5).to_dict("records"),
         "answer": str(run.workspace.answer_path),
-        "weights": str(run.workspace.weights_path),
-        "weights_bytes": run.workspace.weights_path.stat().st_size,
+        "weights": [str(path) for path in weights],
+        "weights_bytes": sum(path.stat().st_size for path in weights),
         "seconds": {item.name: round(item.seconds, 1) for item in executed},
         "parameters": parameters,
     }

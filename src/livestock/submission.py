@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import pandas as pd
 
 from .boxes import BOX_COLUMNS, BOX_DTYPES, XYXY
 from .config import Competition
+from .postprocess.suppression import by_falling_confidence
 
 ANSWER_COLUMNS = ["ImageID", "LabelName", "Conf", "XMin", "XMax", "YMin", "YMax"]
 TRUTH_COLUMNS = [name for name in ANSWER_COLUMNS if name != "Conf"]
@@ -60,11 +61,6 @@ def to_rows(boxes: pd.DataFrame, images: pd.DataFrame, *, pixels: bool = False) 
     return rows.set_index(np.arange(len(rows)) + 2)
 
 
-def by_falling_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
-    """The boxes table by image and falling confidence, ties in row order: the order that costs no score."""
-    return boxes.sort_values(["image_id", "confidence"], ascending=[True, False], kind="stable")
-
-
 def write_answer(
     boxes: pd.DataFrame,
     images: pd.DataFrame,
@@ -97,7 +93,7 @@ def check_answer(
     *,
     images: pd.DataFrame,
     competition: Competition,
-    weights: Path | None = None,
+    weights: Sequence[Path] = (),
     pixels: bool = False,
     boxless: Collection[str] = (),
 ) -> list[str]:
@@ -113,23 +109,25 @@ def check_answer(
     except ValueError as error:
         faults.append(str(error))
     try:
-        if weights is not None:
-            check_weights(weights, competition.weight_limit_bytes)
+        check_weights(weights, competition.weight_limit_bytes)
     except ValueError as error:
         faults.append(str(error))
     return faults
 
 
-def check_weights(path: Path, limit_bytes: int) -> Path:
-    """Returns the path of the file that inference loads. Raises ValueError if missing or over the limit."""
-    if not path.is_file():
-        raise ValueError(f"{path}: expected the weights file, found no such file")
-    if (size := path.stat().st_size) > limit_bytes:
+def check_weights(paths: Sequence[Path], limit_bytes: int) -> int:
+    """Returns the bytes of the files that inference loads, all together. Raises ValueError if one is missing, or for
+    a sum over the limit.
+    """
+    if missing := [path for path in paths if not path.is_file()]:
+        raise ValueError(f"{missing[0]}: expected the weights file, found no such file")
+    if (size := sum(path.stat().st_size for path in paths)) > limit_bytes:
         raise ValueError(
-            f"{path}: {size / 1e6:.1f} MB ({size:,} bytes) is over the limit of {limit_bytes / 1e6:g} MB; "
-            "save it in half precision without optimizer and EMA, or train a smaller model"
+            f"{', '.join(map(str, paths))}: {size / 1e6:.1f} MB ({size:,} bytes) is over the limit of "
+            f"{limit_bytes / 1e6:g} MB; save in half precision without optimizer and EMA, submit fewer models, or "
+            "train a smaller one"
         )
-    return path
+    return size
 
 
 def find_faults(

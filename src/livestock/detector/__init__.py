@@ -1,17 +1,32 @@
-"""The only door to yolov5: train, load weights, and every box a model sees before suppression."""
+"""The only door to yolov5: train, load and convert weights, and every box a model sees before suppression."""
 
-from .inference import Candidates, candidates
+from .edge import edge_table
+from .export import Differences, compare_exports, export_onnx, export_torchscript, quantize_onnx
+from .forward import Forward, load_forward
+from .inference import Candidates, candidates, find_candidates
+from .safe import load_safetensors, write_safetensors
 from .training import TrainConfig, read_history, train
 from .weights import check_checkpoint, find_weights, load_model, write_weights
 
 __all__ = [
     "Candidates",
+    "Differences",
+    "Forward",
     "TrainConfig",
     "candidates",
     "check_checkpoint",
+    "compare_exports",
+    "edge_table",
+    "export_onnx",
+    "export_torchscript",
+    "find_candidates",
     "find_weights",
+    "load_forward",
     "load_model",
+    "load_safetensors",
+    "quantize_onnx",
     "read_history",
     "train",
+    "write_safetensors",
     "write_weights",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,17 +17,21 @@ from tqdm.auto import tqdm
 
 from ..archives import read_image
 from ..boxes import BOX_COLUMNS, XYXY, clip_xyxy, make_boxes
-from .weights import load_model
+from .forward import Forward, load_forward
 
 GREY = 114  # yolov5 pads with this grey
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """`boxes` as a boxes table of source `model`; `n_cut` counts boxes that `max_per_image` cut, by image_id."""
+    """`boxes` as a boxes table of source `model`; `n_cut` counts boxes that `max_per_image` cut, by image_id.
+
+    `seconds` for all images, from reading the first to the last box, without loading the model.
+    """
 
     boxes: pd.DataFrame
     n_cut: pd.Series
+    seconds: float
 
 
 def candidates(
@@ -35,35 +40,65 @@ def candidates(
     labels: list[str],
     *,
     imgsz: int,
+    flip: bool = False,
     conf_floor: float = 0.001,
     max_per_image: int = 30_000,
     batch: int = 16,
     device: str = "",
+    n_threads: int | None = None,
+    trusted: bool = False,
 ) -> Candidates:
     """Every box and class above `conf_floor` in every image of an images table, in pixels of the original image.
 
+    `weights` is a `.pt`, `.safetensors` or `.onnx` file, or a `.torchscript` file that is `trusted`; for these and
+    `n_threads` see `forward.load_forward`.
+
     A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
     left lay wholly outside and is dropped. `labels` is the class order of the model; confidence is objectness times
-    class probability.
+    class probability. With `flip` the model sees mirrored images; the boxes are those of the images as they are.
 
     Raises ValueError if the model's number of classes is not that of `labels`.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model: Any = load_model(weights, device)  # yolov5's attributes are its own
-    if len(model.names) != len(labels):
-        raise ValueError(f"{weights}: expected a model of the {len(labels)} classes {labels}, found {len(model.names)}")
-    stride = int(model.stride.max())
+    forward = load_forward(weights, device, n_threads=n_threads, trusted=trusted)
+    return find_candidates(
+        forward, images, labels, imgsz=imgsz, flip=flip, conf_floor=conf_floor, max_per_image=max_per_image, batch=batch
+    )
+
+
+def find_candidates(
+    forward: Forward,
+    images: pd.DataFrame,
+    labels: list[str],
+    *,
+    imgsz: int,
+    flip: bool = False,
+    conf_floor: float = 0.001,
+    max_per_image: int = 30_000,
+    batch: int = 16,
+) -> Candidates:
+    """As `candidates`, of a model that is loaded."""
+    if len(forward.labels) != len(labels):
+        raise ValueError(
+            f"{forward.path}: expected a model of the {len(labels)} classes {labels}, found {len(forward.labels)}"
+        )
     tables: list[pd.DataFrame] = []
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
+    started = time.perf_counter()
     with tqdm(total=len(images), desc="candidates", unit="image") as bar:
-        for chunk, pictures in _batches(images, imgsz, stride, batch):
-            with torch.inference_mode():
-                found = model(_to_tensor(pictures, device))[0].float().cpu().numpy()
+        for chunk, pictures in picture_batches(images, imgsz, forward.stride, batch):
+            tensor = to_tensor(pictures, forward.device)
+            found = forward(tensor.flip(3) if flip else tensor).numpy()
+            if flip:
+                found[..., 0] = tensor.shape[3] - found[..., 0]  # centres, in pixels of the padded picture
             for row, rows in zip(chunk.itertuples(), found, strict=True):
-                table, n_cut[row.image_id] = _to_table(rows, row, labels, imgsz, conf_floor, max_per_image)
+                table, n_cut[row.image_id] = _to_table(
+                    rows, row, labels, imgsz, forward.stride, conf_floor, max_per_image
+                )
                 tables.append(table)
             bar.update(len(chunk))
-    return Candidates(make_boxes(pd.concat(tables) if tables else []), n_cut)
+    seconds = time.perf_counter() - started
+    return Candidates(make_boxes(pd.concat(tables) if tables else []), n_cut, seconds)
 
 
 def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
@@ -81,7 +116,7 @@ def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
     )
 
 
-def _batches(
+def picture_batches(
     images: pd.DataFrame, imgsz: int, stride: int, batch: int
 ) -> Iterator[tuple[pd.DataFrame, list[np.ndarray]]]:
     """Images of one size go together, so that a batch needs no more padding than an image; decoded ahead."""
@@ -103,13 +138,14 @@ def _batches(
             yield chunk, list(ahead.pop(0))
 
 
-def _to_tensor(pictures: list[np.ndarray], device: str) -> torch.Tensor:
+def to_tensor(pictures: list[np.ndarray], device: str = "cpu") -> torch.Tensor:
+    """Pictures `(H, W, 3)` of one size, RGB in 0..255, as float32 `(B, 3, H, W)` in 0..1."""
     stacked = np.stack(pictures).transpose(0, 3, 1, 2)
     return torch.from_numpy(np.ascontiguousarray(stacked)).to(device).float() / 255
 
 
 def _to_table(
-    rows: np.ndarray, image: Any, labels: list[str], imgsz: int, conf_floor: float, max_per_image: int
+    rows: np.ndarray, image: Any, labels: list[str], imgsz: int, stride: int, conf_floor: float, max_per_image: int
 ) -> tuple[pd.DataFrame, int]:
     """One image's raw output `(N, 5 + n_classes)` of `cx, cy, w, h, objectness, classes` as a boxes table."""
     width, height = image.width, image.height
@@ -121,7 +157,7 @@ def _to_table(
     n_cut = len(confidence) - len(order)
     centre, size = rows[box_index[order], :2], rows[box_index[order], 2:4]
     corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
-    corners = clip_xyxy(_undo_letterbox(corners, width, height, imgsz), width, height)
+    corners = clip_xyxy(_undo_letterbox(corners, width, height, imgsz, stride), width, height)
     table = pd.DataFrame(corners, columns=XYXY)
     table["image_id"] = image.image_id
     table["label"] = np.asarray(labels, dtype=object)[class_id[order]]
@@ -130,7 +166,7 @@ def _to_table(
     return table.loc[has_area, BOX_COLUMNS], n_cut
 
 
-def _undo_letterbox(corners: np.ndarray, width: int, height: int, imgsz: int, stride: int = 32) -> np.ndarray:
+def _undo_letterbox(corners: np.ndarray, width: int, height: int, imgsz: int, stride: int) -> np.ndarray:
     """xyxy in the letterboxed picture back to pixels of the original `width` x `height` image."""
     scale = imgsz / max(width, height)
     scaled = np.array([round(width * scale), round(height * scale)])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +88,24 @@ def load_model(path: Path, device: str = "cpu") -> torch.nn.Module:
     """A detection model in float32 and evaluation mode, batch norm folded in, on `device`."""
     check_checkpoint(path)
     from yolov5.models.experimental import attempt_load
+
+    with quiet():
+        model = attempt_load(str(path), device=torch.device(device), fuse=True)
+    return model.eval()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """yolov5 announces each model it builds and the fusing of layers."""
+    yolov5_compat.apply()
     from yolov5.utils.general import LOGGER
 
     level = LOGGER.level
-    LOGGER.setLevel("WARNING")  # it announces the fusing of layers
-    model = attempt_load(str(path), device=torch.device(device), fuse=True)
-    LOGGER.setLevel(level)
-    return model.eval()
+    LOGGER.setLevel("WARNING")
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 def write_weights(source: Path, target: Path) -> Path:

@@ -57,7 +57,7 @@ def make_search(
     """
     start = read_hyp(hyp_path(run, start_hyp))
     config = _trial_config(run, data_yaml, Path("hyp.yaml"), run.profile.device)
-    weights = detector.find_weights(run.profile.weights, run.workspace.root / "weights")
+    weights = detector.find_weights(run.profile.weights, run.workspace.weights_dir)
     identity = {
         "data_hash": hash_data(run, data_yaml),
         "weights_hash": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -258,7 +258,7 @@ def _trial_config(run: Run, data_yaml: Path, hyp: Path, device: str) -> detector
     profile = run.profile
     return detector.TrainConfig(
         data_yaml=str(data_yaml.resolve()),
-        weights=str(detector.find_weights(profile.weights, run.workspace.root / "weights").resolve()),
+        weights=str(detector.find_weights(profile.weights, run.workspace.weights_dir).resolve()),
         hyp=str(hyp.resolve()),
         imgsz=profile.imgsz,
         batch=profile.batch,

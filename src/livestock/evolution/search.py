@@ -42,6 +42,7 @@ FITNESS: dict[str, Callable[[Mapping[str, float]], float]] = {
     "AP75": lambda scores: scores["AP75"],
 }
 N_STARTUP = 5  # trials before a model of the fitness, or a median to prune by, is worth anything
+CMAES_SIGMA = 0.1  # of each range, on its scale: a factor 2.5 for lr0
 MAX_FAILURES = 3  # in a row: then it is not the values
 SURPLUS = "one more than asked for: several workers began at once"
 POLL_SECONDS = 2.0
@@ -80,6 +81,9 @@ class Search:
         for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("fitness", list(FITNESS))):
             if (found := getattr(self, name)) not in known:
                 raise ValueError(f"{name}: expected one of {known}, found {found!r}")
+        if self.sampler in ("gp", "genetic_gp") and self.pruner != "none":
+            raise ValueError(f"pruner: expected 'none' with the sampler {self.sampler!r}, found {self.pruner!r}: it "
+                             "learns from finished trials alone, and after a pruned one would ask for the same again")
 
 
 class OutOfTimeError(Exception):
@@ -185,8 +189,11 @@ class _StartFirst(BaseSampler):
                 return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=N_STARTUP)
             if search.sampler in ("gp", "genetic_gp"):
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=N_STARTUP)
-            if search.sampler == "cmaes":
-                return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+            if search.sampler == "cmaes":  # around the start values; Optuna 6 is to drop the two arguments, see LOG.md
+                warnings.filterwarnings("ignore", message="`(x0|sigma0)` has been deprecated", category=FutureWarning)
+                centre = {name: search.start[name] for name in search.meta}
+                return optuna.samplers.CmaEsSampler(x0=centre, sigma0=CMAES_SIGMA, seed=seed, n_startup_trials=1,
+                                                    warn_independent_sampling=False)
             return optuna.samplers.RandomSampler(seed=seed)
 
 

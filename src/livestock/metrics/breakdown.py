@@ -25,9 +25,9 @@ def score_sizes(
     """
     found = []
     for name, (low, high) in sizes.items():
-        sides = [boxes.assign(ignored=~_between(box_area(boxes[XYXY].to_numpy()), low, high))
-                 for boxes in (truth, answer)]
-        found.append(usual_map(*sides, iou_threshold).per_class.reset_index().assign(bin=name))
+        true, given = (boxes.assign(ignored=~_between(box_area(boxes[XYXY].to_numpy()), low, high))
+                       for boxes in (truth, answer))
+        found.append(usual_map(true, given, iou_threshold).per_class.reset_index().assign(bin=name))
     return pd.concat(found, ignore_index=True)[["bin", "label", "ap", "n_truth"]]
 
 
@@ -46,9 +46,9 @@ def score_counts(
     for label, own_bounds in bounds.items():
         bins = count_bins(box_counts(images, truth, [label])[label], own_bounds)
         for name in COUNT_BINS[1:]:
-            inside = [boxes[boxes["image_id"].isin(bins.index[bins == name]) & (boxes["label"] == label)]
-                      for boxes in (truth, answer)]
-            result = usual_map(*inside, iou_threshold).per_class
+            true, given = (boxes[boxes["image_id"].isin(bins.index[bins == name]) & (boxes["label"] == label)]
+                           for boxes in (truth, answer))
+            result = usual_map(true, given, iou_threshold).per_class
             row = result.loc[label] if label in result.index else {"ap": np.nan, "n_truth": 0}
             found.append({"bin": name, "label": label, "ap": row["ap"], "n_truth": int(row["n_truth"])})
     return pd.DataFrame(found)

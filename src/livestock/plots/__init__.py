@@ -21,6 +21,7 @@ from .predictions import (
 )
 from .split import plot_distances, plot_group_sizes, plot_shares, style_split_report
 from .training import plot_losses, plot_scores
+from .tuning import plot_breakdown, plot_methods, plot_precision_recall, plot_sweep
 
 __all__ = [
     "choose_images",
@@ -29,6 +30,7 @@ __all__ = [
     "plot_average_precision",
     "plot_box_centres",
     "plot_box_counts",
+    "plot_breakdown",
     "plot_class_counts",
     "plot_confidence",
     "plot_count_against_area",
@@ -41,14 +43,17 @@ __all__ = [
     "plot_images",
     "plot_importances",
     "plot_losses",
+    "plot_methods",
     "plot_moves",
     "plot_overlaps",
+    "plot_precision_recall",
     "plot_ratio_bins",
     "plot_scores",
     "plot_shares",
     "plot_size_bins",
     "plot_small_boxes",
     "plot_start_and_best",
+    "plot_sweep",
     "plot_trials",
     "plot_truth_and_predictions",
     "style_split_report",

@@ -1,15 +1,22 @@
 """From candidates, every box a model proposes, to the boxes that stay: suppression, fusion, their thresholds."""
 
 from .fusion import fuse, soft_suppress
+from .methods import EVERY_CLASS, METHODS, Method, TunedMethod, apply, describe_points, take_best, tune_method
 from .suppression import suppress
 from .sweep import sweep
 from .tune import Point, Tuned, choose, compare, find_plateau, leave_outs, score_points, split_parts, tune
 
 __all__ = [
+    "EVERY_CLASS",
+    "METHODS",
+    "Method",
     "Point",
     "Tuned",
+    "TunedMethod",
+    "apply",
     "choose",
     "compare",
+    "describe_points",
     "find_plateau",
     "fuse",
     "leave_outs",
@@ -18,5 +25,7 @@ __all__ = [
     "split_parts",
     "suppress",
     "sweep",
+    "take_best",
     "tune",
+    "tune_method",
 ]

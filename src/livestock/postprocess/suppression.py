@@ -43,6 +43,11 @@ def suppress(
     return above.iloc[rows[_nth_in_run(image[rows]) < max_det]].reset_index(drop=True)
 
 
+def by_falling_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
+    """The boxes table by image and falling confidence, ties in row order: the order that costs no score."""
+    return boxes.sort_values(["image_id", "confidence"], ascending=[True, False], kind="stable", ignore_index=True)
+
+
 def keep_boxes(corners: np.ndarray, iou_threshold: float) -> np.ndarray:
     """Rows that greedy suppression keeps of `(N, 4)` xyxy boxes by falling confidence, ascending.
 

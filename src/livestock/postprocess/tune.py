@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..metrics import match_usual, resample, usual_map
+from ..metrics import interval, match_usual, resample, usual_map
 
 N_PARTS = 5
-Point = dict[str, float]
+Point = dict[str, Any]  # parameters by name
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def choose(plateau: pd.DataFrame) -> Point:
     """
     names, best = list(plateau.index.names), _best(plateau["score"])
     table = plateau.reset_index()
-    point = dict(zip(names, best if isinstance(best, tuple) else (best,), strict=True))
+    point = {name: float(value) for name, value in
+             zip(names, best if isinstance(best, tuple) else (best,), strict=True)}
     line = table[(table[names[1:]] == pd.Series(point)[names[1:]]).all(axis=1)].reset_index(drop=True)
     run = (~line["on_plateau"]).cumsum()
     around = line[line["on_plateau"] & (run == run[line[names[0]] == point[names[0]]].iloc[0])]
@@ -131,16 +132,14 @@ def compare(
 
     One row an answer: `mAP, low, high, gain, gain_low, gain_high`. `counts` from `metrics.draw_counts`.
     """
-    from ..metrics import interval
-
-    rows: dict[str, dict[str, Any]] = {}
-    first = first_score = None
-    for name, boxes in answers.items():
-        score = usual_map(truth, boxes, metric_iou).mean
-        resampled = resample(match_usual(truth, boxes, metric_iou), images, counts)
-        if first is None:
-            first, first_score = resampled, score
-        bounds = interval(resampled), interval(resampled - first)
-        rows[name] = dict(zip(["mAP", "low", "high", "gain", "gain_low", "gain_high"],
-                              [score, *bounds[0], score - first_score, *bounds[1]], strict=True))
+    rows: dict[str, dict[str, float]] = {}
+    scores = {name: usual_map(truth, boxes, metric_iou).mean for name, boxes in answers.items()}
+    resampled = {name: resample(match_usual(truth, boxes, metric_iou), images, counts)
+                 for name, boxes in answers.items()}
+    first = next(iter(answers))
+    for name in answers:
+        low, high = interval(resampled[name])
+        gain_low, gain_high = interval(resampled[name] - resampled[first])
+        rows[name] = {"mAP": scores[name], "low": low, "high": high, "gain": scores[name] - scores[first],
+                      "gain_low": gain_low, "gain_high": gain_high}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")

@@ -1,0 +1,55 @@
+"""What the benchmarks share: the line that each prints, and made-up candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from livestock.boxes import XYXY
+
+N_IMAGES, N_TRUTH = 3_291, 5  # the original's validation fold, boxes an image
+
+
+def print_line(name: str, ours: float, stock: float, *, ratio: float | None = None, seconds: float | None = None,
+               more: str = "") -> None:
+    """`bench <name> ours=... stock=... ratio=... bar=... <ok|short>`; the bar is a ratio or a number of seconds."""
+    found = stock / ours
+    ok = found >= ratio if ratio is not None else ours <= (seconds or 0)
+    bar = f"{ratio:g}" if ratio is not None else f"{seconds:g}s"
+    verdict = "ok" if ok else "short"
+    print(f"bench {name} ours={ours:.3g}s stock={stock:.3g}s ratio={found:.3g} bar={bar} {verdict}{more}")
+
+
+def draw_boxes(n_images: int, n_candidates: int, n_truth: int = N_TRUTH) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Truth of two classes in images of 1920 x 1080, and candidates as a network gives them, in boxes tables.
+
+    Two thirds of the candidates lie around a true box, the surer the closer; the rest lie anywhere, unsure.
+    """
+    rng = np.random.default_rng(0)
+    size = rng.uniform(60, 400, (n_images, n_truth, 2))
+    centre = rng.uniform(0, 1, (n_images, n_truth, 2)) * [1920, 1080]
+    label = rng.integers(0, 2, (n_images, n_truth))
+    n_near = n_candidates * 2 // 3
+    of = rng.integers(0, n_truth, (n_images, n_near))
+    image = np.arange(n_images)[:, None]
+    noise = rng.exponential(0.12, (n_images, n_near, 1))
+    near = centre[image, of] + rng.normal(0, 1, (n_images, n_near, 2)) * noise * size[image, of]
+    near_size = size[image, of] * np.exp(rng.normal(0, 1, (n_images, n_near, 2)) * noise)
+    n_far = n_candidates - n_near
+    far, far_size = rng.uniform(0, 1, (n_images, n_far, 2)) * [1920, 1080], rng.uniform(20, 300, (n_images, n_far, 2))
+    confidence = np.hstack([np.exp(-6 * noise[..., 0]) * rng.uniform(0.3, 1, (n_images, n_near)),
+                            rng.uniform(0.001, 0.05, (n_images, n_far))]).clip(0.0011, 1)
+    labels = np.hstack([label[image, of], rng.integers(0, 2, (n_images, n_far))])
+    truth = _table(centre, size, label, np.ones(label.shape), "gold")
+    return truth, _table(np.hstack([near, far]), np.hstack([near_size, far_size]), labels, confidence, "model")
+
+
+def _table(centre: np.ndarray, size: np.ndarray, label: np.ndarray, confidence: np.ndarray, source: str
+           ) -> pd.DataFrame:
+    corners = np.concatenate([centre - size / 2, centre + size / 2], axis=2)
+    corners = corners.clip(0, [1920, 1080, 1920, 1080]).reshape(-1, 4)
+    table = pd.DataFrame(corners, columns=XYXY)
+    table.insert(0, "image_id", np.repeat([f"image_{n:05d}.jpg" for n in range(len(label))], label.shape[1]))
+    table.insert(1, "label", np.array(["pig", "cow"])[label.ravel()])
+    table = table.assign(confidence=confidence.ravel(), source=source)
+    return table[(corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])].reset_index(drop=True)

@@ -1,0 +1,53 @@
+"""Times the starter in int8 against PyTorch in float32 on two threads, and scores both on the embedded sample.
+
+python bench/int8.py [--images 240]     draws the sample into data/bench_int8, once
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from livestock import detector, readers
+from livestock.boxes import XYXY
+from livestock.config import REPOSITORY, read_competition
+from livestock.detector.weights import STARTER
+from livestock.sample import draw_sample
+from livestock.submission import read_truth
+
+BAR, MOST_LOST = 2, 0.5  # times as fast, and points of mAP
+IMGSZ, THREADS, N_CALIBRATION = 320, 2, 48
+
+
+def main() -> None:
+    """Prints the table and `bench int8 ours=... stock=... ratio=... bar=2 <ok|short> (mAP lost ... points)`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=240, help="to score; the starter has seen none of them")
+    parser.add_argument("--directory", type=Path, default=Path("data/bench_int8"))
+    arguments = parser.parse_args()
+    competition = read_competition(REPOSITORY / "competition.yaml")
+    raw = arguments.directory / f"raw_{arguments.images}"
+    if not (raw / "truth_test.csv").exists():
+        draw_sample(raw, n_train=N_CALIBRATION, n_test=arguments.images)
+    train, test = readers.read_train_and_test("aihub", raw, competition)
+    assert test is not None  # noqa: S101 - the sample has one
+    truth = read_truth(raw / "truth_test.csv")
+    sizes = test.images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2]
+    truth[XYXY] *= sizes.to_numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        table = detector.edge_table(
+            STARTER, test.images, truth, competition.labels, Path(folder), calibration=train.images, imgsz=IMGSZ,
+            metric_iou=competition.metric_iou, n_threads=(1, THREADS),
+        )
+    print(table.round({"MB": 2, "mAP": 4, "ms_1": 1, "ms_2": 1}).to_string(index=False))
+    times, scores = table.set_index("format")[f"ms_{THREADS}"], table.set_index("format")["mAP"]
+    ours, stock = times["ONNX int8"], times["PyTorch float32"]
+    lost = 100 * (scores["PyTorch float32"] - scores["ONNX int8"])
+    verdict = "ok" if stock / ours >= BAR and lost <= MOST_LOST else "short"
+    print(f"bench int8 ours={ours:.1f}ms stock={stock:.1f}ms ratio={stock / ours:.1f} bar={BAR} {verdict} "
+          f"(mAP lost {lost:.2f} points)")
+
+
+if __name__ == "__main__":
+    main()

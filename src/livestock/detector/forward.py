@@ -1,0 +1,161 @@
+"""One forward pass, whatever the weights file: `.pt`, `.safetensors`, `.onnx` or `.torchscript`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .safe import load_safetensors
+from .weights import load_model
+
+SUFFIXES = [".pt", ".safetensors", ".onnx", ".torchscript"]
+METADATA = "livestock"  # the key, in ONNX and TorchScript files, of the JSON with labels and stride
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A loaded model. `labels` is its class order; height and width of pictures are multiples of `stride`, in pixels.
+
+    `run` maps float32 `(B, 3, H, W)`, RGB in 0..1, to float32 `(B, N, 5 + n_classes)` on the CPU: `cx, cy, w, h` in
+    pixels of the picture, objectness, class probabilities.
+    """
+
+    path: Path
+    run: Callable[[torch.Tensor], torch.Tensor]
+    labels: list[str]
+    stride: int
+    device: str
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Raises ValueError if the output is not of that shape."""
+        found = self.run(pictures)
+        expected = (len(pictures), 5 + len(self.labels))
+        if found.ndim != 3 or (found.shape[0], found.shape[2]) != expected:
+            raise ValueError(f"{self.path}: expected an output ({expected[0]}, N, {expected[1]}) for the labels "
+                             f"{self.labels}, found {tuple(found.shape)}")
+        return found
+
+
+def load_forward(
+    path: Path, device: str = "cpu", *, n_threads: int | None = None, half: bool = False, trusted: bool = False
+) -> Forward:
+    """The model of a weights file by its suffix, on `device`; ONNX always runs on the CPU.
+
+    `n_threads` bounds the threads of its runs on the CPU; without it the libraries choose. `half` computes PyTorch
+    models in half precision: for GPUs, on CPUs it is slower than float32 and less exact. A TorchScript file is a
+    program, whose operators read and write files and which nothing here can check: only with `trusted`, for a file
+    that this run wrote itself. The other three are refused where they hold more than a model.
+
+    Raises ValueError for a file that is missing, broken, refused or of another suffix.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path}: expected weights ending in one of {SUFFIXES}, found {path.suffix!r}")
+    if not path.is_file():
+        raise ValueError(f"{path}: expected the weights file, found no such file")
+    if path.suffix == ".onnx":
+        return _load_onnx(path, n_threads)
+    if path.suffix == ".torchscript":
+        if not trusted:
+            raise ValueError(f"{path}: refused, a TorchScript file is a program; give the weights as .safetensors or "
+                             ".onnx, or say trusted=True if this run has written it")
+        return _load_torchscript(path, device, n_threads)
+    model = load_torch(path, device)
+    dtype = torch.float16 if half else torch.float32
+    if half:
+        model.half()
+    run = _torch_run(lambda pictures: model(pictures)[0], device, n_threads, dtype)
+    return Forward(path, run, list(model.names.values()), int(model.stride.max()), device)
+
+
+def load_torch(path: Path, device: str = "cpu") -> Any:
+    """The PyTorch model of a `.pt` or `.safetensors` file, float32, evaluation mode, batch norm folded in."""
+    model = load_safetensors(path, device) if path.suffix == ".safetensors" else load_model(path, device)
+    for parameter in model.parameters():
+        parameter.detach_()  # folding leaves weights that remember what they were computed from
+    return model
+
+
+@contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """PyTorch computes with `n` threads; afterwards with as many as before. None changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _torch_run(
+    model: Callable[[torch.Tensor], torch.Tensor], device: str, n_threads: int | None, dtype: torch.dtype
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    def run(pictures: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(), threads(n_threads):
+            return model(pictures.to(device, dtype)).float().cpu()
+
+    return run
+
+
+def _load_torchscript(path: Path, device: str, n_threads: int | None) -> Forward:
+    extra = {METADATA: ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated", category=DeprecationWarning)
+            model = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: expected a TorchScript file, found {str(error)[:200]}") from error
+    labels, stride = _read_metadata(extra[METADATA], path)
+    run = _torch_run(lambda pictures: model(pictures)[0], device, n_threads, torch.float32)
+    return Forward(path, run, labels, stride, device)
+
+
+def _load_onnx(path: Path, n_threads: int | None) -> Forward:
+    import onnxruntime
+
+    errors = onnxruntime.capi.onnxruntime_pybind11_state
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads or 0
+    options.log_severity_level = 3  # errors, not advice on the graph
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs the cores are others' too
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NoSuchFile,
+            errors.NotImplemented, errors.RuntimeException) as error:
+        raise ValueError(f"{path}: expected an ONNX model, found {str(error)[:200]}") from error
+    labels, stride = _read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA, ""), path)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    shape = outputs[0].shape
+    if len(inputs) != 1 or len(shape) != 3 or (isinstance(shape[2], int) and shape[2] != 5 + len(labels)):
+        raise ValueError(f"{path}: expected one input and an output (B, N, {5 + len(labels)}) for the labels {labels}, "
+                         f"found {len(inputs)} inputs and {shape}")
+
+    def run(pictures: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(session.run([outputs[0].name], {inputs[0].name: pictures.cpu().numpy()})[0])
+
+    return Forward(path, run, labels, stride, "cpu")
+
+
+def write_metadata(labels: list[str], stride: int) -> str:
+    """What ONNX and TorchScript files carry under the key `METADATA`."""
+    return json.dumps({"labels": labels, "stride": stride})
+
+
+def _read_metadata(text: str | bytes, path: Path) -> tuple[list[str], int]:
+    try:
+        content = json.loads(text)
+        labels, stride = content["labels"], content["stride"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{path}: expected metadata {METADATA!r} with labels and stride, as `detector.export_onnx` "
+                         f"writes it, found {text[:80]!r}") from error
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"{path}: metadata {METADATA!r}: expected a list of labels, found {str(labels)[:80]}")
+    if type(stride) is not int or not 1 <= stride <= 1024:
+        raise ValueError(f"{path}: metadata {METADATA!r}: expected a stride in pixels, found {str(stride)[:80]}")
+    return labels, stride

@@ -1,0 +1,107 @@
+"""Passes over images: every box before suppression, out of fold and in the images to answer, kept in files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ..boxes import write_table
+from ..steps import fingerprint, run_step, write_json
+from .data import Run
+from .training import weights_of
+
+STRIDE = 64  # of the P6 models; a multiple of every other's
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One look at the images: with the best epoch's weights or the averaged ones, larger, mirrored."""
+
+    averaged: bool = False
+    scale: float = 1.0
+    flip: bool = False
+
+
+PASSES = {"plain": Pass(), "averaged": Pass(averaged=True), "flipped": Pass(flip=True), "larger": Pass(scale=1.25)}
+
+
+def trained_folds(run: Run) -> list[int]:
+    """The folds with a model that has not seen them, by what `04_train` wrote.
+
+    Raises ValueError if there is none, or if one was trained on another split than the present.
+    """
+    folds = [fold for fold in range(100) if weights_of(run, fold).exists()]
+    if not folds:
+        raise ValueError(f"{run.workspace.weights_dir}: expected weights of a fold, found none; run 04_train first")
+    split = fingerprint(run.workspace.interim_dir / "folds.parquet")
+    for fold in folds:
+        record = run.workspace.interim_dir / f"training_fold{fold}.json"
+        if not record.exists() or json.loads(record.read_text(encoding="utf-8"))["split"] != split:
+            raise ValueError(f"{weights_of(run, fold)}: trained on another split than the present one, so it has seen "
+                             f"images that it would be judged on; run 04_train again with fold {fold}, or delete it")
+    return folds
+
+
+def oof_images(run: Run, folds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The images of these folds and their human boxes: what their models have not seen."""
+    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
+    boxes = pd.read_parquet(run.workspace.interim_dir / "boxes.parquet")
+    images = images[images["fold"].isin(folds)].reset_index(drop=True)
+    return images, boxes[boxes["image_id"].isin(images["image_id"])].reset_index(drop=True)
+
+
+def find_oof(run: Run, name: str, folds: Sequence[int]) -> pd.DataFrame:
+    """Every box before suppression that each fold's model sees in its own fold, in the pass of this name."""
+    tables = [
+        find_candidates(run, oof_images(run, [fold])[0], weights_of(run, fold, averaged=PASSES[name].averaged), name,
+                        f"{name}_fold{fold}")
+        for fold in folds
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, file: str) -> pd.DataFrame:
+    """Every box before suppression that these weights see in `images`, in the pass of this name.
+
+    Kept as `interim/candidates_{file}.parquet`; beside it, as JSON, the seconds it took and how many boxes of which
+    image were over the limit of `detector.candidates`.
+    """
+    look, profile = PASSES[name], run.profile
+    imgsz = round(profile.imgsz * look.scale / STRIDE) * STRIDE if look.scale != 1 else profile.imgsz
+    path = run.workspace.interim_dir / f"candidates_{file}.parquet"
+
+    def action() -> None:
+        from .. import detector
+
+        found = detector.candidates(
+            weights, images, run.competition.labels, imgsz=imgsz, flip=look.flip, device=profile.device
+        )
+        n_cut = {image_id: int(n) for image_id, n in found.n_cut.items() if n}
+        if n_cut:
+            print(f"candidates: {sum(n_cut.values())} boxes of {len(n_cut)} images were over the limit")
+        write_json({"seconds": found.seconds, "images": len(images), "cut": n_cut}, path.with_suffix(".json"))
+        write_table(found.boxes, path)
+
+    run_step(
+        path.stem,
+        action,
+        inputs=[weights, *(Path(archive) for archive in sorted(set(images["archive"])))],
+        outputs=[path, path.with_suffix(".json")],
+        settings={"imgsz": imgsz, "flip": look.flip, "image_ids": images["image_id"].tolist()},
+        workspace=run.workspace.root,
+    )
+    return pd.read_parquet(path)
+
+
+def seconds_an_image(run: Run, names: Sequence[str], folds: Sequence[int]) -> float:
+    """What these passes took out of fold: reading and decoding the image and the network, without loading the model."""
+    total = 0.0
+    for name in names:
+        records = [json.loads((run.workspace.interim_dir / f"candidates_{name}_fold{fold}.json").read_text())
+                   for fold in folds]
+        total += sum(record["seconds"] for record in records) / max(sum(record["images"] for record in records), 1)
+    return total

@@ -1,0 +1,149 @@
+"""Ways from candidates to an answer, each tuned on the same images and judged on images it was not tuned on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .fusion import fuse, soft_suppress
+from .suppression import by_falling_confidence, suppress
+from .sweep import sweep
+from .tune import Point, Tuned, leave_outs, score_points, tune
+
+IOU_THRESHOLDS = [round(0.40 + 0.025 * step, 3) for step in range(21)]  # 0.4 to 0.9
+CONF_THRESHOLDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5]
+SIGMAS = [0.05, 0.1, 0.2, 0.3, 0.5, 0.8]
+FUSION_IOUS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8]
+PASS_IOU = 0.65  # each pass is suppressed so before it is fused with others
+FUSION_CONFIDENCE = 0.01  # below it nothing is fused: its time grows with the square of what is left in an image
+COPIES_IOU = 0.9  # what overlaps more is a copy: dropped before soft suppression, whose time grows with the square
+EVERY_CLASS = ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """`kind`: `nms`, `nms_by_class`, `nms_agnostic`, `soft_nms`, `wbf` or `nmw`; `passes`: over the images, by name."""
+
+    kind: str
+    passes: tuple[str, ...]
+
+
+# The first is what the others must beat. Names of passes as in `pipeline`.
+METHODS = {
+    "suppression": Method("nms", ("plain",)),
+    "suppression, thresholds by class": Method("nms_by_class", ("plain",)),
+    "suppression across classes": Method("nms_agnostic", ("plain",)),
+    "soft suppression": Method("soft_nms", ("plain",)),
+    "averaged weights": Method("nms", ("averaged",)),
+    "larger": Method("nms", ("larger",)),
+    "flipped too, pooled": Method("nms", ("plain", "flipped")),
+    "flipped too, fused (WBF)": Method("wbf", ("plain", "flipped")),
+    "flipped too, fused (NMW)": Method("nmw", ("plain", "flipped")),
+    "larger too, fused (WBF)": Method("wbf", ("plain", "larger")),
+    "flipped and larger too, fused (WBF)": Method("wbf", ("plain", "flipped", "larger")),
+}
+
+
+@dataclass(frozen=True)
+class TunedMethod:
+    """`points`: parameters by class, or under `EVERY_CLASS` for all; `surface`, `plateau` and `held_out` as `Tuned`."""
+
+    points: dict[str, Point]
+    surface: pd.DataFrame
+    plateau: pd.DataFrame
+    held_out: pd.DataFrame
+
+
+def tune_method(
+    method: Method, members: Sequence[pd.DataFrame], truth: pd.DataFrame, images: pd.DataFrame, parts: pd.Series,
+    metric_iou: float,
+) -> TunedMethod:
+    """Chooses the method's parameters by cross-validation over images; `members` are the passes' candidates."""
+    if method.kind in ("nms", "nms_agnostic", "nms_by_class"):
+        return _tune_suppression(method.kind, pd.concat(members), truth, parts, metric_iou)
+    prepared = _prepare(method.kind, members)
+    name, values = ("sigma", SIGMAS) if method.kind == "soft_nms" else ("iou_threshold", FUSION_IOUS)
+    answers: dict[tuple[float, ...], pd.DataFrame] = {
+        (value,): _settle(method.kind, prepared, images, {name: value}) for value in values
+    }
+    surface = score_points(truth, answers, [name], parts, metric_iou)
+    tuned = tune(surface, [name], lambda point: answers[(point[name],)], parts)
+    return TunedMethod({EVERY_CLASS: tuned.point}, surface, tuned.plateau, tuned.held_out)
+
+
+def _tune_suppression(
+    kind: str, pooled: pd.DataFrame, truth: pd.DataFrame, parts: pd.Series, metric_iou: float
+) -> TunedMethod:
+    agnostic, names = kind == "nms_agnostic", ["iou_threshold", "conf_threshold"]
+    surface = sweep(
+        truth, pooled, iou_thresholds=IOU_THRESHOLDS, conf_thresholds=CONF_THRESHOLDS, metric_ious=[metric_iou],
+        agnostic=agnostic, parts=parts, leave_out=leave_outs(parts.max() + 1),
+    )
+    if kind == "nms_by_class":
+        by_class = {label: _tune_class(surface, names, pooled[pooled["label"] == label], parts, label)
+                    for label in sorted(truth["label"].unique())}
+        held_out = pd.concat([tuned.held_out for tuned in by_class.values()])
+        points = {label: tuned.point for label, tuned in by_class.items()}
+        return TunedMethod(points, surface, next(iter(by_class.values())).plateau, by_falling_confidence(held_out))
+    tuned = tune(surface, names, lambda point: suppress(pooled, agnostic=agnostic, **point), parts)
+    return TunedMethod({EVERY_CLASS: tuned.point}, surface, tuned.plateau, tuned.held_out)
+
+
+def _tune_class(surface: pd.DataFrame, names: Sequence[str], own: pd.DataFrame, parts: pd.Series, label: str) -> Tuned:
+    level = surface.fillna({label: 0.0})  # without some parts there may be no truth of it: all points are level
+    return tune(level, names, lambda point: suppress(own, **point), parts, column=label)
+
+
+def apply(
+    kind: str, members: Sequence[pd.DataFrame], images: pd.DataFrame, points: Mapping[str, Point]
+) -> pd.DataFrame:
+    """The boxes that a kind of method makes of the passes' candidates at its parameters.
+
+    Raises ValueError for an unknown kind.
+    """
+    if kind == "nms_by_class":
+        pooled = pd.concat(members)
+        kept = [suppress(pooled[pooled["label"] == label], **point) for label, point in points.items()]
+        return by_falling_confidence(pd.concat(kept))
+    return _settle(kind, _prepare(kind, members), images, points[EVERY_CLASS])
+
+
+def _prepare(kind: str, members: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """What does not depend on the parameters: done once for all of them."""
+    if kind in ("wbf", "nmw"):
+        return [suppress(boxes, iou_threshold=PASS_IOU, conf_threshold=FUSION_CONFIDENCE) for boxes in members]
+    pooled = pd.concat(members)
+    return [suppress(pooled, iou_threshold=COPIES_IOU) if kind == "soft_nms" else pooled]
+
+
+def _settle(kind: str, prepared: Sequence[pd.DataFrame], images: pd.DataFrame, point: Point) -> pd.DataFrame:
+    if kind in ("nms", "nms_agnostic"):
+        return suppress(prepared[0], agnostic=kind == "nms_agnostic", **point)
+    if kind == "soft_nms":
+        return soft_suppress(prepared[0], images, **point)
+    if kind in ("wbf", "nmw"):
+        return fuse(prepared, images, kind, **point)
+    raise ValueError(f"kind: expected one of {sorted({method.kind for method in METHODS.values()})}, found {kind!r}")
+
+
+def take_best(table: pd.DataFrame) -> str:
+    """Which method to submit, of `compare`'s table with the simplest first: the best of those shown to be better.
+
+    A method is shown to be better where the interval of its gain over the first lies above 0; if none is, the first.
+    Column `fits`, where there is one, says which stay within the weight limit.
+    """
+    allowed = table[table["fits"]] if "fits" in table else table
+    better = allowed[allowed["gain_low"] > 0]
+    return str(better["gain"].idxmax() if len(better) else table.index[0])
+
+
+def describe_points(points: Mapping[str, Point]) -> str:
+    """Parameters in words: `IoU 0.6, confidence 0.001`, with the class before where each has its own."""
+    words = {"iou_threshold": "IoU", "conf_threshold": "confidence", "sigma": "sigma"}
+    each = [(f"{label}: " if label else "") + ", ".join(f"{words[name]} {np.round(value, 3):g}"
+                                                        for name, value in point.items())
+            for label, point in points.items()]
+    return "; ".join(each)

@@ -1,0 +1,349 @@
+"""The starter in every format, on drawn images: the same boxes, and no file of a stranger's runs anything."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from livestock import detector, readers
+from livestock.boxes import XYXY
+from livestock.config import REPOSITORY, read_competition
+from livestock.detector import safe
+from livestock.detector.inference import picture_batches, to_tensor
+from livestock.detector.weights import STARTER, load_checkpoint
+from livestock.sample import draw_sample
+from livestock.submission import read_truth
+
+IMGSZ, LABELS = 320, ["pig", "cow"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images to calibrate with, images to score, their truth in pixels."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    truth: pd.DataFrame
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """PyTorch's threads wait for each other: on a machine with other work two take many times as long as one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    raw = tmp_path_factory.mktemp("sample") / "raw"
+    draw_sample(raw, n_train=8, n_test=4)
+    competition = read_competition(REPOSITORY / "competition.yaml")
+    train, test = readers.read_train_and_test("aihub", raw, competition)
+    assert test is not None
+    truth = read_truth(raw / "truth_test.csv")
+    truth[XYXY] *= test.images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2].to_numpy()
+    return Sample(train.images, test.images, truth)
+
+
+@pytest.fixture(scope="module")
+def table(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Path]:
+    """The edge table, and the folder in which it left a file of each format."""
+    folder = tmp_path_factory.mktemp("exports")
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("livestock.detector.edge.SECONDS", 1.0)
+        found = detector.edge_table(STARTER, sample.test, sample.truth, LABELS, folder, calibration=sample.train,
+                                    imgsz=IMGSZ, metric_iou=0.5)
+    assert torch.get_num_threads() == threads
+    return found, folder
+
+
+@pytest.fixture(scope="module")
+def folder(table: tuple[pd.DataFrame, Path]) -> Path:
+    return table[1]
+
+
+@pytest.fixture(scope="module")
+def pictures(sample: Sample) -> list[torch.Tensor]:
+    """An image in two sizes, `(1, 3, H, W)`."""
+    return [to_tensor(chunk) for size in (IMGSZ, 256) for _, chunk in picture_batches(sample.train[:1], size, 32, 1)]
+
+
+def test_the_edge_table_has_every_format(table: tuple[pd.DataFrame, Path]) -> None:
+    found = table[0].set_index("format")
+    assert list(found.columns) == ["MB", "mAP", "ms_1", "ms_2", "note"]
+    assert list(found.index) == ["PyTorch float32", "PyTorch half", "ONNX float32", "ONNX int8", "TorchScript float32"]
+    runs = found.drop(index="PyTorch half")
+    assert (runs[["ms_1", "ms_2"]] > 0).all(axis=None)
+    half = found.loc["PyTorch half"]
+    assert half[["mAP", "ms_1"]].notna().all() or "on this CPU" in half["note"]
+    for exact in ("ONNX float32", "TorchScript float32"):
+        assert found.loc[exact, "mAP"] == pytest.approx(found.loc["PyTorch float32", "mAP"], abs=0.005)
+    assert found.loc["PyTorch float32", "mAP"] > 0.5
+    assert found.loc["ONNX int8", "MB"] < 0.4 * found.loc["ONNX float32", "MB"]
+
+
+def test_int8_loses_little(folder: Path, table: tuple[pd.DataFrame, Path], sample: Sample) -> None:
+    found = table[0].set_index("format")
+    assert found.loc["ONNX int8", "mAP"] > found.loc["PyTorch float32", "mAP"] - 0.05  # four images: a box is a point
+    exact, rough = (detector.load_forward(path) for path in (STARTER, folder / "starter.int8.onnx"))
+    _, chunk = next(picture_batches(sample.test, IMGSZ, 32, 4))
+    first, second = (forward(to_tensor(chunk)) for forward in (exact, rough))
+    seen = first[..., 4] > 0.25
+    assert seen.sum() > 10
+    assert (first[seen][:, 4:] - second[seen][:, 4:]).abs().mean() < 0.03
+    assert (first[seen][:, :4] - second[seen][:, :4]).abs().mean() < 1.5  # pixels
+
+
+def test_int8_computes_in_int8(folder: Path) -> None:
+    nodes = onnx.load(folder / "starter.int8.onnx").graph.node
+    into_conv = {node.input[0].removesuffix("_DequantizeLinear_Output") != node.input[0]
+                 for node in nodes if node.op_type == "Conv" and not node.name.startswith(
+                     ("/model.0/", "/model.1/", "/model.2/", "/model.24/"))}
+    assert into_conv == {True}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".torchscript"])
+def test_an_export_gives_pytorchs_boxes(suffix: str, folder: Path, sample: Sample) -> None:
+    found = detector.compare_exports(STARTER, folder / f"starter{suffix}", sample.test, imgsz=IMGSZ)
+    assert found.boxes <= 0.5
+    assert found.scores <= 1e-3
+
+
+def test_safetensors_are_the_checkpoint_exactly(folder: Path, pictures: list[torch.Tensor]) -> None:
+    first, second = detector.load_forward(STARTER), detector.load_forward(folder / "starter.safetensors")
+    assert all(torch.equal(first(picture), second(picture)) for picture in pictures)
+    assert (second.labels, second.stride) == (LABELS, 32)
+
+
+def test_writing_safetensors_leaves_random_numbers_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    detector.write_safetensors(STARTER, tmp_path / "w.safetensors")
+    assert torch.equal(torch.rand(3), expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_another_activation_is_not_lost_in_silence(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(STARTER)
+    checkpoint["model"].model[0].act = torch.nn.ReLU()
+    torch.save(checkpoint, tmp_path / "relu.pt")
+    with pytest.raises(ValueError, match=r"relu\.pt: expected a model that its architecture describes in full"):
+        detector.write_safetensors(tmp_path / "relu.pt", tmp_path / "relu.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["relu.pt"]
+
+
+@pytest.fixture(scope="module")
+def expected(sample: Sample) -> pd.DataFrame:
+    return detector.candidates(STARTER, sample.test, LABELS, imgsz=IMGSZ, conf_floor=0.3, device="cpu").boxes
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".int8.onnx", ".torchscript"])
+def test_candidates_of_every_format(suffix: str, folder: Path, sample: Sample, expected: pd.DataFrame) -> None:
+    path = folder / f"starter{suffix}"
+    found = detector.candidates(path, sample.test, LABELS, imgsz=IMGSZ, conf_floor=0.3, device="cpu", n_threads=1,
+                                trusted=True).boxes
+    assert len(expected) > 20
+    assert len(found) == pytest.approx(len(expected), rel=0.2 if "int8" in suffix else 0)
+    if "int8" not in suffix:
+        assert (found[XYXY] - expected[XYXY]).abs().max(axis=None) < 0.5
+    with pytest.raises(ValueError, match=r"expected a model of the 3 classes .*, found 2"):
+        detector.candidates(path, sample.test, [*LABELS, "hen"], imgsz=IMGSZ, device="cpu", trusted=True)
+
+
+def test_torchscript_is_loaded_only_where_it_is_ours(folder: Path, sample: Sample) -> None:
+    with pytest.raises(ValueError, match=r"starter\.torchscript: refused, a TorchScript file is a program"):
+        detector.candidates(folder / "starter.torchscript", sample.test, LABELS, imgsz=IMGSZ)
+
+
+def test_threads_are_as_before(pictures: list[torch.Tensor]) -> None:
+    before = torch.get_num_threads()
+    during: list[int] = []
+    forward = detector.load_forward(STARTER, n_threads=before + 1)
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, inputs: during.append(torch.get_num_threads()))
+    forward(pictures[0])
+    handle.remove()
+    assert set(during) == {before + 1}
+    assert torch.get_num_threads() == before
+
+
+# -- refused ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Parts:
+    """What a safetensors file is made of, to change and write again."""
+
+    state: dict[str, torch.Tensor]
+    architecture: dict[str, Any]
+    metadata: dict[str, str]
+
+    def write(self, path: Path) -> Path:
+        save_file(self.state, path, {**self.metadata, "architecture": json.dumps(self.architecture)})
+        return path
+
+
+@pytest.fixture
+def parts(folder: Path) -> Parts:
+    with safe_open(folder / "starter.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
+    return Parts(state, json.loads(metadata["architecture"]), metadata)
+
+
+def test_a_tensor_that_is_missing_unexpected_or_wrong_is_named(parts: Parts, tmp_path: Path) -> None:
+    name = "model.3.conv.weight"
+    whole = parts.state
+    cases = [
+        ({key: value for key, value in whole.items() if key != name}, rf"missing tensor '{name}'"),
+        ({**whole, "model.99.weight": torch.zeros(1)}, r"unexpected tensor 'model\.99\.weight'"),
+        ({**whole, name: torch.zeros(64, 32, 3, 4).half()}, rf"{name}: expected F16 of shape .*, found F16 of shape"),
+        ({**whole, name: whole[name].float()}, rf"{name}: expected F16 .*, found F32"),
+        ({**whole, name: whole[name] * float("nan")}, rf"{name}: expected finite numbers"),
+    ]
+    for state, message in cases:
+        with pytest.raises(ValueError, match=rf"bad\.safetensors: {message}"):
+            detector.load_forward(Parts(state, parts.architecture, parts.metadata).write(tmp_path / "bad.safetensors"))
+
+
+EVIL = "__import__('pathlib').Path('{}').touch()"
+
+
+@pytest.mark.parametrize(
+    ("entry", "change"),
+    [
+        ("layer 0: module", lambda a, evil: a["backbone"][0].__setitem__(2, evil)),
+        ("layer 0: argument 1", lambda a, evil: a["backbone"][0][3].__setitem__(1, evil)),
+        ("layer 2: argument 0", lambda a, evil: a["backbone"][2][3].__setitem__(0, [evil])),
+        ("layer 11: arguments", lambda a, evil: a["head"][1][3].__setitem__(0, evil)),
+        ("layer 24: arguments", lambda a, evil: a["head"][-1][3].__setitem__(0, evil)),
+        ("layer 0: from", lambda a, evil: a["backbone"][0].__setitem__(0, evil)),
+        ("layer 0: number", lambda a, evil: a["backbone"][0].__setitem__(1, evil)),
+        ("keys", lambda a, evil: a.__setitem__("activation", evil)),
+        ("nc", lambda a, evil: a.__setitem__("nc", evil)),
+        ("width_multiple", lambda a, evil: a.__setitem__("width_multiple", evil)),
+        ("anchors", lambda a, evil: a.__setitem__("anchors", evil)),
+        ("layer 0: argument 0", lambda a, evil: a["backbone"][0][3].__setitem__(0, 10**9)),
+        ("layer 11: arguments", lambda a, evil: a["head"][1][3].__setitem__(1, 1000)),
+        ("repeats of layers", lambda a, evil: a["backbone"][2].__setitem__(1, 300)),
+        ("layers", lambda a, evil: a["head"].pop()),
+        ("depth_multiple", lambda a, evil: a.__setitem__("depth_multiple", float("nan"))),
+    ],
+)
+def test_an_architecture_that_would_run_code_is_refused(entry: str, change: Any, parts: Parts, tmp_path: Path) -> None:
+    trace = tmp_path / "it ran"
+    architecture = copy.deepcopy(parts.architecture)
+    change(architecture, EVIL.format(trace))
+    path = Parts(parts.state, architecture, parts.metadata).write(tmp_path / "evil.safetensors")
+    with pytest.raises(ValueError, match=rf"evil\.safetensors: architecture: {entry}: refused, expected"):
+        detector.load_forward(path)
+    assert not trace.exists()
+
+
+def test_an_architecture_of_another_size_allocates_nothing(parts: Parts, tmp_path: Path) -> None:
+    """Two thousand times the channels: terabytes, if the model were built before its shapes are compared."""
+    parts.architecture["backbone"][7][3][0] = 8192
+    parts.architecture["width_multiple"] = 4.0
+    with pytest.raises(ValueError, match=r"expected F16 of shape \[.*, found F16 of shape \["):
+        detector.load_forward(parts.write(tmp_path / "big.safetensors"))
+
+
+def test_a_model_that_cannot_be_built_is_refused(parts: Parts, tmp_path: Path) -> None:
+    parts.architecture["backbone"][0][3] = [64, 6, 2, 2, 7]  # groups that do not divide the channels
+    with pytest.raises(ValueError, match="architecture: expected a model that yolov5 can build"):
+        detector.load_forward(parts.write(tmp_path / "bad.safetensors"))
+
+
+def test_metadata_that_is_no_json_or_names_other_classes(parts: Parts, tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    for change, message in [
+        ({"labels": '["pig"'}, "metadata 'labels': expected JSON"),
+        ({"labels": '["pig", 3]'}, "metadata 'labels': expected a list of names"),
+        ({"labels": '["pig"]'}, "expected 2 labels"),
+        ({"architecture": "[" * 100_000}, "metadata 'architecture': expected JSON"),
+        ({"format": "pt"}, "expected metadata of the format"),
+    ]:
+        save_file(parts.state, path, {**parts.metadata, **change})
+        with pytest.raises(ValueError, match=message):
+            detector.load_forward(path)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".onnx", ".int8.onnx", ".torchscript"])
+def test_a_file_that_is_cut_or_no_model_is_refused(suffix: str, folder: Path, tmp_path: Path) -> None:
+    whole = (STARTER if suffix == ".pt" else folder / f"starter{suffix}").read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"no model at all"):
+        (tmp_path / f"cut{suffix}").write_bytes(content)
+        with pytest.raises(ValueError, match=r"cut(\.int8)?\.\w+: "):
+            detector.load_forward(tmp_path / f"cut{suffix}", trusted=True)
+    with pytest.raises(ValueError, match="found no such file"):
+        detector.load_forward(tmp_path / f"missing{suffix}", trusted=True)
+
+
+def test_another_suffix_is_refused(tmp_path: Path) -> None:
+    shutil.copy(STARTER, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"weights\.pth: expected weights ending in one of .*, found '\.pth'"):
+        detector.load_forward(tmp_path / "weights.pth")
+
+
+def test_onnx_of_other_classes_or_of_another_hand_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.onnx"
+    for metadata, message in [
+        ({}, "expected metadata 'livestock' with labels and stride"),
+        ({"livestock": '{"labels": ["pig"], "stride": 32}'}, r"output \(.*, N, 6\) for the labels \['pig'\], found"),
+        ({"livestock": '{"labels": "pig", "stride": 32}'}, "expected a list of labels"),
+        ({"livestock": '{"labels": ["pig", "cow"], "stride": 1e9}'}, "expected a stride"),
+    ]:
+        model = onnx.load(folder / "starter.onnx")
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, metadata)
+        onnx.save(model, path)
+        with pytest.raises(ValueError, match=message):
+            detector.load_forward(path)
+
+
+def test_an_output_of_another_shape_is_refused() -> None:
+    """Where a file does not declare the shape of its output, the first pass tells."""
+    forward = detector.Forward(Path("odd.onnx"), lambda pictures: torch.zeros(len(pictures), 10, 85), LABELS, 32, "cpu")
+    with pytest.raises(ValueError, match=r"odd\.onnx: expected an output \(2, N, 7\) .*, found \(2, 10, 85\)"):
+        forward(torch.zeros(2, 3, 64, 64))
+
+
+def test_an_export_that_differs_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livestock.detector.export.BOXES_PX", -1.0)
+    with pytest.raises(ValueError, match="expected an export that differs by up to"):
+        detector.export_onnx(STARTER, tmp_path / "w.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calibration_images_are_not_scored(folder: Path, sample: Sample, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="none of them to calibrate with"):
+        detector.edge_table(STARTER, sample.test, sample.truth, LABELS, tmp_path, calibration=sample.test, imgsz=IMGSZ)
+    with pytest.raises(ValueError, match="expected images to calibrate with, found an empty table"):
+        detector.quantize_onnx(folder / "starter.onnx", sample.train.iloc[:0], tmp_path / "q.onnx", imgsz=IMGSZ)
+
+
+def test_every_published_architecture_is_known() -> None:
+    """What yolov5's own files of detection models hold passes, but for those with modules that no checkpoint may."""
+    import yaml
+    from yolov5.models import yolo
+
+    for name in [*"nsmlx", *(f"hub/yolov5{size}6" for size in "nsmlx")]:
+        path = Path(yolo.__file__).with_name("hub") / f"{name[4:]}.yaml" if "/" in name else \
+            Path(yolo.__file__).with_name(f"yolov5{name}.yaml")
+        safe.check_architecture(yaml.safe_load(path.read_text()), path)

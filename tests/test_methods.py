@@ -1,0 +1,101 @@
+"""Each method is tuned, judged on what it was not tuned on, and gives at its parameters what its parts give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_sweep import draw_tables
+
+from livestock.boxes import XYXY, make_images
+from livestock.metrics import usual_map
+from livestock.postprocess import (
+    EVERY_CLASS,
+    METHODS,
+    apply,
+    describe_points,
+    fuse,
+    soft_suppress,
+    split_parts,
+    suppress,
+    take_best,
+    tune_method,
+)
+from livestock.postprocess.methods import COPIES_IOU, FUSION_CONFIDENCE, IOU_THRESHOLDS, PASS_IOU, Method
+
+IMAGES = make_images([{"image_id": f"{index}.jpg", "archive": "", "member": "", "width": 450, "height": 450}
+                      for index in range(10)])
+PARTS = split_parts(IMAGES, np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def tables() -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """Truth, and the candidates of three passes that see it a little differently."""
+    truth, candidates = draw_tables(np.random.default_rng(3), 10, 9)
+    candidates[XYXY] = candidates[XYXY].clip(0, 450)
+    candidates = candidates[candidates["label"] != "dog"]
+    rng = np.random.default_rng(4)
+    return truth, [candidates.assign(**(candidates[XYXY] + rng.normal(0, 2, (len(candidates), 4))).clip(0, 450))
+                   for _ in range(3)]
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_a_tuned_method_holds_out_a_box_table_of_all_images(name: str, tables: tuple) -> None:
+    truth, passes = tables
+    method = METHODS[name]
+    members = passes[: len(method.passes)]
+    tuned = tune_method(method, members, truth, IMAGES, PARTS, 0.5)
+    assert set(tuned.points) == ({"cow", "pig"} if method.kind == "nms_by_class" else {EVERY_CLASS})
+    final = apply(method.kind, members, IMAGES, tuned.points)
+    assert set(final["image_id"]) == set(tuned.held_out["image_id"]) == set(members[0]["image_id"])
+    assert (final.groupby("image_id")["confidence"].diff().dropna() <= 0).all()
+    assert 0.2 < usual_map(truth, tuned.held_out, 0.5).mean <= 1
+    best = tuned.plateau["score"].max()
+    assert tuned.plateau.loc[tuned.plateau["on_plateau"], "score"].min() > best - 0.2
+
+
+def test_kinds_are_what_their_parts_are(tables: tuple) -> None:
+    _, passes = tables
+    pooled = pd.concat(passes[:2])
+    at = {"iou_threshold": 0.6, "conf_threshold": 0.1}
+    every = {EVERY_CLASS: at}
+    pd.testing.assert_frame_equal(apply("nms", passes[:2], IMAGES, every), suppress(pooled, **at))
+    pd.testing.assert_frame_equal(apply("nms_agnostic", passes[:2], IMAGES, every),
+                                  suppress(pooled, agnostic=True, **at))
+    by_class = apply("nms_by_class", passes[:1], IMAGES, {"cow": at, "pig": {**at, "iou_threshold": 0.3}})
+    for label, iou in (("cow", 0.6), ("pig", 0.3)):
+        alone = suppress(passes[0][passes[0]["label"] == label], iou_threshold=iou, conf_threshold=0.1)
+        pd.testing.assert_frame_equal(by_class[by_class["label"] == label].reset_index(drop=True), alone)
+    thinned = suppress(passes[0], iou_threshold=COPIES_IOU)
+    pd.testing.assert_frame_equal(apply("soft_nms", passes[:1], IMAGES, {EVERY_CLASS: {"sigma": 0.3}}),
+                                  soft_suppress(thinned, IMAGES, sigma=0.3))
+    each = [suppress(boxes, iou_threshold=PASS_IOU, conf_threshold=FUSION_CONFIDENCE) for boxes in passes]
+    pd.testing.assert_frame_equal(apply("wbf", passes, IMAGES, {EVERY_CLASS: {"iou_threshold": 0.7}}),
+                                  fuse(each, IMAGES, "wbf", iou_threshold=0.7))
+    with pytest.raises(ValueError, match="kind: expected one of .*, found 'vote'"):
+        apply("vote", passes, IMAGES, every)
+
+
+def test_a_class_whose_truth_lies_in_one_part_is_tuned_without_it(tables: tuple) -> None:
+    """When that part judges, nothing is known of the class: all thresholds are level, and the middle one is taken."""
+    truth, passes = tables
+    truth = truth[(truth["label"] == "pig") | (truth["image_id"].map(PARTS) == 2)]
+    tuned = tune_method(Method("nms_by_class", ("plain",)), passes[:1], truth, IMAGES, PARTS, 0.5)
+    inside = tuned.held_out[(tuned.held_out["label"] == "cow") & (tuned.held_out["image_id"].map(PARTS) == 2)]
+    cows = passes[0][(passes[0]["label"] == "cow") & (passes[0]["image_id"].map(PARTS) == 2)]
+    middle = suppress(cows, iou_threshold=IOU_THRESHOLDS[(len(IOU_THRESHOLDS) - 1) // 2])
+    pd.testing.assert_frame_equal(inside.reset_index(drop=True), middle)
+
+
+def test_the_best_of_those_shown_to_be_better_is_taken_if_it_fits() -> None:
+    table = pd.DataFrame({"gain": [0, 0.01, 0.03, 0.05], "gain_low": [0, 0.002, 0.01, -0.01],
+                          "fits": [True, True, False, True]}, index=["first", "small", "large", "unsure"])
+    assert take_best(table) == "small"
+    assert take_best(table.assign(fits=True)) == "large"
+    assert take_best(table.assign(gain_low=-0.1)) == "first"
+
+
+def test_points_are_said_in_words() -> None:
+    at = {"iou_threshold": 0.65, "conf_threshold": 0.001}
+    assert describe_points({EVERY_CLASS: at}) == "IoU 0.65, confidence 0.001"
+    assert describe_points({"cow": at, "pig": {"sigma": 0.3}}) == "cow: IoU 0.65, confidence 0.001; pig: sigma 0.3"

@@ -3,11 +3,12 @@
 python bench/evolve.py [--seeds 5] [--jobs 2]     about an hour on 2 cores; cut off, it goes on where it was
 
 The original's operator (`genetic`: lr0, lrf, momentum), YOLOv5's own evolve (`yolov5`: the same operator over all its
-hyper-parameters, as shipped, less its crash), random search, TPE and Gaussian processes over the original's three, each
-with and without pruning. Every search spends the same number of epochs; pruned ones get more trials for them. Seeds are
-of search and training; fitness is YOLOv5's on the validation fold. Trials fork from a process that has loaded torch, so
-that the figures hold no loading. They start from the starter checkpoint with every convolution weight multiplied by
-1 + 0.2 * N(0, 1): the starter itself has nothing left to learn here, and a search on it would compare noise.
+hyper-parameters, as shipped, less its crash), random search, TPE, Gaussian processes and CMA-ES over the original's
+three, each with and without pruning (a Gaussian process cannot be pruned, see `search.py`). Every search spends the
+same number of epochs; pruned ones get more trials for them. Seeds are of search and training; fitness is YOLOv5's on
+the validation fold. Trials fork from a process that has loaded torch, so that the figures hold no loading. They start
+from the starter checkpoint with every convolution weight multiplied by 1 + 0.2 * N(0, 1): the starter itself has
+nothing left to learn here, and a search on it would compare noise.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ import pandas as pd
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "data/bench_evolve"
-SAMPLERS = ["genetic", "genetic_gp", "yolov5", "random", "tpe", "gp"]
+SAMPLERS = ["genetic", "yolov5", "random", "tpe", "gp", "cmaes"]
 PRUNERS = ["none", "median"]
+REFUSED = {("gp", "median")}
 ORIGINAL = ("genetic", "none")
 N_TRIALS, N_EPOCHS = 12, 5  # of an unpruned search
 IMGSZ = 160
@@ -43,6 +45,8 @@ def main() -> None:
     """Runs what has not run yet, then prints medians, intervals and the bench lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--samplers", nargs="+", default=SAMPLERS)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--one", nargs=3, metavar=("SAMPLER", "PRUNER", "SEED"))
     arguments = parser.parse_args()
@@ -50,7 +54,8 @@ def main() -> None:
         search_once(arguments.one[0], arguments.one[1], int(arguments.one[2]))
         return
     prepare()
-    wanted = [(s, p, str(seed)) for seed in range(arguments.seeds) for s in SAMPLERS for p in PRUNERS]
+    wanted = [(s, p, str(seed)) for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+              for s in arguments.samplers for p in PRUNERS if (s, p) not in REFUSED]
     running: list[subprocess.Popen] = []
     for name in (name for name in wanted if not result_path(*name).exists()):
         while sum(job.poll() is None for job in running) >= arguments.jobs:

@@ -30,7 +30,7 @@ def make(storage: str, **options: object) -> Search:
     """A search of `lr0` and `momentum`, in another order than the start values have."""
     meta = make_meta(["momentum", "lr0"], START)
     usual = {"study": "test", "storage": storage, "meta": meta, "start": START, "n_trials": 8, "epochs": EPOCHS,
-             "pruner": "none", "identity": {"data_hash": "abc"}}
+             "sampler": "genetic", "identity": {"data_hash": "abc"}}
     return Search(**{**usual, **options})  # type: ignore[arg-type]
 
 

@@ -190,6 +190,21 @@ def test_the_weighted_parent_has_several(tmp_path: Path) -> None:
         GeneticSampler(search.meta, START, parent="best")
 
 
+def test_cmaes_starts_around_the_start_values(tmp_path: Path) -> None:
+    search = make(str(tmp_path / "journal"), sampler="cmaes", n_trials=13)
+    table = trials_table(evolve(search, objective), search.meta)[1:]
+    assert table["generation"].is_monotonic_increasing and table["generation"].iloc[[0, -1]].tolist() == [1, 2]
+    for name, (_, low, high) in search.meta.items():
+        scale = np.log if high / low >= 100 else np.asarray
+        moves = (scale(table[name]) - scale(START[name])) / (scale(high) - scale(low))
+        assert 0.005 < moves.std() < 0.3 and abs(moves.mean()) < 0.15
+
+
+def test_a_gaussian_process_is_not_pruned(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pruner: expected 'none' with the sampler 'gp', found 'median'"):
+        make(str(tmp_path / "journal"), sampler="gp", pruner="median")
+
+
 @pytest.mark.parametrize("pruner", ["median", "halving"])
 def test_the_hopeless_are_stopped(pruner: str, tmp_path: Path) -> None:
     """Trials get worse and worse: from the sixth on the median knows it."""

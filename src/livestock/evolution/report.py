@@ -28,13 +28,16 @@ CSV_SCORES = {
     "val/obj_loss": "val_obj_loss",
     "val/cls_loss": "val_cls_loss",
 }
+CMAES_GENERATION_KEY = "cma:generation"  # Optuna's, from 0
 COLUMNS = ["trial", "state", "fitness", "epochs", "seconds", "generation", "parents", "changed", "retry_of", "error",
            "worker"]
 
 
 def trials_table(study: optuna.Study, meta: Meta) -> pd.DataFrame:
     """One row a trial, by number: `state`, `fitness` (of the best epoch so far), `epochs`, `seconds`, `generation`,
-    `parents`, `changed` in words, `retry_of`, `error`, `worker`, the hyper-parameters of `meta`, and the scores."""
+    `parents`, `changed` (in words, against the parent if there is one, else the start values), `retry_of`, `error`,
+    `worker`, the hyper-parameters of `meta`, and the scores.
+    """
     start = study.user_attrs["start"]
     by_number = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     rows = []
@@ -48,7 +51,7 @@ def trials_table(study: optuna.Study, meta: Meta) -> pd.DataFrame:
             "fitness": trial.value if trial.state in ENDED and trial.value is not None else math.nan,
             "epochs": len(trial.intermediate_values),
             "seconds": trial.user_attrs.get(SECONDS_KEY, math.nan),
-            "generation": trial.system_attrs.get(GENERATION_KEY, 0),
+            "generation": trial.system_attrs.get(GENERATION_KEY, trial.system_attrs.get(CMAES_GENERATION_KEY, -1) + 1),
             "parents": ", ".join(map(str, parents)),
             "changed": _changes(before, trial.params),
             "retry_of": is_retry_of(trial),

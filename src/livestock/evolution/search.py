@@ -35,7 +35,7 @@ from .study import (
     restore_journal,
 )
 
-SAMPLERS = ["genetic", "genetic_gp", "tpe", "gp", "cmaes", "random"]
+SAMPLERS = ["cmaes", "genetic", "tpe", "gp", "random"]
 PRUNERS = ["none", "median", "halving"]
 FITNESS: dict[str, Callable[[Mapping[str, float]], float]] = {
     "yolov5": lambda scores: 0.1 * scores["AP50"] + 0.9 * scores["mAP50_95"],
@@ -69,8 +69,8 @@ class Search:
     identity: Mapping[str, Any]
     n_trials: int
     epochs: int  # of a trial
-    sampler: str = "genetic"
-    pruner: str = "median"
+    sampler: str = "cmaes"
+    pruner: str = "none"
     fitness: str = "yolov5"
     parent: str = "single"
     seed: int = 0
@@ -81,8 +81,8 @@ class Search:
         for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("fitness", list(FITNESS))):
             if (found := getattr(self, name)) not in known:
                 raise ValueError(f"{name}: expected one of {known}, found {found!r}")
-        if self.sampler in ("gp", "genetic_gp") and self.pruner != "none":
-            raise ValueError(f"pruner: expected 'none' with the sampler {self.sampler!r}, found {self.pruner!r}: it "
+        if self.sampler == "gp" and self.pruner != "none":
+            raise ValueError(f"pruner: expected 'none' with the sampler 'gp', found {self.pruner!r}: it "
                              "learns from finished trials alone, and after a pruned one would ask for the same again")
 
 
@@ -148,11 +148,10 @@ class _StartFirst(BaseSampler):
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self._inner = self._make(0, 0)
+        self._inner = self._make(0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        n_finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-        self._inner = self._make(10_000 * self._search.seed + trial.number, n_finished)
+        self._inner = self._make(10_000 * self._search.seed + trial.number)
         self._inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -179,15 +178,15 @@ class _StartFirst(BaseSampler):
     def _is_start(trial: FrozenTrial) -> bool:
         return trial.number == 0 or is_retry_of(trial) == 0
 
-    def _make(self, seed: int, n_finished: int) -> BaseSampler:
+    def _make(self, seed: int) -> BaseSampler:
         search = self._search
-        if search.sampler == "genetic" or (search.sampler == "genetic_gp" and n_finished < N_STARTUP):
+        if search.sampler == "genetic":
             return GeneticSampler(search.meta, search.start, parent=search.parent, seed=search.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             if search.sampler == "tpe":
                 return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=N_STARTUP)
-            if search.sampler in ("gp", "genetic_gp"):
+            if search.sampler == "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=N_STARTUP)
             if search.sampler == "cmaes":  # around the start values; Optuna 6 is to drop the two arguments, see LOG.md
                 warnings.filterwarnings("ignore", message="`(x0|sigma0)` has been deprecated", category=FutureWarning)

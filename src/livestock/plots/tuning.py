@@ -66,7 +66,7 @@ def plot_methods(table: pd.DataFrame) -> Axes:
     for mask, colour in ((better, "#029e73"), (~better, NEUTRAL)):
         rows = np.flatnonzero(mask)
         gain, low, high = shown.loc[mask, ["gain", "gain_low", "gain_high"]].to_numpy(float).T
-        axes.errorbar(gain, rows, xerr=[gain - low, high - gain], fmt="o", color=colour, capsize=3)
+        axes.errorbar(gain, rows, xerr=np.stack([gain - low, high - gain]), fmt="o", color=colour, capsize=3)
     axes.set_yticks(range(len(shown)), shown.index)
     axes.grid(axis="y", visible=False)
     axes.set(title=f"Gain over {table.index[0]}", xlabel="difference of mAP, 95 % interval over images")

@@ -1,4 +1,6 @@
-"""Times the starter in int8 against PyTorch in float32 on two threads, and scores both on the embedded sample.
+"""Times the starter in int8 against PyTorch in float32, and scores both on the embedded sample.
+
+Each runs with one and with two threads, and the faster counts: on two idle cores that is two.
 
 python bench/int8.py [--images 240]     draws the sample into data/bench_int8, once
 """
@@ -41,7 +43,8 @@ def main() -> None:
             metric_iou=competition.metric_iou, n_threads=(1, THREADS),
         )
     print(table.round({"MB": 2, "mAP": 4, "ms_1": 1, "ms_2": 1}).to_string(index=False))
-    times, scores = table.set_index("format")[f"ms_{THREADS}"], table.set_index("format")["mAP"]
+    # Two threads of PyTorch wait for each other: with other work on the cores they take many times as long as one.
+    times, scores = table.set_index("format")[["ms_1", f"ms_{THREADS}"]].min(axis=1), table.set_index("format")["mAP"]
     ours, stock = times["ONNX int8"], times["PyTorch float32"]
     lost = 100 * (scores["PyTorch float32"] - scores["ONNX int8"])
     verdict = "ok" if stock / ours >= BAR and lost <= MOST_LOST else "short"

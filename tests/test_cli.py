@@ -147,3 +147,10 @@ def test_two_answers_are_compared(here):
     assert lines[-2].startswith("second minus first, competition: +0.166667, 95 % interval +0.000000 to ")
     nothing = "+0.000000, 95 % interval +0.000000 to +0.000000; it holds 0: not shown to differ"
     assert lines[-1] == f"second minus first, usual: {nothing}"
+
+
+@pytest.mark.parametrize("folds", ["0,0", "a", "5", ""])
+def test_folds_that_are_none_are_refused(here, folds):
+    code, _, err = call(f"run --folds={folds}")
+    assert code == 2
+    assert f"folds: expected different numbers from 0 to 4 such as 0,1,2, found {folds!r}" in err

@@ -51,6 +51,8 @@ def run(
     competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
     seed: Annotated[int, typer.Option(help="of split and training")] = 42,
     hyp: Annotated[Path | None, typer.Option(help="hyper-parameters to train with, such as evolved.yaml")] = None,
+    folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "0",
+    ensemble: Annotated[bool, typer.Option(help="answer with the models of all these folds")] = False,
     skip: Annotated[list[str] | None, typer.Option(help="a notebook to leave out, such as 03_evolve")] = None,
     publish: Annotated[bool, typer.Option(help="put the outputs into the committed notebooks")] = False,
 ) -> None:
@@ -67,10 +69,20 @@ def run(
             "COMPETITION": _from_repository(competition),
             "WEIGHTS": _from_repository(Path(weights)) if Path(weights).is_file() else weights,
             "HYP": _from_repository(hyp) if hyp else "",
+            "FOLDS": _read_folds(folds),
+            "ENSEMBLE": ensemble,
         },
         skip=skip or (),
         publish=publish,
     )
+
+
+def _read_folds(text: str) -> list[int]:
+    """`0,1,2` as numbers. Raises ValueError for anything else than different folds, 0 to 4."""
+    folds = [part.strip() for part in text.split(",")]
+    if not set(folds) <= set("01234") or len(set(folds)) < len(folds):
+        raise ValueError(f"folds: expected different numbers from 0 to 4 such as 0,1,2, found {text!r}")
+    return [int(fold) for fold in folds]
 
 
 def _from_repository(path: Path) -> str:

@@ -75,7 +75,7 @@ def run_notebooks(parameters: dict[str, Any], run_dir: Path, skip: Sequence[str]
         started = time.monotonic()
         print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
         copy = run_dir / path.name
-        known = papermill.inspect_notebook(str(path))  # HYP, say, is 04_train's alone
+        known = papermill.inspect_notebook(str(path))  # FOLDS, say, is 04_train's alone
         own = {name: value for name, value in parameters.items() if name in known}
         try:
             papermill.execute_notebook(
@@ -117,7 +117,8 @@ def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str,
 
 
 def _make_run(parameters: dict[str, Any]) -> Run:
-    return make_run(**{name.lower(): value for name, value in parameters.items() if name != "HYP"})
+    own = ("HYP", "FOLDS", "ENSEMBLE")  # of single notebooks
+    return make_run(**{name.lower(): value for name, value in parameters.items() if name not in own})
 
 
 def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path) -> Path:

@@ -62,6 +62,7 @@ def export_onnx(weights: Path, target: Path) -> Path:
             )
         content = onnx.load(beside)
         onnx.helper.set_model_props(content, {METADATA: _metadata(model)})
+        content.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 5 + len(model.names)  # traced as unknown
         onnx.save(content, beside)
         _check_noise(weights, beside)
     return target

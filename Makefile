@@ -19,11 +19,11 @@ test: $(VENV)/installed-dev
 	$(RUN) -m mypy
 	$(RUN) -m pytest
 
-# The committed notebooks, answer.csv and hyp/evolved.yaml are what the last demo run wrote.
+# The committed notebooks, answer.csv, hyp/evolved.yaml and hyp/inference.yaml are what the last demo run wrote.
 notebooks: $(VENV)/installed
 	$(RUN) -m livestock run --profile demo --workspace data --publish
 	cp data/answer.csv answer.csv
-	cp data/evolved.yaml hyp/evolved.yaml
+	cp data/evolved.yaml data/inference.yaml hyp/
 
 # Trains the starter checkpoint from scratch on other seeds of the sample (about an hour on 2 cores).
 starter: $(VENV)/installed

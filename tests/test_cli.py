@@ -61,6 +61,14 @@ def test_score_prints_both_and_what_the_order_costs(here):
     assert "By falling confidence this answer scores 0.500000" in out
 
 
+def test_score_says_what_the_mean_is_over(here):
+    (here / "more.csv").write_text(HEADER + FALLING + "b.jpg,goat,0.9,0,0.4,0,1\n")
+    code, out, _ = call("score truth.csv more.csv")
+    assert code == 0
+    assert "No truth of goat: the mean is over the other classes, and 1 rows count nothing." in out
+    assert "usual        0.500000  1.000000  0.000000" in out
+
+
 def test_score_is_silent_about_an_order_that_costs_nothing(here):
     code, out, err = call("score truth.csv falling.csv")
     assert (code, err) == (0, "")

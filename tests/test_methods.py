@@ -54,6 +54,15 @@ def test_a_tuned_method_holds_out_a_box_table_of_all_images(name: str, tables: t
     assert tuned.plateau.loc[tuned.plateau["on_plateau"], "score"].min() > best - 0.2
 
 
+@pytest.mark.parametrize("name", list(METHODS))
+def test_no_candidate_scores_nothing(name: str, tables: tuple) -> None:
+    truth, passes = tables
+    members = [passes[0].iloc[:0]] * len(METHODS[name].passes)
+    tuned = tune_method(METHODS[name], members, truth, IMAGES, PARTS, 0.5)
+    assert tuned.held_out.empty and list(tuned.held_out) == list(truth)
+    assert usual_map(truth, tuned.held_out, 0.5).mean == 0
+
+
 def test_kinds_are_what_their_parts_are(tables: tuple) -> None:
     _, passes = tables
     pooled = pd.concat(passes[:2])

@@ -8,7 +8,7 @@ from torchvision.ops import batched_nms
 
 from livestock.boxes import XYXY, make_boxes
 from livestock.postprocess import suppress
-from livestock.postprocess.suppression import BLOCK
+from livestock.postprocess.suppression import BLOCK, count_capped
 
 
 def draw_candidates(rng: np.random.Generator, n: int, n_images: int = 5) -> pd.DataFrame:
@@ -101,3 +101,11 @@ def test_arguments_out_of_range(wrong):
 def box(image_id: str, confidence: float, x_min: float, x_max: float, label: str = "cow") -> dict:
     corners = {"x_min": x_min, "y_min": 0, "x_max": x_max, "y_max": 10}
     return {"image_id": image_id, "label": label, **corners, "confidence": confidence, "source": "model"}
+
+
+def test_what_the_cap_cuts_is_counted():
+    candidates = draw_candidates(np.random.default_rng(0), 400)
+    at = {"iou_threshold": 0.5, "conf_threshold": 0.1}
+    capped = suppress(candidates, **at, max_det=10)
+    assert count_capped(candidates, capped, **at, max_det=10) == len(suppress(candidates, **at)) - len(capped) > 0
+    assert count_capped(candidates.iloc[:0], capped.iloc[:0], **at) == 0

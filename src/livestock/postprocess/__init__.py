@@ -2,7 +2,7 @@
 
 from .fusion import fuse, soft_suppress
 from .methods import EVERY_CLASS, METHODS, Method, TunedMethod, apply, describe_points, take_best, tune_method
-from .suppression import suppress
+from .suppression import count_capped, suppress
 from .sweep import sweep
 from .tune import Point, Tuned, choose, compare, find_plateau, leave_outs, score_points, split_parts, tune
 
@@ -16,6 +16,7 @@ __all__ = [
     "apply",
     "choose",
     "compare",
+    "count_capped",
     "describe_points",
     "find_plateau",
     "fuse",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,11 @@ def suppress(
     rows = order[np.concatenate([np.zeros(0, int), *kept])]
     rows = rows[np.lexsort((rows, -confidence[rows], image[rows]))]
     return above.iloc[rows[_nth_in_run(image[rows]) < max_det]].reset_index(drop=True)
+
+
+def count_capped(candidates: pd.DataFrame, boxes: pd.DataFrame, **thresholds: Any) -> int:
+    """How many boxes `max_det` cut from `boxes`, which is `suppress(candidates, **thresholds)`."""
+    return len(suppress(candidates, **{**thresholds, "max_det": max(len(candidates), 1)})) - len(boxes)
 
 
 def by_falling_confidence(boxes: pd.DataFrame) -> pd.DataFrame:

@@ -65,7 +65,7 @@ def test_score_says_what_the_mean_is_over(here):
     (here / "more.csv").write_text(HEADER + FALLING + "b.jpg,goat,0.9,0,0.4,0,1\n")
     code, out, _ = call("score truth.csv more.csv")
     assert code == 0
-    assert "No truth of goat: the mean is over the other classes, and 1 rows count nothing." in out
+    assert "No truth of goat: the mean is over the other classes, 1 rows count nothing." in out
     assert "usual        0.500000  1.000000  0.000000" in out
 
 

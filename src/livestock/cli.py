@@ -187,7 +187,7 @@ def score(
         _print_scores({"competition": filed, "usual": usual_map(true, boxes, iou)}, iou)
         if len(extra := boxes[~boxes["label"].isin(true["label"])]):
             names = ", ".join(sorted(extra["label"].unique()))
-            typer.echo(f"No truth of {names}: the mean is over the other classes, and {len(extra):,} rows count nothing.")
+            typer.echo(f"No truth of {names}: the mean is over the other classes, {len(extra):,} rows count nothing.")
         ordered = competition_map(true, by_falling_confidence(boxes), iou)
         if (cost := ordered.mean - filed.mean) > 1e-9:
             typer.echo(

@@ -15,7 +15,7 @@ average precision of that. Resampling repeats only the second.
 
 from .bootstrap import draw_counts, interval, resample
 from .breakdown import COCO_SIZES, ORIGINAL_SIZES, image_errors, precision_recall, score_counts, score_sizes
-from .matching import Matches, match_competition, match_usual
+from .matching import Matches, claims, match_competition, match_usual
 from .precision import Score, average_precision, coco_map, competition_map, score, usual_map
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Matches",
     "Score",
     "average_precision",
+    "claims",
     "coco_map",
     "competition_map",
     "draw_counts",

@@ -173,6 +173,21 @@ def _starts(values: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.diff(values, prepend=-1))
 
 
+def claims(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> np.ndarray:
+    """The row of `truth`, by position, that each row of `answer` finds as `match_usual` has it, or -1.
+
+    Every row of `truth` must have a label.
+    """
+    known = np.flatnonzero(answer["label"].isin(truth["label"]))
+    falling = known[np.argsort(-answer["confidence"].to_numpy(float)[known], kind="stable")]
+    pair = encode(truth, answer.iloc[falling], np.float64)
+    box, target, iou = overlaps(pair, iou_threshold)
+    best_first = np.lexsort((-target, -iou, box))
+    found = np.full(len(answer), -1)
+    found[falling] = assign(box[best_first], target[best_first], pair)
+    return found
+
+
 def _rank(pair: Pair, is_true: np.ndarray, rows: np.ndarray, ties: Literal["stable"] | None) -> Matches:
     """Orders `rows` of `answer` by class and falling confidence."""
     boxes, n_labels = pair.answer, len(pair.labels)

@@ -1,0 +1,142 @@
+"""What kind of mistake each box is, what each kind costs, and which labels are probably missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from .boxes import XYXY, pairwise_iou
+from .metrics import claims, usual_map
+from .postprocess import fuse, suppress
+
+CAUSES = ["localisation", "class", "both", "duplicate", "background", "likely missing label", "missed"]
+BACKGROUND_IOU = 0.1  # a box that overlaps every true one by less lies on nothing
+SUSPECT_IOU = 0.3  # a box that overlaps a human one by this much may be of the same animal
+SUSPECT_CONFIDENCE = 0.5  # fused over passes, from which a box without a label is called a likely missing label
+COLUMNS = ["image_id", "label", *XYXY, "confidence", "source", "cause", "target", "iou"]
+
+
+def find_errors(
+    truth: pd.DataFrame, boxes: pd.DataFrame, iou_threshold: float, suspects: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Every false box and every true box that was not found, each with one cause.
+
+    One row an error: the columns of its boxes table, `cause`, `target`, the row of `truth` it is about (-1 for none),
+    and `iou`, its overlap with that. Both tables in pixels, of the same images; matched as `metrics.usual_map` does.
+
+    The causes of a false box, as in TIDE (Bolya et al. 2020, section 2.2) but for the second, and in this order:
+    `class`: it overlaps a true box of another class enough. `duplicate`: the true box of its class that it overlaps
+    most has been found by a surer one (TIDE asks for enough overlap, which at IoU 0.75 calls a second box on one animal
+    a matter of localisation). `localisation`: right class, too little overlap. `both`: another class, too little
+    overlap. `background`: it overlaps nothing, or `likely missing label` if it overlaps one of `suspects` (see
+    `find_suspects`). A true box that was not found is due to the box that localisation or class made false on it, else
+    `missed`.
+    """
+    truth, boxes = truth.reset_index(drop=True), boxes.reset_index(drop=True)
+    claimed = claims(truth, boxes, iou_threshold)
+    found = np.zeros(len(truth), bool)
+    found[claimed[claimed >= 0]] = True
+    of_truth = dict(list(truth.groupby("image_id")))
+    of_suspect = dict(list(suspects.groupby("image_id"))) if suspects is not None else {}
+    tables = [
+        _causes_in_image(own, of_truth.get(name, truth.iloc[:0]), found, of_suspect.get(name), iou_threshold)
+        for name, own in boxes[claimed < 0].groupby("image_id")
+    ]
+    false = pd.concat(tables) if tables else boxes.iloc[:0].assign(cause="", target=0, iou=0.0)
+    explained = false[false["cause"].isin(["localisation", "class"])].sort_values("confidence", ascending=False)
+    cause = explained.drop_duplicates("target").set_index("target")["cause"]
+    misses = truth[~found].assign(target=np.flatnonzero(~found), iou=0.0)
+    misses = misses.assign(cause=misses["target"].map(cause).fillna("missed"))
+    return pd.concat([false, misses], ignore_index=True)[COLUMNS]
+
+
+def _causes_in_image(
+    boxes: pd.DataFrame, truth: pd.DataFrame, found: np.ndarray, suspects: pd.DataFrame | None, iou_threshold: float
+) -> pd.DataFrame:
+    same, same_row = _best_overlap(boxes, truth, same_class=True)
+    other, other_row = _best_overlap(boxes, truth, same_class=False)
+    of_found = found[same_row] & (same_row >= 0)
+    suspected = np.zeros(len(boxes), bool)
+    if suspects is not None:
+        suspected = _best_overlap(boxes, suspects, same_class=True)[0] >= 0.5
+    rules = {
+        "class": (other >= iou_threshold) & (other > same),
+        "duplicate": (same >= BACKGROUND_IOU) & of_found,
+        "localisation": same >= BACKGROUND_IOU,
+        "both": other >= BACKGROUND_IOU,
+        "likely missing label": suspected,
+    }
+    cause = np.select(list(rules.values()), list(rules), "background")
+    about_other, about_same = np.isin(cause, ["class", "both"]), np.isin(cause, ["duplicate", "localisation"])
+    target = np.select([about_other, about_same], [other_row, same_row], -1)
+    return boxes.assign(cause=cause, target=target, iou=np.select([about_other, about_same], [other, same], 0.0))
+
+
+def _best_overlap(boxes: pd.DataFrame, truth: pd.DataFrame, *, same_class: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The largest IoU of each box with a row of `truth` of its class, or of another, and that row's index or -1."""
+    if truth.empty or boxes.empty:
+        return np.zeros(len(boxes)), np.full(len(boxes), -1)
+    iou = pairwise_iou(boxes[XYXY].to_numpy(), truth[XYXY].to_numpy())
+    is_same = boxes["label"].to_numpy()[:, None] == truth["label"].to_numpy()
+    iou = np.where(is_same == same_class, iou, 0.0)
+    best = iou.argmax(axis=1)
+    highest = iou[np.arange(len(iou)), best]
+    return highest, np.where(highest > 0, truth.index.to_numpy()[best], -1)
+
+
+def cost_of_causes(
+    truth: pd.DataFrame, boxes: pd.DataFrame, errors: pd.DataFrame, iou_threshold: float
+) -> pd.DataFrame:
+    """What mAP would gain were all errors of a cause put right: a row a cause, `errors, sure, gain`.
+
+    As TIDE's oracles (section 2.3): of the boxes that localisation or class made false on a true box, the surest gets
+    its corners or class and the others go; other false boxes go; missed true boxes no longer count. `sure` counts
+    false boxes of a confidence from 0.25, and misses. `errors` is what `find_errors` gave for these tables.
+    """
+    truth, boxes = truth.reset_index(drop=True), boxes.reset_index(drop=True)
+    before, rows = usual_map(truth, boxes, iou_threshold).mean, {}
+    for cause in CAUSES:
+        own = errors[errors["cause"] == cause]
+        fixed = usual_map(*_fix(truth, boxes, own, cause), iou_threshold).mean
+        sure = (own["source"] == "gold") | (own["confidence"] >= 0.25)
+        rows[cause] = {"errors": len(own), "sure": int(sure.sum()), "gain": fixed - before}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("cause")
+
+
+def _fix(truth: pd.DataFrame, boxes: pd.DataFrame, errors: pd.DataFrame, cause: str
+         ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    is_miss = errors["source"] == "gold"
+    if cause == "missed":
+        return truth.drop(errors.loc[is_miss, "target"]), boxes
+    false = errors[~is_miss]
+    keys = ["image_id", "label", *XYXY, "confidence"]
+    wrong = pd.MultiIndex.from_frame(boxes[keys]).isin(pd.MultiIndex.from_frame(false[keys]))
+    if cause not in ("localisation", "class"):
+        return truth, boxes[~wrong]
+    surest = false.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("target")
+    surest = surest[surest["target"].isin(errors.loc[is_miss, "target"])]  # else another box has found it
+    right = truth.loc[surest["target"], ["image_id", "label", *XYXY]]
+    mended = right.assign(confidence=surest["confidence"].to_numpy(), source="model")
+    return truth, pd.concat([boxes[~wrong], mended])
+
+
+def find_suspects(
+    truth: pd.DataFrame, members: Sequence[pd.DataFrame], images: pd.DataFrame, *, iou_threshold: float = 0.55
+) -> pd.DataFrame:
+    """Boxes that several looks at an image agree on and that no human box is near: probably labels that are missing.
+
+    `members` are the candidates of the looks, each out of fold: other folds' models, mirrored or larger images. They
+    are fused (WBF), which lowers the confidence of what not all of them see; what overlaps a human box by
+    `SUSPECT_IOU`, whatever its class, is left out. A boxes table, the most suspicious first.
+    """
+    kept = [suppress(boxes, iou_threshold=iou_threshold, conf_threshold=0.01) for boxes in members]
+    fused = fuse(kept, images, "wbf", iou_threshold=iou_threshold)
+    of_truth, near = dict(list(truth.groupby("image_id"))), []
+    for name, own in fused.groupby("image_id", sort=False):
+        human = of_truth.get(name, truth.iloc[:0])
+        iou = pairwise_iou(own[XYXY].to_numpy(), human[XYXY].to_numpy())
+        near.append(pd.Series(iou.max(axis=1, initial=0.0), index=own.index))
+    alone = fused[pd.concat(near) < SUSPECT_IOU] if near else fused
+    return alone.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from livestock.evolution import Search, evolve, make_meta, study
+from livestock.evolution import Search, evolve, make_meta
+from livestock.evolution import storage as places
 
 START = {"lr0": 0.01, "lrf": 0.1, "momentum": 0.9, "mosaic": 0.123456789012345}
 EPOCHS = 4
@@ -39,7 +40,7 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     if "host" in given:  # as if on a machine of its own, where nobody can look up its process
         socket.gethostname = lambda: given["host"]
-        study.HEARTBEAT_SECONDS, study.GRACE_SECONDS = 1, 5
+        places.HEARTBEAT_SECONDS, places.GRACE_SECONDS = 1, 5
 
     def write(line: dict[str, object]) -> None:
         with open(given["ledger"], "a") as file:

@@ -42,7 +42,8 @@ from livestock.evolution import (
     write_hyp,
 )
 from livestock.evolution.job import gain_interval
-from livestock.evolution.study import claim, copy_verified, cut_torn_line, fail_lost_trials, open_storage
+from livestock.evolution.storage import copy_verified, cut_torn_line, open_storage
+from livestock.evolution.study import claim, fail_lost_trials
 from livestock.sample import draw_sample
 
 OnEpoch = Callable[[Mapping[str, float]], None]

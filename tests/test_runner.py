@@ -31,6 +31,7 @@ def executed() -> runner.Executed:
             new_output("stream", name="stderr", text="50 %"), new_output("stream", name="stdout", text="done\n")]),
         new_code_cell("b", id="b", execution_count=8, outputs=[figure]),
         new_code_cell("c", id="c", outputs=[figure], metadata={"tags": [runner.MAIN_FIGURE]}),
+        new_code_cell("e", id="e", outputs=[figure], metadata={"tags": [runner.MAIN_FIGURE]}),
         new_code_cell("d", id="d", outputs=[new_output("execute_result", {"text/plain": "1"}, execution_count=9)]),
     ]
     return runner.Executed("04_train", new_notebook(cells=cells), 12.3)
@@ -40,7 +41,7 @@ def test_the_index_shows_scores_size_and_main_figures(executed: runner.Executed,
     page = runner.write_index(RESULT, [executed], tmp_path / "demo").read_text()
     assert "<b>0.5432</b>mAP at IoU 0.75<br>competition scorer" in page
     assert "<b>3.76 MB</b>" in page
-    assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/png;base64,") == 2
     assert 'href="04_train.html"' in page
     assert json.loads((tmp_path / "demo/result.json").read_text()) == RESULT
 
@@ -57,11 +58,11 @@ def test_published_outputs_are_free_of_what_changes(
     runner.publish_outputs([executed])
     published = nbformat.read(tmp_path / "notebooks/04_train.ipynb", as_version=4)
     assert [output.text for output in published.cells[0].outputs] == ["done\n"]
-    assert [cell.execution_count for cell in published.cells] == [None] * 4
-    assert published.cells[3].outputs[0].execution_count is None
+    assert [cell.execution_count for cell in published.cells] == [None] * 5
+    assert published.cells[4].outputs[0].execution_count is None
     png = base64.b64decode(published.cells[1].outputs[0].data["image/png"])
     assert Image.open(io.BytesIO(png)).mode == "P"
-    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["04_train.png"]
+    assert sorted(path.name for path in (tmp_path / "docs").iterdir()) == ["04_train.png", "04_train_2.png"]
 
 
 def test_a_failing_notebook_says_so_and_leaves_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

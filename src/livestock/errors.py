@@ -57,7 +57,7 @@ def _causes_in_image(
 ) -> pd.DataFrame:
     same, same_row = _best_overlap(boxes, truth, same_class=True)
     other, other_row = _best_overlap(boxes, truth, same_class=False)
-    of_found = found[same_row] & (same_row >= 0)
+    of_found = np.append(found, False)[same_row]  # -1, no true box, is the last
     suspected = np.zeros(len(boxes), bool)
     if suspects is not None:
         suspected = _best_overlap(boxes, suspects, same_class=True)[0] >= 0.5

@@ -160,23 +160,25 @@ def publish_outputs(executed: list[Executed]) -> None:
     Figures are reduced to 256 colours, a third of their size; the main ones also go to `docs/` for the README.
     """
     for item in executed:
-        path = NOTEBOOKS_DIR / f"{item.name}.ipynb"
+        path, n_main = NOTEBOOKS_DIR / f"{item.name}.ipynb", 0
         committed = nbformat.read(path, as_version=4)
         ran = {cell.id: cell for cell in item.notebook.cells}
         for cell in committed.cells:
-            if cell.cell_type == "code":
-                cell.outputs = [
-                    output for output in ran[cell.id].outputs if output.get("name") != "stderr"  # progress bars
-                ]
-                cell.execution_count = None
-                for number, output in enumerate(cell.outputs):
-                    if output.output_type == "execute_result":
-                        output.execution_count = None
-                    if "image/png" in output.get("data", {}):
-                        small = _reduce_colours(base64.b64decode(output["data"]["image/png"]))
-                        output["data"]["image/png"] = base64.b64encode(small).decode()
-                        if MAIN_FIGURE in cell.metadata.get("tags", []):
-                            write_bytes(small, REPOSITORY / "docs" / f"{item.name}{number or ''}.png")
+            if cell.cell_type != "code":
+                continue
+            cell.outputs = [output for output in ran[cell.id].outputs if output.get("name") != "stderr"]  # bars
+            cell.execution_count = None
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = None
+                if "image/png" not in output.get("data", {}):
+                    continue
+                small = _reduce_colours(base64.b64decode(output["data"]["image/png"]))
+                output["data"]["image/png"] = base64.b64encode(small).decode()
+                if MAIN_FIGURE in cell.metadata.get("tags", []):
+                    n_main += 1
+                    name = f"{item.name}_{n_main}.png" if n_main > 1 else f"{item.name}.png"
+                    write_bytes(small, REPOSITORY / "docs" / name)
         nbformat.write(committed, path)
 
 

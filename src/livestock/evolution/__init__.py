@@ -2,7 +2,8 @@
 
 from .genetic import GeneticSampler, choose_parent, mutate
 from .report import add_generations, importances, read_evolve_csv, trials_table, write_evolve_csv
-from .search import FITNESS, PRUNERS, SAMPLERS, FailedTrialError, Search, evolve, load
+from .samplers import PRUNERS, SAMPLERS
+from .search import FITNESS, FailedTrialError, Search, evolve, load
 from .space import GENES, Gene, check_meta, make_meta, read_hyp, write_hyp
 
 __all__ = [

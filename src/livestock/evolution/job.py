@@ -27,7 +27,7 @@ from ..steps import run_step, write_json
 from .report import add_generations, read_evolve_csv, trials_table
 from .search import ENDED, FITNESS, Search, best_value, count, evolve, load
 from .space import make_meta, read_hyp, write_hyp
-from .study import is_database, locked, open_storage
+from .storage import is_database, locked, open_storage
 
 VALID_FOLD, FRESH_FOLD = 0, 1  # trials are judged on the first; the search never sees the second
 VERIFY_SEEDS = (1, 2, 3)

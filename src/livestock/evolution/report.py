@@ -16,7 +16,8 @@ from ..steps import write_text
 from .genetic import GENERATION_KEY, PARENTS_KEY
 from .search import ENDED, IMPORTED_KEY, SCORES_KEY, SECONDS_KEY, Search
 from .space import Meta, distributions
-from .study import ERROR_KEY, OWNER_KEY, exclusive, is_retry_of
+from .storage import exclusive
+from .study import ERROR_KEY, OWNER_KEY, is_retry_of
 
 # YOLOv5's names for the results of a generation, in its order, and ours
 CSV_SCORES = {

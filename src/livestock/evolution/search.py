@@ -6,7 +6,6 @@ import math
 import statistics
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,35 +13,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
-from optuna.samplers import BaseSampler
+from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from .genetic import GeneticSampler
+from .samplers import PRUNERS, SAMPLERS, StartFirst, make_pruner
 from .space import Meta, describe, distributions
-from .study import (
-    DATABASE_ERRORS,
-    ERROR_KEY,
-    claim,
-    copy_verified,
-    fail_lost_trials,
-    is_database,
-    is_retry_of,
-    one_line,
-    open_storage,
-    open_study,
-    restore_journal,
-)
+from .storage import DATABASE_ERRORS, copy_verified, is_database, one_line, open_storage, restore_journal
+from .study import ERROR_KEY, claim, fail_lost_trials, open_study
 
-SAMPLERS = ["cmaes", "genetic", "tpe", "gp", "random"]
-PRUNERS = ["none", "median", "halving"]
 FITNESS: dict[str, Callable[[Mapping[str, float]], float]] = {
     "yolov5": lambda scores: 0.1 * scores["AP50"] + 0.9 * scores["mAP50_95"],
     "AP75": lambda scores: scores["AP75"],
 }
-N_STARTUP = 5  # trials before a model of the fitness, or a median to prune by, is worth anything
-CMAES_SIGMA = 0.1  # of each range, on its scale: a factor 2.5 for lr0
 MAX_FAILURES = 3  # in a row: then it is not the values
 SURPLUS = "one more than asked for: several workers began at once"
 POLL_SECONDS = 2.0
@@ -128,72 +110,7 @@ def load(search: Search) -> optuna.Study:
                 "start": {name: float(value) for name, value in sorted(search.start.items())}}
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens to trials is said here, and once
     storage, pruner = open_storage(search.storage), make_pruner(search.pruner)
-    return open_study(storage, search.study, identity, _StartFirst(search), pruner)
-
-
-def make_pruner(name: str) -> optuna.pruners.BasePruner:
-    """`median` stops what is worse than earlier trials' median at the same epoch; `halving` is successive halving."""
-    if name == "none":
-        return optuna.pruners.NopPruner()
-    if name == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2, min_early_stopping_rate=0)
-    return optuna.pruners.MedianPruner(n_startup_trials=N_STARTUP, n_min_trials=N_STARTUP)
-
-
-class _StartFirst(BaseSampler):
-    """The start values as trial 0, then the sampler asked for, seeded anew for each trial.
-
-    A sampler seeded once would, after each lost session, propose again what it proposed at the start of the last.
-    """
-
-    def __init__(self, search: Search) -> None:
-        self._search = search
-        self._inner = self._make(0)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._inner = self._make(10_000 * self._search.seed + trial.number)
-        self._inner.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {} if self._is_start(trial) else self._inner.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {} if self._is_start(trial) else self._inner.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        if self._is_start(trial):
-            return self._search.start[param_name]
-        return self._inner.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        self._inner.after_trial(study, trial, state, values)
-
-    @staticmethod
-    def _is_start(trial: FrozenTrial) -> bool:
-        return trial.number == 0 or is_retry_of(trial) == 0
-
-    def _make(self, seed: int) -> BaseSampler:
-        search = self._search
-        if search.sampler == "genetic":
-            return GeneticSampler(search.meta, search.start, parent=search.parent, seed=search.seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            if search.sampler == "tpe":
-                return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=N_STARTUP)
-            if search.sampler == "gp":
-                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=N_STARTUP)
-            if search.sampler == "cmaes":  # around the start values; Optuna 6 is to drop the two arguments, see LOG.md
-                warnings.filterwarnings("ignore", message="`(x0|sigma0)` has been deprecated", category=FutureWarning)
-                centre = {name: search.start[name] for name in search.meta}
-                return optuna.samplers.CmaEsSampler(x0=centre, sigma0=CMAES_SIGMA, seed=seed, n_startup_trials=1,
-                                                    warn_independent_sampling=False)
-            return optuna.samplers.RandomSampler(seed=seed)
+    return open_study(storage, search.study, identity, StartFirst(search), pruner)
 
 
 class _Worker:

@@ -1,0 +1,197 @@
+"""Where a study is stored: a journal file that survives lost sessions, or a database for many machines."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 40  # a worker writes a sign of life; without one it counts as dead
+CONNECT_SECONDS, LOCK_SECONDS = 3, 5
+ADVISORY_LOCK = 0x11FE57  # any number that other programs on the same database do not use
+DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
+
+
+def is_database(storage: str) -> bool:
+    """Whether `storage` is the URL of a database rather than the path of a journal."""
+    return "://" in storage
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on `path`, a file made for it, which the kernel gives back when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def exclusive(storage: str) -> Iterator[None]:
+    """Holds what only one worker of a study may do at a time, on this machine or, with a database, on any."""
+    if not is_database(storage):
+        with locked(Path(f"{storage}.one")):
+            yield
+        return
+    url, options = _connection(storage)
+    engine = sqlalchemy.create_engine(url, **options)
+    try:
+        with engine.connect() as connection:
+            if url.get_backend_name() == "postgresql":
+                connection.execute(sqlalchemy.text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
+                connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+            yield
+    finally:
+        engine.dispose()
+
+
+class FileLock(JournalFileOpenLock):
+    """A journal's lock, that the kernel gives back when its process dies, and that mends the journal when taken.
+
+    Optuna's own file locks are files: a killed process leaves them behind for 30 seconds. A process that died while
+    writing, or a full disk, leaves half a line; what is appended to it would make the journal unreadable. The half
+    line was never acknowledged to anyone, so it is cut off. For a local disk: a Drive mount need not honour locks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), grace_period=None)
+        self._path, self._held = path, ExitStack()
+
+    def acquire(self) -> bool:
+        """Waits for the lock."""
+        with ExitStack() as held:  # gives the lock back if mending fails
+            held.enter_context(locked(_lock_path(self._path)))
+            cut_torn_line(self._path)
+            self._held = held.pop_all()
+        return True
+
+    def release(self) -> None:
+        """Gives the lock back."""
+        self._held.close()
+
+
+def _lock_path(journal: Path) -> Path:
+    return journal.with_name(f"{journal.name}.lock")
+
+
+def cut_torn_line(path: Path) -> int:
+    """Cuts off what follows the last line break and returns how many bytes that was."""
+    with open(path, "rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(end - 65536, 0)
+            file.seek(start)
+            if (found := file.read(end - start).rfind(b"\n")) >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+    return size - end
+
+
+def open_storage(storage: str) -> BaseStorage:
+    """A database for a URL such as `postgresql://user@host/name`, a journal file for anything else.
+
+    Raises ValueError with one line if the database cannot be reached within a few seconds.
+    """
+    if not is_database(storage):
+        path = Path(storage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=FileLock(path)))
+    try:
+        url, options = _connection(storage)
+        with exclusive(storage), warnings.catch_warnings():  # workers that start at once must not all make the tables
+            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are still called experimental
+            return _Database(
+                url.render_as_string(hide_password=False),
+                engine_kwargs={"pool_pre_ping": True, **options},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+            )
+    except DATABASE_ERRORS as error:
+        raise ValueError(f"{_without_password(storage)}: this database cannot be used: {one_line(error)}") from error
+
+
+class _Database(RDBStorage):
+    """Optuna's, whose thread for signs of life would end for good at the first that is lost on the way."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        try:
+            super().record_heartbeat(trial_id)
+        except DATABASE_ERRORS as error:
+            print(f"no sign of life could be written, tried again in {HEARTBEAT_SECONDS} s: {one_line(error)}")
+
+
+def one_line(error: BaseException) -> str:
+    """What a database said, without the statement it was told."""
+    return str(error.__cause__ or error).strip().splitlines()[0]
+
+
+def _connection(storage: str) -> tuple[sqlalchemy.URL, dict[str, Any]]:
+    url = sqlalchemy.make_url(storage)
+    if url.get_backend_name() != "postgresql":
+        return url, {}
+    return url.set(drivername="postgresql+psycopg"), {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
+
+
+def _without_password(storage: str) -> str:
+    try:
+        return sqlalchemy.make_url(storage).render_as_string()
+    except sqlalchemy.exc.ArgumentError:
+        return storage.split("://", 1)[0] + "://…"
+
+
+def restore_journal(journal: Path, backup: Path) -> None:
+    """Brings the journal back from its copy where the local one is missing or older.
+
+    Raises ValueError if both have trials that the other lacks: two sessions ran apart, and one must be chosen.
+    """
+    if not backup.exists():
+        return
+    with locked(_lock_path(journal)):
+        local = journal.read_bytes() if journal.exists() else b""
+        kept = backup.read_bytes()
+        if kept.startswith(local) and kept != local:
+            _replace(journal, kept)
+        elif not local.startswith(kept):
+            raise ValueError(_ran_apart(journal, backup))
+
+
+def copy_verified(journal: Path, backup: Path) -> None:
+    """Copies the whole lines of a journal, reads them back, and puts them in place only if they are the same bytes.
+
+    Raises OSError if what was read back differs, and ValueError if the copy holds trials that the journal lacks.
+    """
+    with locked(journal.with_name(f"{journal.name}.copying")):
+        content = journal.read_bytes()
+        content = content[: content.rfind(b"\n") + 1]  # another process may be in the middle of a line
+        if backup.exists() and not content.startswith(backup.read_bytes()):
+            raise ValueError(_ran_apart(journal, backup))
+        _replace(backup, content)
+
+
+def _ran_apart(journal: Path, backup: Path) -> str:
+    return (f"{journal} and its copy {backup} have both gone on since they were last equal, in two sessions say; "
+            "remove the one whose trials you can do without, or use a database")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if beside.read_bytes() != content:
+        raise OSError(f"{beside}: what was read back is not what was written; it was not put in place of {path}")
+    os.replace(beside, path)

@@ -1,0 +1,102 @@
+"""Each mistake has the cause that a person would give it, and putting a cause right never costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_sweep import draw_tables
+
+from livestock.boxes import XYXY, make_boxes, make_images
+from livestock.errors import CAUSES, cost_of_causes, find_errors, find_suspects
+from livestock.metrics import claims, usual_map
+
+IMAGES = make_images([{"image_id": name, "archive": "", "member": name, "width": 400, "height": 400}
+                      for name in [*(f"{index}.jpg" for index in range(6)), "a.jpg", "b.jpg"]])
+
+
+def box(x_min: float, label: str = "pig", confidence: float = 1.0, image_id: str = "a.jpg") -> dict:
+    """100 px wide and high, at a height that all share."""
+    source = "gold" if confidence == 1 else "model"
+    return {"image_id": image_id, "label": label, "x_min": x_min, "y_min": 0.0, "x_max": x_min + 100, "y_max": 100.0,
+            "confidence": confidence, "source": source}
+
+
+TRUTH = make_boxes([box(0), box(150), box(280, "cow"), box(0, "cow", image_id="b.jpg"), box(200, image_id="b.jpg")])
+ANSWER = make_boxes([
+    box(0, confidence=0.9),  # found
+    box(5, confidence=0.8),  # the same animal once more
+    box(180, confidence=0.7),  # IoU 70 / 130 with the second pig
+    box(282, "pig", 0.6),  # on the cow
+    box(0, "pig", 0.5, "b.jpg"),  # on the other image's cow
+    box(140, "cow", 0.45, "b.jpg"),  # IoU 40 / 160 with its pig
+    box(300, "cow", 0.4, "b.jpg"),  # on nothing
+])
+
+
+def test_each_cause_is_recognised() -> None:
+    errors = find_errors(TRUTH, ANSWER, 0.75)
+    false = errors[errors["source"] == "model"].set_index("confidence")
+    assert false["cause"].to_dict() == {0.8: "duplicate", 0.7: "localisation", 0.6: "class", 0.5: "class",
+                                        0.45: "both", 0.4: "background"}
+    assert false.loc[[0.8, 0.7, 0.6, 0.5, 0.45, 0.4], "target"].tolist() == [0, 1, 2, 3, 4, -1]
+    assert false.loc[0.7, "iou"] == pytest.approx(70 / 130)
+    misses = errors[errors["source"] == "gold"].set_index("target")["cause"]
+    assert misses.to_dict() == {1: "localisation", 2: "class", 3: "class", 4: "missed"}
+
+
+def test_a_box_that_several_looks_agree_on_is_a_likely_missing_label() -> None:
+    suspects = make_boxes([box(305, "cow", 0.8, "b.jpg")])
+    errors = find_errors(TRUTH, ANSWER, 0.75, suspects).query("source == 'model'").set_index("confidence")
+    assert errors.loc[0.4, "cause"] == "likely missing label"
+    assert (errors["cause"] == "likely missing label").sum() == 1
+
+
+def test_costs_are_what_the_mended_answer_scores() -> None:
+    costs = cost_of_causes(TRUTH, ANSWER, find_errors(TRUTH, ANSWER, 0.75), 0.75)
+    before = usual_map(TRUTH, ANSWER, 0.75).mean  # one of three pigs, no cow: 1 / 6
+    assert before == pytest.approx(1 / 6)
+    # Two pigs of three at ranks 1 and 3: (1 + 2/3) / 3; nothing changes for cows.
+    assert costs.loc["localisation", "gain"] == pytest.approx((1 + 2 / 3) / 3 / 2 - before)
+    # Both cows at ranks 1 and 2, before the two false ones; of the pigs still one of three.
+    assert costs.loc["class", "gain"] == pytest.approx((1 + 1 / 3) / 2 - before)
+    # One pig of two: the one that nothing explains does not count.
+    assert costs.loc["missed", "gain"] == pytest.approx(1 / 2 / 2 - before)
+    assert costs["errors"].to_dict() == {"localisation": 2, "class": 4, "both": 1, "duplicate": 1, "background": 1,
+                                         "likely missing label": 0, "missed": 1}
+    assert costs.loc["duplicate", "sure"] == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), iou=st.sampled_from([0.3, 0.5, 0.75]))
+def test_every_error_has_one_cause_and_mending_never_costs(seed: int, iou: float) -> None:
+    truth, answer = draw_tables(np.random.default_rng(seed), 6, 9)
+    errors = find_errors(truth, answer, iou)
+    claimed = claims(truth, answer, iou)
+    assert (errors["source"] == "model").sum() == (claimed < 0).sum()
+    assert (errors["source"] == "gold").sum() == len(truth) - (claimed >= 0).sum()
+    assert set(errors["cause"]) <= set(CAUSES)
+    score = usual_map(truth, answer, iou)
+    n_true = pd.Series(claimed >= 0).groupby(answer["label"].to_numpy()).sum()
+    for label, n_truth in score.per_class["n_truth"].items():
+        assert n_true.get(label, 0) <= n_truth
+    assert (cost_of_causes(truth, answer, errors, iou)["gain"] >= -1e-12).all()
+
+
+def test_an_empty_answer_has_missed_all() -> None:
+    errors = find_errors(TRUTH, ANSWER.iloc[:0], 0.75)
+    assert errors["cause"].tolist() == ["missed"] * 5
+    assert find_errors(TRUTH.iloc[:0], ANSWER, 0.75)["cause"].unique().tolist() == ["background"]
+
+
+def test_suspects_are_agreed_on_and_far_from_human_boxes() -> None:
+    seen_twice, seen_once, human = box(300, "cow", 0.8, "b.jpg"), box(20, "pig", 0.7), box(10, "cow", 0.9, "b.jpg")
+    looks = [make_boxes([seen_twice, seen_once, human]), make_boxes([{**seen_twice, "x_min": 306.0}, human])]
+    truth = TRUTH[TRUTH["image_id"] == "b.jpg"]
+    found = find_suspects(truth, looks, IMAGES)
+    assert found[["image_id", "label"]].to_numpy().tolist() == [["b.jpg", "cow"], ["a.jpg", "pig"]]
+    assert found["confidence"].tolist() == pytest.approx([0.8, 0.35])  # one look of two saw the second
+    assert found.loc[0, XYXY].tolist() == pytest.approx([303, 0, 400, 100], abs=1e-3)
+    assert find_suspects(truth, [look.iloc[:0] for look in looks], IMAGES).empty

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from .bins import box_counts, count_bins, ratio_bins, size_bins
 from .boxes import XYXY, pairwise_iou
 from .metrics import claims, usual_map
 from .postprocess import fuse, suppress
@@ -140,3 +141,45 @@ def find_suspects(
         near.append(pd.Series(iou.max(axis=1, initial=0.0), index=own.index))
     alone = fused[pd.concat(near) < SUSPECT_IOU] if near else fused
     return alone.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+
+
+def error_rates(
+    images: pd.DataFrame, truth: pd.DataFrame, errors: pd.DataFrame, bounds: dict[str, list[int]],
+    conf_threshold: float = 0.25,
+) -> pd.DataFrame:
+    """Where the model errs: a row a class and bin of `size`, `ratio`, `count`, `place` and `group`.
+
+    Columns `what, bin, label, n_truth, missed, false`: true boxes, the share of them not found, and false boxes from
+    `conf_threshold` for each true one. A false box has the bin of its own shape and place. `place` is the third of the
+    image in which a box ends below: `far`, `middle`, `near`. `group`: near-duplicate frames, one camera's, the twelve
+    largest by true boxes. `bounds` as `bins.count_bounds` gives them.
+    """
+    sure = errors[(errors["source"] == "gold") | (errors["confidence"] >= conf_threshold)]
+    sides = [_with_bins(table, images, truth, bounds) for table in (truth, sure)]
+    rows = []
+    for what in ("size", "ratio", "count", "place", "group"):
+        true, wrong = (side.groupby([what, "label", "is_miss"], observed=True).size() for side in sides)
+        for (name, label), n_truth in true.groupby(level=[0, 1], observed=True).sum().items():
+            missed, false = wrong.get((name, label, True), 0), wrong.get((name, label, False), 0)
+            rows.append({"what": what, "bin": str(name), "label": label, "n_truth": int(n_truth),
+                         "missed": missed / n_truth, "false": false / n_truth})
+    return pd.DataFrame(rows)
+
+
+def _with_bins(
+    boxes: pd.DataFrame, images: pd.DataFrame, truth: pd.DataFrame, bounds: dict[str, list[int]]
+) -> pd.DataFrame:
+    of_image = images.set_index("image_id").loc[boxes["image_id"]]
+    counts = box_counts(images, truth, list(bounds))
+    by_count = {label: count_bins(counts[label], own).astype(str) for label, own in bounds.items()}
+    depth = boxes["y_max"].to_numpy() / of_image["height"].to_numpy()
+    largest = truth["image_id"].map(images.set_index("image_id")["group"]).value_counts().index[:12]
+    group = of_image["group"].to_numpy()
+    return boxes.assign(
+        is_miss=boxes["source"] == "gold",
+        size=size_bins(boxes).astype(str),
+        ratio=ratio_bins(boxes).astype(str),
+        count=[by_count[label][image_id] for label, image_id in zip(boxes["label"], boxes["image_id"], strict=True)],
+        place=np.select([depth < 1 / 3, depth < 2 / 3], ["far", "middle"], "near"),
+        group=np.where(np.isin(group, largest), group.astype(str), "other"),
+    )

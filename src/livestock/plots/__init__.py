@@ -11,6 +11,7 @@ from .eda_boxes import (
     plot_small_boxes,
 )
 from .eda_images import plot_class_counts, plot_empty_images, plot_image_sizes
+from .errors import plot_causes, plot_error_rates, plot_suspects
 from .evolution import plot_importances, plot_moves, plot_start_and_best, plot_trials
 from .images import choose_images, draw_boxes, plot_groups, plot_images
 from .predictions import (
@@ -31,12 +32,14 @@ __all__ = [
     "plot_box_centres",
     "plot_box_counts",
     "plot_breakdown",
+    "plot_causes",
     "plot_class_counts",
     "plot_confidence",
     "plot_count_against_area",
     "plot_count_agreement",
     "plot_distances",
     "plot_empty_images",
+    "plot_error_rates",
     "plot_group_sizes",
     "plot_groups",
     "plot_image_sizes",
@@ -53,6 +56,7 @@ __all__ = [
     "plot_size_bins",
     "plot_small_boxes",
     "plot_start_and_best",
+    "plot_suspects",
     "plot_sweep",
     "plot_trials",
     "plot_truth_and_predictions",

@@ -87,26 +87,27 @@ def prepare() -> None:
     from livestock import pipeline
     from livestock.evolution import job
 
-    perturb_starter()
+    perturb_starter(WEIGHTS)
     run = make_run(0)
     tables, split = pipeline.read_data(run), pipeline.split_data(run)
     pipeline.write_dataset(run, split.images, tables.boxes)
     job.write_search_lists(run, split)
 
 
-def perturb_starter() -> None:
+def perturb_starter(path: Path, seed: int = 0) -> Path:
     """Writes the start weights: the starter, less good."""
     import torch
 
     from livestock.detector.weights import STARTER, load_checkpoint
 
-    checkpoint, generator = load_checkpoint(STARTER), torch.Generator().manual_seed(0)
+    checkpoint, generator = load_checkpoint(STARTER), torch.Generator().manual_seed(seed)
     model = checkpoint["model"].float()
     for weight in model.parameters():
         if weight.ndim == 4:
             weight.data *= 1 + NOISE * torch.randn(weight.shape, generator=generator)
-    WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({**checkpoint, "model": model.half()}, WEIGHTS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({**checkpoint, "model": model.half()}, path)
+    return path
 
 
 def search_once(sampler: str, pruner: str, seed: int) -> None:

@@ -18,11 +18,13 @@ from .boxes import XYXY, xyxy_to_cxcywhn
 from .steps import write_bytes, write_text
 
 JPEG_QUALITY = 95
+GREY = 114  # what yolov5 pads with: it has learnt that nothing is there
 
 
-def dataset_dir(images: pd.DataFrame, imgsz: int, yolo_dir: Path) -> Path:
-    """The folder for these images at this size: other raw data or another size never meets old files there."""
+def dataset_dir(images: pd.DataFrame, imgsz: int, yolo_dir: Path, hidden: pd.DataFrame | None = None) -> Path:
+    """The folder for these images at this size: other raw data, another size or other hidden boxes never meet there."""
     content = images[["image_id", "archive", "member", "width", "height"]].to_csv(index=False)
+    content += "" if hidden is None or hidden.empty else hidden[["image_id", *XYXY]].to_csv(index=False)
     stamps = "".join(f"{path}\0{os.stat(path).st_mtime_ns}\n" for path in sorted(set(images["archive"])))
     return yolo_dir / f"{imgsz}_{hashlib.sha256((content + stamps).encode()).hexdigest()[:8]}"
 
@@ -32,13 +34,22 @@ def file_name(image_id: str) -> str:
     return image_id if image_id.endswith(".jpg") else f"{image_id}.jpg"
 
 
-def write_images(images: pd.DataFrame, directory: Path, imgsz: int) -> None:
-    """Writes `directory/images`, longer side at most `imgsz` px; images that stand there are kept (resumable)."""
+def write_images(
+    images: pd.DataFrame, directory: Path, imgsz: int, *, hidden: pd.DataFrame | None = None,
+    boxes: pd.DataFrame | None = None,
+) -> None:
+    """Writes `directory/images`, longer side at most `imgsz` px; images that stand there are kept (resumable).
+
+    What lies in a box of the table `hidden` is painted grey, but for what `boxes`, the labels, cover: there the model
+    learns neither an animal nor background.
+    """
     (directory / "images").mkdir(parents=True, exist_ok=True)
+    areas = {} if hidden is None else {name: own[XYXY].to_numpy() for name, own in hidden.groupby("image_id")}
+    spared = {} if boxes is None else {name: own[XYXY].to_numpy() for name, own in boxes.groupby("image_id")}
     rows = list(images[["image_id", "archive", "member", "width", "height"]].itertuples(index=False))
 
     def write(row: tuple[str, str, str, int, int]) -> None:
-        _write_image(*row, directory=directory, imgsz=imgsz)
+        _write_image(*row, directory=directory, imgsz=imgsz, grey=areas.get(row[0]), spared=spared.get(row[0]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and resizing release the interpreter lock
         for _ in tqdm(pool.map(write, rows), total=len(rows), desc="images at training size", unit="image"):
@@ -46,22 +57,34 @@ def write_images(images: pd.DataFrame, directory: Path, imgsz: int) -> None:
 
 
 def _write_image(
-    image_id: str, archive: str, member: str, width: int, height: int, *, directory: Path, imgsz: int
+    image_id: str, archive: str, member: str, width: int, height: int, *, directory: Path, imgsz: int,
+    grey: np.ndarray | None = None, spared: np.ndarray | None = None,
 ) -> None:
     target = directory / "images" / file_name(image_id)
     if target.exists():
         return
     scale = imgsz / max(width, height)
-    if scale >= 1 and member.lower().endswith((".jpg", ".jpeg")):
+    if scale >= 1 and grey is None and member.lower().endswith((".jpg", ".jpeg")):
         content = read_bytes(archive, member)  # small enough already: the same bytes, no second compression
     else:
         picture = read_image(archive, member)
+        if grey is not None:
+            picture = paint_grey(picture, grey, spared)
         if scale < 1:
             size = (round(width * scale), round(height * scale))
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         content = encoded.tobytes()
     write_bytes(content, target, flush=False)
+
+
+def paint_grey(picture: np.ndarray, grey: np.ndarray, spared: np.ndarray | None = None) -> np.ndarray:
+    """A copy of `(H, W, 3)` with the xyxy pixel boxes `grey` painted, but not where boxes `spared` lie."""
+    covered = np.zeros(picture.shape[:2], bool)
+    for boxes, value in ((grey, True), (spared, False)):
+        for x_min, y_min, x_max, y_max in [] if boxes is None else boxes.round().astype(int):
+            covered[y_min:y_max, x_min:x_max] = value
+    return np.where(covered[..., None], np.uint8(GREY), picture)
 
 
 def write_labels(images: pd.DataFrame, boxes: pd.DataFrame, labels: list[str], directory: Path) -> None:

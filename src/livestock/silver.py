@@ -1,0 +1,121 @@
+"""Silver labels: boxes of models, made labels of images that those models were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .boxes import XYXY, make_boxes, pairwise_iou
+from .errors import SUSPECT_IOU
+from .metrics import claims
+
+STRATEGIES = ["complete", "replace", "unlabelled"]
+REPLACE_CONFIDENCE, REPLACE_BOXES = 0.05, 4  # the original's: from this confidence, in images with so many boxes
+RIGHT_IOU = 0.5  # a silver box is right where it overlaps a human one of its class so much
+SUREST = 0.2  # the share of a class's boxes that is taken to be right, whatever people labelled
+WINDOW = 25  # boxes around a rank whose precision says how sure one is there
+
+
+class Band(NamedTuple):
+    """Confidences of a class: from `label` a silver box is a label, from `hidden` up to that it is uncertain."""
+
+    label: float
+    hidden: float
+
+
+def choose_bands(
+    truth: pd.DataFrame, silver: pd.DataFrame, *, precision: float = 0.9, doubt: float = 0.5
+) -> dict[str, Band]:
+    """Thresholds of each class from out-of-fold `silver` and the human boxes of the same images.
+
+    `label` is the lowest confidence above which the boxes are right with this `precision`, `hidden` the lowest at which
+    those around it are right with the chance `doubt`. Where labels are missing, right boxes count as wrong; therefore
+    both are shares of the precision of the class's surest boxes, which are taken to be right all of them. A class that
+    never reaches them gets thresholds above 1, which select nothing. Raises ValueError for shares outside (0, 1).
+    """
+    for name, value in (("precision", precision), ("doubt", doubt)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name}: expected a share above 0 and below 1, found {value!r}")
+    bands = {}
+    for label in sorted(truth["label"].unique()):
+        own = silver[silver["label"] == label].sort_values("confidence", ascending=False, kind="stable")
+        is_right = claims(truth[truth["label"] == label], own, RIGHT_IOU) >= 0
+        n_surest = max(WINDOW, round(SUREST * np.count_nonzero(is_right)))
+        ceiling = is_right[:n_surest].mean() if len(own) else 0.0
+        above = np.cumsum(is_right) / np.arange(1, len(own) + 1)
+        around = pd.Series(is_right.astype(float)).rolling(WINDOW, center=True, min_periods=1).mean().to_numpy()
+        confidence = own["confidence"].to_numpy()
+        bands[label] = Band(_lowest(confidence, above >= precision * ceiling, ceiling),
+                            _lowest(confidence, around >= doubt * ceiling, ceiling))
+        bands[label] = Band(bands[label].label, min(bands[label]))
+    return bands
+
+
+def _lowest(confidence: np.ndarray, enough: np.ndarray, ceiling: float) -> float:
+    return float(confidence[enough].min()) if ceiling > 0 and enough.any() else 1.01
+
+
+def select_silver(
+    strategy: str, gold: pd.DataFrame, silver: pd.DataFrame, images: pd.DataFrame, bands: Mapping[str, Band]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The boxes to train with, and those to hide from training (see `yolo_dataset.write_images`), as boxes tables.
+
+    `silver` holds fused boxes of models that were not trained on their image; their confidence and the source `silver`
+    stay with them. `complete`: human boxes stay, sure silver boxes that overlap none are added, uncertain ones hidden.
+    `replace`, the original's rule: in images with at least four silver boxes from a confidence of 0.05 these replace
+    the human ones. `unlabelled`: silver boxes of `images` without any human box only.
+
+    Raises ValueError for an unknown strategy, for silver boxes of other images or classes, and for a selection without
+    any silver box, naming what to do.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy: expected one of {STRATEGIES}, found {strategy!r}")
+    if len(other := silver[~silver["image_id"].isin(images["image_id"])]):
+        raise ValueError(f"silver: expected boxes of the given images, found {other['image_id'].iloc[0]!r}")
+    if unknown := sorted(set(silver["label"]) - set(bands)):
+        raise ValueError(f"silver: expected classes with thresholds, {sorted(bands)}, found {unknown[0]!r}")
+    silver = silver.assign(source="silver")
+    if strategy == "replace":
+        chosen = silver[silver["confidence"] >= REPLACE_CONFIDENCE]
+        crowded = chosen["image_id"].value_counts().loc[lambda counts: counts >= REPLACE_BOXES].index
+        chosen, hidden = chosen[chosen["image_id"].isin(crowded)], silver.iloc[:0]
+        kept = gold[~gold["image_id"].isin(crowded)]
+    else:
+        if strategy == "unlabelled":
+            silver = silver[~silver["image_id"].isin(gold["image_id"])]
+        alone = silver[_overlap(silver, gold) < SUSPECT_IOU]
+        label, hide = (alone["label"].map({name: band[which] for name, band in bands.items()}) for which in (0, 1))
+        chosen = alone[alone["confidence"] >= label]
+        hidden = alone[(alone["confidence"] >= hide) & (alone["confidence"] < label)]
+        kept = gold
+    if chosen.empty:
+        raise ValueError(f"{strategy}: no silver box was sure enough; lower the precision of `choose_bands`, or train "
+                         "the teachers longer")
+    return make_boxes(pd.concat([kept, chosen])), make_boxes(hidden)
+
+
+def _overlap(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
+    """The largest IoU of each box with any of the others in its image, whatever the class."""
+    of_image, found = dict(list(others.groupby("image_id"))), np.zeros(len(boxes))
+    for name, rows in boxes.groupby("image_id").indices.items():
+        if name in of_image:
+            iou = pairwise_iou(boxes[XYXY].to_numpy()[rows], of_image[name][XYXY].to_numpy())
+            found[rows] = iou.max(axis=1, initial=0.0)
+    return found
+
+
+def choose_backgrounds(
+    images: pd.DataFrame, boxes: pd.DataFrame, hidden: pd.DataFrame, share: float, rng: np.random.Generator
+) -> pd.Index:
+    """Names of images without any box or hidden one, drawn so that they make up at most `share` of all that train.
+
+    Raises ValueError for a share outside [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"share: expected a number from 0 to below 1, found {share!r}")
+    names = pd.Index(sorted(set(images["image_id"]) - set(boxes["image_id"]) - set(hidden["image_id"])))
+    n_wanted = int(share / (1 - share) * boxes["image_id"].nunique())
+    return pd.Index(sorted(rng.choice(names, min(n_wanted, len(names)), replace=False)))

@@ -27,14 +27,15 @@ class Band(NamedTuple):
 
 
 def choose_bands(
-    truth: pd.DataFrame, silver: pd.DataFrame, *, precision: float = 0.9, doubt: float = 0.5
+    truth: pd.DataFrame, silver: pd.DataFrame, *, precision: float = 0.9, doubt: float = 0.2
 ) -> dict[str, Band]:
     """Thresholds of each class from out-of-fold `silver` and the human boxes of the same images.
 
-    `label` is the lowest confidence above which the boxes are right with this `precision`, `hidden` the lowest at which
-    those around it are right with the chance `doubt`. Where labels are missing, right boxes count as wrong; therefore
-    both are shares of the precision of the class's surest boxes, which are taken to be right all of them. A class that
-    never reaches them gets thresholds above 1, which select nothing. Raises ValueError for shares outside (0, 1).
+    `label` is the lowest confidence above which the boxes are right with this `precision` and around which they are
+    right rather than wrong, `hidden` the lowest around which they are right with the chance `doubt`. Where labels are
+    missing, right boxes count as wrong; therefore these are shares of the precision of the class's surest boxes, which
+    are taken to be right all of them. A class that never reaches them gets thresholds above 1, which select nothing.
+    Raises ValueError for shares outside (0, 1).
     """
     for name, value in (("precision", precision), ("doubt", doubt)):
         if not 0 < value < 1:
@@ -48,9 +49,9 @@ def choose_bands(
         above = np.cumsum(is_right) / np.arange(1, len(own) + 1)
         around = pd.Series(is_right.astype(float)).rolling(WINDOW, center=True, min_periods=1).mean().to_numpy()
         confidence = own["confidence"].to_numpy()
-        bands[label] = Band(_lowest(confidence, above >= precision * ceiling, ceiling),
-                            _lowest(confidence, around >= doubt * ceiling, ceiling))
-        bands[label] = Band(bands[label].label, min(bands[label]))
+        sure = (above >= precision * ceiling) & (around >= 0.5 * ceiling)
+        lowest = _lowest(confidence, sure, ceiling)
+        bands[label] = Band(lowest, min(lowest, _lowest(confidence, around >= doubt * ceiling, ceiling)))
     return bands
 
 

@@ -1,0 +1,119 @@
+"""Silver boxes become labels where the rule says so, what is uncertain is hidden, and nothing comes from nowhere."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from livestock.boxes import XYXY, make_boxes, make_images
+from livestock.silver import Band, choose_backgrounds, choose_bands, select_silver
+from livestock.yolo_dataset import dataset_dir, paint_grey, write_images
+
+IMAGES = make_images([{"image_id": f"{index}.jpg", "archive": "", "member": "", "width": 1000, "height": 100}
+                      for index in range(8)])
+BANDS = {"pig": Band(0.6, 0.3), "cow": Band(0.8, 0.5)}
+
+
+def box(index: int, x_min: float, label: str = "pig", confidence: float = 1.0) -> dict:
+    """100 px wide and high."""
+    return {"image_id": f"{index}.jpg", "label": label, "x_min": x_min, "y_min": 0.0, "x_max": x_min + 100,
+            "y_max": 100.0, "confidence": confidence, "source": "gold" if confidence == 1 else "model"}
+
+
+GOLD = make_boxes([box(0, 0), box(0, 200, "cow"), box(1, 0)])
+SILVER = make_boxes([
+    box(0, 20, confidence=0.95),  # on the human pig
+    box(0, 500, confidence=0.7),  # a pig that nobody labelled
+    box(0, 700, "cow", 0.7),  # uncertain for a cow
+    box(0, 850, confidence=0.2),  # not even that
+    box(3, 0, confidence=0.9),  # an image without any human box
+    box(3, 300, "cow", 0.6),
+])
+
+
+def as_rows(boxes: pd.DataFrame) -> list[tuple]:
+    return [(row.image_id, row.x_min, row.source) for row in boxes.sort_values(["image_id", "x_min"]).itertuples()]
+
+
+def test_complete_adds_what_is_sure_and_hides_what_is_uncertain() -> None:
+    boxes, hidden = select_silver("complete", GOLD, SILVER, IMAGES, BANDS)
+    assert as_rows(boxes) == [("0.jpg", 0, "gold"), ("0.jpg", 200, "gold"), ("0.jpg", 500, "silver"),
+                              ("1.jpg", 0, "gold"), ("3.jpg", 0, "silver")]
+    assert boxes.loc[boxes["source"] == "silver", "confidence"].tolist() == [0.7, 0.9]
+    assert as_rows(hidden) == [("0.jpg", 700, "silver"), ("3.jpg", 300, "silver")]
+
+
+def test_unlabelled_leaves_images_with_human_boxes_alone() -> None:
+    boxes, hidden = select_silver("unlabelled", GOLD, SILVER, IMAGES, BANDS)
+    assert as_rows(boxes) == [("0.jpg", 0, "gold"), ("0.jpg", 200, "gold"), ("1.jpg", 0, "gold"),
+                              ("3.jpg", 0, "silver")]
+    assert as_rows(hidden) == [("3.jpg", 300, "silver")]
+
+
+def test_replace_is_the_originals_rule() -> None:
+    """Image 0 has four silver boxes from a confidence of 0.05, and loses its human ones; the others keep theirs."""
+    boxes, hidden = select_silver("replace", GOLD, SILVER, IMAGES, BANDS)
+    assert as_rows(boxes) == [("0.jpg", 20, "silver"), ("0.jpg", 500, "silver"), ("0.jpg", 700, "silver"),
+                              ("0.jpg", 850, "silver"), ("1.jpg", 0, "gold")]
+    assert hidden.empty
+
+
+def test_bands_hold_the_precision_asked_for_although_labels_are_missing() -> None:
+    """100 boxes, surest first: right to rank 60, every second to rank 80, then none; three in ten have no label."""
+    rng = np.random.default_rng(0)
+    is_right = np.concatenate([np.ones(60), np.arange(20) % 2, np.zeros(20)]).astype(bool)
+    confidence = np.linspace(0.99, 0.01, 100)
+    images = np.arange(100) % 8
+    silver = make_boxes([box(i, x, confidence=c) for i, x, c in zip(images, 100.0 * (np.arange(100) // 8), confidence,
+                                                                    strict=True)])
+    truth = silver.sort_values("confidence", ascending=False)[is_right].assign(confidence=1.0, source="gold")
+    whole = choose_bands(truth, silver)["pig"]
+    missing = choose_bands(truth[rng.random(len(truth)) >= 0.3], silver)["pig"]
+    precision = [is_right[confidence >= band.label].mean() for band in (whole, missing)]
+    assert precision[0] >= 0.9 and precision[1] >= 0.85  # 1 to rank 60, .9 at 76, .875 at 80
+    assert 0.15 < whole.hidden < whole.label < 0.35  # ranks 66 to 84
+
+
+def test_a_class_without_a_right_box_selects_nothing() -> None:
+    bands = choose_bands(GOLD, SILVER.iloc[:0])
+    assert set(bands) == {"cow", "pig"} and min(min(band) for band in bands.values()) > 1
+    with pytest.raises(ValueError, match="complete: no silver box was sure enough; lower the precision"):
+        select_silver("complete", GOLD, SILVER, IMAGES, bands)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"strategy": "vote"}, "strategy: expected one of .*'replace'.*, found 'vote'"),
+    ({"images": IMAGES.iloc[:2]}, "silver: expected boxes of the given images, found '3.jpg'"),
+    ({"bands": {"pig": BANDS["pig"]}}, r"silver: expected classes with thresholds, \['pig'\], found 'cow'"),
+])
+def test_silver_of_something_else_is_refused(change: dict, words: str) -> None:
+    usual = {"strategy": "complete", "gold": GOLD, "silver": SILVER, "images": IMAGES, "bands": BANDS}
+    with pytest.raises(ValueError, match=words):
+        select_silver(**{**usual, **change})
+    with pytest.raises(ValueError, match="precision: expected a share above 0 and below 1, found 1"):
+        choose_bands(GOLD, SILVER, precision=1)
+
+
+def test_backgrounds_are_images_where_nobody_saw_anything() -> None:
+    hidden = make_boxes([box(4, 0, confidence=0.4)])
+    names = choose_backgrounds(IMAGES, GOLD, hidden, 0.5, np.random.default_rng(0))
+    assert len(names) == 2 and set(names) <= {"2.jpg", "3.jpg", "5.jpg", "6.jpg", "7.jpg"}  # as many as show animals
+    assert choose_backgrounds(IMAGES, GOLD, hidden, 0.0, np.random.default_rng(0)).empty
+    with pytest.raises(ValueError, match="share: expected a number from 0 to below 1, found 1"):
+        choose_backgrounds(IMAGES, GOLD, hidden, 1, np.random.default_rng(0))
+
+
+def test_what_is_hidden_is_grey_but_for_labels(tmp_path) -> None:
+    picture = np.full((100, 1000, 3), 200, np.uint8)
+    cv2.imwrite(str(tmp_path / "0.png"), picture)
+    images = IMAGES.iloc[:1].assign(archive=str(tmp_path), member="0.png")
+    hidden, label = make_boxes([box(0, 300, confidence=0.4)]), make_boxes([box(0, 350)])
+    painted = paint_grey(picture, hidden[XYXY].to_numpy(), label[XYXY].to_numpy())
+    assert (painted[:, 300:350] == 114).all() and (painted[:, 350:] == 200).all() and (painted[:, :300] == 200).all()
+    write_images(images, tmp_path / "yolo", 500, hidden=hidden, boxes=label)
+    small = cv2.imread(str(tmp_path / "yolo/images/0.jpg"))
+    assert abs(int(small[25, 160].mean()) - 114) < 4 and abs(int(small[25, 200].mean()) - 200) < 4
+    folders = {dataset_dir(images, 500, tmp_path, boxes) for boxes in (None, hidden, label, hidden.iloc[:0])}
+    assert len(folders) == 3  # none hidden and an empty table are the same

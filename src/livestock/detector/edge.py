@@ -20,7 +20,7 @@ from .safe import write_safetensors
 
 LEAST, MOST, SECONDS = 3, 12, 12.0  # rounds: so many in any case, and up to so many while they take no longer
 TIMED, WARM = 2, 2  # passes of a round; passes before all
-TOO_SLOW = 4  # times float32: a format that slow is not scored
+TOO_SLOW, PATIENCE = 4, 30.0  # a format so many times as slow as float32 is not scored if that takes so many seconds
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def edge_table(
     is a boxes table in pixels), `ms_1`, `ms_2`, ... an image with so many threads, and `note`. Time is the median of a
     forward pass of one letterboxed image, boxes decoded, without reading and suppression; formats take turns, so that
     other work on the machine meets them all. `calibration` is an images table for int8 that shares none with `images`.
-    A format that does not run here or is slower than float32 many times has NaN and the reason in `note`.
+    A format that does not run here, or is so slow that scoring it takes minutes, has NaN and the reason in `note`.
 
     Raises ValueError for no images, for images to calibrate with that are also scored, and for what the exports refuse.
     """
@@ -75,7 +75,7 @@ def edge_table(
               for row in rows for n in n_threads}
     _, pictures = next(picture_batches(images.iloc[:1], imgsz, loaded[rows[0].name, n_threads[0]].stride, 1))
     reasons = _unusable({name: forward for (name, n), forward in loaded.items() if n == min(n_threads)},
-                        to_tensor(pictures))
+                        to_tensor(pictures), len(images))
     usable = {key: forward for key, forward in loaded.items() if key[0] not in reasons}
     milliseconds = _time(usable, to_tensor(pictures))
     records = []
@@ -92,7 +92,7 @@ def edge_table(
     return pd.DataFrame(records)
 
 
-def _unusable(forwards: dict[str, Forward], picture: torch.Tensor) -> dict[str, str]:
+def _unusable(forwards: dict[str, Forward], picture: torch.Tensor, n_images: int) -> dict[str, str]:
     """Why a format does not run here, or not in sensible time, by its name; the first is what others compare with."""
     reasons: dict[str, str] = {}
     seconds: dict[str, float] = {}
@@ -104,7 +104,7 @@ def _unusable(forwards: dict[str, Forward], picture: torch.Tensor) -> dict[str, 
             continue
         seconds[name] = min(passes[WARM:])
         first, found = next(iter(seconds.items()))
-        if seconds[name] > TOO_SLOW * found:
+        if seconds[name] > TOO_SLOW * found and seconds[name] * n_images > PATIENCE:
             reasons[name] = f"{seconds[name] / found:.0f} times as slow as {first} on this CPU"
     return reasons
 

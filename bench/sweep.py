@@ -33,7 +33,7 @@ def main() -> None:
     """Prints the bench lines; fails if a point of the sweep is not what suppression and scorer give for it alone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fraction", type=float, default=1.0, help="of the images; 1 is all 3,291")
-    parser.add_argument("--points", type=int, default=3, help="pairs of thresholds that stock is timed on")
+    parser.add_argument("--points", type=int, default=4, help="pairs of thresholds that stock is timed on")
     arguments = parser.parse_args()
     truth, candidates = draw_boxes(max(2, round(N_IMAGES * arguments.fraction)), N_CANDIDATES)
     sweep(truth.head(50), candidates.head(5_000), iou_thresholds=[0.5])  # what is loaded on first use is not counted
@@ -41,12 +41,14 @@ def main() -> None:
     started = time.perf_counter()
     found = sweep(truth, candidates, iou_thresholds=IOUS.tolist(), conf_thresholds=CONFS.tolist())
     seconds, peak = time.perf_counter() - started, _peak_gb()
-    point = found.iloc[len(found) // 3]
-    alone = suppress(candidates, iou_threshold=point.iou_threshold, conf_threshold=point.conf_threshold)
-    expected = usual_map(truth, alone, 0.75).mean
-    if abs(point.mAP - expected) > 1e-9:
-        raise SystemExit(f"bench sweep: expected {expected}, found {point.mAP}")
-    stock = np.median([_time_stock(truth, candidates, iou) for iou in IOUS[:: len(IOUS) // arguments.points]])
+    places = np.linspace(0, 1, arguments.points)  # from the dearest pair of thresholds to the cheapest
+    pairs = [(IOUS[round(p * (len(IOUS) - 1))], CONFS[round(p * (len(CONFS) - 1))]) for p in places]
+    for iou, conf in pairs:
+        row = found[np.isclose(found["iou_threshold"], iou) & np.isclose(found["conf_threshold"], conf)].iloc[0]
+        expected = usual_map(truth, suppress(candidates, iou_threshold=iou, conf_threshold=conf), 0.75).mean
+        if abs(row["mAP"] - expected) > 1e-9:
+            raise SystemExit(f"bench sweep: expected {expected}, found {row['mAP']}")
+    stock = np.mean([_time_stock(truth, candidates, iou, conf) for iou, conf in pairs])
     print(f"{len(candidates):,} candidates, {truth['image_id'].nunique():,} images, {len(found):,} points: "
           f"{seconds:.1f} s (bar {BAR_SECONDS}), {peak:.2f} GB at most (bar {BAR_GB}), {before:.2f} GB before; "
           f"stock {stock:.1f} s a point")
@@ -58,7 +60,7 @@ def _peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def _time_stock(truth: pd.DataFrame, candidates: pd.DataFrame, iou_threshold: float) -> float:
+def _time_stock(truth: pd.DataFrame, candidates: pd.DataFrame, iou_threshold: float, conf_threshold: float) -> float:
     """Seconds that yolov5's own functions take for one pair of thresholds, in batches of 32 images."""
     from yolov5.utils.general import non_max_suppression
     from yolov5.utils.metrics import ap_per_class
@@ -75,7 +77,7 @@ def _time_stock(truth: pd.DataFrame, candidates: pd.DataFrame, iou_threshold: fl
         for row, name in enumerate(batch):
             output[row, : len(seen[name])] = seen[name]
         started = time.perf_counter()
-        kept = non_max_suppression(output, conf_thres=0.001, iou_thres=iou_threshold, multi_label=True)
+        kept = non_max_suppression(output, conf_thres=conf_threshold, iou_thres=iou_threshold, multi_label=True)
         for boxes, name in zip(kept, batch, strict=True):
             labels = true.get(name, torch.zeros(0, 5))
             stats.append((process_batch(boxes, labels, ious), boxes[:, 4], boxes[:, 5], labels[:, 0]))

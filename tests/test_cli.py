@@ -162,3 +162,15 @@ def test_folds_that_are_none_are_refused(here, folds):
     code, _, err = call(f"run --folds={folds}")
     assert code == 2
     assert f"folds: expected different numbers from 0 to 4 such as 0,1,2, found {folds!r}" in err
+
+
+@pytest.mark.parametrize(("rows", "words"), [
+    ("", "The answer has no row."),
+    ("a,cow,0.9,0,0.4,0,1\n", "1 of 1 images of the answer are not in the truth, such as 'a'; the truth has 'a.jpg'."),
+    ("a.jpg,cow,0.9,0,40,0,50\n", "The corners of the answer look like pixels, the others do not."),
+])
+def test_a_score_of_nothing_says_why(here, rows, words):
+    (here / "odd.csv").write_text(HEADER + rows)
+    code, out, _ = call("score truth.csv odd.csv")
+    assert code == 0
+    assert words in out.splitlines()

@@ -45,7 +45,7 @@ def test_a_tuned_method_holds_out_a_box_table_of_all_images(name: str, tables: t
     method = METHODS[name]
     members = passes[: len(method.passes)]
     tuned = tune_method(method, members, truth, IMAGES, PARTS, 0.5)
-    assert set(tuned.points) == ({"cow", "pig"} if method.kind == "nms_by_class" else {EVERY_CLASS})
+    assert set(tuned.points) == ({EVERY_CLASS, "cow", "pig"} if method.kind == "nms_by_class" else {EVERY_CLASS})
     final = apply(method.kind, members, IMAGES, tuned.points)
     assert set(final["image_id"]) == set(tuned.held_out["image_id"]) == set(members[0]["image_id"])
     assert (final.groupby("image_id")["confidence"].diff().dropna() <= 0).all()
@@ -71,7 +71,7 @@ def test_kinds_are_what_their_parts_are(tables: tuple) -> None:
     pd.testing.assert_frame_equal(apply("nms", passes[:2], IMAGES, every), suppress(pooled, **at))
     pd.testing.assert_frame_equal(apply("nms_agnostic", passes[:2], IMAGES, every),
                                   suppress(pooled, agnostic=True, **at))
-    by_class = apply("nms_by_class", passes[:1], IMAGES, {"cow": at, "pig": {**at, "iou_threshold": 0.3}})
+    by_class = apply("nms_by_class", passes[:1], IMAGES, {EVERY_CLASS: at, "pig": {**at, "iou_threshold": 0.3}})
     for label, iou in (("cow", 0.6), ("pig", 0.3)):
         alone = suppress(passes[0][passes[0]["label"] == label], iou_threshold=iou, conf_threshold=0.1)
         pd.testing.assert_frame_equal(by_class[by_class["label"] == label].reset_index(drop=True), alone)
@@ -107,4 +107,13 @@ def test_the_best_of_those_shown_to_be_better_is_taken_if_it_fits() -> None:
 def test_points_are_said_in_words() -> None:
     at = {"iou_threshold": 0.65, "conf_threshold": 0.001}
     assert describe_points({EVERY_CLASS: at}) == "IoU 0.65, confidence 0.001"
-    assert describe_points({"cow": at, "pig": {"sigma": 0.3}}) == "cow: IoU 0.65, confidence 0.001; pig: sigma 0.3"
+    assert describe_points({EVERY_CLASS: at, "pig": {"sigma": 0.3}}) == (
+        "others: IoU 0.65, confidence 0.001; pig: sigma 0.3")
+
+
+def test_a_class_without_any_truth_is_answered_all_the_same(tables: tuple) -> None:
+    truth, passes = tables
+    for known in (truth[truth["label"] == "cow"], truth.iloc[:0]):
+        tuned = tune_method(METHODS["suppression, thresholds by class"], passes[:1], known, IMAGES, PARTS, 0.5)
+        assert set(tuned.held_out["label"]) == {"cow", "pig"}
+        assert set(apply("nms_by_class", passes[:1], IMAGES, tuned.points)["label"]) == {"cow", "pig"}

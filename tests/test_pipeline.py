@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -83,6 +84,12 @@ def test_folds_with_a_model_are_those_trained_on_the_present_split(run: pipeline
     for fold in (0, 2):
         write_trained(run, fold, b"weights")
     assert pipeline.trained_folds(run) == [0, 2]
+    record = run.workspace.interim_dir / "training_fold2.json"
+    write_json({**json.loads(record.read_text()), "imgsz": 640}, record)
+    other = run.workspace.interim_dir / "training_fold0.json"
+    write_json({**json.loads(other.read_text()), "imgsz": 320}, other)
+    with pytest.raises(ValueError, match=r"fold2\.pt: trained with another imgsz than fold 0; run 04_train again"):
+        pipeline.trained_folds(run)
     images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
     write_table(images.assign(fold=1), run.workspace.interim_dir / "folds.parquet")
     with pytest.raises(ValueError, match=r"fold0\.pt: trained on another split than the present one"):
@@ -117,7 +124,8 @@ def test_what_made_the_answer_is_written_down(run: pipeline.Run) -> None:
     path = pipeline.write_inference(run, inference, pipeline.copy_weights(run, inference),
                                     pd.Series({"mAP": 0.5, "low": 0.4, "high": 0.6}))
     assert path.read_text().startswith(
-        "# out of fold, mAP at IoU 0.75: 0.5000, 95 % interval over images 0.4000 to 0.6000\n# written 2")
+        "# out of fold, mAP at IoU 0.75: 0.5000, 95 % interval over groups 0.4000 to 0.6000, of one fold's model for each "
+        "image\n# written 2")
     content = yaml.safe_load(path.read_text())
     assert content["points"] == {"every class": {"iou_threshold": 0.65}}
     assert content["passes"]["larger"] == {"averaged": False, "scale": 1.25, "flip": False}

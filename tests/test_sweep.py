@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livestock.boxes import XYXY
-from livestock.metrics import draw_counts, interval, match_competition, match_usual, resample, usual_map
+from livestock.metrics import (
+    draw_counts,
+    draw_group_counts,
+    interval,
+    match_competition,
+    match_usual,
+    resample,
+    usual_map,
+)
 from livestock.postprocess import suppress, sweep
 
 
@@ -97,6 +105,15 @@ def test_a_resample_scores_as_copied_images_do(seed: int) -> None:
         again = [pd.concat([table[table["image_id"] == name].assign(image_id=f"{name} {nth}") for name, nth in copies])
                  for table in (truth, candidates)]
         assert value == pytest.approx(usual_map(*again, 0.5).mean, abs=1e-9)
+
+
+def test_images_of_a_group_are_drawn_together() -> None:
+    groups = np.array([3, 3, -1, 3, 5, -1, 5])
+    counts = draw_group_counts(np.random.default_rng(0), groups, 400)
+    assert (counts[:, [0]] == counts[:, [1, 3]]).all() and (counts[:, 4] == counts[:, 6]).all()
+    assert (counts[:, 2] != counts[:, 5]).any()
+    assert (counts[:, [0, 2, 4, 5]].sum(axis=1) == 4).all()  # four groups are drawn, whatever their size
+    assert counts.mean(axis=0) == pytest.approx(np.ones(7), abs=0.2)
 
 
 def test_what_is_judged_must_be_among_the_images() -> None:

@@ -148,6 +148,16 @@ def xyxy_to_cxcywhn(boxes: np.ndarray, width: np.ndarray | float, height: np.nda
     return np.concatenate([centre / size, (boxes[:, 2:] - boxes[:, :2]) / size], axis=1)
 
 
+def largest_iou(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
+    """The largest IoU of each row of a boxes table with any of `others` in its image, whatever the class: `(N,)`."""
+    of_image, found = dict(list(others.groupby("image_id"))), np.zeros(len(boxes))
+    for name, rows in boxes.groupby("image_id").indices.items():
+        if name in of_image:
+            iou = pairwise_iou(boxes[XYXY].to_numpy()[rows], of_image[name][XYXY].to_numpy())
+            found[rows] = iou.max(axis=1, initial=0.0)
+    return found
+
+
 def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """IoU of every pair of xyxy boxes, `(N, 4)` and `(M, 4)` to `(N, M)`; 0 where both areas are 0."""
     top_left = np.maximum(first[:, None, :2], second[None, :, :2])

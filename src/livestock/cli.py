@@ -185,6 +185,7 @@ def score(
             typer.echo(f"{path}")
         filed = competition_map(true, boxes, iou)
         _print_scores({"competition": filed, "usual": usual_map(true, boxes, iou)}, iou)
+        _print_strangers(true, boxes)
         if len(extra := boxes[~boxes["label"].isin(true["label"])]):
             names = ", ".join(sorted(extra["label"].unique()))
             typer.echo(f"No truth of {names}: the mean is over the other classes, {len(extra):,} rows count nothing.")
@@ -196,6 +197,21 @@ def score(
             )
     if other is not None:
         _print_difference(true, answers[other], answers[answer], iou)
+
+
+def _print_strangers(truth: pd.DataFrame, boxes: pd.DataFrame) -> None:
+    """What makes a score of 0 that says nothing: no rows, names that differ, pixels on one side."""
+    from .boxes import XYXY
+
+    names = boxes.loc[~boxes["image_id"].isin(truth["image_id"]), "image_id"].unique()
+    if boxes.empty:
+        typer.echo("The answer has no row.")
+    elif len(names):
+        typer.echo(f"{len(names):,} of {boxes['image_id'].nunique():,} images of the answer are not in the truth, such "
+                   f"as {names[0]!r}; the truth has {truth['image_id'].iloc[0]!r}.")
+    in_pixels = [bool((table[XYXY] > 2).any(axis=None)) for table in (truth, boxes)]
+    if in_pixels[0] != in_pixels[1]:
+        typer.echo(f"The corners of the {'truth' if in_pixels[0] else 'answer'} look like pixels, the others do not.")
 
 
 def _print_difference(truth: pd.DataFrame, second: pd.DataFrame, first: pd.DataFrame, iou: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .bins import box_counts, count_bins, ratio_bins, size_bins
-from .boxes import XYXY, pairwise_iou
+from .boxes import XYXY, largest_iou, pairwise_iou
 from .metrics import claims, usual_map
 from .postprocess import fuse, suppress
 
@@ -134,12 +134,7 @@ def find_suspects(
     """
     kept = [suppress(boxes, iou_threshold=iou_threshold, conf_threshold=0.01) for boxes in members]
     fused = fuse(kept, images, "wbf", iou_threshold=iou_threshold)
-    of_truth, near = dict(list(truth.groupby("image_id"))), []
-    for name, own in fused.groupby("image_id", sort=False):
-        human = of_truth.get(name, truth.iloc[:0])
-        iou = pairwise_iou(own[XYXY].to_numpy(), human[XYXY].to_numpy())
-        near.append(pd.Series(iou.max(axis=1, initial=0.0), index=own.index))
-    alone = fused[pd.concat(near) < SUSPECT_IOU] if near else fused
+    alone = fused[largest_iou(fused, truth) < SUSPECT_IOU]
     return alone.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .boxes import XYXY, make_boxes, pairwise_iou
+from .boxes import largest_iou, make_boxes
 from .errors import SUSPECT_IOU
 from .metrics import claims
 
@@ -76,8 +76,9 @@ def select_silver(
         raise ValueError(f"strategy: expected one of {STRATEGIES}, found {strategy!r}")
     if len(other := silver[~silver["image_id"].isin(images["image_id"])]):
         raise ValueError(f"silver: expected boxes of the given images, found {other['image_id'].iloc[0]!r}")
-    if unknown := sorted(set(silver["label"]) - set(bands)):
-        raise ValueError(f"silver: expected classes with thresholds, {sorted(bands)}, found {unknown[0]!r}")
+    if strategy != "replace" and (unknown := sorted(set(silver["label"]) - set(bands))):
+        raise ValueError(f"silver: expected classes with thresholds, {sorted(bands)}, found {unknown[0]!r}; give "
+                         "`choose_bands` images that show it, or leave its boxes out")
     silver = silver.assign(source="silver")
     if strategy == "replace":
         chosen = silver[silver["confidence"] >= REPLACE_CONFIDENCE]
@@ -87,7 +88,7 @@ def select_silver(
     else:
         if strategy == "unlabelled":
             silver = silver[~silver["image_id"].isin(gold["image_id"])]
-        alone = silver[_overlap(silver, gold) < SUSPECT_IOU]
+        alone = silver[largest_iou(silver, gold) < SUSPECT_IOU]
         label, hide = (alone["label"].map({name: band[which] for name, band in bands.items()}) for which in (0, 1))
         chosen = alone[alone["confidence"] >= label]
         hidden = alone[(alone["confidence"] >= hide) & (alone["confidence"] < label)]
@@ -96,16 +97,6 @@ def select_silver(
         raise ValueError(f"{strategy}: no silver box was sure enough; lower the precision of `choose_bands`, or train "
                          "the teachers longer")
     return make_boxes(pd.concat([kept, chosen])), make_boxes(hidden)
-
-
-def _overlap(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
-    """The largest IoU of each box with any of the others in its image, whatever the class."""
-    of_image, found = dict(list(others.groupby("image_id"))), np.zeros(len(boxes))
-    for name, rows in boxes.groupby("image_id").indices.items():
-        if name in of_image:
-            iou = pairwise_iou(boxes[XYXY].to_numpy()[rows], of_image[name][XYXY].to_numpy())
-            found[rows] = iou.max(axis=1, initial=0.0)
-    return found
 
 
 def choose_backgrounds(

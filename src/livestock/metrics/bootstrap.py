@@ -40,6 +40,17 @@ def draw_counts(rng: np.random.Generator, n_images: int, n_resamples: int) -> np
     return rng.multinomial(n_images, np.full(n_images, 1 / max(n_images, 1)), size=n_resamples)
 
 
+def draw_group_counts(rng: np.random.Generator, groups: np.ndarray, n_resamples: int) -> np.ndarray:
+    """As `draw_counts` for images of which those of one group, `(n_images,)`, are drawn together; -1 is no group.
+
+    Frames of one camera are wrong together: drawn one by one they would make an interval too narrow (cluster bootstrap,
+    Davison and Hinkley 1997, section 3.8).
+    """
+    alone = np.where(groups >= 0, groups, -1 - np.arange(len(groups)))
+    names, codes = np.unique(alone, return_inverse=True)
+    return draw_counts(rng, len(names), n_resamples)[:, codes]
+
+
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The percentile interval of resampled values."""
     tail = (1 - level) / 2

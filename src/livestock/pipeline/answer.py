@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from tqdm.auto import tqdm
 
-from ..metrics import draw_counts
+from ..metrics import draw_group_counts
 from ..postprocess import (
     METHODS,
     Point,
@@ -57,18 +57,19 @@ class Inference:
 
 
 def try_methods(
-    run: Run, folds: Sequence[int], names: Sequence[str] = tuple(METHODS)
+    run: Run, folds: Sequence[int], names: Sequence[str] = tuple(METHODS), *, n_models: int = 1
 ) -> tuple[pd.DataFrame, dict[str, TunedMethod]]:
     """Each method tuned by cross-validation over the out-of-fold images and compared with the first.
 
-    One row a method: the columns of `postprocess.compare`, `seconds` an image, `MB` of the weights that it loads,
-    whether they stay within the limit (`fits`), and its parameters in words (`point`). The original's fixed thresholds
-    come second. The other result holds what was tuned.
+    One row a method: the columns of `postprocess.compare`, `seconds` an image, `MB` of the weights that it loads for
+    `n_models` folds, whether they stay within the limit (`fits`), and its parameters in words (`point`). The original's
+    fixed thresholds come second. Intervals are over groups of near-duplicate frames. The other result holds what was
+    tuned.
     """
     images, truth = oof_images(run, folds)
     parts = split_parts(images, np.random.default_rng(run.seed))
-    wanted = [look for look in PASSES if any(look in METHODS[name].passes for name in names)]
-    candidates = {look: find_oof(run, look, folds) for look in wanted}
+    wanted = {"plain"}.union(*(METHODS[name].passes for name in names))
+    candidates = {look: find_oof(run, look, folds) for look in PASSES if look in wanted}
     tuned, costs = {}, {}
     for name in tqdm(names, desc="methods", unit="method"):
         method = METHODS[name]
@@ -77,14 +78,14 @@ def try_methods(
         started = time.perf_counter()
         apply(method.kind, members, images, tuned[name].points)
         seconds = seconds_an_image(run, method.passes, folds) + (time.perf_counter() - started) / len(images)
-        costs[name] = {"seconds": seconds, "MB": _megabytes(run, method.passes, folds[0]),
+        costs[name] = {"seconds": seconds, "MB": n_models * _megabytes(run, method.passes, folds[0]),
                        "point": describe_points(tuned[name].points)}
     first, *others = names
     costs[ORIGINAL] = {**costs[first], "point": describe_points({"": ORIGINAL_POINT})}
     answers = {first: tuned[first].held_out,
                ORIGINAL: apply_original(candidates["plain"]),
                **{name: tuned[name].held_out for name in others}}
-    counts = draw_counts(np.random.default_rng(run.seed), len(images), N_RESAMPLES)
+    counts = draw_group_counts(np.random.default_rng(run.seed), images["group"].to_numpy(), N_RESAMPLES)
     table = compare(truth, answers, pd.Index(images["image_id"]), run.competition.metric_iou, counts)
     table = table.join(pd.DataFrame.from_dict(costs, orient="index"))
     return table.assign(fits=table["MB"] * 1e6 <= run.competition.weight_limit_bytes), tuned
@@ -136,8 +137,9 @@ def find_answer(
 def write_inference(run: Run, inference: Inference, weights: Sequence[Path], scores: pd.Series) -> Path:
     """Writes `inference.yaml` to the workspace: what made the answer, and its out-of-fold score in the comments."""
     path = run.workspace.root / "inference.yaml"
-    header = [f"out of fold, mAP at IoU {run.competition.metric_iou:g}: {scores['mAP']:.4f}, 95 % interval over images "
-              f"{scores['low']:.4f} to {scores['high']:.4f}", f"written {datetime.now(UTC).date()}, seed {run.seed}"]
+    header = [f"out of fold, mAP at IoU {run.competition.metric_iou:g}: {scores['mAP']:.4f}, 95 % interval over groups "
+              f"{scores['low']:.4f} to {scores['high']:.4f}, of one fold's model for each image",
+              f"written {datetime.now(UTC).date()}, seed {run.seed}"]
     content = {
         "method": inference.method,
         "kind": inference.kind,

@@ -32,17 +32,24 @@ PASSES = {"plain": Pass(), "averaged": Pass(averaged=True), "flipped": Pass(flip
 def trained_folds(run: Run) -> list[int]:
     """The folds with a model that has not seen them, by what `04_train` wrote.
 
-    Raises ValueError if there is none, or if one was trained on another split than the present.
+    Raises ValueError if there is none, if one was trained on another split than the present, or with other settings
+    than the first.
     """
     folds = [fold for fold in range(100) if weights_of(run, fold).exists()]
     if not folds:
         raise ValueError(f"{run.workspace.weights_dir}: expected weights of a fold, found none; run 04_train first")
-    split = fingerprint(run.workspace.interim_dir / "folds.parquet")
+    split, settings = fingerprint(run.workspace.interim_dir / "folds.parquet"), None
     for fold in folds:
-        record = run.workspace.interim_dir / f"training_fold{fold}.json"
-        if not record.exists() or json.loads(record.read_text(encoding="utf-8"))["split"] != split:
+        path = run.workspace.interim_dir / f"training_fold{fold}.json"
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if record.get("split") != split:
             raise ValueError(f"{weights_of(run, fold)}: trained on another split than the present one, so it has seen "
                              f"images that it would be judged on; run 04_train again with fold {fold}, or delete it")
+        own = {key: value for key, value in record.items() if key not in ("run_dir", "data_yaml")}
+        settings = settings or own
+        if other := sorted(key for key in own if own[key] != settings.get(key)):
+            raise ValueError(f"{weights_of(run, fold)}: trained with another {other[0]} than fold {folds[0]}; run "
+                             "04_train again with both, or delete the file")
     return folds
 
 

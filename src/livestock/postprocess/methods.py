@@ -20,6 +20,7 @@ FUSION_IOUS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8]
 PASS_IOU = 0.65  # each pass is suppressed so before it is fused with others
 FUSION_CONFIDENCE = 0.01  # below it nothing is fused: its time grows with the square of what is left in an image
 COPIES_IOU = 0.9  # what overlaps more is a copy: dropped before soft suppression, whose time grows with the square
+MAX_DET = 300  # boxes of an image, before soft suppression too
 EVERY_CLASS = ""
 
 
@@ -82,14 +83,15 @@ def _tune_suppression(
         truth, pooled, iou_thresholds=IOU_THRESHOLDS, conf_thresholds=CONF_THRESHOLDS, metric_ious=[metric_iou],
         agnostic=agnostic, parts=parts, leave_out=leave_outs(parts.max() + 1),
     )
-    if kind == "nms_by_class":
-        by_class = {label: _tune_class(surface, names, pooled[pooled["label"] == label], parts, label)
-                    for label in sorted(truth["label"].unique())}
-        held_out = pd.concat([tuned.held_out for tuned in by_class.values()])
-        points = {label: tuned.point for label, tuned in by_class.items()}
-        return TunedMethod(points, surface, next(iter(by_class.values())).plateau, by_falling_confidence(held_out))
     tuned = tune(surface, names, lambda point: suppress(pooled, agnostic=agnostic, **point), parts)
-    return TunedMethod({EVERY_CLASS: tuned.point}, surface, tuned.plateau, tuned.held_out)
+    if kind != "nms_by_class":
+        return TunedMethod({EVERY_CLASS: tuned.point}, surface, tuned.plateau, tuned.held_out)
+    by_class = {label: _tune_class(surface, names, pooled[pooled["label"] == label], parts, label)
+                for label in sorted(truth["label"].unique())}
+    rest = tuned.held_out[~tuned.held_out["label"].isin(by_class)]  # a class without truth has nothing of its own
+    held_out = pd.concat([*(own.held_out for own in by_class.values()), rest])
+    points = {EVERY_CLASS: tuned.point, **{label: own.point for label, own in by_class.items()}}
+    return TunedMethod(points, surface, tuned.plateau, _cap(held_out))
 
 
 def _tune_class(surface: pd.DataFrame, names: Sequence[str], own: pd.DataFrame, parts: pd.Series, label: str) -> Tuned:
@@ -106,9 +108,15 @@ def apply(
     """
     if kind == "nms_by_class":
         pooled = pd.concat(members)
-        kept = [suppress(pooled[pooled["label"] == label], **point) for label, point in points.items()]
-        return by_falling_confidence(pd.concat(kept))
+        kept = [suppress(own, **points.get(str(label), points[EVERY_CLASS])) for label, own in pooled.groupby("label")]
+        return _cap(pd.concat([pooled.iloc[:0], *kept]))
     return _settle(kind, _prepare(kind, members), images, points[EVERY_CLASS])
+
+
+def _cap(boxes: pd.DataFrame) -> pd.DataFrame:
+    """The boxes that suppression of all classes together would leave an image."""
+    ordered = by_falling_confidence(boxes)
+    return ordered[ordered.groupby("image_id").cumcount() < MAX_DET].reset_index(drop=True)
 
 
 def _prepare(kind: str, members: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -116,7 +124,7 @@ def _prepare(kind: str, members: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     if kind in ("wbf", "nmw"):
         return [suppress(boxes, iou_threshold=PASS_IOU, conf_threshold=FUSION_CONFIDENCE) for boxes in members]
     pooled = pd.concat(members)
-    return [suppress(pooled, iou_threshold=COPIES_IOU) if kind == "soft_nms" else pooled]
+    return [suppress(pooled, iou_threshold=COPIES_IOU, max_det=MAX_DET) if kind == "soft_nms" else pooled]
 
 
 def _settle(kind: str, prepared: Sequence[pd.DataFrame], images: pd.DataFrame, point: Point) -> pd.DataFrame:
@@ -143,7 +151,8 @@ def take_best(table: pd.DataFrame) -> str:
 def describe_points(points: Mapping[str, Point]) -> str:
     """Parameters in words: `IoU 0.6, confidence 0.001`, with the class before where each has its own."""
     words = {"iou_threshold": "IoU", "conf_threshold": "confidence", "sigma": "sigma"}
-    each = [(f"{label}: " if label else "") + ", ".join(f"{words[name]} {np.round(value, 3):g}"
+    several = len(points) > 1
+    each = [(f"{label}: " if label else "others: " * several) + ", ".join(f"{words[name]} {np.round(value, 3):g}"
                                                         for name, value in point.items())
             for label, point in points.items()]
     return "; ".join(each)

@@ -76,6 +76,14 @@ def test_bands_hold_the_precision_asked_for_although_labels_are_missing() -> Non
     assert 0.15 < whole.hidden < whole.label < 0.35  # ranks 66 to 84
 
 
+def test_a_right_box_deep_in_the_tail_lowers_no_threshold() -> None:
+    confidence = np.linspace(0.99, 0.01, 80)
+    silver = make_boxes([box(i % 8, 120.0 * (i // 8), confidence=c) for i, c in enumerate(confidence)])
+    falling = silver.sort_values("confidence", ascending=False)
+    truth = falling.iloc[[*range(30), 76, 77, 78, 79]].assign(confidence=1.0, source="gold")
+    assert choose_bands(truth, silver)["pig"].hidden > 0.35
+
+
 def test_a_class_without_a_right_box_selects_nothing() -> None:
     bands = choose_bands(GOLD, SILVER.iloc[:0])
     assert set(bands) == {"cow", "pig"} and min(min(band) for band in bands.values()) > 1

@@ -56,7 +56,9 @@ def choose_bands(
 
 
 def _lowest(confidence: np.ndarray, enough: np.ndarray, ceiling: float) -> float:
-    return float(confidence[enough].min()) if ceiling > 0 and enough.any() else 1.01
+    """Where, from the surest down, it is first no longer enough: in the tail a few right boxes are luck."""
+    n_first = int(np.argmin(np.append(enough, False)))
+    return float(confidence[n_first - 1]) if ceiling > 0 and n_first else 1.01
 
 
 def select_silver(

@@ -147,7 +147,8 @@ def report(table: pd.DataFrame) -> None:
     for name in ("clean", "replace", "complete"):
         gain = table[name] - table["damaged"]
         lows[name], high = stats.t.interval(0.95, len(gain) - 1, gain.mean(), stats.sem(gain))
-        print(f"{name} minus damaged: {gain.mean():+.4f}, median {gain.median():+.4f} ({lows[name]:+.4f} to {high:+.4f})")
+        words = f"{gain.mean():+.4f} ({lows[name]:+.4f} to {high:+.4f}), median {gain.median():+.4f}"
+        print(f"{name} minus damaged: {words}")
     damage, won = ((table[name] - table["damaged"]).median() for name in ("clean", "complete"))
     found, share = table["AP"].median(), won / damage
     verdict = "ok" if found >= BAR_AP else "short"

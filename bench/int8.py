@@ -26,6 +26,7 @@ def main() -> None:
     """Prints the table and `bench int8 ours=... stock=... ratio=... bar=2 <ok|short> (mAP lost ... points)`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=240, help="to score; the starter has seen none of them")
+    parser.add_argument("--weights", type=Path, default=STARTER)
     parser.add_argument("--directory", type=Path, default=Path("data/bench_int8"))
     arguments = parser.parse_args()
     competition = read_competition(REPOSITORY / "competition.yaml")
@@ -39,8 +40,8 @@ def main() -> None:
     truth[XYXY] *= sizes.to_numpy()
     with tempfile.TemporaryDirectory() as folder:
         table = detector.edge_table(
-            STARTER, test.images, truth, competition.labels, Path(folder), calibration=train.images, imgsz=IMGSZ,
-            metric_iou=competition.metric_iou, n_threads=(1, THREADS),
+            arguments.weights, test.images, truth, competition.labels, Path(folder), calibration=train.images,
+            imgsz=IMGSZ, metric_iou=competition.metric_iou, n_threads=(1, THREADS),
         )
     print(table.round({"MB": 2, "mAP": 4, "ms_1": 1, "ms_2": 1}).to_string(index=False))
     # Two threads of PyTorch wait for each other: with other work on the cores they take many times as long as one.

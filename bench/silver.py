@@ -35,7 +35,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--one", type=int)
+    parser.add_argument("--starter", action="store_true", help="only rank missing labels, with the starter, at 320 px")
     arguments = parser.parse_args()
+    if arguments.starter:
+        rank_with_starter()
+        return
     if arguments.one is not None:
         run_seed(arguments.one)
         return
@@ -105,6 +109,26 @@ def run_seed(seed: int) -> None:
         "seed": seed, "AP": found, **scores, **counts, "left_out": len(left_out),
         **{f"{label}_{which}": value for label, band in bands.items() for which, value in band._asdict().items()},
     }))
+
+
+def rank_with_starter() -> None:
+    """Prints how well the starter, which has seen none of the images, ranks the missing labels of seed 0."""
+    from livestock import readers
+    from livestock.config import read_competition
+    from livestock.detector.weights import STARTER
+    from livestock.errors import find_suspects
+    from livestock.metrics import usual_map
+    from livestock.sample import draw_sample
+
+    competition, raw = read_competition(REPOSITORY / "competition.yaml"), ROOT / "raw_starter"
+    if not (raw / "left_out.csv").exists():
+        draw_sample(raw, missing_cow_fraction=MISSING)
+    train, _ = readers.read_train_and_test("aihub", raw, competition)
+    left_out = pd.read_csv(raw / "left_out.csv").assign(confidence=1.0, source="gold")
+    looks = [see(STARTER, train.images, competition, imgsz, flip) for imgsz, flip in ((320, 0), (320, 1), (384, 0))]
+    suspects = find_suspects(train.boxes, looks, train.images)
+    found = usual_map(left_out, suspects[suspects["label"] == "cow"], 0.5).mean
+    print(f"average precision {found:.3f} for {len(left_out)} missing cow boxes")
 
 
 def fit(name, images, boxes, competition, start, epochs, seed, hidden=None) -> Path:  # noqa: ANN001

@@ -56,21 +56,7 @@ def edge_table(
     if images.empty or images["image_id"].isin(calibration["image_id"]).any():
         raise ValueError(f"{weights}: expected images to score, none of them to calibrate with, found {len(images)} "
                          f"and {len(calibration)} that share some")
-    halved = weights if weights.suffix == ".safetensors" else directory / f"{weights.stem}.safetensors"
-    onnx, int8, script = (directory / f"{weights.stem}{end}" for end in (".onnx", ".int8.onnx", ".torchscript"))
-    if halved != weights:
-        write_safetensors(weights, halved)
-    export_onnx(weights, onnx)
-    quantize_onnx(onnx, calibration, int8, imgsz=imgsz)
-    export_torchscript(weights, script)
-    rows = [
-        _Row("PyTorch float32", weights, note="stored in half precision" if halved.stat().st_size * 1.3
-             > weights.stat().st_size else ""),
-        _Row("PyTorch half", halved, half=True),
-        _Row("ONNX float32", onnx),
-        _Row("ONNX int8", int8),
-        _Row("TorchScript float32", script),
-    ]
+    rows = _write_formats(weights, directory, calibration, imgsz)
     loaded = {(row.name, n): load_forward(row.path, n_threads=n, half=row.half, trusted=True)
               for row in rows for n in n_threads}
     _, pictures = next(picture_batches(images.iloc[:1], imgsz, loaded[rows[0].name, n_threads[0]].stride, 1))
@@ -90,6 +76,24 @@ def edge_table(
             "note": reasons.get(row.name, row.note),
         })
     return pd.DataFrame(records)
+
+
+def _write_formats(weights: Path, directory: Path, calibration: pd.DataFrame, imgsz: int) -> list[_Row]:
+    halved = weights if weights.suffix == ".safetensors" else directory / f"{weights.stem}.safetensors"
+    onnx, int8, script = (directory / f"{weights.stem}{end}" for end in (".onnx", ".int8.onnx", ".torchscript"))
+    if halved != weights:
+        write_safetensors(weights, halved)
+    export_onnx(weights, onnx)
+    quantize_onnx(onnx, calibration, int8, imgsz=imgsz)
+    export_torchscript(weights, script)
+    is_half = halved.stat().st_size * 1.3 > weights.stat().st_size
+    return [
+        _Row("PyTorch float32", weights, note="stored in half precision" if is_half else ""),
+        _Row("PyTorch half", halved, half=True),
+        _Row("ONNX float32", onnx),
+        _Row("ONNX int8", int8),
+        _Row("TorchScript float32", script),
+    ]
 
 
 def _unusable(forwards: dict[str, Forward], picture: torch.Tensor, n_images: int) -> dict[str, str]:

@@ -123,5 +123,6 @@ def test_what_is_hidden_is_grey_but_for_labels(tmp_path) -> None:
     write_images(images, tmp_path / "yolo", 500, hidden=hidden, boxes=label)
     small = cv2.imread(str(tmp_path / "yolo/images/0.jpg"))
     assert abs(int(small[25, 160].mean()) - 114) < 4 and abs(int(small[25, 200].mean()) - 200) < 4
-    folders = {dataset_dir(images, 500, tmp_path, boxes) for boxes in (None, hidden, label, hidden.iloc[:0])}
-    assert len(folders) == 3  # none hidden and an empty table are the same
+    tables = [(), (hidden,), (label,), (label, hidden), (hidden.iloc[:0],)]
+    folders = {dataset_dir(images, 500, tmp_path, *boxes) for boxes in tables}
+    assert len(folders) == 4  # none hidden and an empty table are the same

@@ -15,6 +15,7 @@ from .postprocess import fuse, suppress
 CAUSES = ["localisation", "class", "both", "duplicate", "background", "likely missing label", "missed"]
 BACKGROUND_IOU = 0.1  # a box that overlaps every true one by less lies on nothing
 SUSPECT_IOU = 0.3  # a box that overlaps a human one by this much may be of the same animal
+RIGHT_IOU = 0.5  # from which a box is taken to be of the same animal as another
 SUSPECT_CONFIDENCE = 0.5  # fused over passes, from which a box without a label is called a likely missing label
 COLUMNS = ["image_id", "label", *XYXY, "confidence", "source", "cause", "target", "iou"]
 
@@ -61,7 +62,7 @@ def _causes_in_image(
     of_found = np.append(found, False)[same_row]  # -1, no true box, is the last
     suspected = np.zeros(len(boxes), bool)
     if suspects is not None:
-        suspected = _best_overlap(boxes, suspects, same_class=True)[0] >= 0.5
+        suspected = _best_overlap(boxes, suspects, same_class=True)[0] >= RIGHT_IOU
     rules = {
         "class": (other >= iou_threshold) & (other > same),
         "duplicate": (same >= BACKGROUND_IOU) & of_found,
@@ -123,19 +124,36 @@ def _fix(truth: pd.DataFrame, boxes: pd.DataFrame, errors: pd.DataFrame, cause: 
     return truth, pd.concat([boxes[~wrong], mended])
 
 
-def find_suspects(
-    truth: pd.DataFrame, members: Sequence[pd.DataFrame], images: pd.DataFrame, *, iou_threshold: float = 0.55
-) -> pd.DataFrame:
-    """Boxes that several looks at an image agree on and that no human box is near: probably labels that are missing.
+def fuse_looks(members: Sequence[pd.DataFrame], images: pd.DataFrame, *, iou_threshold: float = 0.55) -> pd.DataFrame:
+    """One boxes table of several looks at the same images: mirrored, larger, by models of other folds.
 
-    `members` are the candidates of the looks, each out of fold: other folds' models, mirrored or larger images. They
-    are fused (WBF), which lowers the confidence of what not all of them see; what overlaps a human box by
-    `SUSPECT_IOU`, whatever its class, is left out. A boxes table, the most suspicious first.
+    `members` are the candidates of the looks, each out of fold. They are fused (WBF), which lowers the confidence of
+    what not all of them see.
     """
     kept = [suppress(boxes, iou_threshold=iou_threshold, conf_threshold=0.01) for boxes in members]
-    fused = fuse(kept, images, "wbf", iou_threshold=iou_threshold)
+    return fuse(kept, images, "wbf", iou_threshold=iou_threshold)
+
+
+def find_suspects(truth: pd.DataFrame, fused: pd.DataFrame) -> pd.DataFrame:
+    """Boxes that several looks at an image agree on and no human box is near: probably labels that are missing.
+
+    `fused` is what `fuse_looks` gives for images that their models have not seen; what overlaps a human box by
+    `SUSPECT_IOU`, whatever its class, is left out. A boxes table, the most suspicious first: by confidence, which ranks
+    missing labels better than cleanlab's score of overlooked boxes does (LOG.md, `bench/silver.py`).
+    """
     alone = fused[largest_iou(fused, truth) < SUSPECT_IOU]
     return alone.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+
+
+def set_aside(truth: pd.DataFrame, boxes: pd.DataFrame, suspects: pd.DataFrame, iou_threshold: float) -> pd.DataFrame:
+    """The boxes without those that are false only because a label is probably missing there.
+
+    A box goes that finds no true one at `iou_threshold` and overlaps a box of `suspects` by `RIGHT_IOU`: it counts
+    neither for nor against a model, as a crowd region of COCO.
+    """
+    boxes = boxes.reset_index(drop=True)
+    is_right = claims(truth.reset_index(drop=True), boxes, iou_threshold) >= 0
+    return boxes[is_right | (largest_iou(boxes, suspects) < RIGHT_IOU)]
 
 
 def error_rates(

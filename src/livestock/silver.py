@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from .boxes import largest_iou, make_boxes
-from .errors import SUSPECT_IOU
+from .errors import RIGHT_IOU, SUSPECT_IOU
 from .metrics import claims
 
 STRATEGIES = ["complete", "replace", "unlabelled"]
 REPLACE_CONFIDENCE, REPLACE_BOXES = 0.05, 4  # the original's: from this confidence, in images with so many boxes
-RIGHT_IOU = 0.5  # a silver box is right where it overlaps a human one of its class so much
 SUREST = 0.2  # the share of a class's boxes that is taken to be right, whatever people labelled
 WINDOW = 25  # boxes around a rank whose precision says how sure one is there
 
@@ -99,6 +98,14 @@ def select_silver(
         raise ValueError(f"{strategy}: no silver box was sure enough; lower the precision of `choose_bands`, or train "
                          "the teachers longer")
     return make_boxes(pd.concat([kept, chosen])), make_boxes(hidden)
+
+
+def without_silver(
+    boxes: pd.DataFrame, hidden: pd.DataFrame, gold: pd.DataFrame, image_ids: pd.Series
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What `select_silver` gave, but for these images, the validation fold's: human boxes alone, nothing hidden."""
+    inside, of_gold = boxes["image_id"].isin(image_ids), gold["image_id"].isin(image_ids)
+    return make_boxes(pd.concat([boxes[~inside], gold[of_gold]])), hidden[~hidden["image_id"].isin(image_ids)]
 
 
 def choose_backgrounds(

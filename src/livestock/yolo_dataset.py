@@ -21,10 +21,14 @@ JPEG_QUALITY = 95
 GREY = 114  # what yolov5 pads with: it has learnt that nothing is there
 
 
-def dataset_dir(images: pd.DataFrame, imgsz: int, yolo_dir: Path, hidden: pd.DataFrame | None = None) -> Path:
-    """The folder for these images at this size: other raw data, another size or other hidden boxes never meet there."""
+def dataset_dir(images: pd.DataFrame, imgsz: int, yolo_dir: Path, *boxes: pd.DataFrame) -> Path:
+    """The folder for these images at this size: other raw data or another size never meet there.
+
+    Labels of a folder are rewritten when human boxes change; tables of other labels or of hidden boxes, given as
+    `boxes`, get a folder of their own.
+    """
     content = images[["image_id", "archive", "member", "width", "height"]].to_csv(index=False)
-    content += "" if hidden is None or hidden.empty else hidden[["image_id", *XYXY]].to_csv(index=False)
+    content += "".join(table[["image_id", "label", *XYXY]].to_csv(index=False) for table in boxes if len(table))
     stamps = "".join(f"{path}\0{os.stat(path).st_mtime_ns}\n" for path in sorted(set(images["archive"])))
     return yolo_dir / f"{imgsz}_{hashlib.sha256((content + stamps).encode()).hexdigest()[:8]}"
 
@@ -36,12 +40,13 @@ def file_name(image_id: str) -> str:
 
 def write_images(
     images: pd.DataFrame, directory: Path, imgsz: int, *, hidden: pd.DataFrame | None = None,
-    boxes: pd.DataFrame | None = None,
+    boxes: pd.DataFrame | None = None, same: Path | None = None,
 ) -> None:
     """Writes `directory/images`, longer side at most `imgsz` px; images that stand there are kept (resumable).
 
     What lies in a box of the table `hidden` is painted grey, but for what `boxes`, the labels, cover: there the model
-    learns neither an animal nor background.
+    learns neither an animal nor background. `same` is a folder that has the images at this size unpainted: those that
+    stay as they are become hard links to it, or copies where a disk has none.
     """
     (directory / "images").mkdir(parents=True, exist_ok=True)
     areas = {} if hidden is None else {name: own[XYXY].to_numpy() for name, own in hidden.groupby("image_id")}
@@ -49,20 +54,30 @@ def write_images(
     rows = list(images[["image_id", "archive", "member", "width", "height"]].itertuples(index=False))
 
     def write(row: tuple[str, str, str, int, int]) -> None:
-        _write_image(*row, directory=directory, imgsz=imgsz, grey=areas.get(row[0]), spared=spared.get(row[0]))
+        target = directory / "images" / file_name(row[0])
+        if target.exists():
+            return
+        if same and row[0] not in areas and (there := same / "images" / target.name).exists():
+            _link(there, target)
+            return
+        _write_image(*row, target=target, imgsz=imgsz, grey=areas.get(row[0]), spared=spared.get(row[0]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and resizing release the interpreter lock
         for _ in tqdm(pool.map(write, rows), total=len(rows), desc="images at training size", unit="image"):
             pass
 
 
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a disk without hard links
+        write_bytes(source.read_bytes(), target, flush=False)
+
+
 def _write_image(
-    image_id: str, archive: str, member: str, width: int, height: int, *, directory: Path, imgsz: int,
+    image_id: str, archive: str, member: str, width: int, height: int, *, target: Path, imgsz: int,
     grey: np.ndarray | None = None, spared: np.ndarray | None = None,
 ) -> None:
-    target = directory / "images" / file_name(image_id)
-    if target.exists():
-        return
     scale = imgsz / max(width, height)
     if scale >= 1 and grey is None and member.lower().endswith((".jpg", ".jpeg")):
         content = read_bytes(archive, member)  # small enough already: the same bytes, no second compression
@@ -129,3 +144,13 @@ def write_lists(
     path = directory / f"{name}.yaml"
     write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), path)
     return path
+
+
+def hash_lists(data_yaml: Path) -> str:
+    """SHA-256 of the image names and labels that the lists of `data_yaml` name, the same on every machine."""
+    digest, folder = hashlib.sha256(), data_yaml.parent
+    for part in ("train", "valid"):
+        for line in (folder / f"{data_yaml.stem}_{part}.txt").read_text(encoding="utf-8").splitlines():
+            label = folder / "labels" / Path(line).with_suffix(".txt").name
+            digest.update(f"{part} {line}\n".encode() + (label.read_bytes() if label.exists() else b""))
+    return digest.hexdigest()

@@ -15,13 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pandas as pd
 import torch
-from scipy import stats
 
 from .. import detector, yolo_dataset
+from ..metrics import mean_interval
 from ..pipeline import Run, SplitTables, hyp_path, read_data, split_data, write_dataset
 from ..steps import run_step, write_json
 from .report import add_generations, read_evolve_csv, trials_table
@@ -102,13 +101,9 @@ def write_search_lists(run: Run, split: SplitTables) -> tuple[Path, Path]:
 
 
 def hash_data(run: Run, data_yaml: Path) -> str:
-    """SHA-256 of the image names and labels that the lists of `data_yaml` name, the same on every machine."""
-    digest, folder = hashlib.sha256(f"{run.profile.imgsz} {run.competition.labels}".encode()), data_yaml.parent
-    for part in ("train", "valid"):
-        for line in (folder / f"{data_yaml.stem}_{part}.txt").read_text(encoding="utf-8").split():
-            label = folder / "labels" / f"{Path(line).stem}.txt"
-            digest.update(f"{part} {line}\n".encode() + (label.read_bytes() if label.exists() else b""))
-    return digest.hexdigest()
+    """SHA-256 of the size, the classes, the image names and labels of `data_yaml`, the same on every machine."""
+    content = f"{run.profile.imgsz} {run.competition.labels} {yolo_dataset.hash_lists(data_yaml)}"
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def run_search(run: Run, search: Search, data_yaml: Path) -> optuna.Study:
@@ -183,9 +178,7 @@ def gain_interval(verified: pd.DataFrame) -> tuple[float, float, float]:
     if verified.empty:
         return math.nan, math.nan, math.nan
     by_seed = verified.pivot(index="seed", columns="values", values="fitness")
-    gain = (by_seed["best"] - by_seed["start"]).to_numpy()
-    half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
-    return float(gain.mean()), float(gain.mean() - half), float(gain.mean() + half)
+    return mean_interval((by_seed["best"] - by_seed["start"]).to_numpy())
 
 
 def write_evolved(run: Run, search: Search, study: optuna.Study, gain: tuple[float, float, float]) -> Path | None:

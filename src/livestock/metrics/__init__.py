@@ -13,7 +13,7 @@ average precision of that. Resampling repeats only the second.
 | equal confidences rank | as `numpy.argsort` leaves them | in row order |
 """
 
-from .bootstrap import draw_counts, draw_group_counts, interval, resample
+from .bootstrap import draw_counts, draw_group_counts, interval, mean_interval, resample
 from .breakdown import COCO_SIZES, ORIGINAL_SIZES, image_errors, precision_recall, score_counts, score_sizes
 from .matching import Matches, claims, match_competition, match_usual
 from .precision import Score, average_precision, coco_map, competition_map, score, usual_map
@@ -33,6 +33,7 @@ __all__ = [
     "interval",
     "match_competition",
     "match_usual",
+    "mean_interval",
     "precision_recall",
     "resample",
     "score",

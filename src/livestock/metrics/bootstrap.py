@@ -1,9 +1,10 @@
-"""Intervals: images drawn again and again, their matches kept (paired bootstrap)."""
+"""Intervals: over images drawn again and again, their matches kept (paired bootstrap), and over seeds."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from .matching import Matches
 
@@ -55,3 +56,12 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The percentile interval of resampled values."""
     tail = (1 - level) / 2
     return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """The mean of a few values, one a seed, and its interval by Student's t; NaN for the bounds of a single value."""
+    mean = float(np.mean(values)) if len(values) else float("nan")
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    half = stdtrit(len(values) - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return mean, float(mean - half), float(mean + half)

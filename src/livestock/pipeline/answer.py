@@ -27,23 +27,26 @@ from ..postprocess import (
     tune_method,
 )
 from ..steps import write_bytes, write_text
-from .data import TRUTH_NAME, Run
+from .data import TRUTH_NAME, VALID_FOLD, Run
 from .passes import PASSES, find_candidates, find_oof, oof_images, seconds_an_image
 from .training import weights_of
 
 N_RESAMPLES = 1000
-VALID_FOLD = 0  # answered where the data has no test set
 ORIGINAL = "suppression at IoU 0.68, as the original"
 ORIGINAL_POINT: Point = {"iou_threshold": 0.68, "conf_threshold": 0.001}
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What makes the answer: a method of `METHODS`, or `ORIGINAL`, its parameters by class, whose folds' models."""
+    """What makes the answer: a method of `METHODS`, or `ORIGINAL`, its parameters by class, whose folds' models.
+
+    `final` is the file of `07_final`'s model, below the workspace; with one, no fold's model answers.
+    """
 
     method: str
     points: Mapping[str, Point]
     folds: tuple[int, ...] = (0,)
+    final: str = ""
 
     @property
     def kind(self) -> str:
@@ -106,10 +109,13 @@ def copy_weights(run: Run, inference: Inference) -> list[Path]:
     averaged = PASSES[inference.passes[0]].averaged
     for old in submitted_weights(run):
         old.unlink()
+    sources = [weights_of(run, fold, averaged=averaged) for fold in inference.folds]
+    if inference.final:
+        sources = [run.workspace.root / inference.final]
     first = run.workspace.weights_path
-    targets = [first.with_stem(f"{first.stem}_{number}") if number else first for number in range(len(inference.folds))]
-    for fold, target in zip(inference.folds, targets, strict=True):
-        write_bytes(weights_of(run, fold, averaged=averaged).read_bytes(), target)
+    targets = [first.with_stem(f"{first.stem}_{number}") if number else first for number in range(len(sources))]
+    for source, target in zip(sources, targets, strict=True):
+        write_bytes(source.read_bytes(), target)
     return targets
 
 
@@ -126,6 +132,9 @@ def find_answer(
 
     Raises ValueError if a model would answer for the validation fold that was trained on it.
     """
+    if part == "valid" and inference.final:
+        raise ValueError(f"{inference.final}: there is no test set, so fold {VALID_FOLD} is answered, and this model "
+                         "was trained on it; take the fold's own model")
     if part == "valid" and tuple(inference.folds) != (VALID_FOLD,):
         raise ValueError(f"folds: there is no test set, so fold {VALID_FOLD} is answered, which only the model of fold "
                          f"{VALID_FOLD} was not trained on; found {list(inference.folds)}")
@@ -146,7 +155,8 @@ def write_inference(run: Run, inference: Inference, weights: Sequence[Path], sco
         "passes": {name: vars(PASSES[name]) for name in inference.passes},
         "points": {label or "every class": dict(point) for label, point in inference.points.items()},
         "imgsz": run.profile.imgsz,
-        "folds": list(inference.folds),
+        "folds": [] if inference.final else list(inference.folds),
+        "final": inference.final,
         "weights": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in weights},
     }
     write_text("".join(f"# {line}\n" for line in header) + yaml.safe_dump(content, sort_keys=False), path)

@@ -14,6 +14,7 @@ from ..config import Competition, Profile, Workspace, get_profile, read_competit
 from ..steps import run_step
 
 TRUTH_NAME = "truth_test.csv"  # beside the data, in the scorer's format; only ever read to score once
+VALID_FOLD = 0  # judges what is compared, and is answered where the data has no test set
 
 
 @dataclass(frozen=True)
@@ -151,3 +152,12 @@ def split_data(run: Run) -> SplitTables:
     images, chosen = pd.read_parquet(paths[3]), pd.read_parquet(paths[4])["image_id"]
     mini = images["image_id"].isin(chosen).set_axis(images["image_id"]).rename("mini")
     return SplitTables(images, mini)
+
+
+def read_tables(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images with folds, and human boxes, as `split_data` and `read_data` left them. Names what to run if missing."""
+    paths = [run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes")]
+    if missing := [path for path in paths if not path.exists()]:
+        raise ValueError(f"{missing[0]}: not there yet; run 01_eda and 02_split first")
+    images, boxes = (pd.read_parquet(path) for path in paths)
+    return images, boxes

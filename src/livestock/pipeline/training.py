@@ -1,38 +1,60 @@
-"""The data set at training size and the training of a fold; the detector, and torch, are imported when called."""
+"""The data set at training size and trainings on it; the detector, and torch, are imported when called."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ..config import REPOSITORY
 from ..steps import fingerprint, run_step, write_json
-from .data import Run
+from .data import VALID_FOLD, Run
+
+if TYPE_CHECKING:
+    from .. import detector
+
+TRAINED_BY = {"fold": "04_train", "full": "07_final"}  # by how a training's name begins
 
 
 def write_dataset(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, fold: int = 0) -> Path:
     """The YOLO data set of all folds and the lists of one; returns the `data.yaml` that trains without `fold`."""
+    is_valid = images["fold"] == fold
+    return write_lists(run, f"fold{fold}", images, boxes, images.loc[~is_valid, "image_id"],
+                       images.loc[is_valid, "image_id"])
+
+
+def write_lists(
+    run: Run, name: str, images: pd.DataFrame, boxes: pd.DataFrame, train_ids: pd.Series, valid_ids: pd.Series,
+    hidden: pd.DataFrame | None = None,
+) -> Path:
+    """The YOLO data set of `images` with the labels `boxes`, and the lists of one training; returns its `data.yaml`.
+
+    Trainings with human labels share a folder. With silver ones the data set is one of its own, in which the boxes
+    `hidden` are painted grey.
+    """
     from .. import yolo_dataset
 
-    directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir)
-    data_yaml = directory / f"fold{fold}.yaml"
+    plain = directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir)
+    if has_silver := bool((boxes["source"] == "silver").any()):
+        tables = [boxes] if hidden is None else [boxes, hidden]
+        directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir, *tables)
+    data_yaml = directory / f"{name}.yaml"
 
     def action() -> None:
-        yolo_dataset.write_images(images, directory, run.profile.imgsz)
+        yolo_dataset.write_images(images, directory, run.profile.imgsz, hidden=hidden, boxes=boxes,
+                                  same=plain if has_silver else None)
         yolo_dataset.write_labels(images, boxes, run.competition.labels, directory)
-        is_valid = images["fold"] == fold
-        train_ids, valid_ids = images.loc[~is_valid, "image_id"], images.loc[is_valid, "image_id"]
-        yolo_dataset.write_lists(directory, f"fold{fold}", train_ids, valid_ids, run.competition.labels)
+        yolo_dataset.write_lists(directory, name, train_ids, valid_ids, run.competition.labels)
 
     run_step(
-        f"dataset_fold{fold}",
+        f"dataset_{name}",
         action,
-        inputs=[run.workspace.interim_dir / name for name in ("images.parquet", "boxes.parquet", "folds.parquet")],
-        outputs=[data_yaml, directory / f"fold{fold}_train.txt", directory / f"fold{fold}_valid.txt"],
+        inputs=[run.workspace.interim_dir / f"{table}.parquet" for table in ("images", "boxes", "folds")],
+        outputs=[data_yaml, directory / f"{name}_train.txt", directory / f"{name}_valid.txt"],
         settings={"imgsz": run.profile.imgsz, "labels": run.competition.labels},
         workspace=run.workspace.root,
     )
@@ -61,36 +83,74 @@ def train_fold(run: Run, data_yaml: Path, fold: int = 0, hyp: str = "") -> Path:
         workers=run.profile.workers,
         seed=run.seed,
     )
-    inputs = [data_yaml, data_yaml.with_name(f"fold{fold}_train.txt"), run.workspace.interim_dir / "boxes.parquet",
-              Path(config.weights), Path(config.hyp)]
+    return train(run, f"fold{fold}", config)
+
+
+def train_as_fold(run: Run, name: str, data_yaml: Path, seed: int, *, selects: bool = True) -> Path:
+    """Trains on other lists as `04_train` trained fold 0: the same start weights, hyper-parameters and epochs.
+
+    `selects=False` where the validation list is no judge: the best epoch's weights are not kept. Raises ValueError if
+    there is no such training.
+    """
+    from .. import detector
+
+    record = read_training(run, f"fold{VALID_FOLD}")
+    known = {key: value for key, value in record.items() if key not in ("run_dir", "split")}
+    config = replace(detector.TrainConfig(**known), data_yaml=str(data_yaml.resolve()), seed=seed)
+    return train(run, name, config, selects=selects)
+
+
+def train(run: Run, name: str, config: detector.TrainConfig, *, selects: bool = True) -> Path:
+    """One training; returns its folder and writes its weights as `weights_named` has them, and a record beside."""
+    from .. import detector
+
+    data_yaml = Path(config.data_yaml)
+    inputs = [data_yaml, data_yaml.with_name(f"{data_yaml.stem}_train.txt"),
+              run.workspace.interim_dir / "boxes.parquet", Path(config.weights), Path(config.hyp)]
     content = json.dumps(asdict(config)) + "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs)
     key = hashlib.sha256(content.encode()).hexdigest()[:6]  # another config never resumes this one's checkpoint
-    run_dir = run.workspace.runs_dir / f"train_fold{fold}_{key}"
-
-    best, averaged = weights_of(run, fold), weights_of(run, fold, averaged=True)
-    record = run.workspace.interim_dir / f"training_fold{fold}.json"
+    run_dir = run.workspace.runs_dir / f"train_{name}_{key}"
+    best, averaged = weights_named(run, name), weights_named(run, name, averaged=True)
+    record = run.workspace.interim_dir / f"training_{name}.json"
 
     def action() -> None:
         detector.train(config, run_dir)
-        detector.write_weights(run_dir / "weights/best.pt", best)
+        if selects:
+            detector.write_weights(run_dir / "weights/best.pt", best)
         detector.write_weights(run_dir / "weights/averaged.pt", averaged)
         split = fingerprint(run.workspace.interim_dir / "folds.parquet")
         write_json({"run_dir": str(run_dir), "split": split, **asdict(config)}, record)
 
     run_step(
-        f"train_fold{fold}",
+        f"train_{name}",
         action,
         inputs=inputs,
-        outputs=[run_dir / "results.csv", best, averaged, record],
+        outputs=[run_dir / "results.csv", *([best] if selects else []), averaged, record],
         settings=asdict(config),
         workspace=run.workspace.root,
     )
     return run_dir
 
 
+def read_training(run: Run, name: str) -> dict[str, Any]:
+    """What a training was made with, as `train` recorded it: `run_dir`, `split` and the fields of its config.
+
+    Raises ValueError that says which notebook trains it if there is none.
+    """
+    path = run.workspace.interim_dir / f"training_{name}.json"
+    if not path.exists():
+        raise ValueError(f"{path}: no such training yet; run {TRAINED_BY.get(name[:4], '06_silver')} first")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def weights_of(run: Run, fold: int, *, averaged: bool = False) -> Path:
     """The weights of the training that left this fold out: of its best epoch, or the mean of its last ones."""
-    return run.workspace.weights_dir / f"fold{fold}{'_averaged' if averaged else ''}.pt"
+    return weights_named(run, f"fold{fold}", averaged=averaged)
+
+
+def weights_named(run: Run, name: str, *, averaged: bool = False) -> Path:
+    """The weights of the training of this name: of its best epoch, or the mean of its last ones."""
+    return run.workspace.weights_dir / f"{name}{'_averaged' if averaged else ''}.pt"
 
 
 def hyp_path(run: Run, hyp: str = "") -> Path:

@@ -1,0 +1,151 @@
+"""The final model: the chosen recipe on every image, its weights, and the manifest that inference takes it from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from ..metrics import mean_interval, usual_map
+from ..postprocess import suppress
+from ..steps import fingerprint, write_json
+from ..submission import from_rows, read_truth, to_rows
+from .data import TRUTH_NAME, VALID_FOLD, Run
+from .passes import find_candidates
+from .silver import HUMAN, images_to_train, judge, read_labels, train_student
+from .training import read_training, train_as_fold, weights_named, write_lists
+
+N_WATCHED = 8  # images that stand in for a validation list, which yolov5 asks for; they are trained on too
+
+
+def write_recipe(run: Run, strategy: str, gains: pd.DataFrame) -> Path:
+    """Writes down which labels the final model trains with and what they gained, to `interim/recipe.json`."""
+    path = run.workspace.interim_dir / "recipe.json"
+    write_json({"labels": strategy, "gains": gains.reset_index().to_dict("records")}, path)
+    return path
+
+
+def read_recipe(run: Run) -> str:
+    """The labels that `06_silver` chose; people's where it has not run."""
+    path = run.workspace.interim_dir / "recipe.json"
+    return json.loads(path.read_text(encoding="utf-8"))["labels"] if path.exists() else HUMAN
+
+
+def train_full(run: Run, strategy: str) -> str:
+    """Trains on every image with these labels; returns the training's name (see `weights_named`).
+
+    Nothing is left to choose an epoch on, so the weights are the mean of the last ones, and no best epoch is kept.
+    """
+    boxes, hidden = read_labels(run, strategy)
+    images, name = images_to_train(run, strategy), f"full_{'human' if strategy == HUMAN else strategy}"
+    train_ids = images["image_id"]
+    data_yaml = write_lists(run, name, images, boxes, train_ids, train_ids[:N_WATCHED], hidden)
+    train_as_fold(run, name, data_yaml, run.seed, selects=False)
+    return name
+
+
+def write_manifest(run: Run, name: str, strategy: str) -> Path:
+    """Writes the final model to `manifest.json` in the workspace: what it is, what made it, what it was trained on."""
+    from ..yolo_dataset import hash_lists
+
+    record, weights = read_training(run, name), weights_named(run, name, averaged=True)
+    boxes, hidden = read_labels(run, strategy)
+    content = {
+        "name": name,
+        "weights": weights.relative_to(run.workspace.root).as_posix(),
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "chosen_by": "mean of the last epochs: no image was left to choose one on",
+        "labels": strategy,
+        "boxes": {source: int(n) for source, n in boxes["source"].value_counts().items()},
+        "hidden": len(hidden),
+        "images": count_images(run, name),
+        "data_hash": hash_lists(Path(record["data_yaml"])),
+        "split": record["split"],
+        "hyp": yaml.safe_load(Path(record["hyp"]).read_text(encoding="utf-8")),
+        "training": {key: value for key, value in record.items() if key not in ("split", "run_dir")},
+    }
+    path = run.workspace.root / "manifest.json"
+    write_json({"final": content}, path)
+    return path
+
+
+def read_final(run: Run) -> dict[str, Any] | None:
+    """The final model as `write_manifest` left it; None where `07_final` has not run.
+
+    Raises ValueError if its weights are not those, or if the split has changed since.
+    """
+    path = run.workspace.root / "manifest.json"
+    if not path.exists():
+        return None
+    final = json.loads(path.read_text(encoding="utf-8"))["final"]
+    weights = run.workspace.root / final["weights"]
+    if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() != final["sha256"]:
+        raise ValueError(f"{path}: expected its model in {weights}, found {'another' if weights.exists() else 'none'}; "
+                         "run 07_final again")
+    if final["split"] != fingerprint(run.workspace.interim_dir / "folds.parquet"):
+        raise ValueError(f"{path}: its model was trained on other data than the present; run 07_final again")
+    return final
+
+
+def learning_curve(run: Run, students: pd.DataFrame, n_teachers: int) -> pd.DataFrame:
+    """What more images bring with human labels: a row a training, `images` and `mAP` on the validation fold.
+
+    The teachers saw a part of the training folds, the students of `06_silver` all of them; what the validation fold
+    would add is where the line leads.
+    """
+    teachers = [{"images": count_images(run, name), "mAP": judge(run, name)["ap"].mean()}
+                for name in (f"teacher{number}" for number in range(n_teachers))]
+    own = students[students["strategy"] == HUMAN].groupby("seed")["ap"].mean()
+    n_images = count_images(run, f"fold{VALID_FOLD}")
+    return pd.DataFrame([*teachers, *({"images": n_images, "mAP": value} for value in own)])
+
+
+def compare_recipes(run: Run, students: pd.DataFrame, full: Sequence[str]) -> pd.DataFrame:
+    """A table like the original's: with and without silver labels, trained on the split and on everything.
+
+    A row a recipe: `images`, `boxes` and `silver` ones it was trained on, mAP on the `validation` fold, its mean over
+    seeds with the interval (nothing can judge what was trained on everything), and on the `test` images of one seed
+    where their truth is known. Usual mAP at the competition's IoU, suppression as it comes. `full` are strategies.
+    """
+    rows = []
+    for strategy, own in students.groupby("strategy", sort=False):
+        name = train_student(run, str(strategy), run.seed)
+        mean, low, high = mean_interval(own.groupby("seed")["ap"].mean().to_numpy())
+        rows.append({"trained on": "split", **_describe(run, name, str(strategy)), "validation": mean, "low": low,
+                     "high": high, "test": _score_test(run, name)})
+    for strategy in full:
+        name = train_full(run, strategy)
+        rows.append({"trained on": "everything", **_describe(run, name, strategy), "test": _score_test(run, name)})
+    return pd.DataFrame(rows)
+
+
+def _describe(run: Run, name: str, strategy: str) -> dict[str, Any]:
+    images = images_to_train(run, strategy)
+    boxes, _ = read_labels(run, strategy)
+    if not name.startswith("full"):
+        boxes = boxes[~boxes["image_id"].isin(images.loc[images["fold"] == VALID_FOLD, "image_id"])]
+    return {"labels": strategy, "images": count_images(run, name), "boxes": len(boxes),
+            "silver": int((boxes["source"] == "silver").sum())}
+
+
+def _score_test(run: Run, name: str) -> float:
+    """NaN where the truth of the test images is not known."""
+    if not (run.data_dir / TRUTH_NAME).exists():
+        return math.nan
+    images = pd.read_parquet(run.workspace.interim_dir / "test_images.parquet")
+    weights = weights_named(run, name, averaged=True)
+    boxes = suppress(find_candidates(run, images, weights, "plain", f"averaged_{name}_test"))
+    truth = read_truth(run.data_dir / TRUTH_NAME)
+    return usual_map(truth, from_rows(to_rows(boxes, images)), run.competition.metric_iou).mean
+
+
+def count_images(run: Run, name: str) -> int:
+    """The images that a training was given."""
+    data_yaml = Path(read_training(run, name)["data_yaml"])
+    return len(data_yaml.with_name(f"{data_yaml.stem}_train.txt").read_text(encoding="utf-8").splitlines())

@@ -10,8 +10,8 @@ from pathlib import Path
 from .config import REPOSITORY
 
 # `raw` is on Drive already, and `yolo` is made again
-KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "evolved.yaml", "inference.yaml",
-        "answer.csv"]
+KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "evolved.yaml", "manifest.json",
+        "inference.yaml", "answer.csv"]
 
 
 def start(workspace: str = "data") -> None:

@@ -18,6 +18,10 @@ SUREST = 0.2  # the share of a class's boxes that is taken to be right, whatever
 WINDOW = 25  # boxes around a rank whose precision says how sure one is there
 
 
+class NothingSelected(ValueError):
+    """A strategy found no silver box that was sure enough."""
+
+
 class Band(NamedTuple):
     """Confidences of a class: from `label` a silver box is a label, from `hidden` up to that it is uncertain."""
 
@@ -39,19 +43,35 @@ def choose_bands(
     for name, value in (("precision", precision), ("doubt", doubt)):
         if not 0 < value < 1:
             raise ValueError(f"{name}: expected a share above 0 and below 1, found {value!r}")
-    bands = {}
+    bands, ranked = {}, rank_precision(truth, silver)
     for label in sorted(truth["label"].unique()):
-        own = silver[silver["label"] == label].sort_values("confidence", ascending=False, kind="stable")
-        is_right = claims(truth[truth["label"] == label], own, RIGHT_IOU) >= 0
-        n_surest = max(WINDOW, round(SUREST * np.count_nonzero(is_right)))
-        ceiling = is_right[:n_surest].mean() if len(own) else 0.0
-        above = np.cumsum(is_right) / np.arange(1, len(own) + 1)
-        around = pd.Series(is_right.astype(float)).rolling(WINDOW, center=True, min_periods=1).mean().to_numpy()
-        confidence = own["confidence"].to_numpy()
+        own = ranked[ranked["label"] == label]
+        ceiling = float(own["ceiling"].iloc[0]) if len(own) else 0.0
+        above, around, confidence = (own[name].to_numpy() for name in ("above", "around", "confidence"))
         sure = (above >= precision * ceiling) & (around >= 0.5 * ceiling)
         lowest = _lowest(confidence, sure, ceiling)
         bands[label] = Band(lowest, min(lowest, _lowest(confidence, around >= doubt * ceiling, ceiling)))
     return bands
+
+
+def rank_precision(truth: pd.DataFrame, silver: pd.DataFrame) -> pd.DataFrame:
+    """How often silver boxes are right, by confidence: a row a box, by class and falling confidence.
+
+    Columns `label, confidence`, `above`: the share that is right from the surest to this one, `around`: among the
+    `WINDOW` boxes around it, `ceiling`: among the class's surest. Right is what a human box of its class claims.
+    """
+    tables = []
+    for label in sorted(truth["label"].unique()):
+        own = silver[silver["label"] == label].sort_values("confidence", ascending=False, kind="stable")
+        is_right = claims(truth[truth["label"] == label], own, RIGHT_IOU) >= 0
+        n_surest = max(WINDOW, round(SUREST * np.count_nonzero(is_right)))
+        around = pd.Series(is_right.astype(float)).rolling(WINDOW, center=True, min_periods=1).mean().to_numpy()
+        tables.append(pd.DataFrame({
+            "label": label, "confidence": own["confidence"].to_numpy(),
+            "above": np.cumsum(is_right) / np.arange(1, len(own) + 1), "around": around,
+            "ceiling": is_right[:n_surest].mean() if len(own) else 0.0,
+        }))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _lowest(confidence: np.ndarray, enough: np.ndarray, ceiling: float) -> float:
@@ -70,8 +90,8 @@ def select_silver(
     `replace`, the original's rule: in images with at least four silver boxes from a confidence of 0.05 these replace
     the human ones. `unlabelled`: silver boxes of `images` without any human box only.
 
-    Raises ValueError for an unknown strategy, for silver boxes of other images or classes, and for a selection without
-    any silver box, naming what to do.
+    Raises ValueError for an unknown strategy and for silver boxes of other images or classes, NothingSelected, which
+    is one, for a selection without any silver box, naming what to do.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy: expected one of {STRATEGIES}, found {strategy!r}")
@@ -95,8 +115,8 @@ def select_silver(
         hidden = alone[(alone["confidence"] >= hide) & (alone["confidence"] < label)]
         kept = gold
     if chosen.empty:
-        raise ValueError(f"{strategy}: no silver box was sure enough; lower the precision of `choose_bands`, or train "
-                         "the teachers longer")
+        raise NothingSelected(f"{strategy}: no silver box was sure enough; lower the precision of `choose_bands`, or "
+                              "train the teachers longer")
     return make_boxes(pd.concat([kept, chosen])), make_boxes(hidden)
 
 

@@ -29,10 +29,8 @@ from .final import (
     compare_recipes,
     learning_curve,
     read_final,
-    read_recipe,
     train_full,
     write_manifest,
-    write_recipe,
 )
 from .passes import PASSES, find_candidates, find_oof, oof_images, trained_folds
 from .silver import (
@@ -42,12 +40,14 @@ from .silver import (
     compare_students,
     find_silver,
     read_labels,
+    read_recipe,
     read_unlabelled,
     suspects_of_validation,
     train_teachers,
+    write_recipe,
     write_silver,
 )
-from .training import hyp_path, read_training, train_fold, weights_named, weights_of, write_dataset
+from .training import hyp_path, read_training, run_dir_of, train_fold, weights_named, weights_of, write_dataset
 
 __all__ = [
     "HUMAN",
@@ -83,6 +83,7 @@ __all__ = [
     "read_tables",
     "read_training",
     "read_unlabelled",
+    "run_dir_of",
     "score_known_truth",
     "split_data",
     "submitted_weights",

@@ -14,6 +14,7 @@ from ..config import Competition, Profile, Workspace, get_profile, read_competit
 from ..steps import run_step
 
 TRUTH_NAME = "truth_test.csv"  # beside the data, in the scorer's format; only ever read to score once
+MISSING_COWS = 0.3  # of the sample that is drawn here: the original found that many cows had no label
 VALID_FOLD = 0  # judges what is compared, and is answered where the data has no test set
 
 
@@ -68,7 +69,7 @@ def ensure_data(run: Run) -> None:
 
     beside = run.data_dir.with_name(run.data_dir.name + ".part")  # half a sample must not be taken for one
     shutil.rmtree(beside, ignore_errors=True)
-    draw_sample(beside)
+    draw_sample(beside, missing_cow_fraction=MISSING_COWS)
     beside.rename(run.data_dir)
 
 

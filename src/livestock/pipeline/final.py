@@ -24,19 +24,6 @@ from .training import read_training, train_as_fold, weights_named, write_lists
 N_WATCHED = 8  # images that stand in for a validation list, which yolov5 asks for; they are trained on too
 
 
-def write_recipe(run: Run, strategy: str, gains: pd.DataFrame) -> Path:
-    """Writes down which labels the final model trains with and what they gained, to `interim/recipe.json`."""
-    path = run.workspace.interim_dir / "recipe.json"
-    write_json({"labels": strategy, "gains": gains.reset_index().to_dict("records")}, path)
-    return path
-
-
-def read_recipe(run: Run) -> str:
-    """The labels that `06_silver` chose; people's where it has not run."""
-    path = run.workspace.interim_dir / "recipe.json"
-    return json.loads(path.read_text(encoding="utf-8"))["labels"] if path.exists() else HUMAN
-
-
 def train_full(run: Run, strategy: str) -> str:
     """Trains on every image with these labels; returns the training's name (see `weights_named`).
 
@@ -93,14 +80,14 @@ def read_final(run: Run) -> dict[str, Any] | None:
     return final
 
 
-def learning_curve(run: Run, students: pd.DataFrame, n_teachers: int) -> pd.DataFrame:
+def learning_curve(run: Run, students: pd.DataFrame) -> pd.DataFrame:
     """What more images bring with human labels: a row a training, `images` and `mAP` on the validation fold.
 
     The teachers saw a part of the training folds, the students of `06_silver` all of them; what the validation fold
     would add is where the line leads.
     """
-    teachers = [{"images": count_images(run, name), "mAP": judge(run, name)["ap"].mean()}
-                for name in (f"teacher{number}" for number in range(n_teachers))]
+    names = sorted(path.stem.removeprefix("training_") for path in run.workspace.interim_dir.glob("training_teacher*"))
+    teachers = [{"images": count_images(run, name), "mAP": judge(run, name)["ap"].mean()} for name in names]
     own = students[students["strategy"] == HUMAN].groupby("seed")["ap"].mean()
     n_images = count_images(run, f"fold{VALID_FOLD}")
     return pd.DataFrame([*teachers, *({"images": n_images, "mAP": value} for value in own)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from ..boxes import write_table
 from ..errors import SUSPECT_CONFIDENCE, find_suspects, fuse_looks, set_aside
 from ..metrics import mean_interval, usual_map
 from ..postprocess import suppress
-from ..silver import Band, choose_backgrounds, select_silver, without_silver
+from ..silver import Band, NothingSelected, choose_backgrounds, select_silver, without_silver
+from ..steps import fingerprint, write_json
 from .data import VALID_FOLD, Run, read_tables
-from .passes import find_candidates, oof_images
+from .passes import find_candidates, oof_images, trained_folds
 from .training import train_as_fold, weights_named, write_lists
 
 LOOKS = ("plain", "flipped", "larger")
@@ -28,8 +30,12 @@ def train_teachers(run: Run, n_teachers: int = 2) -> pd.Series:
 
     Like `04_train`'s model of fold 0, whose settings they take, none has seen the validation fold: what their labels
     change can be judged there. Their weights are the mean of the last epochs, so that nothing is chosen on the images
-    that they label. Raises ValueError for fewer than two teachers, and for more than there are folds to leave out.
+    that they label. Raises ValueError for fewer than two teachers, for more than there are folds to leave out, and if
+    there is no model of the validation fold yet.
     """
+    if VALID_FOLD not in (known := trained_folds(run)):
+        raise ValueError(f"teachers: expected a model that left fold {VALID_FOLD} out, found those of {known}; run "
+                         f"04_train with FOLDS = [{VALID_FOLD}] first")
     images, boxes = read_tables(run)
     teacher = assign_teachers(images, n_teachers)
     for number in range(n_teachers):
@@ -95,22 +101,30 @@ def read_unlabelled(run: Run, folder: str) -> pd.DataFrame:
 
 
 def write_silver(
-    run: Run, strategy: str, silver: pd.DataFrame, bands: dict[str, Band], unlabelled: pd.DataFrame | None = None,
-    background_share: float = 0.1,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`silver.select_silver` on all images, written to `interim/silver_{strategy}_boxes` and `_hidden.parquet`.
+    run: Run, strategies: Sequence[str], silver: pd.DataFrame, bands: dict[str, Band],
+    unlabelled: pd.DataFrame | None = None, background_share: float = 0.1,
+) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """`silver.select_silver` by each strategy: boxes and hidden ones, by strategy, `HUMAN` first.
 
-    Of new images those train that get a box, and as backgrounds some in which the teachers see nothing (see
-    `silver.choose_backgrounds`): `interim/silver_{strategy}_new.parquet`, an images table.
+    A strategy that selects nothing is left out, with a line that says so. Of new images those train that get a box, and
+    as backgrounds some in which the teachers see nothing (see `silver.choose_backgrounds`). Written to
+    `interim/silver_{strategy}_boxes`, `_hidden` and `_new.parquet`, the last an images table.
     """
     images, gold = read_tables(run)
     new = images.iloc[:0] if unlabelled is None else unlabelled
-    boxes, hidden = select_silver(strategy, gold, silver, pd.concat([images, new], ignore_index=True), bands)
-    backgrounds = choose_backgrounds(new, boxes, hidden, background_share, np.random.default_rng(run.seed))
-    new = new[new["image_id"].isin(boxes["image_id"]) | new["image_id"].isin(backgrounds)]
-    for name, table in (("boxes", boxes), ("hidden", hidden), ("new", new)):
-        write_table(table, _silver_path(run, strategy, name))
-    return boxes, hidden
+    every, labels = pd.concat([images, new], ignore_index=True), {HUMAN: (gold, gold.iloc[:0])}
+    for strategy in strategies:
+        try:
+            boxes, hidden = select_silver(strategy, gold, silver, every, bands)
+        except NothingSelected as reason:
+            print(f"left out: {reason}")
+            continue
+        backgrounds = choose_backgrounds(new, boxes, hidden, background_share, np.random.default_rng(run.seed))
+        added = new[new["image_id"].isin(boxes["image_id"]) | new["image_id"].isin(backgrounds)]
+        for name, table in (("boxes", boxes), ("hidden", hidden), ("new", added)):
+            write_table(table, _silver_path(run, strategy, name))
+        labels[strategy] = boxes, hidden
+    return labels
 
 
 def _silver_path(run: Run, strategy: str, name: str) -> Path:
@@ -185,15 +199,37 @@ def judge(run: Run, name: str, suspects: pd.DataFrame | None = None) -> pd.DataF
 
 
 def compare_students(run: Run, strategies: Sequence[str], seeds: Sequence[int], suspects: pd.DataFrame) -> pd.DataFrame:
-    """Trains each strategy and `HUMAN` with each seed: a row a training and class, the columns of `judge`.
+    """Trains with the labels of each strategy and each seed: a row a training and class, the columns of `judge`.
 
     Written to `interim/students.parquet`.
     """
     rows = [judge(run, train_student(run, strategy, seed), suspects).assign(strategy=strategy, seed=seed)
-            for seed in seeds for strategy in (HUMAN, *strategies)]
+            for seed in seeds for strategy in strategies]
     table = pd.concat(rows, ignore_index=True)
     write_table(table, run.workspace.interim_dir / "students.parquet")
     return table
+
+
+def write_recipe(run: Run, strategy: str, gains: pd.DataFrame) -> Path:
+    """Writes down which labels the final model trains with and what they gained, to `interim/recipe.json`."""
+    path = run.workspace.interim_dir / "recipe.json"
+    split = fingerprint(run.workspace.interim_dir / "folds.parquet")
+    write_json({"labels": strategy, "split": split, "gains": gains.reset_index().to_dict("records")}, path)
+    return path
+
+
+def read_recipe(run: Run) -> tuple[str, pd.DataFrame]:
+    """The labels that `06_silver` chose, and its students; where it has not run people's, and `04_train`'s model.
+
+    Raises ValueError if the split has changed since.
+    """
+    path = run.workspace.interim_dir / "recipe.json"
+    if not path.exists():
+        return HUMAN, judge(run, f"fold{VALID_FOLD}").assign(strategy=HUMAN, seed=run.seed)
+    recipe = json.loads(path.read_text(encoding="utf-8"))
+    if recipe["split"] != fingerprint(run.workspace.interim_dir / "folds.parquet"):
+        raise ValueError(f"{path}: chosen on another split than the present one; run 06_silver again, or delete it")
+    return recipe["labels"], pd.read_parquet(run.workspace.interim_dir / "students.parquet")
 
 
 def compare_labels(students: pd.DataFrame, column: str = "ap_fair") -> pd.DataFrame:

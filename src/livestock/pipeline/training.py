@@ -143,6 +143,11 @@ def read_training(run: Run, name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def run_dir_of(run: Run, name: str) -> Path:
+    """The folder of a training: history, log, checkpoints."""
+    return Path(read_training(run, name)["run_dir"])
+
+
 def weights_of(run: Run, fold: int, *, averaged: bool = False) -> Path:
     """The weights of the training that left this fold out: of its best epoch, or the mean of its last ones."""
     return weights_named(run, f"fold{fold}", averaged=averaged)

@@ -20,6 +20,7 @@ from .predictions import (
     plot_count_agreement,
     plot_truth_and_predictions,
 )
+from .silver import plot_bands, plot_learning_curve, plot_students
 from .split import plot_distances, plot_group_sizes, plot_shares, style_split_report
 from .training import plot_losses, plot_scores
 from .tuning import plot_breakdown, plot_methods, plot_precision_recall, plot_sweep
@@ -29,6 +30,7 @@ __all__ = [
     "class_palette",
     "draw_boxes",
     "plot_average_precision",
+    "plot_bands",
     "plot_box_centres",
     "plot_box_counts",
     "plot_breakdown",
@@ -45,6 +47,7 @@ __all__ = [
     "plot_image_sizes",
     "plot_images",
     "plot_importances",
+    "plot_learning_curve",
     "plot_losses",
     "plot_methods",
     "plot_moves",
@@ -56,6 +59,7 @@ __all__ = [
     "plot_size_bins",
     "plot_small_boxes",
     "plot_start_and_best",
+    "plot_students",
     "plot_suspects",
     "plot_sweep",
     "plot_trials",

@@ -12,6 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..archives import read_image
+from ..boxes import XYXY
+from ..yolo_dataset import paint_grey
 from .common import class_palette, new_grid, note, set_title, spread
 
 HALO = [
@@ -41,12 +43,13 @@ def plot_images(
     *,
     title: str = "Images with their boxes",
     n_columns: int = 3,
+    hidden: pd.DataFrame | None = None,
 ) -> np.ndarray:
     """Draws each row of `images`, in that order, with its boxes in the colour of their class.
 
     Boxes of a model or silver boxes carry their confidence. Where `boxes` holds gold boxes beside others, the
-    gold ones are dashed. Pictures are read from the archives at full size; axes are in pixels of the original
-    image.
+    gold ones are dashed. What lies in a box of the table `hidden` is grey, as training sees it. Pictures are read from
+    the archives at full size; axes are in pixels of the original image.
     """
     axes = _picture_grid(
         [images.iloc[i : i + n_columns] for i in range(0, len(images), n_columns)], n_columns
@@ -54,7 +57,11 @@ def plot_images(
     of_image = dict(tuple(boxes.groupby("image_id")))
     for ax, row in zip(axes.flat, images.itertuples(), strict=False):
         own = of_image.get(row.image_id, boxes.iloc[:0])
-        show_picture(ax, read_image(row.archive, row.member), f"{_short(row.image_id)}: {_describe(own)}")
+        picture = read_image(row.archive, row.member)
+        if hidden is not None:
+            grey = hidden.loc[hidden["image_id"] == row.image_id, XYXY].to_numpy()
+            picture = paint_grey(picture, grey, own[XYXY].to_numpy())
+        show_picture(ax, picture, f"{_short(row.image_id)}: {_describe(own)}")
         draw_boxes(ax, own, labels)
     for ax in axes.flat[len(images) :]:
         ax.set_axis_off()

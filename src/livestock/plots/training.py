@@ -14,11 +14,15 @@ SCORES = ["precision", "recall", "AP50", "mAP50_95"]
 
 
 def plot_losses(history: pd.DataFrame) -> Axes:
-    """Losses over epochs, colour by part of the loss, dashed on the validation images; `history` of `read_history`."""
+    """Losses over epochs, colour by part of the loss, dashed on the validation images; `history` of `read_history`.
+
+    Without the columns of the validation losses only the training's are drawn.
+    """
     rows = [
         history[["epoch"]].assign(loss=history[f"{images}_{part}_loss"], part=name, images=images)
         for part, name in LOSSES.items()
         for images in ("train", "val")
+        if f"{images}_{part}_loss" in history
     ]
     table = pd.concat(rows, ignore_index=True).replace({"images": {"train": "training", "val": "validation"}})
     axes = new_axes(None, width=9)

@@ -1,0 +1,66 @@
+"""Figures of silver labels: how sure they are, what they change, and what more images bring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from ..silver import Band
+from .common import NEUTRAL, THOUSANDS, class_palette, new_axes, new_grid, set_title
+
+
+def plot_bands(ranked: pd.DataFrame, bands: Mapping[str, Band], labels: Sequence[str]) -> np.ndarray:
+    """How often silver boxes are right by their confidence, axes a class; `ranked` of `silver.rank_precision`.
+
+    From the solid vertical line on a box is a label, from the dotted one up to that it is hidden.
+    """
+    axes = new_grid(1, len(labels), (1 + 4.5 * len(labels), 3.6), sharey=True)
+    palette = class_palette(labels)
+    for ax, label in zip(axes[0], labels, strict=True):
+        own = ranked[ranked["label"] == label]
+        ax.plot(own["confidence"], own["around"], color=palette[label], lw=2)
+        if len(own):
+            ax.axhline(own["ceiling"].iloc[0], color=NEUTRAL, lw=1)
+        band = bands.get(label, Band(1.01, 1.01))
+        ax.axvspan(band.hidden, min(band.label, 1), color="#cccccc", alpha=0.5, lw=0)
+        ax.axvline(band.hidden, color=NEUTRAL, ls=":")
+        ax.axvline(band.label, color=NEUTRAL)
+        words = f"label from {band.label:.2f}, hidden from {band.hidden:.2f}" if band.label <= 1 else "none sure enough"
+        ax.set_title(f"{label}: {words}", fontsize="small", weight="normal")
+        ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence of the fused box", ylabel="share that people labelled")
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    set_title(axes, "How often silver boxes are right")
+    return axes
+
+
+def plot_students(students: pd.DataFrame, column: str = "ap_fair") -> Axes:
+    """The score of each training, a line a seed through its strategies; `students` of `pipeline.compare_students`."""
+    scores = students.groupby(["strategy", "seed"], sort=False)[column].mean().unstack("seed")
+    axes = new_axes(None, width=8, height=3.6)
+    palette = sns.color_palette("crest", max(scores.shape[1], 1))
+    places = np.arange(len(scores))
+    for colour, (seed, values) in zip(palette, scores.items(), strict=False):
+        axes.plot(places, values.to_numpy(), "o-", color=colour, lw=1, label=f"seed {seed}")
+    axes.plot(places, scores.mean(axis=1), "_", color="black", ms=34, mew=2, label="mean")
+    axes.set_xticks(places, scores.index)
+    axes.margins(x=0.25)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axes.set(title="The same training with each set of labels", xlabel="labels", ylabel="mAP, validation fold")
+    return axes
+
+
+def plot_learning_curve(curve: pd.DataFrame) -> Axes:
+    """mAP by number of training images; `curve` of `pipeline.learning_curve`."""
+    axes = new_axes(None, width=7, height=3.6)
+    means = curve.groupby("images")["mAP"].mean()
+    axes.plot(means.index, means.to_numpy(), color=NEUTRAL)
+    sns.scatterplot(curve, x="images", y="mAP", s=60, ax=axes)
+    axes.xaxis.set_major_formatter(THOUSANDS)
+    axes.set_xlim(0, curve["images"].max() * 1.3)
+    axes.set(title="What more images bring", xlabel="images trained on", ylabel="mAP, validation fold")
+    return axes

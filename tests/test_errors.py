@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_sweep import draw_tables
 
 from livestock.boxes import XYXY, make_boxes, make_images
-from livestock.errors import CAUSES, cost_of_causes, find_errors, find_suspects
+from livestock.errors import CAUSES, cost_of_causes, find_errors, find_suspects, fuse_looks, set_aside
 from livestock.metrics import claims, usual_map
 
 IMAGES = make_images([{"image_id": name, "archive": "", "member": name, "width": 400, "height": 400}
@@ -95,8 +95,17 @@ def test_suspects_are_agreed_on_and_far_from_human_boxes() -> None:
     seen_twice, seen_once, human = box(300, "cow", 0.8, "b.jpg"), box(20, "pig", 0.7), box(10, "cow", 0.9, "b.jpg")
     looks = [make_boxes([seen_twice, seen_once, human]), make_boxes([{**seen_twice, "x_min": 306.0}, human])]
     truth = TRUTH[TRUTH["image_id"] == "b.jpg"]
-    found = find_suspects(truth, looks, IMAGES)
+    found = find_suspects(truth, fuse_looks(looks, IMAGES))
     assert found[["image_id", "label"]].to_numpy().tolist() == [["b.jpg", "cow"], ["a.jpg", "pig"]]
     assert found["confidence"].tolist() == pytest.approx([0.8, 0.35])  # one look of two saw the second
     assert found.loc[0, XYXY].tolist() == pytest.approx([303, 0, 400, 100], abs=1e-3)
-    assert find_suspects(truth, [look.iloc[:0] for look in looks], IMAGES).empty
+    assert find_suspects(truth, fuse_looks([look.iloc[:0] for look in looks], IMAGES)).empty
+
+
+def test_boxes_on_suspects_are_set_aside_unless_they_are_right() -> None:
+    """Of ANSWER's boxes the one on nothing lies on a suspect, and so does the first, which finds its pig."""
+    suspects = make_boxes([box(310, "cow", 0.8, "b.jpg"), box(0, "pig", 0.9)])
+    left = set_aside(TRUTH, ANSWER, suspects, 0.75)
+    assert sorted(set(ANSWER["confidence"]) - set(left["confidence"])) == [0.4, 0.8]  # the second box on the pig too
+    assert usual_map(TRUTH, left, 0.75).mean >= usual_map(TRUTH, ANSWER, 0.75).mean
+    pd.testing.assert_frame_equal(set_aside(TRUTH, ANSWER, suspects.iloc[:0], 0.75), ANSWER)

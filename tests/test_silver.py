@@ -8,7 +8,15 @@ import pandas as pd
 import pytest
 
 from livestock.boxes import XYXY, make_boxes, make_images
-from livestock.silver import Band, choose_backgrounds, choose_bands, select_silver
+from livestock.silver import (
+    Band,
+    NothingSelected,
+    choose_backgrounds,
+    choose_bands,
+    rank_precision,
+    select_silver,
+    without_silver,
+)
 from livestock.yolo_dataset import dataset_dir, paint_grey, write_images
 
 IMAGES = make_images([{"image_id": f"{index}.jpg", "archive": "", "member": "", "width": 1000, "height": 100}
@@ -87,7 +95,7 @@ def test_a_right_box_deep_in_the_tail_lowers_no_threshold() -> None:
 def test_a_class_without_a_right_box_selects_nothing() -> None:
     bands = choose_bands(GOLD, SILVER.iloc[:0])
     assert set(bands) == {"cow", "pig"} and min(min(band) for band in bands.values()) > 1
-    with pytest.raises(ValueError, match="complete: no silver box was sure enough; lower the precision"):
+    with pytest.raises(NothingSelected, match="complete: no silver box was sure enough; lower the precision"):
         select_silver("complete", GOLD, SILVER, IMAGES, bands)
 
 
@@ -126,3 +134,20 @@ def test_what_is_hidden_is_grey_but_for_labels(tmp_path) -> None:
     tables = [(), (hidden,), (label,), (label, hidden), (hidden.iloc[:0],)]
     folders = {dataset_dir(images, 500, tmp_path, *boxes) for boxes in tables}
     assert len(folders) == 4  # none hidden and an empty table are the same
+
+
+def test_a_validation_fold_keeps_its_human_boxes_alone() -> None:
+    boxes, hidden = select_silver("replace", GOLD, SILVER, IMAGES, BANDS)  # the human boxes of image 0 are gone
+    hidden = make_boxes([box(0, 700, confidence=0.4), box(3, 300, confidence=0.4)])
+    boxes, hidden = without_silver(boxes, hidden, GOLD, pd.Series(["0.jpg", "5.jpg"]))
+    assert as_rows(boxes) == [("0.jpg", 0, "gold"), ("0.jpg", 200, "gold"), ("1.jpg", 0, "gold")]
+    assert as_rows(hidden) == [("3.jpg", 300, "model")]
+
+
+def test_precision_by_confidence_is_counted() -> None:
+    ranked = rank_precision(GOLD, SILVER)
+    pigs = ranked[ranked["label"] == "pig"]
+    assert pigs["confidence"].tolist() == [0.95, 0.9, 0.7, 0.2]  # only the first lies on a human pig
+    assert pigs["above"].tolist() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
+    assert pigs["around"].tolist() == [0.25] * 4  # fewer boxes than a window
+    assert pigs["ceiling"].tolist() == [0.25] * 4

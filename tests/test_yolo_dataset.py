@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from livestock.boxes import make_boxes, make_images
-from livestock.yolo_dataset import dataset_dir, file_name, write_images, write_labels, write_lists
+from livestock.yolo_dataset import dataset_dir, file_name, hash_lists, write_images, write_labels, write_lists
 
 SIZES = {"big.jpg": (640, 360), "small.jpg": (100, 80), "drawing.png": (50, 200)}
 
@@ -111,3 +111,23 @@ def test_no_two_images_share_a_file() -> None:
     assert file_name("a.jpg") == "a.jpg"
     assert file_name("a.png") == "a.png.jpg"
     assert file_name("a.JPG") == "a.JPG.jpg"
+
+
+def test_unpainted_images_of_another_data_set_take_no_disk(images: pd.DataFrame, tmp_path: Path) -> None:
+    write_images(images, tmp_path / "plain", imgsz=320)
+    hidden = make_boxes([{"image_id": "big.jpg", "label": "cow", "x_min": 0, "y_min": 0, "x_max": 640, "y_max": 360}])
+    write_images(images, tmp_path / "silver", imgsz=320, hidden=hidden, same=tmp_path / "plain")
+    plain, silver = ({path.name: path for path in (tmp_path / name / "images").iterdir()} for name in
+                     ("plain", "silver"))
+    assert sorted(silver) == sorted(plain)
+    assert silver["small.jpg"].samefile(plain["small.jpg"])
+    assert np.ptp(cv2.imread(str(silver["big.jpg"]))) < 3 < np.ptp(cv2.imread(str(plain["big.jpg"])))
+
+
+def test_the_hash_of_lists_is_of_names_and_labels(images: pd.DataFrame, boxes: pd.DataFrame, tmp_path: Path) -> None:
+    ids = images["image_id"]
+    hashes = []
+    for folder, table, trained in (("a", boxes, ids), ("b", boxes, ids), ("c", boxes[1:], ids), ("d", boxes, ids[1:])):
+        write_labels(images, table, ["pig", "cow"], tmp_path / folder)
+        hashes.append(hash_lists(write_lists(tmp_path / folder, "all", trained, ids[:1], ["pig", "cow"])))
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 3  # wherever it lies

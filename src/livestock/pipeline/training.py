@@ -38,7 +38,8 @@ def write_lists(
     """
     from .. import yolo_dataset
 
-    plain = directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir)
+    known = images[images["fold"] >= 0]  # without new ones, which have silver labels alone
+    plain = directory = yolo_dataset.dataset_dir(known, run.profile.imgsz, run.workspace.yolo_dir)
     if has_silver := bool((boxes["source"] == "silver").any()):
         tables = [boxes] if hidden is None else [boxes, hidden]
         directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir, *tables)

@@ -1,0 +1,270 @@
+"""Teachers never label what they saw, students never see silver in the validation fold, one manifest says it all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from zipfile import ZipFile
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from livestock import pipeline
+from livestock.boxes import make_boxes, make_images, write_table
+from livestock.config import REPOSITORY
+from livestock.detector import TrainConfig
+from livestock.errors import SUSPECT_CONFIDENCE
+from livestock.metrics import mean_interval
+from livestock.pipeline import final as final_steps
+from livestock.pipeline import silver as steps
+from livestock.silver import Band
+from livestock.steps import fingerprint, write_json
+
+BANDS = {"pig": Band(0.6, 0.3), "cow": Band(0.6, 0.3)}
+
+
+def box(name: str, x_min: float, confidence: float = 1.0, label: str = "pig") -> dict:
+    """30 px wide and high."""
+    return {"image_id": name, "label": label, "x_min": x_min, "y_min": 5.0, "x_max": x_min + 30, "y_max": 35.0,
+            "confidence": confidence, "source": "gold" if confidence == 1 else "model"}
+
+
+NAMES = [f"{fold}{letter}.jpg" for fold in range(5) for letter in "ab"]
+GOLD = make_boxes([box(name, 0) for name in NAMES])
+SILVER = make_boxes([box(name, 100, 0.9) for name in NAMES] + [box(name, 200, 0.4) for name in NAMES])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> pipeline.Run:
+    """Five folds of two pictures with a pig each, of which fold 0 has been trained without."""
+    run = pipeline.make_run(
+        competition=str(REPOSITORY / "competition.yaml"), profile="smoke", workspace=str(tmp_path / "work"),
+        data=str(tmp_path / "raw"), reader="aihub", seed=1,
+    )
+    images = draw(tmp_path / "images.zip", NAMES).assign(fold=np.repeat(range(5), 2))
+    for name, table in (("images", images), ("folds", images), ("boxes", GOLD), ("test_images", images.iloc[:0])):
+        write_table(table, run.workspace.interim_dir / f"{name}.parquet")
+    weights = pipeline.weights_of(run, 0)
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"best")
+    pipeline.weights_of(run, 0, averaged=True).write_bytes(b"averaged")
+    config = TrainConfig(data_yaml="", weights="start.pt", hyp=str(REPOSITORY / "hyp/demo.yaml"), imgsz=64, batch=4,
+                         epochs=1)
+    split = fingerprint(run.workspace.interim_dir / "folds.parquet")
+    write_json({"run_dir": "", "split": split, **asdict(config)}, run.workspace.interim_dir / "training_fold0.json")
+    return run
+
+
+def draw(path: Path, names: list[str]) -> pd.DataFrame:
+    """An archive of pictures, 300 by 40 px, and its images table."""
+    picture = np.full((40, 300, 3), 200, np.uint8)
+    with ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, cv2.imencode(".jpg", picture)[1].tobytes())
+    return make_images([{"image_id": name, "archive": str(path), "member": name, "width": 300, "height": 40}
+                        for name in names])
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
+    """What would be trained, by name: the images that train and validate, and the label lines of each image."""
+    seen: dict[str, dict] = {}
+
+    def record(run: pipeline.Run, name: str, data_yaml: Path, seed: int, *, selects: bool = True) -> Path:
+        lists = {part: [Path(line).name for line in
+                        data_yaml.with_name(f"{name}_{part}.txt").read_text().splitlines()]
+                 for part in ("train", "valid")}
+        labels = {path.with_suffix(".jpg").name: len(path.read_text().splitlines())
+                  for path in (data_yaml.parent / "labels").iterdir()}
+        pictures = {path.name: cv2.imread(str(path)) for path in (data_yaml.parent / "images").iterdir()}
+        seen[name] = {**lists, "labels": labels, "pictures": pictures, "seed": seed, "selects": selects}
+        return data_yaml.parent
+
+    monkeypatch.setattr(steps, "train_as_fold", record)
+    monkeypatch.setattr(final_steps, "train_as_fold", record)
+    return seen
+
+
+def test_no_teacher_labels_what_it_was_trained_on_and_none_sees_the_validation_fold(
+    run: pipeline.Run, trained: dict
+) -> None:
+    teacher = pipeline.train_teachers(run, 2)
+    assert sorted(teacher.index) == NAMES[2:]
+    for number in (0, 1):
+        own = teacher.index[teacher == number].tolist()
+        assert trained[f"teacher{number}"]["valid"] == own
+        assert trained[f"teacher{number}"]["train"] == sorted(set(NAMES[2:]) - set(own))
+    folds = teacher.index.str[0].to_series(index=teacher.index)
+    assert teacher.groupby(folds.to_numpy()).nunique().eq(1).all()  # whole folds, or near-duplicates would leak
+    with pytest.raises(ValueError, match="teachers: expected from 2 to 4, the number of training folds, found 5"):
+        pipeline.train_teachers(run, 5)
+
+
+def test_teachers_need_the_model_of_the_validation_fold(run: pipeline.Run) -> None:
+    record = run.workspace.interim_dir / "training_fold0.json"
+    record.rename(record.with_name("training_fold3.json"))
+    pipeline.weights_of(run, 0).rename(pipeline.weights_of(run, 3))
+    with pytest.raises(ValueError, match=r"left fold 0 out, found those of \[3\]; run 04_train with FOLDS = \[0\]"):
+        pipeline.train_teachers(run)
+
+
+def test_silver_never_enters_the_validation_fold(run: pipeline.Run, trained: dict) -> None:
+    labels = pipeline.write_silver(run, ["complete"], SILVER, BANDS)
+    assert list(labels) == [pipeline.HUMAN, "complete"]
+    assert steps.train_student(run, "complete", 7) == "complete_7"
+    student = trained["complete_7"]
+    assert (student["valid"], student["train"], student["seed"]) == (NAMES[:2], NAMES[2:], 7)
+    assert student["labels"] == {name: 1 if name[0] == "0" else 2 for name in NAMES}
+    where = int(215 * 64 / 300)  # the uncertain box is grey, but in the validation fold
+    greys = {name: abs(int(picture[4, where].mean()) - 114) < 12 for name, picture in student["pictures"].items()}
+    assert greys == {name: name[0] != "0" for name in NAMES}
+
+
+def test_human_labels_with_the_runs_seed_are_the_training_that_is_there(run: pipeline.Run, trained: dict) -> None:
+    assert steps.train_student(run, pipeline.HUMAN, run.seed) == "fold0"
+    assert steps.train_student(run, pipeline.HUMAN, 9) == "human_9"
+    assert list(trained) == ["human_9"] and set(trained["human_9"]["labels"].values()) == {1}
+
+
+def test_new_images_train_with_silver_or_as_backgrounds(run: pipeline.Run, trained: dict, tmp_path: Path) -> None:
+    new = draw(tmp_path / "new.zip", [f"new{number}.jpg" for number in range(6)]).assign(fold=-1)
+    silver = pd.concat([SILVER, make_boxes([box("new0.jpg", 50, 0.9), box("new1.jpg", 50, 0.4)])])
+    boxes, hidden = pipeline.write_silver(run, ["unlabelled"], silver, BANDS, new, background_share=0.2)["unlabelled"]
+    assert boxes.loc[boxes["source"] == "silver", "image_id"].tolist() == ["new0.jpg"]
+    assert hidden["image_id"].tolist() == ["new1.jpg"]  # unsure: neither a label nor a background
+    steps.train_student(run, "unlabelled", 1)
+    added = sorted(set(trained["unlabelled_1"]["train"]) - set(NAMES))
+    assert added[0] == "new0.jpg" and len(added) == 3 and "new1.jpg" not in added  # 11 images with boxes, 2 without
+    assert trained["unlabelled_1"]["labels"] == dict.fromkeys([*NAMES, "new0.jpg"], 1) | dict.fromkeys(added[1:], 0)
+
+
+def test_a_strategy_that_selects_nothing_is_left_out_with_a_line(
+    run: pipeline.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = pipeline.write_silver(run, ["complete", "replace"], SILVER.assign(confidence=0.04), BANDS)
+    assert list(labels) == [pipeline.HUMAN]
+    assert "left out: replace: no silver box was sure enough; lower the precision" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no silver labels by 'complete' yet; run 06_silver with it first"):
+        pipeline.read_labels(run, "complete")
+
+
+def test_images_that_have_labels_are_not_new(run: pipeline.Run, tmp_path: Path) -> None:
+    draw(tmp_path / "[원천]돼지_bbox.zip", ["pig_1.jpg"])
+    found = pipeline.read_unlabelled(run, str(tmp_path / "[원천]돼지_bbox.zip"))
+    assert found[["image_id", "fold"]].to_numpy().tolist() == [["pig_1.jpg", -1]]
+    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
+    write_table(images.assign(image_id=["pig_1.jpg", *NAMES[1:]]), run.workspace.interim_dir / "folds.parquet")
+    with pytest.raises(ValueError, match="expected new images, found 'pig_1.jpg', which has labels; 1 of 1 are not"):
+        pipeline.read_unlabelled(run, str(tmp_path / "[원천]돼지_bbox.zip"))
+
+
+def test_suspects_of_the_validation_fold_come_from_models_that_have_not_seen_it(
+    run: pipeline.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def find(run: pipeline.Run, images: pd.DataFrame, weights: Path, look: str, file: str) -> pd.DataFrame:
+        asked.append((weights.name, look))
+        assert set(images["fold"]) == {0}
+        seen = [box("0a.jpg", 100, 0.9), box("0b.jpg", 0, 0.9)]  # the second is on the human pig
+        return make_boxes(seen + ([box("0b.jpg", 200, 0.9)] if "teacher1" in weights.name else []))
+
+    monkeypatch.setattr(steps, "find_candidates", find)
+    suspects = pipeline.suspects_of_validation(run, pd.Series([0, 1], index=["1a.jpg", "2a.jpg"]))
+    assert asked == [(f"{name}.pt", look) for name in ("fold0", "teacher0_averaged", "teacher1_averaged")
+                     for look in ("plain", "flipped")]
+    assert suspects["image_id"].tolist() == ["0a.jpg"]  # one teacher of three models is not enough
+    assert suspects["confidence"].min() >= SUSPECT_CONFIDENCE
+
+
+STUDENTS = pd.DataFrame(
+    [(strategy, seed, label, value + 0.1 * seed, value + 0.1 * seed)
+     for strategy, values in ((pipeline.HUMAN, (0.50, 0.52, 0.49)), ("complete", (0.54, 0.55, 0.54)),
+                              ("replace", (0.40, 0.62, 0.45)))
+     for seed, value in enumerate(values) for label in ("pig", "cow")],
+    columns=["strategy", "seed", "label", "ap", "ap_fair"])
+
+
+def test_gains_are_paired_by_seed_and_only_what_is_shown_is_chosen() -> None:
+    gains = pipeline.compare_labels(STUDENTS)
+    assert gains.index.tolist() == [pipeline.HUMAN, "complete", "replace"]
+    each = np.array([0.04, 0.03, 0.05])
+    low, high = stats.t.interval(0.95, 2, each.mean(), stats.sem(each))
+    assert gains.loc["complete", ["gain", "gain_low", "gain_high"]].tolist() == pytest.approx([0.04, low, high])
+    assert pipeline.choose_labels(gains) == "complete"
+    assert pipeline.choose_labels(gains.drop("complete")) == pipeline.HUMAN  # its interval holds zero
+    alone = pipeline.compare_labels(STUDENTS[STUDENTS["seed"] == 0])
+    assert pipeline.choose_labels(alone) == pipeline.HUMAN  # a single seed shows nothing
+    assert mean_interval(np.array([0.3]))[0] == 0.3 and np.isnan(mean_interval(np.array([0.3]))[1:]).all()
+
+
+def test_the_recipe_holds_for_its_split_alone(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "judge", lambda run, name: pd.DataFrame({"label": ["pig"], "ap": [0.3]}))
+    assert pipeline.read_recipe(run)[0] == pipeline.HUMAN  # 06_silver was left out
+    write_table(STUDENTS, run.workspace.interim_dir / "students.parquet")
+    pipeline.write_recipe(run, "complete", pipeline.compare_labels(STUDENTS))
+    labels, students = pipeline.read_recipe(run)
+    assert labels == "complete" and len(students) == len(STUDENTS)
+    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
+    write_table(images.assign(fold=images["fold"][::-1].to_numpy()), run.workspace.interim_dir / "folds.parquet")
+    with pytest.raises(ValueError, match=r"chosen on another split than the present one; run 06_silver again"):
+        pipeline.read_recipe(run)
+
+
+def test_the_final_model_is_trained_on_everything_and_chooses_nothing(run: pipeline.Run, trained: dict) -> None:
+    pipeline.write_silver(run, ["complete"], SILVER, BANDS)
+    assert pipeline.train_full(run, "complete") == "full_complete"
+    student = trained["full_complete"]
+    assert (student["train"], student["selects"]) == (NAMES, False)
+    assert set(student["labels"].values()) == {2}  # silver in the fold that judged before, too
+
+
+def write_final(run: pipeline.Run) -> Path:
+    """What `07_final` leaves."""
+    weights = pipeline.weights_named(run, "full_human", averaged=True)
+    weights.write_bytes(b"final")
+    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
+    data_yaml = pipeline.write_dataset(run, images, GOLD)
+    record = json.loads((run.workspace.interim_dir / "training_fold0.json").read_text())
+    write_json({**record, "data_yaml": str(data_yaml)}, run.workspace.interim_dir / "training_full_human.json")
+    return pipeline.write_manifest(run, "full_human", pipeline.HUMAN)
+
+
+def test_inference_takes_the_final_model_from_the_manifest(run: pipeline.Run) -> None:
+    assert pipeline.read_final(run) is None
+    content = json.loads(write_final(run).read_text())["final"]
+    assert (content["labels"], content["images"], content["boxes"]) == (pipeline.HUMAN, 8, {"gold": 10})
+    assert content["hyp"]["lr0"] == 0.001 and len(content["data_hash"]) == 64
+    found = pipeline.read_final(run)
+    assert found == content
+    inference = pipeline.Inference("suppression", {"": {"iou_threshold": 0.6}}, final=found["weights"])
+    (copy,) = pipeline.copy_weights(run, inference)
+    assert (copy.name, copy.read_bytes()) == ("weights.pt", b"final")
+    scores = pd.Series({"mAP": 0.5, "low": 0.4, "high": 0.6})
+    assert f"final: {found['weights']}" in pipeline.write_inference(run, inference, [copy], scores).read_text()
+    images, part = pipeline.images_to_answer(run)
+    with pytest.raises(ValueError, match="no test set, so fold 0 is answered, and this model was trained on it"):
+        pipeline.find_answer(run, inference, images, part, [copy])
+
+
+def test_a_manifest_of_another_model_or_split_is_refused(run: pipeline.Run) -> None:
+    write_final(run)
+    weights = pipeline.weights_named(run, "full_human", averaged=True)
+    weights.write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"expected its model in .*full_human_averaged\.pt, found another; run 07"):
+        pipeline.read_final(run)
+    weights.write_bytes(b"final")
+    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
+    write_table(images.iloc[1:], run.workspace.interim_dir / "folds.parquet")
+    with pytest.raises(ValueError, match="trained on other data than the present; run 07_final again"):
+        pipeline.read_final(run)
+
+
+def test_a_training_that_is_missing_names_its_notebook(run: pipeline.Run) -> None:
+    for name, notebook in (("fold3", "04_train"), ("teacher0", "06_silver"), ("full_human", "07_final")):
+        with pytest.raises(ValueError, match=rf"training_{name}\.json: no such training yet; run {notebook} first"):
+            pipeline.read_training(run, name)

@@ -14,6 +14,7 @@ from livestock import plots
 from livestock.boxes import make_boxes, make_images
 from livestock.config import Competition
 from livestock.folds import baseline_folds, split_report
+from livestock.silver import Band
 
 LABELS = ["pig", "cow"]
 COMPETITION = Competition(
@@ -221,3 +222,37 @@ def test_curve_and_breakdown_show_each_class():
     (ax,) = plots.plot_breakdown({"by size": table}, LABELS).flat
     assert [label.get_text() for label in ax.get_xticklabels()] == ["small"]  # a bin without truth has no bar
     assert sorted(patch.get_height() for patch in ax.patches if patch.get_height()) == [0.2, 0.4]
+
+
+def test_bands_of_silver_labels_are_drawn_at_their_confidences():
+    ranked = pd.DataFrame({"label": "pig", "confidence": [0.9, 0.5, 0.1], "around": [0.8, 0.5, 0.1], "ceiling": 0.8})
+    pig, cow = plots.plot_bands(ranked, {"pig": Band(0.7, 0.3), "cow": Band(1.01, 1.01)}, LABELS).flat
+    assert pig.lines[0].get_xydata().tolist() == [[0.9, 0.8], [0.5, 0.5], [0.1, 0.1]]
+    assert [line.get_xdata()[0] for line in pig.lines[2:]] == [0.3, 0.7]
+    titles = [ax.get_title(loc="left") for ax in (pig, cow)]
+    assert titles == ["pig: label from 0.70, hidden from 0.30", "cow: none sure enough"]
+    assert pig.get_xlabel() and pig.get_ylabel() and pig.figure.get_suptitle()
+
+
+def test_students_are_joined_by_seed():
+    students = pd.DataFrame([(name, seed, ap) for name, gain in (("human labels", 0), ("complete", 0.1))
+                             for seed in (1, 2) for ap in (0.2 + gain, 0.4 + gain)],
+                            columns=["strategy", "seed", "ap_fair"])
+    axes = plots.plot_students(students)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["human labels", "complete"]
+    lines = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+    assert lines == {name: pytest.approx([0.3, 0.4]) for name in ("seed 1", "seed 2", "mean")}
+
+
+def test_the_learning_curve_goes_through_the_means():
+    axes = plots.plot_learning_curve(pd.DataFrame({"images": [80, 80, 160], "mAP": [0.2, 0.3, 0.4]}))
+    assert axes.lines[0].get_xydata().tolist() == [[80, 0.25], [160, 0.4]]
+    assert axes.get_title(loc="left") and axes.get_xlabel() and axes.get_ylabel()
+
+
+def test_what_is_hidden_from_training_is_shown_grey(archive):
+    hidden = make_boxes([{"image_id": "0.png", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 9,
+                          "y_max": 9, "confidence": 0.5, "source": "silver"}])
+    axes = plots.plot_images(archive[:1], make_boxes([]), LABELS, hidden=hidden)
+    picture = axes.flat[0].images[0].get_array()
+    assert (picture[:9, :9] == 114).all() and not (picture[9:, 9:] == 114).all()

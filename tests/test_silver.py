@@ -84,6 +84,22 @@ def test_bands_hold_the_precision_asked_for_although_labels_are_missing() -> Non
     assert 0.15 < whole.hidden < whole.label < 0.35  # ranks 66 to 84
 
 
+def test_the_first_few_boxes_decide_nothing() -> None:
+    """The two surest boxes have no label, as 30 % of the right ones: nine in ten of .7 would fail at once."""
+    confidence = np.linspace(0.99, 0.01, 100)
+    silver = make_boxes([box(i % 8, 100.0 * (i // 8), confidence=c) for i, c in enumerate(confidence)])
+    is_labelled = (np.arange(100) % 10 > 2) & (np.arange(100) < 60)
+    truth = silver.sort_values("confidence", ascending=False)[is_labelled].assign(confidence=1.0, source="gold")
+    assert 0.3 < choose_bands(truth, silver)["pig"].label < 0.5  # .42 at rank 60
+
+
+def test_a_class_that_people_and_models_disagree_on_selects_nothing() -> None:
+    confidence = np.linspace(0.99, 0.01, 100)
+    silver = make_boxes([box(i % 8, 100.0 * (i // 8), confidence=c) for i, c in enumerate(confidence)])
+    truth = silver.sort_values("confidence", ascending=False)[::3].assign(confidence=1.0, source="gold")
+    assert choose_bands(truth, silver)["pig"] == Band(1.01, 1.01)
+
+
 def test_a_right_box_deep_in_the_tail_lowers_no_threshold() -> None:
     confidence = np.linspace(0.99, 0.01, 80)
     silver = make_boxes([box(i % 8, 120.0 * (i // 8), confidence=c) for i, c in enumerate(confidence)])

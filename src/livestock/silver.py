@@ -15,6 +15,7 @@ from .metrics import claims
 STRATEGIES = ["complete", "replace", "unlabelled"]
 REPLACE_CONFIDENCE, REPLACE_BOXES = 0.05, 4  # the original's: from this confidence, in images with so many boxes
 SUREST = 0.2  # the share of a class's boxes that is taken to be right, whatever people labelled
+TRUSTED = 0.5  # so many of them people must have labelled: people forget some animals, not most
 WINDOW = 25  # boxes around a rank whose precision says how sure one is there
 
 
@@ -37,7 +38,8 @@ def choose_bands(
     `label` is the lowest confidence above which the boxes are right with this `precision` and around which they are
     right rather than wrong, `hidden` the lowest around which they are right with the chance `doubt`. Where labels are
     missing, right boxes count as wrong; therefore these are shares of the precision of the class's surest boxes, which
-    are taken to be right all of them. A class that never reaches them gets thresholds above 1, which select nothing.
+    are taken to be right all of them. A class of which people labelled fewer than half of these gets thresholds above
+    1, which select nothing.
     Raises ValueError for shares outside (0, 1).
     """
     for name, value in (("precision", precision), ("doubt", doubt)):
@@ -48,7 +50,9 @@ def choose_bands(
         own = ranked[ranked["label"] == label]
         ceiling = float(own["ceiling"].iloc[0]) if len(own) else 0.0
         above, around, confidence = (own[name].to_numpy() for name in ("above", "around", "confidence"))
+        n_surest = int(own["is_surest"].sum())
         sure = (above >= precision * ceiling) & (around >= 0.5 * ceiling)
+        sure[:n_surest] = True  # the share among the first few is luck
         lowest = _lowest(confidence, sure, ceiling)
         bands[label] = Band(lowest, min(lowest, _lowest(confidence, around >= doubt * ceiling, ceiling)))
     return bands
@@ -58,7 +62,8 @@ def rank_precision(truth: pd.DataFrame, silver: pd.DataFrame) -> pd.DataFrame:
     """How often silver boxes are right, by confidence: a row a box, by class and falling confidence.
 
     Columns `label, confidence`, `above`: the share that is right from the surest to this one, `around`: among the
-    `WINDOW` boxes around it, `ceiling`: among the class's surest. Right is what a human box of its class claims.
+    `WINDOW` boxes around it, `is_surest`: whether it is one of the class's surest, `ceiling`: the share among these.
+    Right is what a human box of its class claims.
     """
     tables = []
     for label in sorted(truth["label"].unique()):
@@ -68,6 +73,7 @@ def rank_precision(truth: pd.DataFrame, silver: pd.DataFrame) -> pd.DataFrame:
         around = pd.Series(is_right.astype(float)).rolling(WINDOW, center=True, min_periods=1).mean().to_numpy()
         tables.append(pd.DataFrame({
             "label": label, "confidence": own["confidence"].to_numpy(),
+            "is_surest": np.arange(len(own)) < n_surest,
             "above": np.cumsum(is_right) / np.arange(1, len(own) + 1), "around": around,
             "ceiling": is_right[:n_surest].mean() if len(own) else 0.0,
         }))
@@ -77,7 +83,7 @@ def rank_precision(truth: pd.DataFrame, silver: pd.DataFrame) -> pd.DataFrame:
 def _lowest(confidence: np.ndarray, enough: np.ndarray, ceiling: float) -> float:
     """Where, from the surest down, it is first no longer enough: in the tail a few right boxes are luck."""
     n_first = int(np.argmin(np.append(enough, False)))
-    return float(confidence[n_first - 1]) if ceiling > 0 and n_first else 1.01
+    return float(confidence[n_first - 1]) if ceiling >= TRUSTED and n_first else 1.01
 
 
 def select_silver(

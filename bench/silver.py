@@ -7,7 +7,7 @@ without a third of the images, look at that third as it is, mirrored and larger;
 same training four times: with clean labels, with damaged ones, and with the silver labels of `replace` and `complete`.
 Score: usual mAP at IoU 0.75 on 240 test images with complete truth, after the last epoch. All start from the starter,
 which has seen none of the images. The ranking of missing labels is compared with cleanlab's score of overlooked boxes
-(pip install cleanlab).
+(`pip install -e ".[bench]"`).
 
 python bench/silver.py --data PATH --weights yolov5n.pt [--seeds 3]
 

@@ -6,14 +6,16 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from livestock.boxes import XYXY, make_boxes, make_images
 from livestock.silver import (
+    NEVER,
     Band,
     NothingSelected,
     choose_backgrounds,
     choose_bands,
-    rank_precision,
+    rank_silver,
     select_silver,
     without_silver,
 )
@@ -68,44 +70,50 @@ def test_replace_is_the_originals_rule() -> None:
     assert hidden.empty
 
 
-def test_bands_hold_the_precision_asked_for_although_labels_are_missing() -> None:
-    """100 boxes, surest first: right to rank 60, every second to rank 80, then none; three in ten have no label."""
-    rng = np.random.default_rng(0)
-    is_right = np.concatenate([np.ones(60), np.arange(20) % 2, np.zeros(20)]).astype(bool)
-    confidence = np.linspace(0.99, 0.01, 100)
-    images = np.arange(100) % 8
-    silver = make_boxes([box(i, x, confidence=c) for i, x, c in zip(images, 100.0 * (np.arange(100) // 8), confidence,
-                                                                    strict=True)])
-    truth = silver.sort_values("confidence", ascending=False)[is_right].assign(confidence=1.0, source="gold")
-    whole = choose_bands(truth, silver)["pig"]
-    missing = choose_bands(truth[rng.random(len(truth)) >= 0.3], silver)["pig"]
-    precision = [is_right[confidence >= band.label].mean() for band in (whole, missing)]
-    assert precision[0] >= 0.9 and precision[1] >= 0.85  # 1 to rank 60, .9 at 76, .875 at 80
-    assert 0.15 < whole.hidden < whole.label < 0.35  # ranks 66 to 84
+def ranks(is_right: np.ndarray, missing: float = 0.0, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
+    """Truth, silver boxes by falling confidence, and which are labelled; a share of the right ones is not."""
+    n = len(is_right)
+    confidence = np.linspace(0.99, 0.01, n)
+    rows = [box(i % 8, 100.0 * (i // 8), confidence=c) for i, c in enumerate(confidence)]
+    is_labelled = is_right & (np.random.default_rng(seed).random(n) >= missing)
+    silver = make_boxes(rows).sort_values("confidence", ascending=False, ignore_index=True)
+    return silver[is_labelled].assign(confidence=1.0, source="gold"), silver, is_labelled
 
 
-def test_the_first_few_boxes_decide_nothing() -> None:
-    """The two surest boxes have no label, as 30 % of the right ones: nine in ten of .7 would fail at once."""
-    confidence = np.linspace(0.99, 0.01, 100)
-    silver = make_boxes([box(i % 8, 100.0 * (i // 8), confidence=c) for i, c in enumerate(confidence)])
-    is_labelled = (np.arange(100) % 10 > 2) & (np.arange(100) < 60)
-    truth = silver.sort_values("confidence", ascending=False)[is_labelled].assign(confidence=1.0, source="gold")
-    assert 0.3 < choose_bands(truth, silver)["pig"].label < 0.5  # .42 at rank 60
+RIGHT = np.concatenate([np.ones(300), np.arange(100) % 2, np.zeros(200)]).astype(bool)  # to rank 300, half, none
+
+
+@pytest.mark.parametrize("missing", [0.15, 0.3, 0.45])
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_without_a_label_hold_the_precision_asked_for(missing: float, seed: int) -> None:
+    truth, silver, is_labelled = ranks(RIGHT, missing, seed)
+    band = choose_bands(truth, silver)["pig"]
+    chosen = RIGHT[~is_labelled & (silver["confidence"] >= band.label)]
+    assert chosen.mean() >= 0.9 and chosen.sum() >= 0.35 * (~is_labelled[:300]).sum()  # the surest third alone: .2
+    assert silver["confidence"].iloc[430] < band.hidden <= band.label  # nothing is right from rank 400 on
+
+
+def test_where_nothing_is_forgotten_nothing_is_added() -> None:
+    """All of the surest have labels, so what has none is wrong, however confident."""
+    truth, silver, _ = ranks(RIGHT)
+    assert choose_bands(truth, silver)["pig"].label > 1
+
+
+def test_chances_are_elkan_and_notos() -> None:
+    """90 boxes of which two in three have a label, the 30 surest among them, then 90 of which one in three has one."""
+    is_labelled = np.concatenate([np.tile([False, True, True], 30), np.tile([False, True, False], 30)])
+    truth, silver, _ = ranks(is_labelled)
+    ranked = rank_silver(truth, silver)
+    assert ranked["is_labelled"].tolist() == is_labelled.tolist()
+    assert ranked["share"].is_monotonic_decreasing
+    assert ranked["share"].iloc[[0, 80, 110, 170]].tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 3])
+    known = binomtest(20, 30).proportion_ci(0.682689492137, method="wilson").low  # one standard error
+    assert ranked["chance"].iloc[[0, 110]].tolist() == pytest.approx([1, (1 - known) / known * (1 / 3) / (2 / 3)])
 
 
 def test_a_class_that_people_and_models_disagree_on_selects_nothing() -> None:
-    confidence = np.linspace(0.99, 0.01, 100)
-    silver = make_boxes([box(i % 8, 100.0 * (i // 8), confidence=c) for i, c in enumerate(confidence)])
-    truth = silver.sort_values("confidence", ascending=False)[::3].assign(confidence=1.0, source="gold")
-    assert choose_bands(truth, silver)["pig"] == Band(1.01, 1.01)
-
-
-def test_a_right_box_deep_in_the_tail_lowers_no_threshold() -> None:
-    confidence = np.linspace(0.99, 0.01, 80)
-    silver = make_boxes([box(i % 8, 120.0 * (i // 8), confidence=c) for i, c in enumerate(confidence)])
-    falling = silver.sort_values("confidence", ascending=False)
-    truth = falling.iloc[[*range(30), 76, 77, 78, 79]].assign(confidence=1.0, source="gold")
-    assert choose_bands(truth, silver)["pig"].hidden > 0.35
+    truth, silver, _ = ranks(np.arange(100) % 3 == 0)
+    assert choose_bands(truth, silver)["pig"] == NEVER
 
 
 def test_a_class_without_a_right_box_selects_nothing() -> None:
@@ -160,10 +168,10 @@ def test_a_validation_fold_keeps_its_human_boxes_alone() -> None:
     assert as_rows(hidden) == [("3.jpg", 300, "model")]
 
 
-def test_precision_by_confidence_is_counted() -> None:
-    ranked = rank_precision(GOLD, SILVER)
+def test_boxes_badly_on_labelled_animals_say_nothing() -> None:
+    loose, wrong = box(1, 50, confidence=0.99), box(0, 205, confidence=0.98)  # a pig badly, a cow as a pig
+    ranked = rank_silver(GOLD, make_boxes([loose, wrong, *SILVER.to_dict("records")]))
     pigs = ranked[ranked["label"] == "pig"]
-    assert pigs["confidence"].tolist() == [0.95, 0.9, 0.7, 0.2]  # only the first lies on a human pig
-    assert pigs["above"].tolist() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
-    assert pigs["around"].tolist() == [0.25] * 4  # fewer boxes than a window
-    assert pigs["ceiling"].tolist() == [0.25] * 4
+    assert pigs["confidence"].tolist() == [0.95, 0.9, 0.7, 0.2]
+    assert pigs["is_labelled"].tolist() == [True, False, False, False]
+    assert pigs["share"].tolist() == [0.25] * 4  # fewer boxes than say much

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import isotonic_regression
 
 from .boxes import largest_iou, make_boxes
 from .errors import RIGHT_IOU, SUSPECT_IOU
@@ -14,9 +15,9 @@ from .metrics import claims
 
 STRATEGIES = ["complete", "replace", "unlabelled"]
 REPLACE_CONFIDENCE, REPLACE_BOXES = 0.05, 4  # the original's: from this confidence, in images with so many boxes
-SUREST = 0.2  # the share of a class's boxes that is taken to be right, whatever people labelled
+SUREST = 1 / 3  # the share of a class's boxes that is taken to be right, whatever people labelled
+LEAST_SUREST = 25  # fewer would say little
 TRUSTED = 0.5  # so many of them people must have labelled: people forget some animals, not most
-WINDOW = 25  # boxes around a rank whose precision says how sure one is there
 
 
 class NothingSelected(ValueError):
@@ -30,60 +31,90 @@ class Band(NamedTuple):
     hidden: float
 
 
+NEVER = Band(1.01, 1.01)
+
+
 def choose_bands(
     truth: pd.DataFrame, silver: pd.DataFrame, *, precision: float = 0.9, doubt: float = 0.2
 ) -> dict[str, Band]:
     """Thresholds of each class from out-of-fold `silver` and the human boxes of the same images.
 
-    `label` is the lowest confidence above which the boxes are right with this `precision` and around which they are
-    right rather than wrong, `hidden` the lowest around which they are right with the chance `doubt`. Where labels are
-    missing, right boxes count as wrong; therefore these are shares of the precision of the class's surest boxes, which
-    are taken to be right all of them. A class of which people labelled fewer than half of these gets thresholds above
-    1, which select nothing.
-    Raises ValueError for shares outside (0, 1).
+    `label` is the lowest confidence above which boxes without a human label are right with this `precision` on average,
+    and each more likely right than wrong, `hidden` the lowest from which they are right with the chance `doubt`; the
+    chances are those of `rank_silver`. A class of which people labelled fewer than half of the surest boxes gets
+    thresholds above 1, which select nothing. Raises ValueError for shares outside (0, 1).
     """
     for name, value in (("precision", precision), ("doubt", doubt)):
         if not 0 < value < 1:
             raise ValueError(f"{name}: expected a share above 0 and below 1, found {value!r}")
-    bands, ranked = {}, rank_precision(truth, silver)
+    bands, ranked = {}, rank_silver(truth, silver)
     for label in sorted(truth["label"].unique()):
         own = ranked[ranked["label"] == label]
-        ceiling = float(own["ceiling"].iloc[0]) if len(own) else 0.0
-        above, around, confidence = (own[name].to_numpy() for name in ("above", "around", "confidence"))
-        n_surest = int(own["is_surest"].sum())
-        sure = (above >= precision * ceiling) & (around >= 0.5 * ceiling)
-        sure[:n_surest] = True  # the share among the first few is luck
-        lowest = _lowest(confidence, sure, ceiling)
-        bands[label] = Band(lowest, min(lowest, _lowest(confidence, around >= doubt * ceiling, ceiling)))
+        alone = own[~own["is_labelled"]]
+        if alone.empty or own["share"].iloc[0] < TRUSTED:
+            bands[label] = NEVER
+            continue
+        chance, confidence = alone["chance"].to_numpy(), alone["confidence"].to_numpy()
+        average = np.cumsum(chance) / np.arange(1, len(alone) + 1)
+        lowest = _lowest(confidence, (average >= precision) & (chance >= 0.5))
+        bands[label] = Band(lowest, min(lowest, _lowest(confidence, chance >= doubt)))
     return bands
 
 
-def rank_precision(truth: pd.DataFrame, silver: pd.DataFrame) -> pd.DataFrame:
-    """How often silver boxes are right, by confidence: a row a box, by class and falling confidence.
+def rank_silver(truth: pd.DataFrame, silver: pd.DataFrame) -> pd.DataFrame:
+    """How likely a silver box without a human label is right: a row a box, by class and falling confidence.
 
-    Columns `label, confidence`, `above`: the share that is right from the surest to this one, `around`: among the
-    `WINDOW` boxes around it, `is_surest`: whether it is one of the class's surest, `ceiling`: the share among these.
-    Right is what a human box of its class claims.
+    Columns `label, confidence`, `is_labelled`: whether a human box of its class claims it, `share`: how many are at
+    about this confidence, `chance`: how likely one that is not labelled is right all the same. Other boxes on labelled
+    animals, loose or of another class, are left out: they say nothing about animals without a label, and are never
+    added.
+
+    `share` falls with confidence (isotonic regression), and is one for the class's surest boxes. These are taken to be
+    right, all of them, and animals to be forgotten whatever the model makes of them: then c, the share of the surest,
+    is how many animals are labelled anywhere, and `chance = (1 - c) / c * share / (1 - share)` (Elkan and Noto 2008,
+    "Learning classifiers from only positive and unlabeled data", section 2 and the weights of section 3).
     """
     tables = []
     for label in sorted(truth["label"].unique()):
         own = silver[silver["label"] == label].sort_values("confidence", ascending=False, kind="stable")
-        is_right = claims(truth[truth["label"] == label], own, RIGHT_IOU) >= 0
-        n_surest = max(WINDOW, round(SUREST * np.count_nonzero(is_right)))
-        around = pd.Series(is_right.astype(float)).rolling(WINDOW, center=True, min_periods=1).mean().to_numpy()
-        tables.append(pd.DataFrame({
-            "label": label, "confidence": own["confidence"].to_numpy(),
-            "is_surest": np.arange(len(own)) < n_surest,
-            "above": np.cumsum(is_right) / np.arange(1, len(own) + 1), "around": around,
-            "ceiling": is_right[:n_surest].mean() if len(own) else 0.0,
-        }))
+        is_labelled = claims(truth[truth["label"] == label], own, RIGHT_IOU) >= 0
+        counts = is_labelled | (largest_iou(own, truth) < SUSPECT_IOU)
+        own, is_labelled = own[counts], is_labelled[counts]
+        share = _falling_share(is_labelled)
+        n_surest = _count_surest(is_labelled)
+        known = _low(share[:1], n_surest)
+        odds = (1 - known) / np.maximum(known, 1e-9)
+        chance = np.minimum(odds * share / np.maximum(1 - share, 1e-9), 1.0)
+        tables.append(pd.DataFrame({"label": label, "confidence": own["confidence"].to_numpy(),
+                                    "is_labelled": is_labelled, "share": share, "chance": chance}))
     return pd.concat(tables, ignore_index=True)
 
 
-def _lowest(confidence: np.ndarray, enough: np.ndarray, ceiling: float) -> float:
-    """Where, from the surest down, it is first no longer enough: in the tail a few right boxes are luck."""
+def _falling_share(is_labelled: np.ndarray) -> np.ndarray:
+    """The share that is labelled at each rank, falling from that of the surest."""
+    n_surest = _count_surest(is_labelled)
+    values, weights = is_labelled.astype(float), np.ones(len(is_labelled))
+    if n_surest:
+        values = np.append(values[:n_surest].mean(), values[n_surest:])
+        weights = np.append(float(n_surest), weights[n_surest:])
+        fitted = isotonic_regression(values, weights=weights, increasing=False).x
+        return np.append(np.full(n_surest, fitted[0]), fitted[1:])
+    return values
+
+
+def _count_surest(is_labelled: np.ndarray) -> int:
+    return min(max(LEAST_SUREST, round(SUREST * np.count_nonzero(is_labelled))), len(is_labelled))
+
+
+def _low(share: np.ndarray, n: int) -> np.ndarray:
+    """One standard error below a share of n (Wilson 1927): luck among the surest must not say that none is missing."""
+    return (share + 0.5 / n - np.sqrt(share * (1 - share) / n + 0.25 / n**2)) / (1 + 1 / n) if n else share
+
+
+def _lowest(confidence: np.ndarray, enough: np.ndarray) -> float:
+    """The confidence of the last row, from the surest down, before the first that is not enough."""
     n_first = int(np.argmin(np.append(enough, False)))
-    return float(confidence[n_first - 1]) if ceiling >= TRUSTED and n_first else 1.01
+    return float(confidence[n_first - 1]) if n_first else NEVER.label
 
 
 def select_silver(

@@ -178,7 +178,8 @@ def suspects_of_validation(run: Run, teacher: pd.Series) -> pd.DataFrame:
     """
     images, truth = oof_images(run, [VALID_FOLD])
     names = [f"fold{VALID_FOLD}", *(f"teacher{number}" for number in sorted(set(teacher)))]
-    members = [_look(run, name, images, look, "_valid") for name in names for look in ("plain", "flipped")]
+    members = [_look(run, name, images, look, "_valid" if name.startswith("teacher") else "")
+               for name in names for look in ("plain", "flipped")]
     suspects = find_suspects(truth, fuse_looks(members, images))
     return suspects[suspects["confidence"] >= SUSPECT_CONFIDENCE]
 

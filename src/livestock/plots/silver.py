@@ -10,31 +10,35 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from ..silver import Band
+from ..silver import NEVER, Band
 from .common import NEUTRAL, THOUSANDS, class_palette, new_axes, new_grid, set_title
 
 
 def plot_bands(ranked: pd.DataFrame, bands: Mapping[str, Band], labels: Sequence[str]) -> np.ndarray:
-    """How often silver boxes are right by their confidence, axes a class; `ranked` of `silver.rank_precision`.
+    """How likely silver boxes are right by their confidence, axes a class; `ranked` of `silver.rank_silver`.
 
-    From the solid vertical line on a box is a label, from the dotted one up to that it is hidden.
+    Solid: the share that people labelled, dashed: the chance of one that they did not. From the solid vertical line on
+    a box is a label, in the grey band before it is hidden.
     """
-    axes = new_grid(1, len(labels), (1 + 4.5 * len(labels), 3.6), sharey=True)
+    axes = new_grid(1, len(labels), (1 + 4.5 * len(labels), 3.8), sharey=True)
     palette = class_palette(labels)
     for ax, label in zip(axes[0], labels, strict=True):
         own = ranked[ranked["label"] == label]
-        ax.plot(own["confidence"], own["around"], color=palette[label], lw=2)
-        if len(own):
-            ax.axhline(own["ceiling"].iloc[0], color=NEUTRAL, lw=1)
-        band = bands.get(label, Band(1.01, 1.01))
-        ax.axvspan(band.hidden, min(band.label, 1), color="#cccccc", alpha=0.5, lw=0)
-        ax.axvline(band.hidden, color=NEUTRAL, ls=":")
-        ax.axvline(band.label, color=NEUTRAL)
-        words = f"label from {band.label:.2f}, hidden from {band.hidden:.2f}" if band.label <= 1 else "none sure enough"
-        ax.set_title(f"{label}: {words}", fontsize="small", weight="normal")
-        ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence of the fused box", ylabel="share that people labelled")
+        lines = (("share", "-", "labelled by people"), ("chance", "--", "right though not labelled"))
+        for column, style, words in lines:
+            ax.plot(own["confidence"], own[column], style, color=palette[label], lw=2, label=words)
+        band = bands.get(label, NEVER)
+        if band.hidden <= 1:
+            ax.axvspan(band.hidden, min(band.label, 1), color="#cccccc", alpha=0.6, lw=0)
+        if band.label <= 1:
+            ax.axvline(band.label, color=NEUTRAL)
+        parts = [f"{word} from {value:.2f}" for word, value in (("label", band.label), ("hidden", band.hidden))
+                 if value <= 1]
+        ax.set_title(f"{label}: {', '.join(parts) or 'none sure enough'}", fontsize="small", weight="normal")
+        ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence of the fused box", ylabel="share of boxes")
         ax.yaxis.set_major_formatter(PercentFormatter(1))
-    set_title(axes, "How often silver boxes are right")
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    set_title(axes, "How likely silver boxes are right")
     return axes
 
 

@@ -13,7 +13,8 @@ import yaml
 from livestock import pipeline
 from livestock.boxes import make_boxes, make_images, write_table
 from livestock.config import REPOSITORY
-from livestock.steps import fingerprint, write_json
+from livestock.pipeline.training import data_basis
+from livestock.steps import write_json
 from livestock.submission import write_answer
 
 BOX = {"x_min": 10, "y_min": 20, "x_max": 50, "y_max": 80}
@@ -74,8 +75,7 @@ def write_trained(run: pipeline.Run, fold: int, content: bytes) -> None:
         path = pipeline.weights_of(run, fold, averaged=averaged)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content + b"averaged" * averaged)
-    split = fingerprint(run.workspace.interim_dir / "folds.parquet")
-    write_json({"split": split}, run.workspace.interim_dir / f"training_fold{fold}.json")
+    write_json({**data_basis(run), "config": {}}, run.workspace.interim_dir / f"training_fold{fold}.json")
 
 
 def test_folds_with_a_model_are_those_trained_on_the_present_split(run: pipeline.Run) -> None:
@@ -85,9 +85,9 @@ def test_folds_with_a_model_are_those_trained_on_the_present_split(run: pipeline
         write_trained(run, fold, b"weights")
     assert pipeline.trained_folds(run) == [0, 2]
     record = run.workspace.interim_dir / "training_fold2.json"
-    write_json({**json.loads(record.read_text()), "imgsz": 640}, record)
+    write_json({**json.loads(record.read_text()), "config": {"imgsz": 640}}, record)
     other = run.workspace.interim_dir / "training_fold0.json"
-    write_json({**json.loads(other.read_text()), "imgsz": 320}, other)
+    write_json({**json.loads(other.read_text()), "config": {"imgsz": 320}}, other)
     with pytest.raises(ValueError, match=r"fold2\.pt: trained with another imgsz than fold 0; run 04_train again"):
         pipeline.trained_folds(run)
     images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")

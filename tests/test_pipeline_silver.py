@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -20,9 +20,11 @@ from livestock.detector import TrainConfig
 from livestock.errors import SUSPECT_CONFIDENCE
 from livestock.metrics import mean_interval
 from livestock.pipeline import final as final_steps
-from livestock.pipeline import silver as steps
+from livestock.pipeline import silver as silver_steps
+from livestock.pipeline import students as steps
+from livestock.pipeline.training import data_basis
 from livestock.silver import Band
-from livestock.steps import fingerprint, write_json
+from livestock.steps import write_json
 
 BANDS = {"pig": Band(0.6, 0.3), "cow": Band(0.6, 0.3)}
 
@@ -53,15 +55,20 @@ def run(tmp_path: Path) -> pipeline.Run:
     weights.write_bytes(b"best")
     pipeline.weights_of(run, 0, averaged=True).write_bytes(b"averaged")
     config = TrainConfig(data_yaml="", weights="start.pt", hyp=str(REPOSITORY / "hyp/demo.yaml"), imgsz=64, batch=4,
-                         epochs=1)
-    split = fingerprint(run.workspace.interim_dir / "folds.parquet")
-    write_json({"run_dir": "", "split": split, **asdict(config)}, run.workspace.interim_dir / "training_fold0.json")
+                         epochs=1, seed=1)
+    record_training(run, "fold0", config)
     return run
 
 
-def draw(path: Path, names: list[str]) -> pd.DataFrame:
-    """An archive of pictures, 300 by 40 px, and its images table."""
-    picture = np.full((40, 300, 3), 200, np.uint8)
+def record_training(run: pipeline.Run, name: str, config: TrainConfig) -> None:
+    """What a training leaves beside its weights."""
+    record = {"run_dir": "", "key": "abc", "images": 8, **data_basis(run), "config": asdict(config)}
+    write_json(record, run.workspace.interim_dir / f"training_{name}.json")
+
+
+def draw(path: Path, names: list[str], picture: np.ndarray | None = None) -> pd.DataFrame:
+    """An archive of pictures, 300 by 40 px, grey if not given, and its images table."""
+    picture = np.full((40, 300, 3), 200, np.uint8) if picture is None else picture
     with ZipFile(path, "w") as archive:
         for name in names:
             archive.writestr(name, cv2.imencode(".jpg", picture)[1].tobytes())
@@ -84,9 +91,18 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
         seen[name] = {**lists, "labels": labels, "pictures": pictures, "seed": seed, "selects": selects}
         return data_yaml.parent
 
-    monkeypatch.setattr(steps, "train_as_fold", record)
-    monkeypatch.setattr(final_steps, "train_as_fold", record)
+    for module in (silver_steps, steps, final_steps):
+        monkeypatch.setattr(module, "train_as_fold", record)
     return seen
+
+
+@pytest.fixture
+def bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thresholds by hand: so few boxes choose none."""
+    monkeypatch.setattr(silver_steps, "choose_bands", lambda *tables, new_images=False: BANDS)
+
+
+TEACHER = pd.Series([0] * 4 + [1] * 4, index=NAMES[2:])
 
 
 def test_no_teacher_labels_what_it_was_trained_on_and_none_sees_the_validation_fold(
@@ -112,8 +128,9 @@ def test_teachers_need_the_model_of_the_validation_fold(run: pipeline.Run) -> No
         pipeline.train_teachers(run)
 
 
+@pytest.mark.usefixtures("bands")
 def test_silver_never_enters_the_validation_fold(run: pipeline.Run, trained: dict) -> None:
-    labels = pipeline.write_silver(run, ["complete"], SILVER, BANDS)
+    labels = pipeline.write_silver(run, ["complete"], SILVER, TEACHER)
     assert list(labels) == [pipeline.HUMAN, "complete"]
     assert steps.train_student(run, "complete", 7) == "complete_7"
     student = trained["complete_7"]
@@ -130,10 +147,12 @@ def test_human_labels_with_the_runs_seed_are_the_training_that_is_there(run: pip
     assert list(trained) == ["human_9"] and set(trained["human_9"]["labels"].values()) == {1}
 
 
+@pytest.mark.usefixtures("bands")
 def test_new_images_train_with_silver_or_as_backgrounds(run: pipeline.Run, trained: dict, tmp_path: Path) -> None:
     new = draw(tmp_path / "new.zip", [f"new{number}.jpg" for number in range(6)]).assign(fold=-1)
     silver = pd.concat([SILVER, make_boxes([box("new0.jpg", 50, 0.9), box("new1.jpg", 50, 0.4)])])
-    boxes, hidden = pipeline.write_silver(run, ["unlabelled"], silver, BANDS, new, background_share=0.2)["unlabelled"]
+    labels = pipeline.write_silver(run, ["unlabelled"], silver, TEACHER, new, background_share=0.2)
+    boxes, hidden = labels["unlabelled"]
     assert boxes.loc[boxes["source"] == "silver", "image_id"].tolist() == ["new0.jpg"]
     assert hidden["image_id"].tolist() == ["new1.jpg"]  # unsure: neither a label nor a background
     steps.train_student(run, "unlabelled", 1)
@@ -145,21 +164,31 @@ def test_new_images_train_with_silver_or_as_backgrounds(run: pipeline.Run, train
 def test_a_strategy_that_selects_nothing_is_left_out_with_a_line(
     run: pipeline.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    labels = pipeline.write_silver(run, ["complete", "replace"], SILVER.assign(confidence=0.04), BANDS)
+    labels = pipeline.write_silver(run, ["complete", "replace"], SILVER.assign(confidence=0.04), TEACHER)
     assert list(labels) == [pipeline.HUMAN]
     assert "left out: replace: no silver box was sure enough; lower the precision" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no silver labels by 'complete' yet; run 06_silver with it first"):
         pipeline.read_labels(run, "complete")
 
 
-def test_images_that_have_labels_are_not_new(run: pipeline.Run, tmp_path: Path) -> None:
-    draw(tmp_path / "[원천]돼지_bbox.zip", ["pig_1.jpg"])
-    found = pipeline.read_unlabelled(run, str(tmp_path / "[원천]돼지_bbox.zip"))
-    assert found[["image_id", "fold"]].to_numpy().tolist() == [["pig_1.jpg", -1]]
+def test_new_images_are_not_known_and_do_not_show_the_validation_fold(
+    run: pipeline.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All pictures of the fixture are grey, so that a grey one would be a near-duplicate of the validation fold's."""
+    path = tmp_path / "[원천]돼지_bbox.zip"
+    draw(path, ["pig_1.jpg"])
+    assert pipeline.read_new(run, str(path)).empty
+    assert "left out: 1 new images are near-duplicates of the validation fold's" in capsys.readouterr().out
+    other = np.random.default_rng(0).integers(0, 255, (40, 300, 3), np.uint8)
+    draw(path, ["pig_1.jpg"], other)
+    assert pipeline.read_new(run, str(path))[["image_id", "fold"]].to_numpy().tolist() == [["pig_1.jpg", -1]]
     images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
-    write_table(images.assign(image_id=["pig_1.jpg", *NAMES[1:]]), run.workspace.interim_dir / "folds.parquet")
-    with pytest.raises(ValueError, match="expected new images, found 'pig_1.jpg', which has labels; 1 of 1 are not"):
-        pipeline.read_unlabelled(run, str(tmp_path / "[원천]돼지_bbox.zip"))
+    for name, words in (("folds", "has labels"), ("test_images", "is to be answered")):
+        kept = pd.read_parquet(run.workspace.interim_dir / f"{name}.parquet")
+        write_table(images.assign(image_id=["pig_1.jpg", *NAMES[1:]]), run.workspace.interim_dir / f"{name}.parquet")
+        with pytest.raises(ValueError, match=f"expected new images, found 'pig_1.jpg', which {words}; 1 of 1 are not"):
+            pipeline.read_new(run, str(path))
+        write_table(kept, run.workspace.interim_dir / f"{name}.parquet")
 
 
 def test_suspects_of_the_validation_fold_come_from_models_that_have_not_seen_it(
@@ -173,9 +202,9 @@ def test_suspects_of_the_validation_fold_come_from_models_that_have_not_seen_it(
         seen = [box("0a.jpg", 100, 0.9), box("0b.jpg", 0, 0.9)]  # the second is on the human pig
         return make_boxes(seen + ([box("0b.jpg", 200, 0.9)] if "teacher1" in weights.name else []))
 
-    monkeypatch.setattr(steps, "find_candidates", find)
+    monkeypatch.setattr(silver_steps, "find_candidates", find)
     suspects = pipeline.suspects_of_validation(run, pd.Series([0, 1], index=["1a.jpg", "2a.jpg"]))
-    assert asked == [(f"{name}.pt", look) for name in ("fold0", "teacher0_averaged", "teacher1_averaged")
+    assert asked == [(f"{name}_averaged.pt", look) for name in ("fold0", "teacher0", "teacher1")
                      for look in ("plain", "flipped")]
     assert suspects["image_id"].tolist() == ["0a.jpg"]  # one teacher of three models is not enough
     assert suspects["confidence"].min() >= SUSPECT_CONFIDENCE
@@ -195,28 +224,85 @@ def test_gains_are_paired_by_seed_and_only_what_is_shown_is_chosen() -> None:
     each = np.array([0.04, 0.03, 0.05])
     low, high = stats.t.interval(0.95, 2, each.mean(), stats.sem(each))
     assert gains.loc["complete", ["gain", "gain_low", "gain_high"]].tolist() == pytest.approx([0.04, low, high])
-    assert pipeline.choose_labels(gains) == "complete"
-    assert pipeline.choose_labels(gains.drop("complete")) == pipeline.HUMAN  # its interval holds zero
-    alone = pipeline.compare_labels(STUDENTS[STUDENTS["seed"] == 0])
-    assert pipeline.choose_labels(alone) == pipeline.HUMAN  # a single seed shows nothing
+    assert pipeline.choose_labels(STUDENTS) == "complete"
+    without = STUDENTS[STUDENTS["strategy"] != "complete"]
+    assert pipeline.choose_labels(without) == pipeline.HUMAN  # its interval holds zero
+    assert pipeline.choose_labels(STUDENTS[STUDENTS["seed"] == 0]) == pipeline.HUMAN  # a single seed shows nothing
+    forgiven = STUDENTS.assign(ap=STUDENTS["ap"] - 0.1 * (STUDENTS["strategy"] == "complete"))
+    assert pipeline.choose_labels(forgiven) == pipeline.HUMAN  # a gain by what teachers set aside alone
     assert mean_interval(np.array([0.3]))[0] == 0.3 and np.isnan(mean_interval(np.array([0.3]))[1:]).all()
 
 
-def test_the_recipe_holds_for_its_split_alone(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_holds_for_what_it_was_chosen_on(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "judge", lambda run, name: pd.DataFrame({"label": ["pig"], "ap": [0.3]}))
     assert pipeline.read_recipe(run)[0] == pipeline.HUMAN  # 06_silver was left out
     write_table(STUDENTS, run.workspace.interim_dir / "students.parquet")
-    pipeline.write_recipe(run, "complete", pipeline.compare_labels(STUDENTS))
-    labels, students = pipeline.read_recipe(run)
-    assert labels == "complete" and len(students) == len(STUDENTS)
-    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
-    write_table(images.assign(fold=images["fold"][::-1].to_numpy()), run.workspace.interim_dir / "folds.parquet")
-    with pytest.raises(ValueError, match=r"chosen on another split than the present one; run 06_silver again"):
-        pipeline.read_recipe(run)
+    pipeline.write_recipe(run, "complete", STUDENTS, TEACHER)
+    labels, students, n_teachers = pipeline.read_recipe(run)
+    assert (labels, len(students), n_teachers) == ("complete", len(STUDENTS), 2)
+    for change, words in CHANGES.items():
+        undo = change(run)
+        with pytest.raises(ValueError, match=rf"recipe\.json: made with another {words} than the present one; run 06"):
+            pipeline.read_recipe(run)
+        undo()
+    pipeline.write_silver(run, [], SILVER, TEACHER)  # new tables: what was chosen among earlier ones is void
+    assert pipeline.read_recipe(run)[0] == pipeline.HUMAN
 
 
+def change_table(name: str, column: str, value: object):  # noqa: ANN201
+    """A change of one table of the workspace, which returns what undoes it."""
+
+    def change(run: pipeline.Run):  # noqa: ANN202
+        path = run.workspace.interim_dir / f"{name}.parquet"
+        before = path.read_bytes()
+        write_table(pd.read_parquet(path).assign(**{column: value}), path)
+        return lambda: path.write_bytes(before)
+
+    return change
+
+
+def change_training(run: pipeline.Run):  # noqa: ANN201
+    """04_train has run again with other settings."""
+    path = run.workspace.interim_dir / "training_fold0.json"
+    before = path.read_text()
+    path.write_text(before.replace('"abc"', '"def"'))
+    return lambda: path.write_text(before)
+
+
+CHANGES = {change_table("folds", "fold", 1): "split", change_table("boxes", "x_max", 40.0): "set of labels",
+           change_training: "training in 04_train"}
+
+
+@pytest.mark.usefixtures("bands")
+def test_silver_labels_hold_for_what_they_were_made_of(run: pipeline.Run) -> None:
+    pipeline.write_silver(run, ["complete"], SILVER, TEACHER)
+    for change, words in CHANGES.items():
+        undo = change(run)
+        with pytest.raises(ValueError, match=rf"made with another {words} than the present one; run 06_silver again"):
+            pipeline.read_labels(run, "complete")
+        undo()
+    assert len(pipeline.read_labels(run, "complete")[0]) == 20
+    pipeline.write_silver(run, ["complete"], SILVER.assign(confidence=0.04), TEACHER)  # selects nothing now
+    with pytest.raises(ValueError, match="no silver labels by 'complete' yet; run 06_silver with it first"):
+        pipeline.read_labels(run, "complete")
+
+
+def test_another_number_of_teachers_makes_other_lists(run: pipeline.Run, trained: dict) -> None:
+    for n_teachers in (3, 2):
+        teacher = pipeline.train_teachers(run, n_teachers)
+        for number in range(n_teachers):
+            assert set(trained[f"teacher{number}"]["train"]).isdisjoint(teacher.index[teacher == number])
+
+
+def test_another_profile_is_refused(run: pipeline.Run) -> None:
+    run = replace(run, profile=replace(run.profile, imgsz=128))
+    with pytest.raises(ValueError, match="profile 'smoke': 128 px, but fold 0 was trained at 64 px; run 04"):
+        pipeline.train_teachers(run)
+
+
+@pytest.mark.usefixtures("bands")
 def test_the_final_model_is_trained_on_everything_and_chooses_nothing(run: pipeline.Run, trained: dict) -> None:
-    pipeline.write_silver(run, ["complete"], SILVER, BANDS)
+    pipeline.write_silver(run, ["complete"], SILVER, TEACHER)
     assert pipeline.train_full(run, "complete") == "full_complete"
     student = trained["full_complete"]
     assert (student["train"], student["selects"]) == (NAMES, False)
@@ -225,12 +311,10 @@ def test_the_final_model_is_trained_on_everything_and_chooses_nothing(run: pipel
 
 def write_final(run: pipeline.Run) -> Path:
     """What `07_final` leaves."""
-    weights = pipeline.weights_named(run, "full_human", averaged=True)
-    weights.write_bytes(b"final")
-    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
-    data_yaml = pipeline.write_dataset(run, images, GOLD)
-    record = json.loads((run.workspace.interim_dir / "training_fold0.json").read_text())
-    write_json({**record, "data_yaml": str(data_yaml)}, run.workspace.interim_dir / "training_full_human.json")
+    pipeline.weights_named(run, "full_human", averaged=True).write_bytes(b"final")
+    data_yaml = pipeline.write_dataset(run, pd.read_parquet(run.workspace.interim_dir / "folds.parquet"), GOLD)
+    config = TrainConfig(**pipeline.read_training(run, "fold0")["config"])
+    record_training(run, "full_human", replace(config, data_yaml=str(data_yaml)))
     return pipeline.write_manifest(run, "full_human", pipeline.HUMAN)
 
 
@@ -258,10 +342,15 @@ def test_a_manifest_of_another_model_or_split_is_refused(run: pipeline.Run) -> N
     with pytest.raises(ValueError, match=r"expected its model in .*full_human_averaged\.pt, found another; run 07"):
         pipeline.read_final(run)
     weights.write_bytes(b"final")
-    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
-    write_table(images.iloc[1:], run.workspace.interim_dir / "folds.parquet")
-    with pytest.raises(ValueError, match="trained on other data than the present; run 07_final again"):
-        pipeline.read_final(run)
+    for change, words in CHANGES.items():
+        undo = change(run)
+        with pytest.raises(ValueError, match=rf"manifest\.json: made with another {words} than the present one; run "):
+            pipeline.read_final(run)
+        undo()
+    larger = replace(run, profile=replace(run.profile, imgsz=128))
+    with pytest.raises(ValueError, match="its model was trained at 64 px, this profile has 128; run 07_final again"):
+        pipeline.read_final(larger)
+    assert pipeline.read_final(run) is not None
 
 
 def test_a_training_that_is_missing_names_its_notebook(run: pipeline.Run) -> None:

@@ -55,11 +55,26 @@ def test_complete_adds_what_is_sure_and_hides_what_is_uncertain() -> None:
     assert as_rows(hidden) == [("0.jpg", 700, "silver"), ("3.jpg", 300, "silver")]
 
 
-def test_unlabelled_leaves_images_with_human_boxes_alone() -> None:
-    boxes, hidden = select_silver("unlabelled", GOLD, SILVER, IMAGES, BANDS)
+NEW = IMAGES.iloc[3:4]
+
+
+def test_new_images_have_thresholds_of_their_own() -> None:
+    """Image 3 is new: its cow is sure enough there, and images with human boxes stay as they are."""
+    boxes, hidden = select_silver("unlabelled", GOLD, SILVER, IMAGES[:3], BANDS, NEW,
+                                  {"pig": Band(0.95, 0.9), "cow": Band(0.6, 0.3)})
     assert as_rows(boxes) == [("0.jpg", 0, "gold"), ("0.jpg", 200, "gold"), ("1.jpg", 0, "gold"),
-                              ("3.jpg", 0, "silver")]
-    assert as_rows(hidden) == [("3.jpg", 300, "silver")]
+                              ("3.jpg", 300, "silver")]
+    assert as_rows(hidden) == [("3.jpg", 0, "silver")]
+    boxes, _ = select_silver("complete", GOLD, SILVER, IMAGES[:3], BANDS, NEW, {"cow": Band(0.6, 0.3)})
+    assert as_rows(boxes[boxes["source"] == "silver"]) == [("0.jpg", 500, "silver"), ("3.jpg", 300, "silver")]
+
+
+def test_one_forgotten_animal_gets_one_label() -> None:
+    """A second pig moved by a quarter and a cow on the same place are the same animal; a neighbour is not."""
+    twice = make_boxes([box(0, 500, confidence=0.95), box(0, 525, confidence=0.9), box(0, 505, "cow", 0.94),
+                        box(0, 560, confidence=0.8)])
+    boxes, _ = select_silver("complete", GOLD, twice, IMAGES, BANDS)
+    assert as_rows(boxes[boxes["source"] == "silver"]) == [("0.jpg", 500, "silver"), ("0.jpg", 560, "silver")]
 
 
 def test_replace_is_the_originals_rule() -> None:
@@ -96,7 +111,7 @@ def test_boxes_without_a_label_hold_the_precision_asked_for(missing: float, seed
 def test_where_nothing_is_forgotten_nothing_is_added() -> None:
     """All of the surest have labels, so what has none is wrong, however confident."""
     truth, silver, _ = ranks(RIGHT)
-    assert choose_bands(truth, silver)["pig"].label > 1
+    assert choose_bands(truth, silver)["pig"] == NEVER
 
 
 def test_chances_are_elkan_and_notos() -> None:
@@ -126,7 +141,8 @@ def test_a_class_without_a_right_box_selects_nothing() -> None:
 @pytest.mark.parametrize(("change", "words"), [
     ({"strategy": "vote"}, "strategy: expected one of .*'replace'.*, found 'vote'"),
     ({"images": IMAGES.iloc[:2]}, "silver: expected boxes of the given images, found '3.jpg'"),
-    ({"bands": {"pig": BANDS["pig"]}}, r"silver: expected classes with thresholds, \['pig'\], found 'cow'"),
+    ({"gold": GOLD[GOLD["label"] == "pig"], "bands": {"pig": BANDS["pig"]}, "strategy": "replace"},
+     r"silver: expected classes that people labelled, \['pig'\], found 'cow'"),
 ])
 def test_silver_of_something_else_is_refused(change: dict, words: str) -> None:
     usual = {"strategy": "complete", "gold": GOLD, "silver": SILVER, "images": IMAGES, "bands": BANDS}
@@ -134,15 +150,26 @@ def test_silver_of_something_else_is_refused(change: dict, words: str) -> None:
         select_silver(**{**usual, **change})
     with pytest.raises(ValueError, match="precision: expected a share above 0 and below 1, found 1"):
         choose_bands(GOLD, SILVER, precision=1)
+    with pytest.raises(ValueError, match="expected human boxes to judge silver ones by, found none"):
+        choose_bands(GOLD.iloc[:0], SILVER)
 
 
-def test_backgrounds_are_images_where_nobody_saw_anything() -> None:
-    hidden = make_boxes([box(4, 0, confidence=0.4)])
-    names = choose_backgrounds(IMAGES, GOLD, hidden, 0.5, np.random.default_rng(0))
-    assert len(names) == 2 and set(names) <= {"2.jpg", "3.jpg", "5.jpg", "6.jpg", "7.jpg"}  # as many as show animals
-    assert choose_backgrounds(IMAGES, GOLD, hidden, 0.0, np.random.default_rng(0)).empty
+def test_backgrounds_are_new_images_where_nobody_saw_anything() -> None:
+    """Image 3 shows animals, image 5 perhaps; of the three left two make up half beside two with animals."""
+    silver = pd.concat([SILVER, make_boxes([box(5, 0, confidence=0.15), box(6, 0, confidence=0.05)])])
+    names = choose_backgrounds(IMAGES[3:], silver, 2, 0.5, np.random.default_rng(0))
+    assert len(names) == 2 and set(names) <= {"4.jpg", "6.jpg", "7.jpg"}
+    assert choose_backgrounds(IMAGES[3:], silver, 2, 0.0, np.random.default_rng(0)).empty
     with pytest.raises(ValueError, match="share: expected a number from 0 to below 1, found 1"):
-        choose_backgrounds(IMAGES, GOLD, hidden, 1, np.random.default_rng(0))
+        choose_backgrounds(IMAGES[3:], silver, 2, 1, np.random.default_rng(0))
+
+
+def test_new_images_get_labels_of_classes_of_which_nothing_is_missing() -> None:
+    truth, silver, _ = ranks(RIGHT)
+    band = choose_bands(truth, silver, new_images=True)["pig"]
+    assert RIGHT[silver["confidence"] >= band.label].mean() >= 0.89 and band.label < silver["confidence"].iloc[300]
+    truth, silver, _ = ranks(np.arange(100) % 3 == 0)
+    assert choose_bands(truth, silver, new_images=True)["pig"] == Band(NEVER.label, 0.1)  # neither label nor background
 
 
 def test_what_is_hidden_is_grey_but_for_labels(tmp_path) -> None:

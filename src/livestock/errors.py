@@ -148,12 +148,14 @@ def find_suspects(truth: pd.DataFrame, fused: pd.DataFrame) -> pd.DataFrame:
 def set_aside(truth: pd.DataFrame, boxes: pd.DataFrame, suspects: pd.DataFrame, iou_threshold: float) -> pd.DataFrame:
     """The boxes without those that are false only because a label is probably missing there.
 
-    A box goes that finds no true one at `iou_threshold` and overlaps a box of `suspects` by `RIGHT_IOU`: it counts
-    neither for nor against a model, as a crowd region of COCO.
+    A box goes that finds no true one at `iou_threshold` and overlaps a box of `suspects` of its class by `RIGHT_IOU`:
+    it counts neither for nor against a model, as a crowd region of COCO.
     """
     boxes = boxes.reset_index(drop=True)
-    is_right = claims(truth.reset_index(drop=True), boxes, iou_threshold) >= 0
-    return boxes[is_right | (largest_iou(boxes, suspects) < RIGHT_IOU)]
+    counts = claims(truth.reset_index(drop=True), boxes, iou_threshold) >= 0
+    for label, own in boxes.groupby("label").groups.items():
+        counts[own] |= largest_iou(boxes.loc[own], suspects[suspects["label"] == label]) < RIGHT_IOU
+    return boxes[counts]
 
 
 def error_rates(

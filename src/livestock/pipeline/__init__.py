@@ -33,19 +33,14 @@ from .final import (
     write_manifest,
 )
 from .passes import PASSES, find_candidates, find_oof, oof_images, trained_folds
-from .silver import (
-    HUMAN,
+from .silver import HUMAN, find_silver, read_labels, read_new, train_teachers, write_silver
+from .students import (
     choose_labels,
     compare_labels,
     compare_students,
-    find_silver,
-    read_labels,
     read_recipe,
-    read_unlabelled,
     suspects_of_validation,
-    train_teachers,
     write_recipe,
-    write_silver,
 )
 from .training import hyp_path, read_training, run_dir_of, train_fold, weights_named, weights_of, write_dataset
 
@@ -82,7 +77,7 @@ __all__ = [
     "read_recipe",
     "read_tables",
     "read_training",
-    "read_unlabelled",
+    "read_new",
     "run_dir_of",
     "score_known_truth",
     "split_data",

@@ -60,19 +60,21 @@ class Inference:
 
 
 def try_methods(
-    run: Run, folds: Sequence[int], names: Sequence[str] = tuple(METHODS), *, n_models: int = 1
+    run: Run, folds: Sequence[int], names: Sequence[str] = tuple(METHODS), *, n_models: int = 1, averaged: bool = False
 ) -> tuple[pd.DataFrame, dict[str, TunedMethod]]:
     """Each method tuned by cross-validation over the out-of-fold images and compared with the first.
 
     One row a method: the columns of `postprocess.compare`, `seconds` an image, `MB` of the weights that it loads for
     `n_models` folds, whether they stay within the limit (`fits`), and its parameters in words (`point`). The original's
     fixed thresholds come second. Intervals are over groups of near-duplicate frames. The other result holds what was
-    tuned.
+    tuned. `averaged`: all of it with averaged weights, as those of `07_final` are.
     """
+    if averaged:
+        names = [name for name in names if not any(PASSES[look].averaged for look in METHODS[name].passes)]
     images, truth = oof_images(run, folds)
     parts = split_parts(images, np.random.default_rng(run.seed))
     wanted = {"plain"}.union(*(METHODS[name].passes for name in names))
-    candidates = {look: find_oof(run, look, folds) for look in PASSES if look in wanted}
+    candidates = {look: find_oof(run, look, folds, averaged=averaged) for look in PASSES if look in wanted}
     tuned, costs = {}, {}
     for name in tqdm(names, desc="methods", unit="method"):
         method = METHODS[name]
@@ -80,8 +82,9 @@ def try_methods(
         tuned[name] = tune_method(method, members, truth, images, parts, run.competition.metric_iou)
         started = time.perf_counter()
         apply(method.kind, members, images, tuned[name].points)
-        seconds = seconds_an_image(run, method.passes, folds) + (time.perf_counter() - started) / len(images)
-        costs[name] = {"seconds": seconds, "MB": n_models * _megabytes(run, method.passes, folds[0]),
+        own = (time.perf_counter() - started) / len(images)
+        seconds = seconds_an_image(run, method.passes, folds, averaged=averaged)
+        costs[name] = {"seconds": own + seconds, "MB": n_models * _megabytes(run, method.passes, folds[0]),
                        "point": describe_points(tuned[name].points)}
     first, *others = names
     costs[ORIGINAL] = {**costs[first], "point": describe_points({"": ORIGINAL_POINT})}

@@ -14,12 +14,13 @@ import yaml
 
 from ..metrics import mean_interval, usual_map
 from ..postprocess import suppress
-from ..steps import fingerprint, write_json
+from ..steps import write_json
 from ..submission import from_rows, read_truth, to_rows
 from .data import TRUTH_NAME, VALID_FOLD, Run
 from .passes import find_candidates
-from .silver import HUMAN, images_to_train, judge, read_labels, train_student
-from .training import read_training, train_as_fold, weights_named, write_lists
+from .silver import HUMAN, images_to_train, read_labels
+from .students import judge, train_student
+from .training import check_basis, read_training, train_as_fold, training_basis, weights_named, write_lists
 
 N_WATCHED = 8  # images that stand in for a validation list, which yolov5 asks for; they are trained on too
 
@@ -51,11 +52,11 @@ def write_manifest(run: Run, name: str, strategy: str) -> Path:
         "labels": strategy,
         "boxes": {source: int(n) for source, n in boxes["source"].value_counts().items()},
         "hidden": len(hidden),
-        "images": count_images(run, name),
-        "data_hash": hash_lists(Path(record["data_yaml"])),
-        "split": record["split"],
-        "hyp": yaml.safe_load(Path(record["hyp"]).read_text(encoding="utf-8")),
-        "training": {key: value for key, value in record.items() if key not in ("split", "run_dir")},
+        "images": record["images"],
+        "data_hash": hash_lists(Path(record["config"]["data_yaml"])),
+        "hyp": yaml.safe_load(Path(record["config"]["hyp"]).read_text(encoding="utf-8")),
+        "training": record["config"],
+        "basis": training_basis(run),
     }
     path = run.workspace.root / "manifest.json"
     write_json({"final": content}, path)
@@ -65,7 +66,8 @@ def write_manifest(run: Run, name: str, strategy: str) -> Path:
 def read_final(run: Run) -> dict[str, Any] | None:
     """The final model as `write_manifest` left it; None where `07_final` has not run.
 
-    Raises ValueError if its weights are not those, or if the split has changed since.
+    Raises ValueError if its weights are not those, or if the split, the human labels or the training in 04 that it took
+    its settings from have changed since.
     """
     path = run.workspace.root / "manifest.json"
     if not path.exists():
@@ -75,21 +77,23 @@ def read_final(run: Run) -> dict[str, Any] | None:
     if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() != final["sha256"]:
         raise ValueError(f"{path}: expected its model in {weights}, found {'another' if weights.exists() else 'none'}; "
                          "run 07_final again")
-    if final["split"] != fingerprint(run.workspace.interim_dir / "folds.parquet"):
-        raise ValueError(f"{path}: its model was trained on other data than the present; run 07_final again")
+    check_basis(run, final["basis"], path, "07_final")
+    if final["training"]["imgsz"] != run.profile.imgsz:
+        raise ValueError(f"{path}: its model was trained at {final['training']['imgsz']} px, this profile has "
+                         f"{run.profile.imgsz}; run 07_final again, or delete it")
     return final
 
 
-def learning_curve(run: Run, students: pd.DataFrame) -> pd.DataFrame:
+def learning_curve(run: Run, students: pd.DataFrame, n_teachers: int) -> pd.DataFrame:
     """What more images bring with human labels: a row a training, `images` and `mAP` on the validation fold.
 
     The teachers saw a part of the training folds, the students of `06_silver` all of them; what the validation fold
     would add is where the line leads.
     """
-    names = sorted(path.stem.removeprefix("training_") for path in run.workspace.interim_dir.glob("training_teacher*"))
-    teachers = [{"images": count_images(run, name), "mAP": judge(run, name)["ap"].mean()} for name in names]
+    teachers = [{"images": read_training(run, name)["images"], "mAP": judge(run, name)["ap"].mean()}
+                for name in (f"teacher{number}" for number in range(n_teachers))]
     own = students[students["strategy"] == HUMAN].groupby("seed")["ap"].mean()
-    n_images = count_images(run, f"fold{VALID_FOLD}")
+    n_images = read_training(run, f"fold{VALID_FOLD}")["images"]
     return pd.DataFrame([*teachers, *({"images": n_images, "mAP": value} for value in own)])
 
 
@@ -117,7 +121,7 @@ def _describe(run: Run, name: str, strategy: str) -> dict[str, Any]:
     boxes, _ = read_labels(run, strategy)
     if not name.startswith("full"):
         boxes = boxes[~boxes["image_id"].isin(images.loc[images["fold"] == VALID_FOLD, "image_id"])]
-    return {"labels": strategy, "images": count_images(run, name), "boxes": len(boxes),
+    return {"labels": strategy, "images": read_training(run, name)["images"], "boxes": len(boxes),
             "silver": int((boxes["source"] == "silver").sum())}
 
 
@@ -130,9 +134,3 @@ def _score_test(run: Run, name: str) -> float:
     boxes = suppress(find_candidates(run, images, weights, "plain", f"averaged_{name}_test"))
     truth = read_truth(run.data_dir / TRUTH_NAME)
     return usual_map(truth, from_rows(to_rows(boxes, images)), run.competition.metric_iou).mean
-
-
-def count_images(run: Run, name: str) -> int:
-    """The images that a training was given."""
-    data_yaml = Path(read_training(run, name)["data_yaml"])
-    return len(data_yaml.with_name(f"{data_yaml.stem}_train.txt").read_text(encoding="utf-8").splitlines())

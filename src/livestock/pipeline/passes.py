@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ..boxes import write_table
-from ..steps import fingerprint, run_step, write_json
+from ..steps import run_step, write_json
 from .data import Run
-from .training import weights_of
+from .training import data_basis, weights_of
 
 STRIDE = 64  # of the P6 models; a multiple of every other's
 
@@ -32,20 +33,21 @@ PASSES = {"plain": Pass(), "averaged": Pass(averaged=True), "flipped": Pass(flip
 def trained_folds(run: Run) -> list[int]:
     """The folds with a model that has not seen them, by what `04_train` wrote.
 
-    Raises ValueError if there is none, if one was trained on another split than the present, or with other settings
-    than the first.
+    Raises ValueError if there is none, if one was trained on another split or other labels than the present ones, or
+    with other settings than the first.
     """
     folds = [fold for fold in range(100) if weights_of(run, fold).exists()]
     if not folds:
         raise ValueError(f"{run.workspace.weights_dir}: expected weights of a fold, found none; run 04_train first")
-    split, settings = fingerprint(run.workspace.interim_dir / "folds.parquet"), None
+    settings: dict[str, Any] = {}
     for fold in folds:
         path = run.workspace.interim_dir / f"training_fold{fold}.json"
         record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if record.get("split") != split:
-            raise ValueError(f"{weights_of(run, fold)}: trained on another split than the present one, so it has seen "
-                             f"images that it would be judged on; run 04_train again with fold {fold}, or delete it")
-        own = {key: value for key, value in record.items() if key not in ("run_dir", "data_yaml")}
+        for what, value in data_basis(run).items():
+            if record.get(what) != value:
+                raise ValueError(f"{weights_of(run, fold)}: trained on another {what} than the present one; run "
+                                 f"04_train again with fold {fold}, or delete it")
+        own = {key: value for key, value in record["config"].items() if key != "data_yaml"}
         settings = settings or own
         if other := sorted(key for key in own if own[key] != settings.get(key)):
             raise ValueError(f"{weights_of(run, fold)}: trained with another {other[0]} than fold {folds[0]}; run "
@@ -61,14 +63,22 @@ def oof_images(run: Run, folds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFra
     return images, boxes[boxes["image_id"].isin(images["image_id"])].reset_index(drop=True)
 
 
-def find_oof(run: Run, name: str, folds: Sequence[int]) -> pd.DataFrame:
-    """Every box before suppression that each fold's model sees in its own fold, in the pass of this name."""
+def find_oof(run: Run, name: str, folds: Sequence[int], *, averaged: bool = False) -> pd.DataFrame:
+    """Every box before suppression that each fold's model sees in its own fold, in the pass of this name.
+
+    With the weights of the best epoch, or `averaged` ones, whatever the pass asks for: what `07_final`'s model has.
+    """
+    averaged = averaged or PASSES[name].averaged
     tables = [
-        find_candidates(run, oof_images(run, [fold])[0], weights_of(run, fold, averaged=PASSES[name].averaged), name,
-                        f"{name}_fold{fold}")
+        find_candidates(run, oof_images(run, [fold])[0], weights_of(run, fold, averaged=averaged), name,
+                        _oof_file(name, fold, averaged))
         for fold in folds
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def _oof_file(name: str, fold: int, averaged: bool) -> str:
+    return f"{name}_fold{fold}{'_averaged' if averaged and not PASSES[name].averaged else ''}"
 
 
 def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, file: str) -> pd.DataFrame:
@@ -104,11 +114,11 @@ def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, fi
     return pd.read_parquet(path)
 
 
-def seconds_an_image(run: Run, names: Sequence[str], folds: Sequence[int]) -> float:
+def seconds_an_image(run: Run, names: Sequence[str], folds: Sequence[int], *, averaged: bool = False) -> float:
     """What these passes took out of fold: reading and decoding the image and the network, without loading the model."""
     total = 0.0
     for name in names:
-        records = [json.loads((run.workspace.interim_dir / f"candidates_{name}_fold{fold}.json").read_text())
-                   for fold in folds]
+        files = [_oof_file(name, fold, averaged or PASSES[name].averaged) for fold in folds]
+        records = [json.loads((run.workspace.interim_dir / f"candidates_{file}.json").read_text()) for file in files]
         total += sum(record["seconds"] for record in records) / max(sum(record["images"] for record in records), 1)
     return total

@@ -33,21 +33,22 @@ def write_lists(
 ) -> Path:
     """The YOLO data set of `images` with the labels `boxes`, and the lists of one training; returns its `data.yaml`.
 
-    Trainings with human labels share a folder. With silver ones the data set is one of its own, in which the boxes
-    `hidden` are painted grey.
+    Trainings with human labels share a folder. With silver ones, hidden boxes or new images the data set is one of its
+    own, in which the boxes `hidden` are painted grey.
     """
     from .. import yolo_dataset
 
     known = images[images["fold"] >= 0]  # without new ones, which have silver labels alone
     plain = directory = yolo_dataset.dataset_dir(known, run.profile.imgsz, run.workspace.yolo_dir)
-    if has_silver := bool((boxes["source"] == "silver").any()):
-        tables = [boxes] if hidden is None else [boxes, hidden]
+    tables = [boxes] if hidden is None else [boxes, hidden]
+    is_own = (boxes["source"] == "silver").any() or len(known) < len(images) or (hidden is not None and len(hidden) > 0)
+    if is_own:
         directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir, *tables)
     data_yaml = directory / f"{name}.yaml"
 
     def action() -> None:
         yolo_dataset.write_images(images, directory, run.profile.imgsz, hidden=hidden, boxes=boxes,
-                                  same=plain if has_silver else None)
+                                  same=plain if is_own else None)
         yolo_dataset.write_labels(images, boxes, run.competition.labels, directory)
         yolo_dataset.write_lists(directory, name, train_ids, valid_ids, run.competition.labels)
 
@@ -56,7 +57,8 @@ def write_lists(
         action,
         inputs=[run.workspace.interim_dir / f"{table}.parquet" for table in ("images", "boxes", "folds")],
         outputs=[data_yaml, directory / f"{name}_train.txt", directory / f"{name}_valid.txt"],
-        settings={"imgsz": run.profile.imgsz, "labels": run.competition.labels},
+        settings={"imgsz": run.profile.imgsz, "labels": run.competition.labels,
+                  "lists": _hash({"train": list(train_ids), "valid": list(valid_ids)})},
         workspace=run.workspace.root,
     )
     return data_yaml
@@ -91,13 +93,15 @@ def train_as_fold(run: Run, name: str, data_yaml: Path, seed: int, *, selects: b
     """Trains on other lists as `04_train` trained fold 0: the same start weights, hyper-parameters and epochs.
 
     `selects=False` where the validation list is no judge: the best epoch's weights are not kept. Raises ValueError if
-    there is no such training.
+    there is no such training, or if it was at another image size than this run's.
     """
     from .. import detector
 
-    record = read_training(run, f"fold{VALID_FOLD}")
-    known = {key: value for key, value in record.items() if key not in ("run_dir", "split")}
-    config = replace(detector.TrainConfig(**known), data_yaml=str(data_yaml.resolve()), seed=seed)
+    settings = read_training(run, f"fold{VALID_FOLD}")["config"]
+    if settings["imgsz"] != run.profile.imgsz:
+        raise ValueError(f"profile {run.profile.name!r}: {run.profile.imgsz} px, but fold {VALID_FOLD} was trained at "
+                         f"{settings['imgsz']} px; run 04_train again with this profile")
+    config = replace(detector.TrainConfig(**settings), data_yaml=str(data_yaml.resolve()), seed=seed)
     return train(run, name, config, selects=selects)
 
 
@@ -106,10 +110,9 @@ def train(run: Run, name: str, config: detector.TrainConfig, *, selects: bool = 
     from .. import detector
 
     data_yaml = Path(config.data_yaml)
-    inputs = [data_yaml, data_yaml.with_name(f"{data_yaml.stem}_train.txt"),
-              run.workspace.interim_dir / "boxes.parquet", Path(config.weights), Path(config.hyp)]
-    content = json.dumps(asdict(config)) + "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs)
-    key = hashlib.sha256(content.encode()).hexdigest()[:6]  # another config never resumes this one's checkpoint
+    lists = [data_yaml.with_name(f"{data_yaml.stem}_{part}.txt") for part in ("train", "valid")]
+    inputs = [data_yaml, *lists, run.workspace.interim_dir / "boxes.parquet", Path(config.weights), Path(config.hyp)]
+    key = _hash({**asdict(config), "inputs": [fingerprint(path) for path in inputs]})[:6]  # no other resumes this one
     run_dir = run.workspace.runs_dir / f"train_{name}_{key}"
     best, averaged = weights_named(run, name), weights_named(run, name, averaged=True)
     record = run.workspace.interim_dir / f"training_{name}.json"
@@ -119,8 +122,9 @@ def train(run: Run, name: str, config: detector.TrainConfig, *, selects: bool = 
         if selects:
             detector.write_weights(run_dir / "weights/best.pt", best)
         detector.write_weights(run_dir / "weights/averaged.pt", averaged)
-        split = fingerprint(run.workspace.interim_dir / "folds.parquet")
-        write_json({"run_dir": str(run_dir), "split": split, **asdict(config)}, record)
+        n_images = len(lists[0].read_text(encoding="utf-8").splitlines())
+        write_json({"run_dir": str(run_dir), "key": key, "images": n_images, **data_basis(run),
+                    "config": asdict(config)}, record)
 
     run_step(
         f"train_{name}",
@@ -133,8 +137,31 @@ def train(run: Run, name: str, config: detector.TrainConfig, *, selects: bool = 
     return run_dir
 
 
+def data_basis(run: Run) -> dict[str, str]:
+    """Hashes of the split and of the human labels: what a training, and all that is chosen by it, rests on."""
+    return {"split": fingerprint(run.workspace.interim_dir / "folds.parquet"),
+            "set of labels": fingerprint(run.workspace.interim_dir / "boxes.parquet")}
+
+
+def training_basis(run: Run) -> dict[str, str]:
+    """`data_basis` and the key of `04_train`'s model of the validation fold, whose settings all later ones take."""
+    return {**data_basis(run), "training in 04_train": read_training(run, f"fold{VALID_FOLD}")["key"]}
+
+
+def check_basis(run: Run, found: dict[str, Any], path: Path, notebook: str) -> None:
+    """Raises ValueError, naming what has changed and the notebook to run, if `found` is not the `training_basis`."""
+    for what, value in training_basis(run).items():
+        if found.get(what) != value:
+            raise ValueError(f"{path}: made with another {what} than the present one; run {notebook} again, or delete "
+                             "this file")
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+
+
 def read_training(run: Run, name: str) -> dict[str, Any]:
-    """What a training was made with, as `train` recorded it: `run_dir`, `split` and the fields of its config.
+    """What `train` recorded of a training: `run_dir`, `key`, number of `images`, `data_basis` and `config`.
 
     Raises ValueError that says which notebook trains it if there is none.
     """

@@ -2,7 +2,7 @@
 
 from .fusion import fuse, soft_suppress
 from .methods import EVERY_CLASS, METHODS, Method, TunedMethod, apply, describe_points, take_best, tune_method
-from .suppression import count_capped, suppress
+from .suppression import count_capped, keep_boxes, suppress
 from .sweep import sweep
 from .tune import Point, Tuned, choose, compare, find_plateau, leave_outs, score_points, split_parts, tune
 
@@ -20,6 +20,7 @@ __all__ = [
     "describe_points",
     "find_plateau",
     "fuse",
+    "keep_boxes",
     "leave_outs",
     "score_points",
     "soft_suppress",

@@ -322,7 +322,7 @@ def test_inference_takes_the_final_model_from_the_manifest(run: pipeline.Run) ->
     assert pipeline.read_final(run) is None
     content = json.loads(write_final(run).read_text())["final"]
     assert (content["labels"], content["images"], content["boxes"]) == (pipeline.HUMAN, 8, {"gold": 10})
-    assert content["hyp"]["lr0"] == 0.001 and len(content["data_hash"]) == 64
+    assert content["hyp"]["lr0"] == 0.0003 and len(content["data_hash"]) == 64
     found = pipeline.read_final(run)
     assert found == content
     inference = pipeline.Inference("suppression", {"": {"iou_threshold": 0.6}}, final=found["weights"])

@@ -73,7 +73,7 @@ PROFILES = {
     # learns nothing: shows within a minute whether everything runs, on these data and this machine
     "smoke": Profile("smoke", "starter.pt", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0,
                      trials=2, trial_epochs=1),
-    "demo": Profile("demo", "starter.pt", imgsz=320, batch=8, epochs=12, hyp="demo.yaml", device="cpu",
+    "demo": Profile("demo", "starter.pt", imgsz=320, batch=8, epochs=8, hyp="demo.yaml", device="cpu",
                     trials=6, trial_epochs=2),
     "cpu": Profile("cpu", "yolov5n.pt", imgsz=416, batch=16, epochs=24, hyp="baseline.yaml", device="cpu",
                    nominal_batch=16, trials=12, trial_epochs=3),

@@ -107,6 +107,16 @@ def test_nothing_is_made_where_the_mount_should_be(tmp_path: Path) -> None:
     assert not mount.exists()
 
 
+@pytest.mark.parametrize("name", ["a", "deep/er/a"])
+def test_a_mount_that_leaves_half_way_is_not_made_either(name: str, tmp_path: Path) -> None:
+    source, mount = write(tmp_path / "a", b"new", 2_000), tmp_path / "drive"
+    files = FlakyDrive(mount).files()
+    there = files._replace(stat=lambda path: files.stat(tmp_path if path == mount else path))  # as it was a moment ago
+    with pytest.raises(CopyError, match="No such file or directory"):
+        copy_file(source, mount / name, mount=mount, give_up_seconds=10, files=there)
+    assert not mount.exists()
+
+
 def test_a_full_drive_is_not_tried_again(mount: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "a", bytes(100), 2_000), write(mount / "a", b"old", 1_000)
     drive = FlakyDrive(mount, room_bytes=50)
@@ -154,6 +164,23 @@ def test_what_a_shorter_file_replaces_is_kept(mount: Path, tmp_path: Path, capsy
     assert [path.name for path in (tmp_path / "back").iterdir()] == ["a"]
 
 
+def test_an_attempt_that_fails_keeps_one_copy_of_the_longer_file(mount: Path, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "a", b"cut", 2_000), write(mount / "a", b"whole", 1_000)
+    write(mount / "a.previous", b"other", 500)
+    drive, failed = FlakyDrive(mount), []
+
+    def replace(part: Path, path: Path) -> None:
+        if path == target and len(failed) < 3:
+            failed.append(path)
+            raise OSError(errno.EIO, "not yet")
+        os.replace(part, path)
+
+    assert copy_file(source, target, mount=mount, files=drive.files()._replace(replace=replace))
+    assert len(failed) == 3
+    assert {path.name: path.read_bytes() for path in mount.iterdir()} == {
+        "a": b"cut", "a.previous": b"other", "a.previous2": b"whole"}
+
+
 def test_the_newer_of_two_stands(mount: Path, tmp_path: Path) -> None:
     copies = {"older, longer": (b"longer", 900, 0), "older": (b"other", 900, 0), "same": (b"other", 1_000.5, 0),
               "as old, longer": (b"longer", 1_001, 1), "newer": (b"other", 1_003, 1)}
@@ -177,6 +204,17 @@ def test_listings_may_be_stale(mount: Path, tmp_path: Path) -> None:
     assert copy_new(mount, tmp_path / "local", mount=mount, files=drive.files()) == 1
     drive.stale = {mount: ["deep"]}  # what a listing lacks is not written again
     assert copy_new(tmp_path / "local", mount, mount=mount, files=drive.files()) == 0
+
+
+def test_a_folder_that_goes_after_it_was_seen(mount: Path, tmp_path: Path) -> None:
+    (mount / "folder").mkdir()
+
+    def listdir(path: Path) -> list[str]:
+        (mount / "folder").rmdir()
+        return os.listdir(path)
+
+    files = FlakyDrive(mount).files()._replace(listdir=listdir)
+    assert copy_new(mount / "folder", tmp_path / "local", mount=mount, files=files) == 0
 
 
 def test_a_file_that_goes_after_it_was_listed(

@@ -153,8 +153,6 @@ def _make_folder(folder: Path, mount: Path | None, files: Files) -> None:
     except FileExistsError:
         return
     except FileNotFoundError:
-        if folder.parent == mount:
-            raise
         _make_folder(folder.parent, mount, files)
         files.mkdir(folder)
 

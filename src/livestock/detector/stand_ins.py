@@ -122,10 +122,10 @@ def is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def expect(holds: Any, found: str = "other arguments than torch.save writes") -> None:
-    """Raises RefusedError with what was found unless it holds."""
+def expect(holds: Any) -> None:
+    """Raises TypeError unless it holds; who calls knows what was asked for."""
     if not holds:
-        raise RefusedError(f"it has {found}")
+        raise TypeError("other values than torch.save writes")
 
 
 @functools.cache

@@ -159,7 +159,8 @@ ATTACKS: dict[str, Callable[[Path], Any]] = {
     r"it would call torch\._utils\._rebuild_parameter with other arguments":
         lambda trace: Does(torch._utils._rebuild_parameter, "no tensor", False, OrderedDict()),
     r"it would call collections\.OrderedDict with other arguments": lambda trace: Does(OrderedDict, 5),
-    r"its pickle is broken: other values than torch\.save writes": lambda trace: Does(OrderedDict, state={"items": "mine"}),
+    r"its pickle is broken: other values than torch\.save writes":
+        lambda trace: Does(OrderedDict, state={"items": "mine"}),
     r"it would change a tensor": lambda trace: Does(torch._utils._rebuild_parameter, torch.zeros(1), False,
                                                     OrderedDict(), state=(1, 2)),
     r"SiLU: expected one dictionary of attributes":

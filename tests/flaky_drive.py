@@ -20,11 +20,12 @@ class FlakyDrive:
         self, root: Path, seed: int = 0, *, p_fault: float = 0.0, p_corrupt: float = 0.0,
         room_bytes: float = float("inf"), vanishes: tuple[float, float] = (0.0, 0.0), mount_leaves: bool = True,
     ) -> None:
-        self.root, self.rng, self.p_fault, self.p_corrupt = root, random.Random(seed), p_fault, p_corrupt  # noqa: S311
+        self.rng = random.Random(seed)  # noqa: S311 - faults, no secrets
+        self.root, self.p_fault, self.p_corrupt = root, p_fault, p_corrupt
         self.room_bytes, self.vanishes, self.mount_leaves = room_bytes, vanishes, mount_leaves
-        self.seconds, self.sleeps, self.n_faults, self.bytes_written = 0.0, [], 0, 0
+        self.seconds, self.n_faults, self.bytes_written = 0.0, 0, 0
+        self.sleeps: list[float] = []
         self.stale: dict[Path, list[str]] = {}  # what a listing says, whatever there is
-        self.sleeps: list[float]
 
     def files(self) -> Files:
         """The calls that `livestock.drive` takes."""
@@ -72,7 +73,7 @@ class FlakyDrive:
     def open(self, path: Path, mode: str) -> Any:
         """A file whose reads and writes fail too."""
         self.fail(path)
-        return FlakyFile(self, path, open(path, mode))  # noqa: SIM115 - the caller closes it
+        return FlakyFile(self, path, open(path, mode))
 
 
 class FlakyFile:

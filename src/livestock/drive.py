@@ -14,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, NamedTuple, TypeVar
@@ -94,23 +95,24 @@ def copy_file(
 
 
 def missing_bytes(source: Path, target: Path, *, mount: Path | None = None, files: Files = FILES) -> int:
-    """How many bytes `copy_new` would write."""
-    def attempt(file: Path) -> int:
-        there, copy = (_stat(path, mount, files) for path in (file, target / file.relative_to(source)))
-        return 0 if there is None or (copy is not None and _stands(there, copy)) else there.st_size
-
-    return sum(_retry(str(file), lambda: attempt(file), GIVE_UP_SECONDS, files)  # noqa: B023 - called at once
-               for file in _walk(source, mount, GIVE_UP_SECONDS, files))
+    """How many bytes `copy_new` would write. Raises CopyError where the source stays out of reach."""
+    n_bytes = 0
+    for file in _walk(source, mount, GIVE_UP_SECONDS, files):
+        there, copy = (_retry(str(path), partial(_stat, path, mount, files), GIVE_UP_SECONDS, files)
+                       for path in (file, target / file.relative_to(source)))
+        if there is not None and (copy is None or not _stands(there, copy)):
+            n_bytes += there.st_size
+    return n_bytes
 
 
 def _walk(path: Path, mount: Path | None, give_up_seconds: float, files: Files) -> Iterator[Path]:
-    there = _retry(str(path), lambda: _stat(path, mount, files), give_up_seconds, files)
+    there = _retry(str(path), partial(_stat, path, mount, files), give_up_seconds, files)
     if there is None or NOT_COPIED.fullmatch(path.name):
         return
     if not S_ISDIR(there.st_mode):
         yield path
         return
-    for name in sorted(_retry(str(path), lambda: _list(path, mount, files), give_up_seconds, files)):
+    for name in sorted(_retry(str(path), partial(_list, path, mount, files), give_up_seconds, files)):
         yield from _walk(path / name, mount, give_up_seconds, files)
 
 

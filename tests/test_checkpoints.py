@@ -165,6 +165,7 @@ ATTACKS: dict[str, Callable[[Path], Any]] = {
                                                     OrderedDict(), state=(1, 2)),
     r"SiLU: expected one dictionary of attributes":
         lambda trace: raw(SILU + b"N}" + text("__class__") + b"K\x01s\x86b"),
+    r"SiLU: expected one dictionary": lambda trace: raw(SILU + b"}b}b"),  # torch would add the second to the first
     r"architecture: layer 0: module": lambda trace: starter(
         lambda model: setattr(model, "yaml", evil_architecture(trace))),  # of start weights, yolov5 builds it again
 }

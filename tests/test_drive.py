@@ -91,8 +91,8 @@ def test_faults_that_pass_are_waited_out(mount: Path, tmp_path: Path, capsys: py
 def test_a_drive_that_stays_away_is_given_up(mount: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "a", b"new", 2_000)
     drive = FlakyDrive(mount, vanishes=(0.0, 1e9), mount_leaves=False)
-    with pytest.raises(CopyError, match=r"/a to .*/drive/a: expected a whole copy, found .*given up after waits of up "
-                                        r"to 100 s; see that Drive is mounted.* run this cell again"):
+    with pytest.raises(CopyError, match=r"/a to .*/drive/a: expected to read and write it whole, found .*given up "
+                                        r"after waits of up to 100 s; see that Drive is mounted.* run this cell again"):
         copy_file(source, mount / "a", mount=mount, give_up_seconds=100, files=drive.files())
     assert drive.sleeps == [1, 2, 4, 8, 16, 32]  # another 60 would be beyond
     assert not (mount / "a").exists()

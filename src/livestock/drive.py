@@ -91,28 +91,56 @@ def copy_file(
         _carry(source, target, there, files)
         return True
 
-    return _retry(f"{source} to {target}", attempt, give_up_seconds, files)
+    return retry(f"{source} to {target}", attempt, give_up_seconds, files)
 
 
 def missing_bytes(source: Path, target: Path, *, mount: Path | None = None, files: Files = FILES) -> int:
     """How many bytes `copy_new` would write. Raises CopyError where the source stays out of reach."""
     n_bytes = 0
     for file in _walk(source, mount, GIVE_UP_SECONDS, files):
-        there, copy = (_retry(str(path), partial(_stat, path, mount, files), GIVE_UP_SECONDS, files)
+        there, copy = (retry(str(path), partial(_stat, path, mount, files), GIVE_UP_SECONDS, files)
                        for path in (file, target / file.relative_to(source)))
         if there is not None and (copy is None or not _stands(there, copy)):
             n_bytes += there.st_size
     return n_bytes
 
 
+def retry(
+    what: str, attempt: Callable[[], T], give_up_seconds: float = GIVE_UP_SECONDS, files: Files = FILES
+) -> T:
+    """What `attempt` returns; after an OSError that may pass it is called again, with a line that says so and when.
+
+    The waits grow from 1 to 60 seconds. Raises CopyError naming `what` when they would add up to more than
+    `give_up_seconds`, or at once for an error that lasts, such as a full disk.
+    """
+    def announce(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        print(f"{what}: {error}; tried again in {state.upcoming_sleep:.0f} s")
+
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, OSError) and error.errno not in LASTING),
+        wait=wait_exponential(max=LONGEST_WAIT_SECONDS),
+        stop=lambda state: state.idle_for + state.upcoming_sleep > give_up_seconds,
+        before_sleep=announce, sleep=files.sleep, reraise=True,
+    )
+    try:
+        return retrying(attempt)
+    except OSError as error:
+        advice = f"given up after waits of up to {give_up_seconds:g} s; see that Drive is mounted and reachable"
+        if error.errno in LASTING:
+            advice = "free some space there" if error.errno in FULL else "this will not pass by itself"
+        raise CopyError(error.errno, f"{what}: expected to read and write it whole, found {error}; {advice}, then run "
+                        "this cell again: it goes on where it stopped") from error
+
+
 def _walk(path: Path, mount: Path | None, give_up_seconds: float, files: Files) -> Iterator[Path]:
-    there = _retry(str(path), partial(_stat, path, mount, files), give_up_seconds, files)
+    there = retry(str(path), partial(_stat, path, mount, files), give_up_seconds, files)
     if there is None or NOT_COPIED.fullmatch(path.name):
         return
     if not S_ISDIR(there.st_mode):
         yield path
         return
-    for name in sorted(_retry(str(path), partial(_list, path, mount, files), give_up_seconds, files)):
+    for name in sorted(retry(str(path), partial(_list, path, mount, files), give_up_seconds, files)):
         yield from _walk(path / name, mount, give_up_seconds, files)
 
 
@@ -214,24 +242,3 @@ def _sha256(path: Path, files: Files) -> str:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
         return digest.hexdigest()
-
-
-def _retry(what: str, attempt: Callable[[], T], give_up_seconds: float, files: Files) -> T:
-    def announce(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        print(f"{what}: {error}; tried again in {state.upcoming_sleep:.0f} s")
-
-    retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, OSError) and error.errno not in LASTING),
-        wait=wait_exponential(max=LONGEST_WAIT_SECONDS),
-        stop=lambda state: state.idle_for + state.upcoming_sleep > give_up_seconds,
-        before_sleep=announce, sleep=files.sleep, reraise=True,
-    )
-    try:
-        return retrying(attempt)
-    except OSError as error:
-        advice = f"given up after waits of up to {give_up_seconds:g} s; see that Drive is mounted and reachable"
-        if error.errno in LASTING:
-            advice = "free some space there" if error.errno in FULL else "this will not pass by itself"
-        raise CopyError(error.errno, f"{what}: expected a whole copy, found {error}; {advice}, then run this cell "
-                        "again: it goes on where it stopped") from error

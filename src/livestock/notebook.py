@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .config import REPOSITORY
 from .disk import check_disk_space
-from .drive import copy_new, missing_bytes
+from .drive import copy_new, missing_bytes, retry
 
 # `raw` is on Drive already, and `yolo` is made again
 KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "evolved.yaml", "manifest.json",
@@ -16,7 +16,10 @@ KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "
 
 
 def start(workspace: str = "data") -> None:
-    """Sets the figures' style; on Colab mounts Drive once and copies raw data and earlier results to local disk."""
+    """Sets the figures' style; on Colab mounts Drive once and copies raw data and earlier results to local disk.
+
+    Raises DiskSpaceError before it copies what would not fit, and CopyError when Drive stays away, see `drive`.
+    """
     # A plain bar does as well where ipywidgets is missing, as it is outside Colab and full Jupyter.
     warnings.filterwarnings("ignore", message="IProgress not found")
     from .plots import use_style
@@ -33,7 +36,10 @@ def start(workspace: str = "data") -> None:
 
 
 def finish(workspace: str = "data") -> None:
-    """On Colab copies what this notebook wrote to Drive; elsewhere there is nothing to do."""
+    """On Colab copies what this notebook wrote to Drive; elsewhere there is nothing to do.
+
+    Raises CopyError when Drive stays away or is full; run again, it goes on where it stopped.
+    """
     if on_colab():
         drive_dir = mount_drive()
         n_copied = sum(copy_new(Path(workspace) / name, drive_dir / name, mount=drive_dir) for name in KEPT)
@@ -55,8 +61,12 @@ def mount_drive() -> Path:
     from google.colab import drive
 
     mount_point = Path(os.environ.get("LIVESTOCK_CONTENT", "/content")) / "drive"
-    if not (mount_point / "MyDrive").exists():
-        drive.mount(str(mount_point))
-    directory = mount_point / "MyDrive" / "livestock"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
+
+    def attempt() -> Path:
+        if not (mount_point / "MyDrive").exists():
+            drive.mount(str(mount_point))
+        directory = mount_point / "MyDrive" / "livestock"
+        directory.mkdir(exist_ok=True)  # without its parents: on the local disk it would go with the session
+        return directory
+
+    return retry(str(mount_point), attempt)

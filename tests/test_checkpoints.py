@@ -262,7 +262,9 @@ def test_numpy_numbers_of_a_checkpoint_pass_and_odd_ones_do_not(tmp_path: Path) 
     assert load_checkpoint(save({**load_checkpoint(STARTER), **good}, tmp_path))["array"].tolist() == [
         [0, 1, 2], [3, 4, 5]]
     function, arguments, state = good["array"].__reduce__()
-    for odd in [(1, (10**6, 10**6), *state[2:]), (1, (2, 3), np.dtype("O"), *state[3:]), (1, (2, 3), *state[2:4], b"")]:
+    odd_states = [(1, (10**6, 10**6), *state[2:]), (1, (2, 3), good["array"], False, b""),
+                  (1, (2, 3), np.dtype("O"), *state[3:]), (1, (2, 3), *state[2:4], b"")]
+    for odd in odd_states:
         with pytest.raises(ValueError, match=r"evil\.pt: refused, its? "):
             check_checkpoint(save({"model": Does(function, *arguments, state=odd)}, tmp_path))
     with pytest.raises(ValueError, match=r"it would call numpy\.ndarray"):

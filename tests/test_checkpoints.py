@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import functools
 import json
 import os
@@ -286,6 +287,54 @@ def test_files_that_unfold_are_refused(tmp_path: Path) -> None:
             write()
         with pytest.raises(ValueError, match=rf"a\.pt: expected a checkpoint written by torch\.save .*{message}"):
             check_checkpoint(path)
+
+
+def test_one_record_under_many_names_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", raw(b"N"))
+        archive.writestr("archive/data/0", bytes(10**5))
+        for n in range(1, 100):
+            entry = copy.copy(archive.filelist[1])
+            entry.filename = f"archive/data/{n}"
+            archive.filelist.append(entry)
+    with pytest.raises(ValueError, match=r"a\.pt: expected a checkpoint .* found entries that lie over each other"):
+        check_checkpoint(path)
+
+
+def test_a_zip_that_torch_reads_differently_is_refused(tmp_path: Path) -> None:
+    """torch looks below the folder of the first entry."""
+    content, records = starter_parts()
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("other/version", b"3\n")
+        for name, record in {"data.pkl": content, "version": b"3\n", **records}.items():
+            archive.writestr(f"archive/{name}", record)
+    with pytest.raises(ValueError, match=r"a\.pt: expected a checkpoint written by torch\.save"):
+        check_checkpoint(path)
+
+
+@pytest.mark.parametrize("more", [b"\x85", b"K\x01\x86", b"q\x00h\x00\x86", b"K\x01K\x02\x87"])
+def test_tuples_that_would_end_the_process_are_refused(more: bytes, tmp_path: Path) -> None:
+    """As a key of a dictionary they are hashed, one within the other."""
+    path = save_pickle(raw(b"}N" + more * 400_000 + b"K\x01s"), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"a\.pt: expected a checkpoint .* found tuples nested more than 20 times"):
+        check_checkpoint(path)
+
+
+def test_marked_tuples_are_counted_too(tmp_path: Path) -> None:
+    path = save_pickle(raw(b"}" + b"(" * 100_000 + b"N" + b"t" * 100_000 + b"K\x01s"), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"a\.pt: .* found tuples nested more than 20 times"):
+        check_checkpoint(path)
+
+
+def test_lists_without_end_are_refused(tmp_path: Path) -> None:
+    parts = b"".join(text(name) + b"}s" for name in ("_modules", "_parameters", "_buffers"))
+    state = b"}" + text("yaml") + b"]" * 10_000 + b"a" * 9_999 + b"s" + parts
+    model = b"cyolov5.models.yolo\nDetectionModel\n)\x81" + state + b"b"
+    path = save_pickle(raw(b"}" + text("model") + model + b"s"), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"a\.pt: refused, its values are nested without end"):
+        check_checkpoint(path)
 
 
 def test_other_formats_of_pickle_are_refused(tmp_path: Path) -> None:

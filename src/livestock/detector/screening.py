@@ -19,6 +19,7 @@ import torch
 from .stand_ins import STORAGES, Global, Module, Numpy, Ordered, RefusedError, Storage, Tensor, all_globals, is_count
 
 MOST_PICKLE_BYTES = 1 << 23  # the largest published model has less than a tenth of that
+MOST_NESTED = 20  # two or three is what torch.save writes
 OPCODES = {
     "APPEND", "APPENDS", "BINFLOAT", "BINGET", "BININT", "BININT1", "BININT2", "BINPERSID", "BINPUT", "BINUNICODE",
     "BUILD", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "GLOBAL", "LONG1", "LONG_BINGET", "LONG_BINPUT", "MARK",
@@ -37,6 +38,7 @@ def read_stand_ins(path: Path) -> Any:
     try:
         content, sizes = _read_zip(path)
         names = _names_in(content)
+        _check_tuples(content)
     except (*BROKEN, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path}: expected a checkpoint written by torch.save (a zip), found {error}") from error
     if unknown := names - all_globals().keys():
@@ -47,7 +49,7 @@ def read_stand_ins(path: Path) -> Any:
             _check_value(value)
     except RefusedError as error:
         raise RefusedError(f"{path}: refused, {error}") from error
-    except (*BROKEN, RecursionError) as error:
+    except BROKEN as error:
         raise RefusedError(f"{path}: refused, its pickle is broken: {error}") from error
     return found
 
@@ -57,8 +59,8 @@ def _read_zip(path: Path) -> tuple[bytes, dict[str, int]]:
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
-        if len(entries) != len(archive.infolist()) or archive.comment or len(pickles) != 1:
-            raise ValueError(f"{len(pickles)} entries data.pkl, a comment, or entries of one name")
+        if len(entries) != len(archive.infolist()) or len(pickles) != 1:
+            raise ValueError(f"{len(pickles)} entries data.pkl, or entries of one name")
         if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size
                for entry in entries.values()):
             raise ValueError("compressed entries")
@@ -67,6 +69,7 @@ def _read_zip(path: Path) -> tuple[bytes, dict[str, int]]:
         if entries[pickles[0]].file_size > MOST_PICKLE_BYTES:
             raise ValueError(f"{entries[pickles[0]].file_size} bytes of pickle, more than {MOST_PICKLE_BYTES}")
         content = archive.read(pickles[0])
+    # Two programs may see two files in one zip: what is checked here is what torch will read.
     if torch._C.PyTorchFileReader(str(path)).get_record("data.pkl") != content:
         raise ValueError("a zip that torch reads differently")
     prefix = pickles[0].removesuffix("data.pkl")
@@ -83,6 +86,32 @@ def _names_in(content: bytes) -> set[str]:
         elif opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > n:
             raise ValueError(f"a pickle that remembers {argument} values when it has had {n}")
     return names
+
+
+def _check_tuples(content: bytes) -> None:
+    """Raises ValueError for tuples in tuples in tuples: Python hashes them by recursion until the process dies.
+
+    Follows the stack of the pickle, with the depth of each value in its place and None for a mark.
+    """
+    stack: list[int | None] = []
+    memo: dict[Any, int | None] = {}
+    for opcode, argument, _ in pickletools.genops(content):
+        before, taken = opcode.stack_before, []
+        if pickletools.markobject in before:
+            while (depth := stack.pop()) is not None:
+                taken.append(depth)
+            before = before[: before.index(pickletools.markobject)]
+        taken += [stack.pop() or 0 for _ in before]
+        if opcode.name == "MARK":
+            stack.append(None)
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif opcode.name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+        else:
+            stack += [1 + max(taken, default=0) if "TUPLE" in opcode.name else 0] * len(opcode.stack_after)
+        if stack and (stack[-1] or 0) > MOST_NESTED:
+            raise ValueError(f"tuples nested more than {MOST_NESTED} times")
 
 
 class _Unpickler(pickle.Unpickler):

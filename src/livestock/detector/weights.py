@@ -65,7 +65,10 @@ def check_checkpoint(path: Path) -> None:
     Runs nothing of it: see `screening` for the file and `contents` for the model in it.
     """
     yolov5_compat.apply()
-    check_contents(read_stand_ins(path), path)
+    try:
+        check_contents(read_stand_ins(path), path)
+    except RecursionError as error:
+        raise ValueError(f"{path}: refused, its values are nested without end") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -329,6 +329,12 @@ def test_marked_tuples_are_counted_too(tmp_path: Path) -> None:
         check_checkpoint(path)
 
 
+def test_tuples_that_were_put_by_are_counted_too(tmp_path: Path) -> None:
+    nested = b"]N" + b"q\x00ah\x00\x85" * 1_000 + b"q\x00a}h\x00K\x01s\x86"
+    with pytest.raises(ValueError, match=r"a\.pt: .* found tuples nested more than 20 times"):
+        check_checkpoint(save_pickle(raw(nested), tmp_path / "a.pt"))
+
+
 def test_lists_without_end_are_refused(tmp_path: Path) -> None:
     parts = b"".join(text(name) + b"}s" for name in ("_modules", "_parameters", "_buffers"))
     state = b"}" + text("yaml") + b"]" * 10_000 + b"a" * 9_999 + b"s" + parts

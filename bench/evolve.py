@@ -72,7 +72,7 @@ def result_path(sampler: str, pruner: str, seed: str | int) -> Path:
     return ROOT / f"results/{sampler}_{pruner}_{seed}.json"
 
 
-def make_run(seed: int):  # noqa: ANN201
+def make_run(seed: int):
     """The sample at a size that makes a trial seconds; the same folds for all seeds."""
     from livestock import pipeline
 
@@ -163,7 +163,7 @@ def search_once(sampler: str, pruner: str, seed: int) -> None:
     table.to_json(result_path(sampler, pruner, seed), orient="records")
 
 
-def overhead(study) -> float:  # noqa: ANN001
+def overhead(study) -> float:
     """Seconds a finished trial between one training and the next: asking, sampling, writing down."""
     trials = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
     between = [(later.datetime_start - trial.datetime_start).total_seconds() - trial.user_attrs["seconds"]
@@ -187,7 +187,7 @@ class Forked:
         return self.returncode
 
 
-def train_forked(training, config, run_dir: Path, on_epoch) -> None:  # noqa: ANN001
+def train_forked(training, config, run_dir: Path, on_epoch) -> None:
     """What `detector.train` does, in a fork instead of a new process."""
     from dataclasses import asdict
 

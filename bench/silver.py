@@ -113,7 +113,7 @@ def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> 
     }))
 
 
-def read_sample(seed, competition):  # noqa: ANN001, ANN201
+def read_sample(seed, competition):
     """Damaged training data, the boxes that were left out, test images and their truth in pixels."""
     from livestock import readers
     from livestock.pipeline import TRUTH_NAME
@@ -127,7 +127,7 @@ def read_sample(seed, competition):  # noqa: ANN001, ANN201
     return train, left_out, test.images, truth_in_pixels(raw / TRUTH_NAME, test.images)
 
 
-def read_real(data, seed, competition):  # noqa: ANN001, ANN201
+def read_real(data, seed, competition):
     """The same from data whose labels are all there, as far as people drew them: a third of the boxes is taken out."""
     from livestock import readers
     from livestock.pipeline import TRUTH_NAME
@@ -138,7 +138,7 @@ def read_real(data, seed, competition):  # noqa: ANN001, ANN201
     return replace(train, boxes=damaged), left_out, test.images, truth_in_pixels(data / TRUTH_NAME, test.images)
 
 
-def truth_in_pixels(path, images):  # noqa: ANN001, ANN201
+def truth_in_pixels(path, images):
     """The test truth as a boxes table."""
     from livestock.boxes import XYXY
     from livestock.submission import read_truth
@@ -148,7 +148,7 @@ def truth_in_pixels(path, images):  # noqa: ANN001, ANN201
     return truth
 
 
-def rank_missing(left_out, truth, images, answers) -> dict[str, float]:  # noqa: ANN001
+def rank_missing(left_out, truth, images, answers) -> dict[str, float]:
     """Average precision (IoU 0.5) of rankings of missing labels: ours and cleanlab's, of fused and of plain boxes."""
     from livestock.errors import find_suspects
     from livestock.metrics import usual_map
@@ -163,7 +163,7 @@ def rank_missing(left_out, truth, images, answers) -> dict[str, float]:  # noqa:
     return figures
 
 
-def overlooked(truth, boxes, images, least):  # noqa: ANN001, ANN201
+def overlooked(truth, boxes, images, least):
     """The boxes from a confidence of `least` (its default is 0.95) that cleanlab takes for overlooked, by its score."""
     from cleanlab.object_detection.rank import compute_overlooked_box_scores
 
@@ -205,7 +205,7 @@ def rank_with_starter() -> None:
     print(f"average precision {found:.3f} for {len(left_out)} missing cow boxes")
 
 
-def fit(run_dir, images, boxes, competition, start, seed, hidden=None) -> Path:  # noqa: ANN001
+def fit(run_dir, images, boxes, competition, start, seed, hidden=None) -> Path:
     """Trains on these images and labels; returns the mean of the last epochs' weights, as `07_final` takes it."""
     from evolve import train_forked
 
@@ -230,7 +230,7 @@ def fit(run_dir, images, boxes, competition, start, seed, hidden=None) -> Path: 
     return average_weights(epoch_weights(run_dir / "weights"), run_dir / "averaged.pt")
 
 
-def see(weights, images, competition, imgsz, flip):  # noqa: ANN001, ANN201
+def see(weights, images, competition, imgsz, flip):
     """Candidates of a look."""
     from livestock import detector
 

@@ -38,7 +38,7 @@ def main() -> None:
     print(detector.write_weights(arguments.directory / "run/weights/last.pt", STARTER), STARTER.stat().st_size)
 
 
-def write_data(directory: Path, n_images: int, competition) -> Path:  # noqa: ANN001
+def write_data(directory: Path, n_images: int, competition) -> Path:
     """Draws each seed, the last for validation, into one YOLO data set; file names get the seed in front."""
     images, boxes = [], []
     for seed in SEEDS:

@@ -94,7 +94,7 @@ def _as_output(boxes: pd.DataFrame) -> np.ndarray:
                             boxes["confidence"], ~is_cow, is_cow])
 
 
-def _by_image(boxes: pd.DataFrame, columns) -> dict[str, torch.Tensor]:  # noqa: ANN001
+def _by_image(boxes: pd.DataFrame, columns) -> dict[str, torch.Tensor]:
     return {str(name): torch.tensor(np.asarray(columns(own), np.float32)) for name, own in boxes.groupby("image_id")}
 
 

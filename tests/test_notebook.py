@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from collections import namedtuple
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
-from livestock.notebook import copy_new
+import pytest
+from flaky_drive import FlakyDrive
+
+from livestock.disk import DiskSpaceError
+from livestock.drive import retry
+from livestock.notebook import copy_new, finish, mount_drive, start
 
 
 def test_a_folder_is_copied_once(tmp_path: Path) -> None:
@@ -42,3 +52,59 @@ def test_a_newer_copy_is_not_taken_back(tmp_path: Path) -> None:
 def test_a_missing_source_copies_nothing(tmp_path: Path) -> None:
     assert copy_new(tmp_path / "nothing", tmp_path / "target") == 0
     assert not (tmp_path / "target").exists()
+
+
+@pytest.fixture
+def drive_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A session on Colab; what mounts Drive makes a link, as a mount appears."""
+    (tmp_path / "behind/MyDrive/livestock/raw").mkdir(parents=True)
+    drive = ModuleType("google.colab.drive")
+    drive.mount = lambda path: Path(path).symlink_to(tmp_path / "behind")  # type: ignore[attr-defined]
+    colab = ModuleType("google.colab")
+    colab.drive = drive  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "stand-in")
+    monkeypatch.setenv("LIVESTOCK_CONTENT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "behind/MyDrive/livestock"
+
+
+def test_a_crash_does_not_cost_what_drive_has(drive_dir: Path, tmp_path: Path) -> None:
+    (drive_dir / "raw/a.zip").write_bytes(b"raw")
+    start(str(tmp_path / "data"))
+    assert (tmp_path / "data/raw/a.zip").read_bytes() == b"raw"
+    (tmp_path / "data/weights.pt").write_bytes(b"whole weights")
+    finish(str(tmp_path / "data"))
+    (tmp_path / "data/weights.pt").write_bytes(b"who")  # and the session is gone
+    finish(str(tmp_path / "data"))
+    assert (drive_dir / "weights.pt.previous").read_bytes() == b"whole weights"
+    shutil.rmtree(tmp_path / "data")
+    start(str(tmp_path / "data"))
+    assert sorted(path.name for path in (tmp_path / "data").rglob("*.*")) == ["a.zip", "weights.pt"]
+
+
+def test_a_local_disk_too_small_for_the_raw_data_is_told_of_first(
+    drive_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (drive_dir / "raw/a.zip").write_bytes(b"raw")
+    usage = namedtuple("usage", ["free"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(400_000_000))
+    with pytest.raises(DiskSpaceError, match=r"data: expected 0\.5 GB of free disk, found 0\.4 GB"):
+        start(str(tmp_path / "data"))
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_mount_that_hangs_is_waited_for(
+    drive_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults, exists = [OSError(107, "Transport endpoint is not connected")] * 2, Path.exists
+
+    def failing(path: Path) -> bool:
+        if faults and path.name == "MyDrive":
+            raise faults.pop()
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", failing)
+    monkeypatch.setattr("livestock.notebook.retry", partial(retry, files=FlakyDrive(drive_dir).files()))  # its clock
+    assert mount_drive().resolve() == drive_dir.resolve()
+    assert capsys.readouterr().out.count("tried again in") == 2

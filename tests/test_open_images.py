@@ -40,7 +40,7 @@ class Web(BaseHTTPRequestHandler):
 
     requests: Counter[str] = Counter()
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class names it
+    def do_GET(self) -> None:
         """Answers one request."""
         Web.requests[self.path] += 1
         if "gone" in self.path:

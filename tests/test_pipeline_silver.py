@@ -249,10 +249,10 @@ def test_the_recipe_holds_for_what_it_was_chosen_on(run: pipeline.Run, monkeypat
     assert pipeline.read_recipe(run)[0] == pipeline.HUMAN
 
 
-def change_table(name: str, column: str, value: object):  # noqa: ANN201
+def change_table(name: str, column: str, value: object):
     """A change of one table of the workspace, which returns what undoes it."""
 
-    def change(run: pipeline.Run):  # noqa: ANN202
+    def change(run: pipeline.Run):
         path = run.workspace.interim_dir / f"{name}.parquet"
         before = path.read_bytes()
         write_table(pd.read_parquet(path).assign(**{column: value}), path)
@@ -261,7 +261,7 @@ def change_table(name: str, column: str, value: object):  # noqa: ANN201
     return change
 
 
-def change_training(run: pipeline.Run):  # noqa: ANN201
+def change_training(run: pipeline.Run):
     """04_train has run again with other settings."""
     path = run.workspace.interim_dir / "training_fold0.json"
     before = path.read_text()

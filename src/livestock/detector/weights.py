@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import requests
 import torch
-from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from .. import yolov5_compat
+from .contents import check_contents
+from .quiet import quiet
+from .screening import read_stand_ins
 
 STARTER = Path(__file__).resolve().parents[1] / "starter.pt"
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
+MOST_STRIDE = 1024  # pictures are padded to a multiple of it
 OFFICIAL = [f"yolov5{size}{suffix}.pt" for size in "nsmlx" for suffix in ("", "6")]
 
 
@@ -59,14 +60,15 @@ def _download(url: str, path: Path) -> Path:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raises ValueError naming what a checkpoint would run or why it cannot be read. Runs nothing of it."""
+    """Raises ValueError naming what a checkpoint would run, lacks or claims, or why it cannot be read.
+
+    Runs nothing of it: see `screening` for the file and `contents` for the model in it.
+    """
     yolov5_compat.apply()
     try:
-        unsafe = get_unsafe_globals_in_checkpoint(str(path))
-    except (ValueError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path}: expected a checkpoint written by torch.save (a zip), found {error}") from error
-    if unsafe:
-        raise ValueError(f"{path}: refused, it would run or load {', '.join(sorted(unsafe))}")
+        check_contents(read_stand_ins(path), path)
+    except RecursionError as error:
+        raise ValueError(f"{path}: refused, its values are nested without end") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -76,36 +78,25 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     check_checkpoint(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"{path}: refused, it cannot be read as weights: {error}") from error
-    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
-        raise ValueError(f"{path}: expected a yolov5 checkpoint with a 'model', found {type(checkpoint).__name__}")
-    return checkpoint
 
 
 def load_model(path: Path, device: str = "cpu") -> torch.nn.Module:
-    """A detection model in float32 and evaluation mode, batch norm folded in, on `device`."""
+    """A detection model in float32 and evaluation mode, batch norm folded in, on `device`.
+
+    Raises ValueError for a checkpoint that is refused, see `check_checkpoint`.
+    """
     check_checkpoint(path)
     from yolov5.models.experimental import attempt_load
 
     with quiet():
-        model = attempt_load(str(path), device=torch.device(device), fuse=True)
+        model: Any = attempt_load(str(path), device=torch.device(device), fuse=True)
+    strides = torch.as_tensor(model.stride).flatten().tolist()
+    if not strides or not all(0 < stride <= MOST_STRIDE for stride in strides):
+        raise ValueError(f"{path}: expected strides of up to {MOST_STRIDE} pixels, found {strides[:8]}")
     return model.eval()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """yolov5 announces each model it builds and the fusing of layers."""
-    yolov5_compat.apply()
-    from yolov5.utils.general import LOGGER
-
-    level = LOGGER.level
-    LOGGER.setLevel("WARNING")
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)
 
 
 def write_weights(source: Path, target: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..config import REPOSITORY
+from ..disk import check_disk_space, images_disk_bytes, training_disk_bytes
 from ..steps import fingerprint, run_step, write_json
 from .data import VALID_FOLD, Run
 
@@ -47,6 +48,11 @@ def write_lists(
     data_yaml = directory / f"{name}.yaml"
 
     def action() -> None:
+        painted = set() if hidden is None else set(hidden["image_id"])
+        is_new = [not any((folder / "images" / yolo_dataset.file_name(name)).exists()
+                          for folder in (directory, *([] if name in painted else [plain])))
+                  for name in images["image_id"]]
+        check_disk_space(directory, images_disk_bytes(images[is_new], run.profile.imgsz))
         yolo_dataset.write_images(images, directory, run.profile.imgsz, hidden=hidden, boxes=boxes,
                                   same=plain if is_own else None)
         yolo_dataset.write_labels(images, boxes, run.competition.labels, directory)
@@ -118,6 +124,8 @@ def train(run: Run, name: str, config: detector.TrainConfig, *, selects: bool = 
     record = run.workspace.interim_dir / f"training_{name}.json"
 
     def action() -> None:
+        needed = training_disk_bytes(Path(config.weights).stat().st_size, config.optimizer)
+        check_disk_space(run_dir, needed)
         detector.train(config, run_dir)
         if selects:
             detector.write_weights(run_dir / "weights/best.pt", best)

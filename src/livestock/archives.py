@@ -130,7 +130,9 @@ def _open_member(archive: str, member: str) -> IO[bytes]:
     if os.path.isdir(archive):
         return open(Path(archive, member), "rb")
     file = _open_zip(archive).open(member)
-    return file if file.peek(2)[:2] == JPEG_START else io.BytesIO(read_bytes(archive, member))
+    is_jpeg = file.read(2) == JPEG_START
+    file.seek(0)
+    return file if is_jpeg else io.BytesIO(read_bytes(archive, member))
 
 
 def _read_member(archive: ZipFile, name: str, max_bytes: int) -> bytes:

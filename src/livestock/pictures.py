@@ -35,7 +35,7 @@ def measure(file: IO[bytes]) -> tuple[int, int]:
         _check_mode(image)
         if image.format == "TIFF":
             image.load()  # Pillow turns TIFFs itself as it loads them, and some versions change the size before that
-        turned = image.getexif().get(ORIENTATION) in SWAPS_SIDES
+        turned = image.getexif().get(ORIENTATION, 1) in SWAPS_SIDES
         width, height = image.size
     return (height, width) if turned else (width, height)
 
@@ -49,7 +49,7 @@ def decode(file: IO[bytes]) -> np.ndarray:
     with Image.open(file, formats=FORMATS) as image:
         _check_mode(image)
         image.load()
-        turn = TURNS.get(image.getexif().get(ORIENTATION))
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
         picture = eight_bits(image).convert("RGB")
     return np.array(picture if turn is None else picture.transpose(turn))
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from reprlib import repr as short  # of bounded length and depth: what stands in a broken file has neither
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..archives import IMAGE_SUFFIXES, image_size, list_members
+from ..archives import IMAGE_SUFFIXES, Member, image_size, list_members, normalise
 from ..boxes import XYXY, clip_xyxy, make_boxes, make_images
 from ..config import Competition
 
@@ -31,6 +33,13 @@ OUTSIDE = "box wholly outside the image: left out"
 CLIPPED = "box partly outside the image: clipped"
 UNKNOWN_CLASS = "box of an unknown class: left out"
 CROWD = "box around a group: left out"
+SHARED_ID = "one id of several images: they and their boxes are left out"
+UNREADABLE_ROW = "unreadable row: left out"
+OTHER_FORMAT = "picture of a format that is not read: left out"
+NESTED = "archive that is not read: unpack it first"
+
+OTHER_PICTURES = {".gif", ".heic", ".heif", ".avif", ".jfif", ".jp2", ".psd", ".raw", ".dng"}
+OTHER_ARCHIVES = {".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".alz", ".egg"}
 
 
 class Reading(NamedTuple):
@@ -65,11 +74,12 @@ class Report:
     """Collects the lines of `left_out`."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[str, str, str, str]] = []
+        self.rows: list[tuple[str, ...]] = []
 
     def add(self, reason: str, file: str, image_id: str = "", detail: str = "") -> None:
-        """Notes one file, image or box."""
-        self.rows.append((file, image_id, reason, detail))
+        """Notes one file, image or box. Half surrogates, which JSON can hold and Parquet cannot, are spelt out."""
+        row = (text.encode("utf-8", "backslashreplace").decode() for text in (file, image_id, reason, detail))
+        self.rows.append((*row,))
 
     def table(self) -> pd.DataFrame:
         """All lines in order of file and reason."""
@@ -77,14 +87,39 @@ class Report:
         return table.sort_values(["file", "image_id", "reason"], kind="stable", ignore_index=True)
 
 
-def find_pictures(path: Path) -> list[RawImage]:
+def find_pictures(path: Path, report: Report) -> list[RawImage]:
     """Every picture file below a folder, in name order, and every picture in its zips."""
     pictures = []
     for archive in [path, *sorted(path.rglob("*.zip"))]:
         for member in list_members(archive):
             if member.path.suffix.lower() in IMAGE_SUFFIXES:
                 pictures.append(RawImage(member.path.name, str(archive), member.raw))
+            note_unread(archive, member, report)
     return pictures
+
+
+def note_unread(archive: Path, member: Member, report: Report) -> None:
+    """Notes a picture or an archive of a kind that no reader opens; zips within zips are among them."""
+    suffix = member.path.suffix.lower()
+    if suffix in OTHER_PICTURES:
+        report.add(OTHER_FORMAT, f"{archive}/{member.raw}", member.path.name)
+    elif suffix in OTHER_ARCHIVES or (suffix == ".zip" and archive.is_file()):
+        report.add(NESTED, f"{archive}/{member.raw}")
+
+
+def match_labels(files: Iterable[Path], images: pd.DataFrame, report: Report) -> list[tuple[Path, Any]]:
+    """The label files, one a picture, each with the row of the picture of its stem; the others are noted."""
+    rows = {PurePosixPath(row.image_id).stem: row for row in images.itertuples()}
+    matched: dict[str, tuple[Path, Any]] = {}
+    for file in sorted(files):
+        stem = normalise(file.stem)
+        if stem not in rows:
+            report.add(NO_IMAGE, str(file), stem)
+        elif stem in matched:
+            report.add(DUPLICATE_LABEL, str(file), stem)
+        else:
+            matched[stem] = file, rows[stem]
+    return list(matched.values())
 
 
 def drop_unlabelled(images: pd.DataFrame, labelled: Collection[str], report: Report) -> pd.DataFrame:
@@ -132,7 +167,7 @@ def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Compet
         if label is None and reason in (None, CLIPPED):
             reason, detail = UNKNOWN_CLASS, box.source_name
         else:
-            detail = f"{box.source_name} {list(box.corners)}"
+            detail = f"{box.source_name} {short(list(box.corners))}"
         if reason is not None:
             report.add(reason, box.file, box.image_id, detail)
         if reason in (None, CLIPPED):
@@ -142,7 +177,44 @@ def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Compet
 
 def is_number(value: Any) -> bool:
     """Whether a value from a label file is a finite number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 1 << 1000  # isfinite fails on large ints
+
+
+def to_number(text: Any) -> float | None:
+    """The number that a text is, or None; it may be infinite or NaN."""
+    try:
+        return float(text)
+    except (ValueError, TypeError):
+        return None
+
+
+def identifier(value: Any) -> int | str | None:
+    """An id as it can be compared, or None: whole numbers and texts are ids, `true`, `null` and lists are none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
+def read_json(content: bytes) -> Any:
+    """What a JSON holds, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises ValueError for what is none, for one nested too deeply, and for a key that stands twice in an object, of
+    which Python's reader would keep the last without a word.
+    """
+    try:
+        return json.loads(content, object_pairs_hook=_single_keys)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+    return found
 
 
 def _check_corners(corners: Sequence[Any], size: tuple[int, int] | None) -> tuple[np.ndarray, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ def read_open_images(path: Path, competition: Competition, *, labelled: bool = T
     left out. Rows for pictures that are not below `path` are counted in one line of the report.
     """
     report = clean.Report()
-    images = clean.measure_images(clean.find_pictures(path), report)
+    images = clean.measure_images(clean.find_pictures(path, report), report)
     if not labelled:
         return clean.Reading(images, clean.clean_boxes([], images, competition, report), report.table())
     by_id = {Path(row.image_id).stem: row for row in images.itertuples()}
@@ -51,7 +52,9 @@ def read_open_images(path: Path, competition: Competition, *, labelled: bool = T
             row = by_id[box.ImageID]
             known.add(row.image_id)
             name, where = names.get(box.LabelName, box.LabelName), f"{file}:{number}"
-            if box.IsGroupOf == "1":
+            if box.IsGroupOf not in ("1", "0", "-1"):  # the last column that is read
+                report.add(clean.UNREADABLE_ROW, where, row.image_id, clean.short(tuple(box)[1:]))
+            elif box.IsGroupOf == "1":
                 report.add(clean.CROWD, where, row.image_id, name)
             else:
                 boxes.append(clean.RawBox(where, row.image_id, name, _corners(box, row)))
@@ -139,17 +142,36 @@ def _download(url: str, target: Path) -> str:
 
 def _class_names(path: Path) -> dict[str, str]:
     """Class code such as /m/01xq0k1 to name such as Cattle; the table has no header."""
-    tables = [pd.read_csv(f, header=None, dtype=str) for f in sorted(path.rglob("*class-descriptions*.csv"))]
-    return {code: name for table in tables for code, name in zip(table[0], table[1], strict=True)}
+    names: dict[str, str] = {}
+    for file in sorted(path.rglob("*class-descriptions*.csv")):
+        table = _read_csv(file, header=None)
+        if len(table.columns) != 2:
+            raise ValueError(f"{file}: expected two columns, code and name, found {len(table.columns)}")
+        names |= dict(zip(table[0], table[1], strict=True))
+    return names
+
+
+def _read_csv(file: Path, **options: Any) -> pd.DataFrame:
+    """All values as text. Raises ValueError naming the file for what is no CSV or has rows longer than its first."""
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
+    except ValueError as error:  # pandas' own are among them, and they do not name the file
+        raise ValueError(f"{file}: expected a CSV: {error}") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is too much for row names
+        raise ValueError(f"{file}: expected {len(table.columns)} fields a row as in its header, found more")
+    return table
 
 
 def _read_table(file: Path) -> pd.DataFrame:
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table = _read_csv(file, quoting=csv.QUOTE_NONE)  # nothing is quoted there: a stray quote must not swallow rows
     if missing := [name for name in COLUMNS if name not in table]:
         raise ValueError(f"{file}: expected the columns {COLUMNS}, {missing[0]!r} is missing")
+    if doubled := [name for name in COLUMNS if f"{name}.1" in table]:  # pandas numbers them
+        raise ValueError(f"{file}: expected the columns {COLUMNS}, {doubled[0]!r} is there twice")
     return table[COLUMNS]
 
 
 def _corners(box: Any, row: Any) -> tuple[Any, ...]:
-    values = pd.to_numeric(pd.Series([box.XMin, box.YMin, box.XMax, box.YMax]), errors="coerce")
-    return tuple((values * [row.width, row.height, row.width, row.height]).tolist())
+    values = [(clean.to_number(box.XMin), row.width), (clean.to_number(box.YMin), row.height),
+              (clean.to_number(box.XMax), row.width), (clean.to_number(box.YMax), row.height)]
+    return tuple(None if value is None else value * size for value, size in values)

@@ -182,12 +182,12 @@ def is_number(value: Any) -> bool:
     return math.isfinite(value) if isinstance(value, float) else abs(value) < 1 << 1000  # isfinite fails on large ints
 
 
-def to_number(text: Any) -> float | None:
-    """The number that a text is, or None; it may be infinite or NaN."""
+def to_number(text: str | None) -> Any:
+    """The number that a text is, infinite or NaN too, or the text as it is, for `clean_boxes` to note."""
     try:
-        return float(text)
-    except (ValueError, TypeError):
-        return None
+        return text if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def identifier(value: Any) -> int | str | None:

@@ -53,7 +53,7 @@ def read_open_images(path: Path, competition: Competition, *, labelled: bool = T
             known.add(row.image_id)
             name, where = names.get(box.LabelName, box.LabelName), f"{file}:{number}"
             if box.IsGroupOf not in ("1", "0", "-1"):  # the last column that is read
-                report.add(clean.UNREADABLE_ROW, where, row.image_id, clean.short(tuple(box)[1:]))
+                report.add(clean.UNREADABLE_ROW, where, row.image_id, f"{','.join(tuple(box)[1:]):.200}")
             elif box.IsGroupOf == "1":
                 report.add(clean.CROWD, where, row.image_id, name)
             else:
@@ -174,4 +174,4 @@ def _read_table(file: Path) -> pd.DataFrame:
 def _corners(box: Any, row: Any) -> tuple[Any, ...]:
     values = [(clean.to_number(box.XMin), row.width), (clean.to_number(box.YMin), row.height),
               (clean.to_number(box.XMax), row.width), (clean.to_number(box.YMax), row.height)]
-    return tuple(None if value is None else value * size for value, size in values)
+    return tuple(value * size if clean.is_number(value) else value for value, size in values)

@@ -40,7 +40,7 @@ def _read_xml(file: Path, image_id: str, size: tuple[int, int], report: clean.Re
         if root.tag != "annotation":
             raise ValueError(f"expected <annotation>, found <{root.tag}>")
         objects = list(root.iter("object"))
-    except (ParseError, LookupError, ValueError, RecursionError) as error:  # LookupError: an unknown encoding
+    except (ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         report.add(clean.UNREADABLE_LABEL, str(file), image_id, f"{type(error).__name__}: {error}")
         return None
     stated = (_number(root, "size/width"), _number(root, "size/height"))
@@ -56,12 +56,12 @@ def _read_xml(file: Path, image_id: str, size: tuple[int, int], report: clean.Re
 def _corners(box: Element | None) -> tuple[Any, ...]:
     if box is None:
         return (None,)
-    x_min, y_min, x_max, y_max = (_number(box, name) for name in ("xmin", "ymin", "xmax", "ymax"))
-    if x_min is None or y_min is None or x_max is None or y_max is None:
-        return x_min, y_min, x_max, y_max
+    corners = x_min, y_min, x_max, y_max = tuple(_number(box, name) for name in ("xmin", "ymin", "xmax", "ymax"))
+    if not all(clean.is_number(value) for value in corners):
+        return corners
     return max(x_min - 1, min(x_min, 0)), max(y_min - 1, min(y_min, 0)), x_max, y_max  # 0 stays 0
 
 
-def _number(element: Element, where: str) -> float | None:
-    """The number in a tag, or None where there is none."""
+def _number(element: Element, where: str) -> Any:
+    """The number in a tag, or what else is there, or None where the tag is not."""
     return clean.to_number(element.findtext(where))

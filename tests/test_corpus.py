@@ -1,0 +1,50 @@
+"""Every bad input of the corpus comes to what is written down beside it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from corpus import CASES, JPEG, Case
+
+from livestock import readers
+from livestock.boxes import XYXY
+from livestock.config import REPOSITORY, read_competition
+
+COMPETITION = read_competition(REPOSITORY / "competition.yaml")
+ANOTHER = {"other.jpg": JPEG}  # a picture without label: no case is refused for having no image at all
+NO_LABEL = ("other.jpg", "other.jpg", readers.clean.NO_LABEL, "")
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> Path:
+    """Writes files by their relative paths."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def assert_left_out(left_out: pd.DataFrame, expected: list[tuple[str, str, str, str]], folder: Path) -> None:
+    """Each line is there, no other, and its detail has the words."""
+    found = [(file.removeprefix(f"{folder}/"), *rest) for file, *rest in left_out.to_numpy().tolist()]
+    assert sorted(line[:3] for line in found) == sorted(line[:3] for line in expected)
+    for *line, words in expected:
+        details = [detail for *other, detail in found if other == line]
+        assert any(words in detail for detail in details), (line, words, details)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_bad_labels(case: Case, tmp_path: Path) -> None:
+    write_files(tmp_path, case.files)
+    if case.refused:
+        with pytest.raises(ValueError, match=case.refused):
+            readers.read(case.reader, tmp_path, COMPETITION)
+        return
+    reading = readers.READERS[case.reader](tmp_path, COMPETITION)
+    assert {row.image_id: (row.width, row.height) for row in reading.images.itertuples()} == case.images
+    assert reading.boxes[["image_id", "label", *XYXY]].to_numpy().tolist() == case.boxes
+    assert_left_out(reading.left_out, case.left_out, tmp_path)
+    for table in (reading.images, reading.boxes, reading.left_out):
+        table.to_parquet(io.BytesIO())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from corpus import CASES, JPEG, Case
+from corpus import CASES, JPEG, Case, zipped
+from corpus_images import PICTURES, Picture
 
 from livestock import readers
+from livestock.archives import read_image
 from livestock.boxes import XYXY
 from livestock.config import REPOSITORY, read_competition
 
@@ -48,3 +52,32 @@ def test_bad_labels(case: Case, tmp_path: Path) -> None:
     assert_left_out(reading.left_out, case.left_out, tmp_path)
     for table in (reading.images, reading.boxes, reading.left_out):
         table.to_parquet(io.BytesIO())
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=[picture.name for picture in PICTURES])
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+@pytest.mark.filterwarnings("ignore:Truncated File Read", "ignore:Corrupt EXIF data")
+def test_bad_pictures(picture: Picture, packed: bool, tmp_path: Path) -> None:
+    label = {f"{picture.file[:-4]}.txt": b"1 0.5 0.5 0.5 0.5"}
+    pictures = {picture.file: picture.content}
+    write_files(tmp_path, label | ({"a.zip": zipped(pictures)} if packed else pictures))
+    archive = tmp_path / "a.zip" if packed else tmp_path
+    reading = readers.READERS["yolo"](tmp_path, COMPETITION)
+    if picture.unreadable:
+        lines = reading.left_out.set_index("reason")["detail"]
+        assert sorted(lines.index) == sorted([readers.clean.UNREADABLE_IMAGE, readers.clean.NO_IMAGE])
+        assert re.search(rf"{archive}: {picture.file}: .*({picture.unreadable})", lines[readers.clean.UNREADABLE_IMAGE])
+        with pytest.raises(ValueError, match=rf"{archive}: {picture.file}: expected a picture that can be decoded"):
+            read_image(str(archive), picture.file)
+        return
+    assert reading.left_out.empty
+    width, height = picture.size
+    assert reading.images[["width", "height"]].to_numpy().tolist() == [[width, height]]
+    assert reading.boxes[XYXY].to_numpy().tolist() == [[width / 4, height / 4, width * 3 / 4, height * 3 / 4]]
+    if picture.broken:
+        with pytest.raises(ValueError, match=rf"{archive}: {picture.file}: expected a picture.*{picture.broken}"):
+            read_image(str(archive), picture.file)
+        return
+    pixels = read_image(str(archive), picture.file)
+    assert (pixels.shape, pixels.dtype) == ((height, width, 3), np.uint8)
+    np.testing.assert_allclose(pixels[[0, -1], [0, -1]].astype(int), [picture.first, picture.last], atol=12)

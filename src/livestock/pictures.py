@@ -20,6 +20,7 @@ TURNS = {  # EXIF orientation to what undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+JPEG_END = b"\xff\xd9"
 ORIENTATION, SWAPS_SIDES = 0x0112, {5, 6, 7, 8}
 # What Pillow raises on broken files; more than 179 million pixels are a DecompressionBombError.
 ERRORS = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError,
@@ -48,6 +49,8 @@ def decode(file: IO[bytes]) -> np.ndarray:
     """
     with Image.open(file, formats=FORMATS) as image:
         _check_mode(image)
+        if image.format == "JPEG":  # the file stands behind its header, and so behind a thumbnail's end mark
+            _check_end(file.read())
         image.load()
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
         picture = eight_bits(image).convert("RGB")
@@ -57,6 +60,12 @@ def decode(file: IO[bytes]) -> np.ndarray:
 def eight_bits(image: Image.Image) -> Image.Image:
     """The picture, or its upper 8 bits where it has 16, which Pillow itself would clip to white."""
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if _is_16_bit(image) else image
+
+
+def _check_end(scan: bytes) -> None:
+    """Half a download may be filled up with zeros, which decode to grey."""
+    if JPEG_END not in scan:
+        raise ValueError("truncated: a JPEG with no end mark")
 
 
 def _is_16_bit(image: Image.Image) -> bool:

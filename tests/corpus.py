@@ -375,6 +375,9 @@ FILES = [
             ("b/a.txt", "a", clean.DUPLICATE_LABEL, "")),
     Case("files: two VOC labels of one picture", "voc", {"a.jpg": JPEG, "a.xml": voc_xml().encode(), "b/a.xml": b""},
          SIZE, YOLO_BOX, [("b/a.xml", "a", clean.DUPLICATE_LABEL, "")]),
+    Case("files: two tables of one picture", "open_images",
+         {"a.jpg": JPEG, **dict.fromkeys(("1-bbox.csv", "2-bbox.csv"), (HEADER + CSV_ROW).encode())},
+         SIZE, YOLO_BOX, [("2-bbox.csv:2", "a.jpg", clean.DUPLICATE_LABEL, "cow")]),
     _folder("class names", "yolo", {"classes.txt": b"\xef\xbb\xbfpig\ncattle\n"}),
     *(Case(f"files: {name}", "yolo", YOLO_PAIR | files, refused=refused) for name, files, refused in [
         ("class names in cp949", {"classes.txt": "돼지\n소".encode("cp949")}, r"classes\.txt: expected .* in UTF-8"),

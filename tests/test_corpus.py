@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from corpus import CASES, JPEG, Case, zipped
 from corpus_images import PICTURES, Picture
+from fuzz import fuzz, fuzz_pictures
 
 from livestock import readers
 from livestock.archives import read_image
@@ -81,3 +82,17 @@ def test_bad_pictures(picture: Picture, packed: bool, tmp_path: Path) -> None:
     pixels = read_image(str(archive), picture.file)
     assert (pixels.shape, pixels.dtype) == ((height, width, 3), np.uint8)
     np.testing.assert_allclose(pixels[[0, -1], [0, -1]].astype(int), [picture.first, picture.last], atol=12)
+
+
+@pytest.mark.parametrize("reader", sorted(readers.READERS))
+def test_damaged_files_are_read_or_refused_and_nothing_is_lost(reader: str) -> None:
+    counts = fuzz(reader, 200, seed=6)
+    assert counts["read"] + counts["refused"] == 200
+    assert counts["read"] > 60
+    assert counts["boxes"] > 200
+
+
+def test_damaged_pictures_are_read_as_measured_or_refused() -> None:
+    counts = fuzz_pictures(3000, seed=6)
+    assert counts.total() == 3000
+    assert min(counts["refused"], counts["decoded"], counts["measured, not decoded"]) > 100

@@ -42,25 +42,36 @@ def read_open_images(path: Path, competition: Competition, *, labelled: bool = T
     by_id = {Path(row.image_id).stem: row for row in images.itertuples()}
     names = _class_names(path)
     boxes: list[clean.RawBox] = []
-    known = set()
+    known: set[str] = set()
     for file in sorted(path.rglob("*bbox*.csv")):
-        table = _read_table(file)
-        is_here = table["ImageID"].isin(list(by_id))
-        if n_elsewhere := int((~is_here).sum()):
-            report.add(clean.NO_IMAGE, str(file), "", f"{n_elsewhere} boxes of pictures that are not here")
-        for number, box in zip(table.index[is_here] + 2, table[is_here].itertuples(), strict=True):
-            row = by_id[box.ImageID]
-            known.add(row.image_id)
-            name, where = names.get(box.LabelName, box.LabelName), f"{file}:{number}"
-            if box.IsGroupOf not in ("1", "0", "-1"):  # the last column that is read
-                report.add(clean.UNREADABLE_ROW, where, row.image_id, f"{','.join(tuple(box)[1:]):.200}")
-            elif box.IsGroupOf == "1":
-                report.add(clean.CROWD, where, row.image_id, name)
-            else:
-                boxes.append(clean.RawBox(where, row.image_id, name, _corners(box, row)))
+        boxes += _raw_boxes(file, by_id, names, known, report)
     images = clean.drop_unlabelled(images, known, report)
     clean.report_empty(images, {box.image_id for box in boxes}, report)
     return clean.Reading(images, clean.clean_boxes(boxes, images, competition, report), report.table())
+
+
+def _raw_boxes(
+    file: Path, by_id: dict[str, Any], names: dict[str, str], known: set[str], report: clean.Report
+) -> list[clean.RawBox]:
+    """The boxes of one table; its pictures go into `known`, and what a table before has of one counts."""
+    table, boxes, found = _read_table(file), [], set()
+    is_here = table["ImageID"].isin(list(by_id))
+    if n_elsewhere := int((~is_here).sum()):
+        report.add(clean.NO_IMAGE, str(file), "", f"{n_elsewhere} boxes of pictures that are not here")
+    for number, box in zip(table.index[is_here] + 2, table[is_here].itertuples(), strict=True):
+        row = by_id[box.ImageID]
+        found.add(row.image_id)
+        name, where = names.get(box.LabelName, box.LabelName), f"{file}:{number}"
+        if row.image_id in known:
+            report.add(clean.DUPLICATE_LABEL, where, row.image_id, name)
+        elif box.IsGroupOf not in ("1", "0", "-1"):  # the last column: a row that is cut short lacks it
+            report.add(clean.UNREADABLE_ROW, where, row.image_id, f"{','.join(tuple(box)[1:]):.200}")
+        elif box.IsGroupOf == "1":
+            report.add(clean.CROWD, where, row.image_id, name)
+        else:
+            boxes.append(clean.RawBox(where, row.image_id, name, _corners(box, row)))
+    known |= found
+    return boxes
 
 
 def download_open_images(

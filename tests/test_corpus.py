@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from corpus import CASES, JPEG, Case, zipped
+from corpus import Case, zipped
 from corpus_images import PICTURES, Picture
+from corpus_json import AIHUB, COCO
+from corpus_text import FILES, OPEN_IMAGES, VOC, YOLO
 from fuzz import fuzz, fuzz_pictures
 
 from livestock import readers
@@ -19,8 +21,7 @@ from livestock.boxes import XYXY
 from livestock.config import REPOSITORY, read_competition
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
-ANOTHER = {"other.jpg": JPEG}  # a picture without label: no case is refused for having no image at all
-NO_LABEL = ("other.jpg", "other.jpg", readers.clean.NO_LABEL, "")
+CASES = [*AIHUB, *COCO, *VOC, *YOLO, *OPEN_IMAGES, *FILES]
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 from ..archives import IMAGE_SUFFIXES, list_members, normalise, read_bytes
 from ..config import Competition
 from . import clean
+from .values import identifier, read_json, short
 
 
 def read_aihub(path: Path, competition: Competition, *, labelled: bool = True) -> clean.Reading:
@@ -54,23 +55,23 @@ def _read_label(
     """The boxes of one JSON, or None if it cannot be read as one."""
     file = f"{archive}/{member}"
     try:
-        info = clean.read_json(read_bytes(archive, member))["label_info"]
+        info = read_json(read_bytes(archive, member))["label_info"]
         stated = (info["image"]["width"], info["image"]["height"])
         if not isinstance(info["annotations"], list):
-            raise ValueError(f"expected a list of annotations, found {clean.short(info['annotations'])}")
+            raise ValueError(f"expected a list of annotations, found {short(info['annotations'])}")
         boxes = [_raw_box(file, image_id, annotation, info) for annotation in info["annotations"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         report.add(clean.UNREADABLE_LABEL, file, image_id, f"{type(error).__name__}: {error}")
         return None
     if stated != size:
-        report.add(clean.OTHER_SIZE, file, image_id, f"label {clean.short(stated)}, image {size}")
+        report.add(clean.OTHER_SIZE, file, image_id, f"label {short(stated)}, image {size}")
     if not boxes:
         report.add(clean.EMPTY, file, image_id)
     return boxes
 
 
 def _raw_box(file: str, image_id: str, annotation: dict[str, Any], info: dict[str, Any]) -> clean.RawBox:
-    names = {clean.identifier(category["id"]): category["name"] for category in info.get("categories", [])}
+    names = {identifier(category["id"]): category["name"] for category in info.get("categories", [])}
     category_id = annotation.get("category_id")
-    source_name = clean.short(names.get(clean.identifier(category_id), category_id)).strip("'")
+    source_name = short(names.get(identifier(category_id), category_id)).strip("'")
     return clean.RawBox(file, image_id, source_name, tuple(annotation["bbox"]))

@@ -9,6 +9,7 @@ from typing import Any
 from ..archives import normalise
 from ..config import Competition
 from . import clean
+from .values import identifier, is_number, read_json, short
 
 
 def read_coco(path: Path, competition: Competition, *, labelled: bool = True) -> clean.Reading:
@@ -35,10 +36,10 @@ def read_coco(path: Path, competition: Competition, *, labelled: bool = True) ->
 def _read_json(file: Path, report: clean.Report) -> dict[str, Any] | None:
     """A file's content if it is COCO's; other JSON files, results for instance, are noted."""
     try:
-        content = clean.read_json(file.read_bytes())
+        content = read_json(file.read_bytes())
         for key in ("images", "annotations", "categories"):
             if not isinstance(content[key], list):
-                raise ValueError(f"expected a list of {key}, found {clean.short(content[key])}")
+                raise ValueError(f"expected a list of {key}, found {short(content[key])}")
         _category_names(content)
     except (ValueError, KeyError, TypeError) as error:
         report.add(clean.UNREADABLE_LABEL, str(file), "", f"{type(error).__name__}: {error}")
@@ -50,7 +51,7 @@ def _category_names(content: dict[str, Any]) -> dict[Any, str]:
     """Category id to name. Raises ValueError for an id of two names."""
     names: dict[Any, str] = {}
     for category in content["categories"]:
-        if isinstance(category, dict) and (key := clean.identifier(category.get("id"))) is not None:
+        if isinstance(category, dict) and (key := identifier(category.get("id"))) is not None:
             name = str(category.get("name"))
             if names.setdefault(key, name) != name:
                 raise ValueError(f"category id {key!r} of two names, {names[key]!r} and {name!r}")
@@ -71,7 +72,7 @@ def _match_images(
     matched: dict[Any, tuple[str, str | None]] = {}
     for image, key, name in entries:
         if key is None or name is None:
-            report.add(clean.UNREADABLE_LABEL, str(file), "", f"image without id or file_name: {clean.short(image)}")
+            report.add(clean.UNREADABLE_LABEL, str(file), "", f"image without id or file_name: {short(image)}")
             continue
         reason = _why_not(name, len(names_of[key]), sizes, known)
         matched.setdefault(key, (name, reason))
@@ -81,7 +82,7 @@ def _match_images(
         known.add(name)
         stated = (image.get("width"), image.get("height"))
         if None not in stated and stated != sizes[name]:
-            report.add(clean.OTHER_SIZE, str(file), name, f"label {clean.short(stated)}, image {sizes[name]}")
+            report.add(clean.OTHER_SIZE, str(file), name, f"label {short(stated)}, image {sizes[name]}")
     return matched
 
 
@@ -101,28 +102,28 @@ def _raw_boxes(
     boxes = []
     for found in content["annotations"]:
         annotation = found if isinstance(found, dict) else {}
-        image_id, reason = matched.get(clean.identifier(annotation.get("image_id")), ("", clean.NO_IMAGE))
+        image_id, reason = matched.get(identifier(annotation.get("image_id")), ("", clean.NO_IMAGE))
         if reason is not None:
-            report.add(reason, str(file), image_id, f"annotation {clean.short(found)}")
+            report.add(reason, str(file), image_id, f"annotation {short(found)}")
         elif annotation.get("iscrowd"):
-            report.add(clean.CROWD, str(file), image_id, clean.short(annotation.get("bbox")))
+            report.add(clean.CROWD, str(file), image_id, short(annotation.get("bbox")))
         else:
             category = annotation.get("category_id")
-            source_name = names.get(clean.identifier(category), f"category_id {clean.short(category)}")
+            source_name = names.get(identifier(category), f"category_id {short(category)}")
             boxes.append(clean.RawBox(str(file), image_id, source_name, _corners(annotation.get("bbox"))))
     return boxes
 
 
 def _corners(bbox: Any) -> tuple[Any, ...]:
     """xyxy of an xywh, or what was found where it is no four numbers, for `clean_boxes` to note."""
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(clean.is_number(value) for value in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_number(value) for value in bbox):
         return tuple(bbox) if isinstance(bbox, list) else (bbox,)
     x, y, width, height = bbox
     return x, y, x + width, y + height
 
 
 def _image_id(image: Any) -> int | str | None:
-    return clean.identifier(image.get("id")) if isinstance(image, dict) else None
+    return identifier(image.get("id")) if isinstance(image, dict) else None
 
 
 def _file_name(image: Any) -> str | None:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from ..archives import image_size
 from ..config import Competition
 from . import clean
+from .values import is_number, to_number
 
 TABLES_URL = "https://storage.googleapis.com/openimages"
 TABLES = {
@@ -183,6 +184,6 @@ def _read_table(file: Path) -> pd.DataFrame:
 
 
 def _corners(box: Any, row: Any) -> tuple[Any, ...]:
-    values = [(clean.to_number(box.XMin), row.width), (clean.to_number(box.YMin), row.height),
-              (clean.to_number(box.XMax), row.width), (clean.to_number(box.YMax), row.height)]
-    return tuple(value * size if clean.is_number(value) else value for value, size in values)
+    values = [(to_number(box.XMin), row.width), (to_number(box.YMin), row.height),
+              (to_number(box.XMax), row.width), (to_number(box.YMax), row.height)]
+    return tuple(value * size if is_number(value) else value for value, size in values)

@@ -10,6 +10,7 @@ from defusedxml.ElementTree import fromstring
 
 from ..config import Competition
 from . import clean
+from .values import is_number, to_number
 
 
 def read_voc(path: Path, competition: Competition, *, labelled: bool = True) -> clean.Reading:
@@ -57,11 +58,11 @@ def _corners(box: Element | None) -> tuple[Any, ...]:
     if box is None:
         return (None,)
     corners = x_min, y_min, x_max, y_max = tuple(_number(box, name) for name in ("xmin", "ymin", "xmax", "ymax"))
-    if not all(clean.is_number(value) for value in corners):
+    if not all(is_number(value) for value in corners):
         return corners
     return max(x_min - 1, min(x_min, 0)), max(y_min - 1, min(y_min, 0)), x_max, y_max  # 0 stays 0
 
 
 def _number(element: Element, where: str) -> Any:
     """The number in a tag, or what else is there, or None where the tag is not."""
-    return clean.to_number(element.findtext(where))
+    return to_number(element.findtext(where))

@@ -11,6 +11,7 @@ import yaml
 from ..boxes import cxcywhn_to_xyxy
 from ..config import Competition
 from . import clean
+from .values import is_number, short, to_number
 
 NOT_LABELS = {"classes.txt", "readme.txt", "train.txt", "val.txt", "valid.txt", "test.txt"}
 
@@ -43,8 +44,8 @@ def _read_lines(file: Path, row: Any, names: dict[str, str]) -> list[clean.RawBo
         parts = line.split()
         if not parts:
             continue
-        values: tuple[Any, ...] = tuple(clean.to_number(part) for part in parts[1:])
-        if len(values) == 4 and all(clean.is_number(value) for value in values):
+        values: tuple[Any, ...] = tuple(to_number(part) for part in parts[1:])
+        if len(values) == 4 and all(is_number(value) for value in values):
             centre = np.array([values], dtype=float)
             with np.errstate(over="ignore", invalid="ignore"):  # what grows beyond all numbers is noted later
                 values = tuple(cxcywhn_to_xyxy(centre, row.width, row.height)[0].round(6).tolist())
@@ -70,7 +71,7 @@ def _read_yaml(file: Path) -> dict[str, str]:
         names = (yaml.safe_load(file.read_bytes()) or {})["names"]
         pairs = dict(names if isinstance(names, dict) else enumerate(names)).items()
         if isinstance(names, str) or not all(isinstance(name, str | int) for pair in pairs for name in pair):
-            raise ValueError(f"found {clean.short(names)}")
+            raise ValueError(f"found {short(names)}")
     except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{file}: expected `names`, a list or a mapping of class names: {error!s:.300}") from error
     return {str(class_id): str(name) for class_id, name in pairs}

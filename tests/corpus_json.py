@@ -139,6 +139,8 @@ COCO = [
     coco("a name in Windows' spelling", coco_json(images=json.dumps([_entry(file_name="train\\a.jpg")])), boxes=[BOX]),
     coco("half a surrogate", coco_json(_annotation(category_id="\ud800")),
          ("l.json", "a.jpg", clean.UNKNOWN_CLASS, r"category_id '\ud800'")),
+    coco("half a surrogate for a class", coco_json(categories='[{"id": 1, "name": "\\ud800"}]'),
+         ("l.json", "a.jpg", clean.UNKNOWN_CLASS, r"\ud800")),
     coco("UTF-16", coco_json().encode("utf-16"), boxes=[BOX]),
     _unreadable("nested deeply", "[" * DEEP, "nested too deeply"),
     _unreadable("a key twice", coco_json()[:-1] + ', "images": []}', "key 'images' stands twice"),

@@ -62,6 +62,12 @@ class Member:
         return PurePosixPath(self.name)
 
 
+def find_zips(path: Path) -> list[Path]:
+    """The zips below a folder, whatever the case of their suffix, in the order of their names as people read them."""
+    zips = (file for file in path.rglob("*") if file.suffix.lower() == ".zip" and file.is_file())
+    return sorted(zips, key=lambda file: normalise(str(file)))
+
+
 def list_members(path: Path, limits: Limits = LIMITS) -> list[Member]:
     """The files of a zip or a folder, in name order.
 
@@ -129,10 +135,9 @@ def _open_member(archive: str, member: str) -> IO[bytes]:
     """The start of a JPEG as a stream; other formats whole, which Pillow reads without a bound on what it unpacks."""
     if os.path.isdir(archive):
         return open(Path(archive, member), "rb")
-    file = _open_zip(archive).open(member)
-    is_jpeg = file.read(2) == JPEG_START
-    file.seek(0)
-    return file if is_jpeg else io.BytesIO(read_bytes(archive, member))
+    with _open_zip(archive).open(member) as file:
+        is_jpeg = file.read(2) == JPEG_START
+    return _open_zip(archive).open(member) if is_jpeg else io.BytesIO(read_bytes(archive, member))
 
 
 def _read_member(archive: ZipFile, name: str, max_bytes: int) -> bytes:

@@ -23,8 +23,8 @@ TURNS = {  # EXIF orientation to what undoes it
 JPEG_END = b"\xff\xd9"
 ORIENTATION, SWAPS_SIDES = 0x0112, {5, 6, 7, 8}
 # What Pillow raises on broken files; more than 179 million pixels are a DecompressionBombError.
-ERRORS = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, RuntimeError, OverflowError, MemoryError,
-          struct.error, zlib.error, Image.DecompressionBombError)
+ERRORS = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, RuntimeError, OverflowError, struct.error,
+          zlib.error, Image.DecompressionBombError)
 
 
 def measure(file: IO[bytes]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..archives import IMAGE_SUFFIXES, list_members, normalise, read_bytes
+from ..archives import IMAGE_SUFFIXES, find_zips, list_members, read_bytes
 from ..config import Competition
 from . import clean
 from .values import identifier, read_json, short
@@ -46,7 +46,7 @@ def read_aihub(path: Path, competition: Competition, *, labelled: bool = True) -
 
 def find_archives(path: Path) -> list[Path]:
     """All zips below a folder, then the folder itself, where files may lie open; `path` may be one zip."""
-    return [*sorted(path.rglob("*.zip"), key=lambda found: normalise(str(found))), path]
+    return [*find_zips(path), path]
 
 
 def _read_label(

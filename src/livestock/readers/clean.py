@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..archives import IMAGE_SUFFIXES, Member, image_size, list_members, normalise
+from ..archives import IMAGE_SUFFIXES, Member, find_zips, image_size, list_members, normalise
 from ..boxes import XYXY, clip_xyxy, make_boxes, make_images
 from ..config import Competition
 from .values import is_number, short
@@ -88,7 +88,7 @@ class Report:
 def find_pictures(path: Path, report: Report) -> list[RawImage]:
     """Every picture file below a folder, in name order, and every picture in its zips."""
     pictures = []
-    for archive in [path, *sorted(path.rglob("*.zip"))]:
+    for archive in [path, *find_zips(path)]:
         for member in list_members(archive):
             if member.path.suffix.lower() in IMAGE_SUFFIXES:
                 pictures.append(RawImage(member.path.name, str(archive), member.raw))

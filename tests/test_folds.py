@@ -125,6 +125,16 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path):
         near_duplicate_groups(make_images([{**row, "width": 1, "height": 1}]))
 
 
+def test_pictures_of_16_bits_are_not_all_alike(tmp_path):
+    """Pillow clips them to white, of which all hashes are equal."""
+    rng, rows = np.random.default_rng(0), []
+    for name in ("a.png", "b.png"):
+        small = Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).resize((64, 64))
+        Image.fromarray(np.asarray(small).astype(np.uint16) * 200 + 5000).save(tmp_path / name)
+        rows.append({"image_id": name, "archive": str(tmp_path), "member": name, "width": 64, "height": 64})
+    assert near_duplicate_groups(make_images(rows)).tolist() == [0, 1]
+
+
 def test_strata_say_what_an_image_holds():
     images = make_images(
         [{"image_id": i, "archive": "", "member": "", "width": 999, "height": 999} for i in "ab"]

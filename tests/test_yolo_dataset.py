@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from zipfile import ZipFile
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from livestock.boxes import make_boxes, make_images
 from livestock.yolo_dataset import dataset_dir, file_name, hash_lists, write_images, write_labels, write_lists
@@ -49,6 +51,25 @@ def test_images_are_at_training_size_and_small_ones_untouched(images: pd.DataFra
     original = cv2.imdecode(np.frombuffer(ZipFile(tmp_path / "images.zip").read("drawing.png"), np.uint8), 1)
     difference = cv2.imread(str(written["drawing.png.jpg"])).astype(int) - original
     assert np.abs(difference).mean() < 3  # the colours are not swapped; JPEG costs a little
+
+
+def test_what_opencv_would_read_otherwise_is_not_handed_on(tmp_path: Path) -> None:
+    """yolov5 reads the files with OpenCV: half a picture is refused, CMYK is written anew, in the right colours."""
+    red = np.zeros((40, 60, 3), np.uint8) + np.array([200, 30, 30], np.uint8)
+    whole, cmyk = io.BytesIO(), io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(whole, "JPEG")
+    Image.fromarray(red).convert("CMYK").save(cmyk, "JPEG")
+    (tmp_path / "half.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) * 9 // 10])
+    (tmp_path / "cmyk.jpg").write_bytes(cmyk.getvalue())
+    rows = {name: make_images([{"image_id": name, "archive": str(tmp_path), "member": name, "width": 60, "height": 40}])
+            for name in ("half.jpg", "cmyk.jpg")}
+    with pytest.raises(ValueError, match=r"half\.jpg: expected a picture that can be decoded, found: truncated"):
+        write_images(rows["half.jpg"], tmp_path / "yolo", imgsz=320)
+    assert not (tmp_path / "yolo/images/half.jpg").exists()
+    write_images(rows["cmyk.jpg"], tmp_path / "yolo", imgsz=320)
+    written = tmp_path / "yolo/images/cmyk.jpg"
+    assert written.read_bytes() != cmyk.getvalue()
+    np.testing.assert_allclose(cv2.imread(str(written))[20, 30, ::-1].astype(int), red[20, 30], atol=5)
 
 
 def test_images_that_stand_are_kept(images: pd.DataFrame, tmp_path: Path) -> None:

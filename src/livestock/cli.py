@@ -283,9 +283,9 @@ def _find_images(folder: Path, *, sized: bool) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from .archives import IMAGE_SUFFIXES, image_size, list_members
+    from .archives import IMAGE_SUFFIXES, find_zips, image_size, list_members
 
-    members = [(path, member) for path in [folder, *folder.rglob("*.zip")] for member in list_members(path)]
+    members = [(path, member) for path in [folder, *find_zips(folder)] for member in list_members(path)]
     members = [(path, member) for path, member in members if member.path.suffix.lower() in IMAGE_SUFFIXES]
     found = {member.path.name: (str(path), member.raw) for path, member in members}
     if not found:

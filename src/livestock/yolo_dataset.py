@@ -79,10 +79,11 @@ def _write_image(
     grey: np.ndarray | None = None, spared: np.ndarray | None = None,
 ) -> None:
     scale = imgsz / max(width, height)
+    picture = read_image(archive, member)  # whatever is written: a file that ends early is refused here
+    content = b""
     if scale >= 1 and grey is None and member.lower().endswith((".jpg", ".jpeg")):
         content = read_bytes(archive, member)  # small enough already: the same bytes, no second compression
-    else:
-        picture = read_image(archive, member)
+    if not content or not _is_same_to_opencv(content, picture):
         if grey is not None:
             picture = paint_grey(picture, grey, spared)
         if scale < 1:
@@ -91,6 +92,14 @@ def _write_image(
         encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         content = encoded.tobytes()
     write_bytes(content, target, flush=False)
+
+
+def _is_same_to_opencv(content: bytes, picture: np.ndarray) -> bool:
+    """Whether yolov5, which reads with OpenCV, sees this picture in the bytes: colours of CMYK differ, say."""
+    seen = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if seen is None or seen.shape != picture.shape:
+        return False
+    return float(cv2.absdiff(seen[..., ::-1], picture).mean()) < 1  # versions of libjpeg differ in last bits
 
 
 def paint_grey(picture: np.ndarray, grey: np.ndarray, spared: np.ndarray | None = None) -> np.ndarray:

@@ -14,6 +14,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
+from .. import pictures
 from ..archives import read_bytes
 
 HASH_BITS = 64
@@ -68,8 +69,8 @@ def _hash_member(archive: str, member: str) -> int:
     try:
         with Image.open(io.BytesIO(read_bytes(archive, member))) as image:
             image.draft("L", THUMBNAIL)
-            bits = imagehash.phash(image.convert("L")).hash
-    except OSError as error:
+            bits = imagehash.phash(pictures.eight_bits(image).convert("L")).hash
+    except pictures.ERRORS as error:
         raise ValueError(f"{archive}: {member}: expected an image that can be decoded: {error}") from error
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..archives import IMAGE_SUFFIXES, list_members, normalise, read_bytes
+from ..archives import IMAGE_SUFFIXES, find_zips, list_members, read_bytes
 from ..config import Competition
 from . import clean
+from .values import identifier, read_json, short
 
 
 def read_aihub(path: Path, competition: Competition, *, labelled: bool = True) -> clean.Reading:
@@ -27,6 +27,7 @@ def read_aihub(path: Path, competition: Competition, *, labelled: bool = True) -
                 if member.path.stem in labels:
                     report.add(clean.DUPLICATE_LABEL, f"{archive}/{member.raw}", member.path.stem)
                 labels.setdefault(member.path.stem, (str(archive), member.raw))
+            clean.note_unread(archive, member, report)
     images = clean.measure_images(pictures, report)
     if not labelled:
         return clean.Reading(images, clean.clean_boxes([], images, competition, report), report.table())
@@ -44,11 +45,8 @@ def read_aihub(path: Path, competition: Competition, *, labelled: bool = True) -
 
 
 def find_archives(path: Path) -> list[Path]:
-    """All zips below a folder, or the folder itself where files lie open; `path` may be one zip."""
-    if path.is_file():
-        return [path]
-    zips = sorted(path.rglob("*.zip"), key=lambda found: normalise(str(found)))
-    return zips or [path]
+    """All zips below a folder, then the folder itself, where files may lie open; `path` may be one zip."""
+    return [*find_zips(path), path]
 
 
 def _read_label(
@@ -57,20 +55,23 @@ def _read_label(
     """The boxes of one JSON, or None if it cannot be read as one."""
     file = f"{archive}/{member}"
     try:
-        info = json.loads(read_bytes(archive, member).decode("utf-8-sig"))["label_info"]
+        info = read_json(read_bytes(archive, member))["label_info"]
         stated = (info["image"]["width"], info["image"]["height"])
+        if not isinstance(info["annotations"], list):
+            raise ValueError(f"expected a list of annotations, found {short(info['annotations'])}")
         boxes = [_raw_box(file, image_id, annotation, info) for annotation in info["annotations"]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         report.add(clean.UNREADABLE_LABEL, file, image_id, f"{type(error).__name__}: {error}")
         return None
     if stated != size:
-        report.add(clean.OTHER_SIZE, file, image_id, f"label {stated[0]} x {stated[1]}, image {size[0]} x {size[1]}")
+        report.add(clean.OTHER_SIZE, file, image_id, f"label {short(stated)}, image {size}")
     if not boxes:
         report.add(clean.EMPTY, file, image_id)
     return boxes
 
 
 def _raw_box(file: str, image_id: str, annotation: dict[str, Any], info: dict[str, Any]) -> clean.RawBox:
-    names = {category["id"]: category["name"] for category in info.get("categories", [])}
-    source_name = str(names.get(annotation.get("category_id"), annotation.get("category_id")))
+    names = {identifier(category["id"]): category["name"] for category in info.get("categories", [])}
+    category_id = annotation.get("category_id")
+    source_name = short(names.get(identifier(category_id), category_id)).strip("'")
     return clean.RawBox(file, image_id, source_name, tuple(annotation["bbox"]))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..archives import IMAGE_SUFFIXES, image_size, list_members
+from ..archives import IMAGE_SUFFIXES, Member, find_zips, image_size, list_members, normalise
 from ..boxes import XYXY, clip_xyxy, make_boxes, make_images
 from ..config import Competition
+from .values import is_number, short
 
 LEFT_OUT_COLUMNS = ["file", "image_id", "reason", "detail"]
 
@@ -31,6 +31,13 @@ OUTSIDE = "box wholly outside the image: left out"
 CLIPPED = "box partly outside the image: clipped"
 UNKNOWN_CLASS = "box of an unknown class: left out"
 CROWD = "box around a group: left out"
+SHARED_ID = "one id of several images: they and their boxes are left out"
+UNREADABLE_ROW = "unreadable row: left out"
+OTHER_FORMAT = "picture of a format that is not read: left out"
+NESTED = "archive that is not read: unpack it first"
+
+OTHER_PICTURES = {".gif", ".heic", ".heif", ".avif", ".jfif", ".jp2", ".psd", ".raw", ".dng"}
+OTHER_ARCHIVES = {".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".alz", ".egg"}
 
 
 class Reading(NamedTuple):
@@ -65,11 +72,12 @@ class Report:
     """Collects the lines of `left_out`."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[str, str, str, str]] = []
+        self.rows: list[tuple[str, ...]] = []
 
     def add(self, reason: str, file: str, image_id: str = "", detail: str = "") -> None:
-        """Notes one file, image or box."""
-        self.rows.append((file, image_id, reason, detail))
+        """Notes one file, image or box. Half surrogates, which JSON can hold and Parquet cannot, are spelt out."""
+        row = (text.encode("utf-8", "backslashreplace").decode() for text in (file, image_id, reason, detail))
+        self.rows.append((*row,))
 
     def table(self) -> pd.DataFrame:
         """All lines in order of file and reason."""
@@ -77,14 +85,39 @@ class Report:
         return table.sort_values(["file", "image_id", "reason"], kind="stable", ignore_index=True)
 
 
-def find_pictures(path: Path) -> list[RawImage]:
+def find_pictures(path: Path, report: Report) -> list[RawImage]:
     """Every picture file below a folder, in name order, and every picture in its zips."""
     pictures = []
-    for archive in [path, *sorted(path.rglob("*.zip"))]:
+    for archive in [path, *find_zips(path)]:
         for member in list_members(archive):
             if member.path.suffix.lower() in IMAGE_SUFFIXES:
                 pictures.append(RawImage(member.path.name, str(archive), member.raw))
+            note_unread(archive, member, report)
     return pictures
+
+
+def note_unread(archive: Path, member: Member, report: Report) -> None:
+    """Notes a picture or an archive of a kind that no reader opens; zips within zips are among them."""
+    suffix = member.path.suffix.lower()
+    if suffix in OTHER_PICTURES:
+        report.add(OTHER_FORMAT, f"{archive}/{member.raw}", member.path.name)
+    elif suffix in OTHER_ARCHIVES or (suffix == ".zip" and archive.is_file()):
+        report.add(NESTED, f"{archive}/{member.raw}")
+
+
+def match_labels(files: Iterable[Path], images: pd.DataFrame, report: Report) -> list[tuple[Path, Any]]:
+    """The label files, one a picture, each with the row of the picture of its stem; the others are noted."""
+    rows = {PurePosixPath(row.image_id).stem: row for row in images.itertuples()}
+    matched: dict[str, tuple[Path, Any]] = {}
+    for file in sorted(files):
+        stem = normalise(file.stem)
+        if stem not in rows:
+            report.add(NO_IMAGE, str(file), stem)
+        elif stem in matched:
+            report.add(DUPLICATE_LABEL, str(file), stem)
+        else:
+            matched[stem] = file, rows[stem]
+    return list(matched.values())
 
 
 def drop_unlabelled(images: pd.DataFrame, labelled: Collection[str], report: Report) -> pd.DataFrame:
@@ -132,17 +165,12 @@ def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Compet
         if label is None and reason in (None, CLIPPED):
             reason, detail = UNKNOWN_CLASS, box.source_name
         else:
-            detail = f"{box.source_name} {list(box.corners)}"
+            detail = f"{box.source_name} {short(list(box.corners))}"
         if reason is not None:
             report.add(reason, box.file, box.image_id, detail)
         if reason in (None, CLIPPED):
             records.append({"image_id": box.image_id, "label": label, **dict(zip(XYXY, corners, strict=True))})
     return make_boxes(records)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value from a label file is a finite number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_corners(corners: Sequence[Any], size: tuple[int, int] | None) -> tuple[np.ndarray, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from tqdm.auto import tqdm
 from ..archives import image_size
 from ..config import Competition
 from . import clean
+from .values import is_number, to_number
 
 TABLES_URL = "https://storage.googleapis.com/openimages"
 TABLES = {
@@ -35,29 +37,42 @@ def read_open_images(path: Path, competition: Competition, *, labelled: bool = T
     left out. Rows for pictures that are not below `path` are counted in one line of the report.
     """
     report = clean.Report()
-    images = clean.measure_images(clean.find_pictures(path), report)
+    images = clean.measure_images(clean.find_pictures(path, report), report)
     if not labelled:
         return clean.Reading(images, clean.clean_boxes([], images, competition, report), report.table())
     by_id = {Path(row.image_id).stem: row for row in images.itertuples()}
     names = _class_names(path)
     boxes: list[clean.RawBox] = []
-    known = set()
+    known: set[str] = set()
     for file in sorted(path.rglob("*bbox*.csv")):
-        table = _read_table(file)
-        is_here = table["ImageID"].isin(list(by_id))
-        if n_elsewhere := int((~is_here).sum()):
-            report.add(clean.NO_IMAGE, str(file), "", f"{n_elsewhere} boxes of pictures that are not here")
-        for number, box in zip(table.index[is_here] + 2, table[is_here].itertuples(), strict=True):
-            row = by_id[box.ImageID]
-            known.add(row.image_id)
-            name, where = names.get(box.LabelName, box.LabelName), f"{file}:{number}"
-            if box.IsGroupOf == "1":
-                report.add(clean.CROWD, where, row.image_id, name)
-            else:
-                boxes.append(clean.RawBox(where, row.image_id, name, _corners(box, row)))
+        boxes += _raw_boxes(file, by_id, names, known, report)
     images = clean.drop_unlabelled(images, known, report)
     clean.report_empty(images, {box.image_id for box in boxes}, report)
     return clean.Reading(images, clean.clean_boxes(boxes, images, competition, report), report.table())
+
+
+def _raw_boxes(
+    file: Path, by_id: dict[str, Any], names: dict[str, str], known: set[str], report: clean.Report
+) -> list[clean.RawBox]:
+    """The boxes of one table; its pictures go into `known`, and what a table before has of one counts."""
+    table, boxes, found = _read_table(file), [], set()
+    is_here = table["ImageID"].isin(list(by_id))
+    if n_elsewhere := int((~is_here).sum()):
+        report.add(clean.NO_IMAGE, str(file), "", f"{n_elsewhere} boxes of pictures that are not here")
+    for number, box in zip(table.index[is_here] + 2, table[is_here].itertuples(), strict=True):
+        row = by_id[box.ImageID]
+        found.add(row.image_id)
+        name, where = names.get(box.LabelName, box.LabelName), f"{file}:{number}"
+        if row.image_id in known:
+            report.add(clean.DUPLICATE_LABEL, where, row.image_id, name)
+        elif box.IsGroupOf not in ("1", "0", "-1"):  # the last column: a row that is cut short lacks it
+            report.add(clean.UNREADABLE_ROW, where, row.image_id, f"{','.join(tuple(box)[1:]):.200}")
+        elif box.IsGroupOf == "1":
+            report.add(clean.CROWD, where, row.image_id, name)
+        else:
+            boxes.append(clean.RawBox(where, row.image_id, name, _corners(box, row)))
+    known |= found
+    return boxes
 
 
 def download_open_images(
@@ -139,17 +154,36 @@ def _download(url: str, target: Path) -> str:
 
 def _class_names(path: Path) -> dict[str, str]:
     """Class code such as /m/01xq0k1 to name such as Cattle; the table has no header."""
-    tables = [pd.read_csv(f, header=None, dtype=str) for f in sorted(path.rglob("*class-descriptions*.csv"))]
-    return {code: name for table in tables for code, name in zip(table[0], table[1], strict=True)}
+    names: dict[str, str] = {}
+    for file in sorted(path.rglob("*class-descriptions*.csv")):
+        table = _read_csv(file, header=None)
+        if len(table.columns) != 2:
+            raise ValueError(f"{file}: expected two columns, code and name, found {len(table.columns)}")
+        names |= dict(zip(table[0], table[1], strict=True))
+    return names
+
+
+def _read_csv(file: Path, **options: Any) -> pd.DataFrame:
+    """All values as text. Raises ValueError naming the file for what is no CSV or has rows longer than its first."""
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
+    except ValueError as error:  # pandas' own are among them, and they do not name the file
+        raise ValueError(f"{file}: expected a CSV: {error}") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is too much for row names
+        raise ValueError(f"{file}: expected {len(table.columns)} fields a row as in its header, found more")
+    return table
 
 
 def _read_table(file: Path) -> pd.DataFrame:
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    table = _read_csv(file, quoting=csv.QUOTE_NONE)  # nothing is quoted there: a stray quote must not swallow rows
     if missing := [name for name in COLUMNS if name not in table]:
         raise ValueError(f"{file}: expected the columns {COLUMNS}, {missing[0]!r} is missing")
+    if doubled := [name for name in COLUMNS if f"{name}.1" in table]:  # pandas numbers them
+        raise ValueError(f"{file}: expected the columns {COLUMNS}, {doubled[0]!r} is there twice")
     return table[COLUMNS]
 
 
 def _corners(box: Any, row: Any) -> tuple[Any, ...]:
-    values = pd.to_numeric(pd.Series([box.XMin, box.YMin, box.XMax, box.YMax]), errors="coerce")
-    return tuple((values * [row.width, row.height, row.width, row.height]).tolist())
+    values = [(to_number(box.XMin), row.width), (to_number(box.YMin), row.height),
+              (to_number(box.XMax), row.width), (to_number(box.YMax), row.height)]
+    return tuple(value * size if is_number(value) else value for value, size in values)

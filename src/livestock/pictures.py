@@ -1,0 +1,77 @@
+"""Decoding of pictures: size and pixels come from one library, so that they agree, and a truncated file is an error."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # whatever the file's name says
+MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # what has one meaning in 8 bits
+TURNS = {  # EXIF orientation to what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+JPEG_END = b"\xff\xd9"
+ORIENTATION, SWAPS_SIDES = 0x0112, {5, 6, 7, 8}
+# What Pillow raises on broken files; more than 179 million pixels are a DecompressionBombError.
+ERRORS = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, RuntimeError, OverflowError, struct.error,
+          zlib.error, Image.DecompressionBombError)
+
+
+def measure(file: IO[bytes]) -> tuple[int, int]:
+    """Width and height in pixels of what `decode` makes of a file, from the header where the format allows it.
+
+    Raises one of `ERRORS` for what is no picture of `FORMATS` and `MODES`.
+    """
+    with Image.open(file, formats=FORMATS) as image:
+        _check_mode(image)
+        if image.format == "TIFF":
+            image.load()  # Pillow turns TIFFs itself as it loads them, and some versions change the size before that
+        turned = image.getexif().get(ORIENTATION, 1) in SWAPS_SIDES
+        width, height = image.size
+    return (height, width) if turned else (width, height)
+
+
+def decode(file: IO[bytes]) -> np.ndarray:
+    """The first picture of a file as `(height, width, 3)` uint8 RGB, turned as its EXIF orientation says.
+
+    16 bits lose the lower 8, transparency is dropped. Raises one of `ERRORS` for what `measure` refuses and for files
+    that end early.
+    """
+    with Image.open(file, formats=FORMATS) as image:
+        _check_mode(image)
+        if image.format == "JPEG":  # the file stands behind its header, and so behind a thumbnail's end mark
+            _check_end(file.read())
+        image.load()
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+        picture = eight_bits(image).convert("RGB")
+    return np.array(picture if turn is None else picture.transpose(turn))
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """The picture, or its upper 8 bits where it has 16, which Pillow itself would clip to white."""
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if _is_16_bit(image) else image
+
+
+def _check_end(scan: bytes) -> None:
+    """Half a download may be filled up with zeros, which decode to grey."""
+    if JPEG_END not in scan:
+        raise ValueError("truncated: a JPEG with no end mark")
+
+
+def _is_16_bit(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")  # "I" before Pillow 11
+
+
+def _check_mode(image: Image.Image) -> None:
+    if image.mode not in MODES and not _is_16_bit(image):
+        raise ValueError(f"expected colours of 8 or 16 bits, found {image.format} of mode {image.mode}")

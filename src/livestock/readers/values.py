@@ -1,0 +1,52 @@
+"""Single values of label files, which may be anything: numbers, ids, and JSON read without losing what stands twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from reprlib import repr as short  # of bounded length and depth: what stands in a broken file has neither
+from typing import Any
+
+__all__ = ["identifier", "is_number", "read_json", "short", "to_number"]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from a label file is a finite number; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 1 << 1000  # isfinite fails on large ints
+
+
+def to_number(text: str | None) -> Any:
+    """The number that a text is, infinite or NaN too, or the text as it is, for `clean_boxes` to note."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def identifier(value: Any) -> int | str | None:
+    """An id as it can be compared, or None: whole numbers and texts are ids, `true`, `null` and lists are none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
+def read_json(content: bytes) -> Any:
+    """What a JSON holds, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises ValueError for what is none, for one nested too deeply, and for a key that stands twice in an object, of
+    which Python's reader would keep the last without a word.
+    """
+    try:
+        return json.loads(content, object_pairs_hook=_single_keys)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+    return found

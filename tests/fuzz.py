@@ -1,0 +1,268 @@
+"""Valid files of every label format, damaged at random: only ValueErrors that name the folder, and nothing lost.
+
+`python tests/fuzz.py aihub 10000 0` tries 10,000 damaged folders; what fails is printed with its number, and
+`make_case(reader, seed, number)` makes that folder's files again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+from corpus import CSV_HEADER, HUGE, zipped
+from corpus_images import PICTURES as ODD
+from corpus_images import encode, halves
+
+from livestock import pictures
+from livestock.archives import IMAGE_SUFFIXES, read_image
+from livestock.boxes import check_boxes, check_images
+from livestock.config import REPOSITORY, read_competition
+from livestock.readers import READERS, Reading, clean
+
+COMPETITION = read_competition(REPOSITORY / "competition.yaml")
+NAMES = ["livestock_cow_1.jpg", "livestock_pig_2.png", "livestock_cow_돼지.jpg"]
+PICTURES = dict(zip(NAMES, [encode(halves(32, 24)), encode(halves(24, 32), "PNG"), encode(halves(32, 24), "JPEG", 6)],
+                    strict=True))
+SMALL = [picture.content for picture in ODD if 0 < len(picture.content) < 20_000]
+BOXES = [[2, 3, 12, 15], [0, 0, 24, 24], [-4, 5, 90, 20], [7, 7, 7, 9]]  # one is clipped, one has no area
+WEIRD = [b"null", b"true", b"NaN", b"-Infinity", b"1e308", b"-1e308", b"1e999", HUGE.encode(), b"-1", b"0", b"1.5",
+         b'"7"', b'""', b"[]", b"{}", b"[" * 500 + b"]" * 500, b"[" * 5000, b'"\\ud800"', b"\xff", b"\0", b"nan", b"",
+         b",", b"\n", b"\r", b'"', b"'", b"<", b"</object>", b"<object>", b"&lt;", b"&x;", b"\xef\xbb\xbf", b" "]
+PATTERNS = {"aihub": "*.json", "coco": "*.json", "voc": "*.xml", "yolo": "*.txt", "open_images": "*bbox*.csv"}
+LOST_BOX = [clean.NOT_A_NUMBER, clean.SWAPPED, clean.NO_AREA, clean.OUTSIDE, clean.UNKNOWN_CLASS, clean.CROWD,
+            clean.UNREADABLE_ROW]
+LOST_FILE = [clean.UNREADABLE_LABEL, clean.NO_IMAGE, clean.DUPLICATE_LABEL]
+Files = dict[str, bytes]
+
+
+def _aihub() -> Files:
+    def label(name: str) -> bytes:
+        annotations = [{"id": i, "category_id": 1, "bbox": box} for i, box in enumerate(BOXES)]
+        info = {"image": {"width": 32, "height": 24}, "categories": [{"id": 1, "name": "lying"}]}
+        return json.dumps({"label_info": info | {"annotations": annotations}}).encode()
+    return {f"{name[:-4]}.json": label(name) for name in NAMES}
+
+
+def _coco() -> Files:
+    images = [{"id": i, "file_name": name, "width": 32, "height": 24} for i, name in enumerate(NAMES)]
+    annotations = [{"image_id": i % 3, "category_id": 1 + i % 2, "iscrowd": int(i == 5), "bbox": BOXES[i % 4]}
+                   for i in range(8)]
+    categories = [{"id": 1, "name": "pig"}, {"id": 2, "name": "cow"}]
+    return {"l.json": json.dumps({"images": images, "annotations": annotations, "categories": categories}).encode()}
+
+
+def _voc() -> Files:
+    corners = ["xmin", "ymin", "xmax", "ymax"]
+    boxes = ["".join(f"<{k}>{v}</{k}>" for k, v in zip(corners, box, strict=True)) for box in BOXES]
+    objects = [f"<object><name>cow</name><bndbox>{box}</bndbox></object>" for box in boxes]
+    size = "<size><width>32</width><height>24</height></size>"
+    return {f"{name[:-4]}.xml": f"<annotation>{size}{''.join(objects)}</annotation>".encode() for name in NAMES}
+
+
+def _yolo() -> Files:
+    lines = "0 0.5 0.5 0.2 0.2\n1 0.1 0.9 0.5 0.5\n7 0.2 0.2 0.1 0.1\n"
+    return {f"{name[:-4]}.txt": lines.encode() for name in NAMES} | {"classes.txt": b"pig\ncow\n"}
+
+
+def _open_images() -> Files:
+    rows = [f"{name[:-4]},/m/c,0.1,0.{5 + i},0.2,0.4,{int(i == 2)}" for name in [*NAMES, "gone.jpg"] for i in range(3)]
+    return {"t-bbox.csv": "\n".join([CSV_HEADER, *rows, ""]).encode(), "class-descriptions.csv": b"/m/c,Cattle\n"}
+
+
+BASES: dict[str, Callable[[], Files]] = {
+    "aihub": _aihub, "coco": _coco, "voc": _voc, "yolo": _yolo, "open_images": _open_images,
+}
+
+
+def fuzz(reader: str, n_cases: int, seed: int) -> Counter[str]:
+    """Reads `n_cases` damaged folders; how many were read, refused, and how many lines each reason got.
+
+    Raises AssertionError naming the case for another error than ValueError, and for a picture or box that is lost.
+    """
+    counts: Counter[str] = Counter()
+    for number in range(n_cases):
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on broken EXIF
+            for name, content in make_case(reader, seed, number).items():
+                (Path(folder) / name).parent.mkdir(exist_ok=True)
+                (Path(folder) / name).write_bytes(content)
+            try:
+                counts.update(_try(reader, Path(folder)))
+            except Exception as error:
+                raise AssertionError(f"{reader}, seed {seed}, case {number}: {error!r}") from error
+    return counts
+
+
+def fuzz_pictures(n_cases: int, seed: int) -> Counter[str]:
+    """Measures and decodes `n_cases` damaged pictures of all formats: the sizes agree, or one of `pictures.ERRORS`."""
+    counts: Counter[str] = Counter()
+    for number in range(n_cases):
+        rng = np.random.default_rng([seed, number])
+        files = {"a.jpg": SMALL[rng.integers(len(SMALL))]}
+        _damage(files, rng, "a.jpg")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                counts[_try_picture(files.get("a.jpg", b""))] += 1
+            except Exception as error:
+                raise AssertionError(f"picture, seed {seed}, case {number}: {error!r}") from error
+    return counts
+
+
+def _try_picture(content: bytes) -> str:
+    try:
+        width, height = pictures.measure(io.BytesIO(content))
+    except pictures.ERRORS:
+        return "refused"
+    if width * height > 5_000_000:
+        return "too large to try here"
+    try:
+        assert pictures.decode(io.BytesIO(content)).shape == (height, width, 3)
+    except pictures.ERRORS:
+        return "measured, not decoded"
+    return "decoded"
+
+
+def make_case(reader: str, seed: int, number: int) -> Files:
+    """The files of one damaged folder, the same each time."""
+    rng = np.random.default_rng([seed, number])
+    files = PICTURES | BASES[reader]()
+    for _ in range(rng.integers(1, 4)):
+        _damage(files, rng)
+    if rng.random() < 0.3:  # pictures in a zip; AI Hub's labels too
+        packed = {name: files.pop(name) for name in list(files) if _is_picture(name) or reader == "aihub"}
+        files["z.zip"] = zipped(packed)
+        if rng.random() < 0.5:
+            _damage(files, rng, "z.zip")
+    return files
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _damage(files: Files, rng: np.random.Generator, name: str = "") -> None:
+    labels = [key for key in files if not _is_picture(key)]
+    name = name or str(rng.choice(labels if labels and rng.random() < 0.8 else list(files)))
+    content, kind = files[name], int(rng.integers(0, 9))
+    place, end = sorted(int(x) for x in rng.integers(0, len(content) + 1, 2))
+    end = min(end, place + 60)
+    if kind == 0:
+        files[name] = content[:place]
+    elif kind == 1:
+        files[name] = content[:place] + rng.bytes(int(rng.integers(1, 5))) + content[place + int(rng.integers(0, 4)) :]
+    elif kind == 2:
+        files[name] = content[:end] + content[place:]  # a part twice
+    elif kind == 3:
+        files[name] = content[:place] + content[end:]
+    elif kind == 4 and rng.random() < 0.3:
+        del files[name]
+    elif kind == 5:
+        files[f"more/{Path(name).name}"] = content
+    elif kind == 6 and rng.random() < 0.3:
+        files[name] = content.decode(errors="replace").encode("utf-16")
+    else:
+        files[name] = _replace_token(content, rng)
+
+
+def _replace_token(content: bytes, rng: np.random.Generator) -> bytes:
+    """A number, word, string or bracket of a text replaced, or given another's place."""
+    tokens = [found.span() for found in re.finditer(rb'[-\w.]+|"[^"]*"|[\[\]{}<>:,/]', content)]
+    if not tokens:
+        return WEIRD[rng.integers(len(WEIRD))]
+    (start, end), (other, other_end) = (tokens[int(rng.integers(len(tokens)))] for _ in range(2))
+    new = content[other:other_end] if rng.random() < 0.3 else WEIRD[rng.integers(len(WEIRD))]
+    return content[:start] + new + content[end:]
+
+
+def _try(reader: str, folder: Path) -> Counter[str]:
+    try:
+        reading = READERS[reader](folder, COMPETITION)
+    except ValueError as error:
+        assert str(folder) in str(error), f"an error that names no file: {error}"
+        return Counter(["refused"])
+    check_images(reading.images)
+    check_boxes(reading.boxes, reading.images, COMPETITION.labels)
+    for table in reading:
+        table.to_parquet(io.BytesIO())
+    _check_pictures(reading, folder)
+    _check_labels(reader, reading, folder)
+    counts = Counter(reading.left_out["reason"]) + Counter({"read": 1, "boxes": len(reading.boxes)})
+    for row in reading.images.itertuples():
+        try:
+            assert read_image(row.archive, row.member).shape == (row.height, row.width, 3)
+        except ValueError as error:
+            assert f"{row.archive}: {row.member}" in str(error)
+            counts["read but not decoded"] += 1
+    return counts
+
+
+def _check_pictures(reading: Reading, folder: Path) -> None:
+    """Every picture is in the table or in the report."""
+    there = {str(path) for path in folder.rglob("*") if _is_picture(path.name)}
+    for path in folder.rglob("*.zip"):
+        try:
+            there |= {f"{path}/{name}" for name in ZipFile(path).namelist() if _is_picture(name)}
+        except BadZipFile as error:
+            raise AssertionError("a broken zip was passed over") from error
+    found = {f"{row.archive}/{row.member}" for row in reading.images.itertuples()} | set(reading.left_out["file"])
+    unlabelled = set(reading.left_out.loc[reading.left_out["reason"] == clean.UNREADABLE_LABEL, "image_id"])
+    lost = {name for name in there - found if name.rpartition("/")[2] not in unlabelled}
+    assert not lost, f"lost pictures: {lost}"
+
+
+def _check_labels(reader: str, reading: Reading, folder: Path) -> None:
+    """Boxes, and lines about boxes, are as many as a plain count of the files' says."""
+    lines = reading.left_out
+    whole = lines[lines["reason"].isin(LOST_FILE) & ~lines["detail"].str.match(r"annotation |image |\d+ boxes")]
+    gone = set(whole["file"])
+    contents = [get() for name, get in _labels(reader, folder) if name not in gone]
+    expected = sum(COUNTS[reader](content) for content in contents)
+    elsewhere = lines["detail"].str.extract(r"^(\d+) boxes of pictures")[0].dropna().astype(int).sum()
+    is_row = lines["reason"].eq(clean.DUPLICATE_LABEL) & lines["file"].str.contains(r"\.csv:\d+$")
+    n_lines = int((lines["reason"].isin(LOST_BOX) | lines["detail"].str.startswith("annotation ") | is_row).sum())
+    found = len(reading.boxes) + n_lines + int(elsewhere)
+    assert found == expected, f"{expected} boxes in the files, {len(reading.boxes)} kept and {n_lines} reported"
+    if reader == "coco":
+        n_entries = sum(len(json.loads(content)["images"]) for content in contents)
+        assert n_entries == len(reading.images) + int(lines["detail"].str.startswith("image ").sum())
+
+
+def _labels(reader: str, folder: Path) -> list[tuple[str, Callable[[], bytes]]]:
+    """Label files by the name that a report gives them, and what reads them."""
+    files = [(str(path), path.read_bytes) for path in folder.rglob(PATTERNS[reader]) if path.name != "classes.txt"]
+    if reader == "aihub":
+        for path in folder.rglob("*.zip"):
+            archive = ZipFile(path)
+            names = [name for name in archive.namelist() if Path(name).suffix.lower() == ".json"]
+            files += [(f"{path}/{name}", partial(archive.read, name)) for name in names]
+    return files
+
+
+def _count_objects(content: bytes) -> int:
+    objects = ElementTree.fromstring(content).iter("object")  # noqa: S314 - made here
+    return sum(max(len(found.findall("bndbox")), 1) for found in objects)
+
+
+COUNTS: dict[str, Callable[[bytes], int]] = {
+    "aihub": lambda content: len(json.loads(content)["label_info"]["annotations"]),
+    "coco": lambda content: len(json.loads(content)["annotations"]),
+    "voc": _count_objects,
+    "yolo": lambda content: sum(bool(line.strip()) for line in content.decode("utf-8-sig", "replace").splitlines()),
+    "open_images": lambda content: sum(bool(row.strip(b" \t")) for row in re.split(rb"\r\n|\r|\n", content)) - 1,
+}
+
+if __name__ == "__main__":
+    for key, count in sorted(fuzz(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])).items()):
+        print(f"{count:8,} {key}")

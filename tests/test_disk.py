@@ -59,7 +59,7 @@ def test_a_training_asks_before_it_starts(
     small_disk: list[Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detector, "train", lambda *arguments: pytest.fail("it started"))
-    for name in ("d.yaml", "d_train.txt", "hyp.yaml", "interim/boxes.parquet", "interim/folds.parquet"):
+    for name in ("d.yaml", "d_train.txt", "d_valid.txt", "hyp.yaml", "interim/boxes.parquet", "interim/folds.parquet"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     weights = tmp_path / "weights.pt"

@@ -191,6 +191,8 @@ def train_forked(training, config, run_dir: Path, on_epoch) -> None:
     """What `detector.train` does, in a fork instead of a new process."""
     from dataclasses import asdict
 
+    from livestock.detector import child
+
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.json").write_text(json.dumps(asdict(config)))
     (run_dir / "progress.jsonl").write_text("")
@@ -201,7 +203,7 @@ def train_forked(training, config, run_dir: Path, on_epoch) -> None:
             os.dup2(log.fileno(), 2)
         status = 1
         try:
-            training.main(run_dir)
+            child.main(run_dir)
             status = 0
         except SystemExit as error:
             status = int(error.code or 0)

@@ -20,8 +20,8 @@ from scipy.spatial import cKDTree
 from livestock import detector, yolov5_compat
 from livestock.boxes import XYXY, check_boxes, make_boxes, make_images
 from livestock.config import REPOSITORY
+from livestock.detector.child import _set_nominal_batch, _watch_validation
 from livestock.detector.inference import _undo_letterbox, letterbox
-from livestock.detector.training import _options, _set_nominal_batch, _watch_validation
 from livestock.detector.weights import load_checkpoint
 from livestock.yolo_dataset import write_images, write_labels, write_lists
 
@@ -97,14 +97,6 @@ def test_a_crash_leaves_this_process_alive_and_shows_the_log(config: detector.Tr
     broken = replace(config, hyp=str(tmp_path / "missing.yaml"))
     with pytest.raises(RuntimeError, match=r"exit status 1; the end of .*train\.log:\n(.|\n)*missing\.yaml"):
         detector.train(broken, tmp_path / "run")
-
-
-def test_a_training_that_was_cut_off_resumes(run_dir: Path, config: detector.TrainConfig, tmp_path: Path) -> None:
-    assert "resume" not in _options(config, run_dir)  # finished
-    (tmp_path / "weights").mkdir()
-    checkpoint = torch.load(run_dir / "weights/last.pt", weights_only=True)
-    torch.save({**checkpoint, "epoch": 0}, tmp_path / "weights/last.pt")
-    assert _options(config, tmp_path) == {"resume": str(tmp_path / "weights/last.pt")}
 
 
 def test_the_nominal_batch_reaches_the_optimizer(config: detector.TrainConfig, tmp_path: Path) -> None:

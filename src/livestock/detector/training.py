@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import subprocess
@@ -13,16 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-import yaml
 from tqdm.auto import tqdm
 
-from ..metrics import average_precision
 from ..steps import write_json
-from .averaging import average_weights, epoch_weights, keep_epoch
-from .weights import check_checkpoint, load_checkpoint
+from .averaging import average_weights, epoch_weights
+from .resuming import PREVIOUS, is_finished, read_epochs
+from .weights import check_checkpoint
 
 HISTORY_COLUMNS = {
     "epoch": "epoch",
@@ -40,6 +37,7 @@ HISTORY_COLUMNS = {
 }
 
 NOMINAL_BATCH = 64  # yolov5's own
+CHILD = f"{__package__}.child"
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,20 @@ def train(
         check_checkpoint(Path(config.weights))
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(asdict(config), run_dir / "config.json")
+    if not is_finished(run_dir, config.epochs):
+        _run_child(config, run_dir, on_epoch)
+    if config.save:
+        average_weights(epoch_weights(run_dir / "weights"), run_dir / "weights/averaged.pt")
+        (run_dir / "weights" / PREVIOUS).unlink(missing_ok=True)
+    return read_history(run_dir)
+
+
+def _run_child(config: TrainConfig, run_dir: Path, on_epoch: Callable[[dict[str, float]], None] | None) -> None:
     progress_path, log_path = run_dir / "progress.jsonl", run_dir / "train.log"
     progress_path.write_text("")
     with open(log_path, "ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own module, arguments as a list
-            [*_launcher(config.device), "-m", __name__, str(run_dir)],
+            [*_launcher(config.device), "-m", CHILD, str(run_dir)],
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # an interrupt from the keyboard is for this process, which ends that one
@@ -99,15 +106,11 @@ def train(
     if process.returncode:
         tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
         raise RuntimeError(f"training ended with exit status {process.returncode}; the end of {log_path}:\n{tail}")
-    if config.save:
-        average_weights(epoch_weights(run_dir / "weights"), run_dir / "weights/averaged.pt")
-    return read_history(run_dir)
 
 
 def read_history(run_dir: Path) -> pd.DataFrame:
     """One row an epoch: losses, precision, recall, AP50, mAP50_95 of the validation list, and the learning rate."""
-    history = pd.read_csv(run_dir / "results.csv", skipinitialspace=True)
-    history.columns = history.columns.str.strip()
+    history = read_epochs(run_dir / "results.csv")
     return history[list(HISTORY_COLUMNS)].rename(columns=HISTORY_COLUMNS)
 
 
@@ -151,159 +154,3 @@ def _events(lines: Any) -> Iterator[dict[str, Any]]:
             lines.seek(position)
             return
         yield json.loads(line)
-
-
-# -- in the training process ------------------------------------------------------------------------------------
-
-
-def main(run_dir: Path) -> None:
-    """Trains as `run_dir/config.json` says; what `train` starts."""
-    from .. import yolov5_compat
-
-    yolov5_compat.apply()
-    import yolov5.train as yolov5_train
-    from yolov5.utils.callbacks import Callbacks
-
-    config = TrainConfig(**json.loads((run_dir / "config.json").read_text()))
-    callbacks = Callbacks()
-    if int(os.environ.get("RANK", "-1")) in (-1, 0):
-        _report_progress(callbacks, run_dir / "progress.jsonl", config, _watch_validation(yolov5_train.validate))
-    if config.save:
-        callbacks.register_action("on_model_save", callback=lambda last, epoch, *_: keep_epoch(last, epoch))
-    else:
-        _end_after_last_epoch(callbacks, config.epochs)
-    _use_the_processor(yolov5_train)
-    if config.nominal_batch != NOMINAL_BATCH:
-        _set_nominal_batch(yolov5_train, config.nominal_batch)
-    sys.argv = sys.argv[:1]  # yolov5 parses the command line for its defaults
-    options = yolov5_train.parse_opt(True)
-    for name, value in _options(config, run_dir).items():
-        setattr(options, name, value)
-    yolov5_train.main(options, callbacks)
-
-
-def _use_the_processor(yolov5_train: Any) -> None:
-    """All cores, where yolov5 leaves one idle, and weights in channels-last order, which convolutions read faster.
-
-    Together 1.36 s to 0.61 s a batch of 16 at 416 px on 2 cores; the numbers that come out are the same but for
-    rounding. The order is set just before the optimizer takes hold of the weights, and undone in what is saved, for
-    yolov5 cannot fold batch norm into such weights.
-    """
-    torch.set_num_threads(os.cpu_count() or 1)
-    make_optimizer = yolov5_train.smart_optimizer
-
-    def smart_optimizer(model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        return make_optimizer(model.to(memory_format=torch.channels_last), *args, **kwargs)
-
-    def deepcopy(model: Any) -> Any:  # yolov5 copies models only to save them
-        return copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-
-    yolov5_train.smart_optimizer, yolov5_train.deepcopy = smart_optimizer, deepcopy
-
-
-def _set_nominal_batch(yolov5_train: Any, nominal_batch: int) -> None:
-    """Makes one optimizer step of so many images. yolov5 has the number as a constant inside its `train`.
-
-    Raises RuntimeError if that function is no longer the one known.
-    """
-    code = yolov5_train.train.__code__
-    is_nominal = [type(constant) is int and constant == NOMINAL_BATCH for constant in code.co_consts]
-    if sum(is_nominal) != 1:
-        raise RuntimeError(f"yolov5.train: expected one constant {NOMINAL_BATCH}, found {sum(is_nominal)}")
-    constants = zip(code.co_consts, is_nominal, strict=True)
-    changed = tuple(nominal_batch if nominal else constant for constant, nominal in constants)
-    yolov5_train.train.__code__ = code.replace(co_consts=changed)
-
-
-def _options(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
-    """yolov5's own spellings. An unfinished `last.pt` resumes with the options it was started with."""
-    last = run_dir / "weights/last.pt"
-    if last.exists() and load_checkpoint(last)["epoch"] >= 0:
-        print(f"resuming from {last}")
-        return {"resume": str(last)}
-    return {
-        "data": config.data_yaml,
-        "weights": config.weights,
-        "cfg": config.cfg,
-        "hyp": config.hyp,
-        "imgsz": config.imgsz,
-        "batch_size": config.batch,
-        "epochs": config.epochs,
-        "optimizer": config.optimizer,
-        "cos_lr": config.cos_lr,
-        "device": config.device,
-        "workers": config.workers,
-        "seed": config.seed,
-        "project": str(run_dir.parent),
-        "name": run_dir.name,
-        "exist_ok": True,
-        "noplots": True,
-        "nosave": not config.save,
-    }
-
-
-def _watch_validation(yolov5_val: Any) -> dict[str, float]:
-    """Keeps `AP75` of the last validation, which yolov5 computes on the way to mAP50-95 and throws away.
-
-    The mean over classes with truth of the area under the precision envelope, from yolov5's own matches at IoU 0.75.
-    """
-    latest, ap_per_class = {"AP75": 0.0}, yolov5_val.ap_per_class
-
-    def watched(tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_cls: np.ndarray, **options: Any) -> Any:
-        order, of = np.argsort(-conf, kind="stable"), 5  # columns are IoU 0.5, 0.55 ... 0.95
-        found, predicted = tp[order, of], pred_cls[order]
-        classes, n_truth = np.unique(target_cls, return_counts=True)
-        each = [average_precision(found[predicted == name], n) for name, n in zip(classes, n_truth, strict=True)]
-        latest["AP75"] = float(np.mean(each))
-        return ap_per_class(tp, conf, pred_cls, target_cls, **options)
-
-    yolov5_val.ap_per_class = watched
-    return latest
-
-
-def _end_after_last_epoch(callbacks: Any, epochs: int) -> None:
-    """Leaves when the last epoch is written down: registered late, so that yolov5's own loggers have run."""
-
-    def on_epoch(values: list[Any], epoch: int, best_fitness: Any, fitness: Any) -> None:
-        if epoch + 1 == epochs:
-            raise SystemExit(0)
-
-    callbacks.register_action(
-        "on_train_start", callback=lambda: callbacks.register_action("on_fit_epoch_end", callback=on_epoch)
-    )
-
-
-def _report_progress(callbacks: Any, path: Path, config: TrainConfig, latest: dict[str, float]) -> None:
-    """Writes a line a second and one an epoch for the watching process, and ends with it if it dies."""
-    parent, started = os.getppid(), {"batches": 0.0, "time": 0.0, "epoch": 0.0}
-    n_images = _count_training_images(Path(config.data_yaml))
-    n_batches = -(-n_images // min(config.batch, n_images))
-
-    def write(epochs_done: float, scores: dict[str, float], **more: Any) -> None:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"epochs_done": epochs_done, "scores": scores, **more}) + "\n")
-
-    def on_batch(model: Any, step: int, images: Any, targets: Any, paths: Any, losses: list[Any]) -> None:
-        if os.getppid() != parent:
-            raise SystemExit("the process that watched this training is gone")
-        if time.monotonic() - started["time"] > 1:
-            started["time"] = time.monotonic()
-            write((step + 1) / n_batches, {"box": float(losses[0]), "obj": float(losses[1])})
-
-    def on_epoch(values: list[Any], epoch: int, best_fitness: Any, fitness: Any) -> None:
-        named = dict(zip(list(HISTORY_COLUMNS.values())[1:11], map(float, values), strict=False))
-        scores = {name: named[name] for name in ("AP50", "mAP50_95")} | latest
-        write(epoch + 1, scores, epoch={"epoch": epoch, **named, **latest})
-        latest["AP75"] = 0.0  # yolov5 does not come by where nothing was found
-
-    callbacks.register_action("on_train_batch_end", callback=on_batch)
-    callbacks.register_action("on_fit_epoch_end", callback=on_epoch)
-
-
-def _count_training_images(data_yaml: Path) -> int:
-    content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
-    return len((Path(content["path"]) / content["train"]).read_text(encoding="utf-8").splitlines())
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,0 +1,149 @@
+"""A training killed at any moment goes on as if it had not been; half a checkpoint is never loaded."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from livestock import detector
+from livestock.boxes import make_boxes, make_images
+from livestock.config import REPOSITORY
+from livestock.detector.resuming import find_resumable, forget_epochs, is_finished, read_epochs, save_whole
+from livestock.detector.weights import load_checkpoint
+from livestock.yolo_dataset import write_images, write_labels, write_lists
+
+EPOCHS = 5
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> detector.TrainConfig:
+    """Sixteen pictures of one bright square each."""
+    folder = tmp_path_factory.mktemp("data")
+    rng, records, boxes = np.random.default_rng(0), [], []
+    for index in range(16):
+        picture = rng.integers(0, 90, (64, 64, 3), np.uint8)
+        x, y = map(int, rng.integers(0, 34, 2))
+        picture[y : y + 30, x : x + 30] = (40, 200, 90)
+        name = f"{index:02d}.jpg"
+        cv2.imwrite(str(folder / name), picture)
+        records.append({"image_id": name, "archive": str(folder), "member": name, "width": 64, "height": 64})
+        boxes.append({"image_id": name, "label": "pig", "x_min": x, "y_min": y, "x_max": x + 30, "y_max": y + 30})
+    images = make_images(records)
+    write_images(images, folder / "yolo", imgsz=64)
+    write_labels(images, make_boxes(boxes), ["pig"], folder / "yolo")
+    ids = images["image_id"]
+    data_yaml = write_lists(folder / "yolo", "tiny", ids[:12], ids[12:], ["pig"])
+    return detector.TrainConfig(
+        data_yaml=str(data_yaml), weights=str(detector.find_weights("starter.pt", folder)), imgsz=64, batch=4,
+        nominal_batch=4, epochs=EPOCHS, hyp=str(REPOSITORY / "hyp/demo.yaml"), device="cpu", workers=0)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config: detector.TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return detector.train(config, tmp_path_factory.mktemp("undisturbed") / "run")
+
+
+def train_until(config: detector.TrainConfig, run_dir: Path, n_epochs: int) -> None:
+    """Trains in a process that kills itself, and with it the training, after so many epochs."""
+
+    def kill(scores: dict[str, float]) -> None:
+        if scores["epoch"] + 1 == n_epochs:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = multiprocessing.get_context("fork").Process(target=detector.train, args=(config, run_dir, kill))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def wait_for_child(run_dir: Path) -> None:
+    """Until the orphaned training has seen that nobody watches it."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        if str(run_dir) in " ".join(process.info["cmdline"] or []):
+            process.wait(60)
+
+
+def test_a_killed_training_goes_on_as_if_it_had_not_been(
+    config: detector.TrainConfig, undisturbed: pd.DataFrame, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    train_until(config, run_dir, 2)
+    wait_for_child(run_dir)
+    done = len(read_epochs(run_dir / "results.csv"))
+    assert 2 <= done < EPOCHS
+    history = detector.train(config, run_dir)
+    assert "resuming from" in (run_dir / "train.log").read_text()
+    assert history["epoch"].tolist() == list(range(EPOCHS))
+    losses = ["train_box_loss", "train_obj_loss", "val_box_loss", "val_obj_loss"]
+    np.testing.assert_allclose(history[losses], undisturbed[losses], rtol=0.02)  # weights are saved in half precision
+    pd.testing.assert_frame_equal(history[["epoch", "lr"]], undisturbed[["epoch", "lr"]])
+
+
+def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(
+    config: detector.TrainConfig, undisturbed: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Killed after the third epoch, and `last.pt` cut short, as a Drive may leave it: the second is gone on from."""
+    run_dir = tmp_path / "run"
+    train_until(config, run_dir, 3)
+    wait_for_child(run_dir)
+    last = run_dir / "weights/last.pt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    previous = load_checkpoint(run_dir / "weights/previous.pt")["epoch"]
+    history = detector.train(config, run_dir)
+    log = (run_dir / "train.log").read_text()
+    assert "passed over: " in log and f"resuming from {run_dir / 'weights/previous.pt'}" in log
+    assert history["epoch"].tolist() == list(range(EPOCHS)) and previous < EPOCHS - 1
+    np.testing.assert_allclose(history["train_box_loss"], undisturbed["train_box_loss"], rtol=0.05)
+    assert not (run_dir / "weights/previous.pt").exists()  # not needed any more
+
+
+def test_a_finished_training_is_not_begun_anew(config: detector.TrainConfig, tmp_path: Path) -> None:
+    """The session ended between the last epoch and what follows it."""
+    run_dir = tmp_path / "run"
+    short = replace(config, epochs=1)
+    detector.train(short, run_dir)
+    (run_dir / "weights/averaged.pt").unlink()
+    log = (run_dir / "train.log").read_bytes()
+    assert is_finished(run_dir, 1) and not is_finished(run_dir, 2)
+    detector.train(short, run_dir)
+    assert (run_dir / "train.log").read_bytes() == log
+    assert (run_dir / "weights/averaged.pt").exists()
+    assert find_resumable(run_dir / "weights") is None  # stripped: no optimizer to go on with
+
+
+def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Saving fails half-way: what was there before is still there, whole."""
+
+    def fails(content: object, file, *arguments: object) -> None:  # noqa: ANN001
+        file.write(b"half")
+        if content == {"n": 3}:
+            raise OSError(28, "No space left on device")
+        torch.save(content, file)
+
+    for n in (1, 2):
+        save_whole(torch.save)({"n": n}, tmp_path / "last.pt")
+    with pytest.raises(OSError, match="No space left"):
+        save_whole(fails)({"n": 3}, tmp_path / "last.pt")
+    found = [torch.load(tmp_path / name, weights_only=True)["n"] for name in ("previous.pt", "last.pt")]
+    assert found == [1, 2]
+
+
+def test_history_is_one_row_an_epoch_whatever_a_kill_left(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("  epoch,  x/lr0\n 0, 0.1\n 1, 0.2\n 1, 0.3\n 2, 0.4\n 3, 0.")
+    table = read_epochs(path)
+    assert table.to_numpy().tolist() == [[0, 0.1], [1, 0.3], [2, 0.4]]
+    (tmp_path / "opt.yaml").write_text("hal")
+    forget_epochs(tmp_path, 2)
+    assert read_epochs(path)["epoch"].tolist() == [0, 1] and not (tmp_path / "opt.yaml").exists()

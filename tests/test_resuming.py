@@ -125,9 +125,9 @@ def test_a_finished_training_is_not_begun_anew(config: detector.TrainConfig, tmp
 def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     """Saving fails half-way: what was there before is still there, whole."""
 
-    def fails(content: object, file, *arguments: object) -> None:  # noqa: ANN001
+    def fails(content: dict, file, *arguments: object) -> None:
         file.write(b"half")
-        if content == {"n": 3}:
+        if content["n"] == 3:
             raise OSError(28, "No space left on device")
         torch.save(content, file)
 

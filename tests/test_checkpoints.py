@@ -130,7 +130,7 @@ ATTACKS: dict[str, Callable[[Path], Any]] = {
     r"it would run or load (posix|nt)\.system": lambda trace: Does(os.system, f"touch '{trace}'"),
     r"it would run or load (__builtin__|builtins)\.eval": lambda trace: Does(eval, f"open({str(trace)!r}, 'w')"),
     r"it would run or load (__builtin__|builtins)\.exec": lambda trace: Does(exec, f"open({str(trace)!r}, 'w')"),
-    r"it would run or load (__builtin__|builtins)\.getattr, io\.open":
+    r"it would run or load (__builtin__|builtins)\.getattr, _?io\.open":
         lambda trace: [Does(getattr, "", "format"), Does(builtins.open, str(trace), "w")],
     r"it would run or load .*functools\.partial": lambda trace: {Does(functools.partial, print): 1},
     r"it would run or load torch\.Tensor, torch\._tensor\._rebuild_from_type_v2":

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from ..config import REPOSITORY
@@ -48,10 +49,8 @@ def write_lists(
     data_yaml = directory / f"{name}.yaml"
 
     def action() -> None:
-        painted = set() if hidden is None else set(hidden["image_id"])
-        is_new = [not any((folder / "images" / yolo_dataset.file_name(name)).exists()
-                          for folder in (directory, *([] if name in painted else [plain])))
-                  for name in images["image_id"]]
+        painted = images["image_id"].isin([] if hidden is None else hidden["image_id"])
+        is_new = ~(_stand_in(directory, images) | (_stand_in(plain, images) & ~painted.to_numpy()))
         check_disk_space(directory, images_disk_bytes(images[is_new], run.profile.imgsz))
         yolo_dataset.write_images(images, directory, run.profile.imgsz, hidden=hidden, boxes=boxes,
                                   same=plain if is_own else None)
@@ -68,6 +67,13 @@ def write_lists(
         workspace=run.workspace.root,
     )
     return data_yaml
+
+
+def _stand_in(directory: Path, images: pd.DataFrame) -> np.ndarray:
+    """Whether each image is in that data set already: `(N,)`."""
+    from ..yolo_dataset import file_name
+
+    return np.array([(directory / "images" / file_name(image_id)).exists() for image_id in images["image_id"]], bool)
 
 
 def train_fold(run: Run, data_yaml: Path, fold: int = 0, hyp: str = "") -> Path:

@@ -247,7 +247,8 @@ def test_students_are_joined_by_seed():
 
 
 def test_the_learning_curve_goes_through_the_means():
-    axes = plots.plot_learning_curve(pd.DataFrame({"images": [80, 80, 160], "mAP": [0.2, 0.3, 0.4]}))
+    axes = plots.plot_learning_curve(pd.DataFrame({"model": ["teachers", "teachers", "students"],
+                                                  "images": [78, 82, 160], "mAP": [0.2, 0.3, 0.4]}))
     assert axes.lines[0].get_xydata().tolist() == [[80, 0.25], [160, 0.4]]
     assert axes.get_title(loc="left") and axes.get_xlabel() and axes.get_ylabel()
 

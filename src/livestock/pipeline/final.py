@@ -85,16 +85,18 @@ def read_final(run: Run) -> dict[str, Any] | None:
 
 
 def learning_curve(run: Run, students: pd.DataFrame, n_teachers: int) -> pd.DataFrame:
-    """What more images bring with human labels: a row a training, `images` and `mAP` on the validation fold.
+    """What more images bring with human labels: a row a training, `model`, `images` and `mAP` on the
+    validation fold.
 
     The teachers saw a part of the training folds, the students of `06_silver` all of them; what the validation fold
     would add is where the line leads.
     """
-    teachers = [{"images": read_training(run, name)["images"], "mAP": judge(run, name)["ap"].mean()}
+    teachers = [{"model": "teachers", "images": read_training(run, name)["images"],
+                 "mAP": judge(run, name)["ap"].mean()}
                 for name in (f"teacher{number}" for number in range(n_teachers))]
     own = students[students["strategy"] == HUMAN].groupby("seed")["ap"].mean()
     n_images = read_training(run, f"fold{VALID_FOLD}")["images"]
-    return pd.DataFrame([*teachers, *({"images": n_images, "mAP": value} for value in own)])
+    return pd.DataFrame([*teachers, *({"model": "students", "images": n_images, "mAP": value} for value in own)])
 
 
 def compare_recipes(run: Run, students: pd.DataFrame, full: Sequence[str]) -> pd.DataFrame:

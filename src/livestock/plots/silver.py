@@ -53,7 +53,7 @@ def plot_students(students: pd.DataFrame, column: str = "ap_fair") -> Axes:
     axes.plot(places, scores.mean(axis=1), "_", color="black", ms=34, mew=2, label="mean")
     axes.set_xticks(places, scores.index)
     axes.margins(x=0.25)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=0.5)
     axes.set(title="The same training with each set of labels", xlabel="labels", ylabel="mAP, validation fold")
     return axes
 
@@ -61,9 +61,10 @@ def plot_students(students: pd.DataFrame, column: str = "ap_fair") -> Axes:
 def plot_learning_curve(curve: pd.DataFrame) -> Axes:
     """mAP by number of training images; `curve` of `pipeline.learning_curve`."""
     axes = new_axes(None, width=7, height=3.6)
-    means = curve.groupby("images")["mAP"].mean()
-    axes.plot(means.index, means.to_numpy(), color=NEUTRAL)
-    sns.scatterplot(curve, x="images", y="mAP", s=60, ax=axes)
+    means = curve.groupby("model")[["images", "mAP"]].mean().sort_values("images")
+    axes.plot(means["images"], means["mAP"], color=NEUTRAL)
+    sns.scatterplot(curve, x="images", y="mAP", style="model", s=60, ax=axes)
+    axes.legend(title="", loc="upper left", bbox_to_anchor=(1, 1))
     axes.xaxis.set_major_formatter(THOUSANDS)
     axes.set_xlim(0, curve["images"].max() * 1.3)
     axes.set(title="What more images bring", xlabel="images trained on", ylabel="mAP, validation fold")

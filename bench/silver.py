@@ -22,7 +22,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +134,7 @@ def read_real(data, seed, competition):
     train, test = readers.read_train_and_test("aihub", data, competition)
     is_out = np.random.default_rng(seed).permutation(len(train.boxes)) < len(train.boxes) // 3
     left_out, damaged = train.boxes[is_out], train.boxes[~is_out].reset_index(drop=True)
-    return replace(train, boxes=damaged), left_out, test.images, truth_in_pixels(data / TRUTH_NAME, test.images)
+    return train._replace(boxes=damaged), left_out, test.images, truth_in_pixels(data / TRUTH_NAME, test.images)
 
 
 def truth_in_pixels(path, images):

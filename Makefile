@@ -49,4 +49,4 @@ install-colab:
 	python3 -m pip install --quiet --no-deps --requirement requirements-nodeps.txt
 
 clean:
-	rm -rf $(VENV) data/interim data/yolo data/runs data/raw
+	rm -rf $(VENV) data/interim data/yolo data/runs data/raw data/weights data/formats data/*.pt data/*.json data/*.csv data/*.yaml

@@ -159,7 +159,19 @@ def rank_missing(left_out, truth, images, answers) -> dict[str, float]:
         for how, suspects in rankings.items():
             of_class = suspects["label"].isin(left_out["label"])
             figures[f"{how} {name}"] = usual_map(left_out, suspects[of_class], 0.5).mean
-    return figures
+    return figures | found_at(left_out, find_suspects(truth, answers["ours"]))
+
+
+def found_at(left_out, suspects) -> dict[str, float]:
+    """The curve in a few numbers: the share of the missing boxes found where so many of the suspects are right."""
+    from livestock.metrics import match_usual, precision_recall
+
+    suspects = suspects[suspects["label"].isin(left_out["label"])]
+    curve = precision_recall(match_usual(left_out, suspects, 0.5))
+    levels = {level: curve[curve["precision"] >= level].groupby("label")["recall"].max()
+              for level in (0.95, 0.9, 0.8, 0.5)}
+    return {f"found at {level}": found.reindex(left_out["label"].unique(), fill_value=0.0).mean()
+            for level, found in levels.items()}
 
 
 def overlooked(truth, boxes, images, least):

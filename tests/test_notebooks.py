@@ -141,6 +141,7 @@ def test_on_colab_results_outlive_the_session(colab: Path, monkeypatch: pytest.M
     shutil.rmtree(colab / "livestock")  # the session is gone, and its disk with it
     (colab / "drive").unlink()
     (kept / "answer.csv").unlink()
-    again = run_on_colab(colab, NOTEBOOKS[-1:], monkeypatch)
-    assert "candidates_plain_fold0: done before, skipped" in again
+    again = run_on_colab(colab, NOTEBOOKS[-2:], monkeypatch)
+    assert "train_full_human: done before, skipped" in again
+    assert "candidates_plain_fold0_averaged: done before, skipped" in again
     assert (kept / "answer.csv").read_bytes() == answer

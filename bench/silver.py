@@ -100,7 +100,7 @@ def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> 
     labels = {"clean": (pd.concat([train.boxes, left_out]), no_box), "damaged": (train.boxes, no_box)}
     for name in ARMS[2:]:
         labels[name] = silver.select_silver(name, train.boxes, fused, images, bands)
-    scores, counts = {}, {}
+    scores, counts = {}, count_right(left_out, labels["complete"][0])
     for name, (boxes, hidden) in labels.items():
         student = fit(runs / f"{seed}/{name}", images, boxes, competition, start, seed, hidden)
         answer = suppress(see(student, test_images, competition, IMGSZ, False))
@@ -160,6 +160,14 @@ def rank_missing(left_out, truth, images, answers) -> dict[str, float]:
             of_class = suspects["label"].isin(left_out["label"])
             figures[f"{how} {name}"] = usual_map(left_out, suspects[of_class], 0.5).mean
     return figures | found_at(left_out, find_suspects(truth, answers["ours"]))
+
+
+def count_right(left_out, boxes) -> dict[str, int]:
+    """How many of the added boxes are on a missing one, and how many tightly."""
+    from livestock.metrics import claims
+
+    added, left_out = (table.reset_index(drop=True) for table in (boxes[boxes["source"] == "silver"], left_out))
+    return {f"complete_right at {iou}": int((claims(left_out, added, iou) >= 0).sum()) for iou in (0.5, 0.75)}
 
 
 def found_at(left_out, suspects) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -53,7 +54,7 @@ def undisturbed(config: detector.TrainConfig, tmp_path_factory: pytest.TempPathF
 
 
 def train_until(config: detector.TrainConfig, run_dir: Path, n_epochs: int) -> None:
-    """Trains in a process that kills itself, and with it the training, after so many epochs."""
+    """Trains in a process that kills itself, and with it the training, after so many epochs; gone when this returns."""
 
     def kill(scores: dict[str, float]) -> None:
         if scores["epoch"] + 1 == n_epochs:
@@ -63,15 +64,9 @@ def train_until(config: detector.TrainConfig, run_dir: Path, n_epochs: int) -> N
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-
-
-def wait_for_child(run_dir: Path) -> None:
-    """Until the orphaned training has seen that nobody watches it."""
-    import psutil
-
-    for process in psutil.process_iter(["cmdline"]):
-        if str(run_dir) in " ".join(process.info["cmdline"] or []):
-            process.wait(60)
+    for orphan in psutil.process_iter(["cmdline"]):
+        if str(run_dir) in " ".join(orphan.info["cmdline"] or []):
+            orphan.wait(60)  # until it has seen that nobody watches it
 
 
 def test_a_killed_training_goes_on_as_if_it_had_not_been(
@@ -79,7 +74,6 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
 ) -> None:
     run_dir = tmp_path / "run"
     train_until(config, run_dir, 2)
-    wait_for_child(run_dir)
     done = len(read_epochs(run_dir / "results.csv"))
     assert 2 <= done < EPOCHS
     history = detector.train(config, run_dir)
@@ -96,7 +90,6 @@ def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(
     """Killed after the third epoch, and `last.pt` cut short, as a Drive may leave it: the second is gone on from."""
     run_dir = tmp_path / "run"
     train_until(config, run_dir, 3)
-    wait_for_child(run_dir)
     last = run_dir / "weights/last.pt"
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     previous = load_checkpoint(run_dir / "weights/previous.pt")["epoch"]

@@ -315,7 +315,7 @@ def write_final(run: pipeline.Run) -> Path:
     data_yaml = pipeline.write_dataset(run, pd.read_parquet(run.workspace.interim_dir / "folds.parquet"), GOLD)
     config = TrainConfig(**pipeline.read_training(run, "fold0")["config"])
     record_training(run, "full_human", replace(config, data_yaml=str(data_yaml)))
-    return pipeline.write_manifest(run, "full_human", pipeline.HUMAN)
+    return pipeline.record_final(run, "full_human", pipeline.HUMAN)
 
 
 def test_inference_takes_the_final_model_from_the_manifest(run: pipeline.Run) -> None:

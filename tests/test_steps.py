@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ class Doubler:
     """A step that writes its input twice, and counts how often it ran."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.n_runs, self.settings = root, 0, {"times": 2}
+        self.root, self.n_runs, self.settings, self.version = root, 0, {"times": 2}, 1
         self.source, self.target = root / "source.txt", root / "target.txt"
         self.source.write_text("a")
 
@@ -24,7 +26,8 @@ class Doubler:
 
     def run(self) -> bool:
         files = {"inputs": [self.source], "outputs": [self.target]}
-        return run_step("double", self.action, **files, settings=self.settings, workspace=self.root)
+        return run_step("double", self.action, **files, settings=self.settings, workspace=self.root,
+                        version=self.version)
 
 
 @pytest.fixture
@@ -39,10 +42,12 @@ def test_a_finished_step_is_skipped_and_says_so(step: Doubler, capsys: pytest.Ca
     assert "double: done before, skipped (target.txt)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["input", "setting", "output gone", "output changed", "manifest gone"])
+@pytest.mark.parametrize("what", ["input", "setting", "output gone", "output changed", "manifest gone", "version"])
 def test_a_step_runs_again_when_something_changed(step: Doubler, what: str) -> None:
     step.run()
-    if what == "input":
+    if what == "version":
+        step.version = 2
+    elif what == "input":
         step.source.write_text("b")
     elif what == "setting":
         step.settings["times"] = 3
@@ -89,3 +94,41 @@ def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
     before = fingerprint(tmp_path / "folder")
     (tmp_path / "folder/new.txt").write_text("x")
     assert fingerprint(tmp_path / "folder") != before
+
+
+def write_zip(path: Path, last: str) -> None:
+    """A stored zip of 20 MB, more than is read of it, that differs only in its first member."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (("first.txt", last), ("large.bin", bytes(20 << 20))):
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def test_a_zip_is_known_by_its_list_of_members(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder/a.ZIP"
+    write_zip(path, "one")
+    before = fingerprint(path), fingerprint(path.parent)
+    os.utime(path, (1, 1))  # copied from Drive, say
+    assert (fingerprint(path), fingerprint(path.parent)) == before
+    write_zip(path, "two")  # as long, 20 MB before the end
+    after = fingerprint(path), fingerprint(path.parent)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(step: Doubler) -> None:
+    torn, other = step.root / ".target.txt.4711", step.root / ".another.txt.4711"
+    torn.write_text("half")
+    other.write_text("of another step")
+    step.run()
+    assert not torn.exists()
+    assert other.exists()
+
+
+def test_steps_recorded_before_there_were_versions_count_as_the_first(step: Doubler) -> None:
+    step.run()
+    path = step.root / "interim/steps/double.json"
+    record = json.loads(path.read_text())
+    del record["version"]
+    path.write_text(json.dumps(record))
+    assert step.run() is False

@@ -29,9 +29,10 @@ from .final import (
     compare_recipes,
     learning_curve,
     read_final,
+    record_final,
     train_full,
-    write_manifest,
 )
+from .manifest import record_answer, trace_answer
 from .passes import PASSES, find_candidates, find_oof, oof_images, trained_folds
 from .silver import HUMAN, find_silver, read_labels, read_new, train_teachers, write_silver
 from .students import (
@@ -78,11 +79,14 @@ __all__ = [
     "read_tables",
     "read_training",
     "read_new",
+    "record_answer",
+    "record_final",
     "run_dir_of",
     "score_known_truth",
     "split_data",
     "submitted_weights",
     "suspects_of_validation",
+    "trace_answer",
     "train_fold",
     "train_full",
     "train_teachers",
@@ -92,7 +96,6 @@ __all__ = [
     "weights_of",
     "write_dataset",
     "write_inference",
-    "write_manifest",
     "write_recipe",
     "write_silver",
 ]

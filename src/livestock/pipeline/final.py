@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ import yaml
 
 from ..metrics import mean_interval, usual_map
 from ..postprocess import suppress
-from ..steps import write_json
 from ..submission import from_rows, read_truth, to_rows
 from .data import TRUTH_NAME, VALID_FOLD, Run
+from .manifest import manifest_path, read_manifest, record
 from .passes import find_candidates
 from .silver import HUMAN, images_to_train, read_labels
 from .students import judge, train_student
@@ -38,11 +37,11 @@ def train_full(run: Run, strategy: str) -> str:
     return name
 
 
-def write_manifest(run: Run, name: str, strategy: str) -> Path:
-    """Writes the final model to `manifest.json` in the workspace: what it is, what made it, what it was trained on."""
+def record_final(run: Run, name: str, strategy: str) -> Path:
+    """Writes the final model into the manifest: what it is, what made it, what it was trained on."""
     from ..yolo_dataset import hash_lists
 
-    record, weights = read_training(run, name), weights_named(run, name, averaged=True)
+    training, weights = read_training(run, name), weights_named(run, name, averaged=True)
     boxes, hidden = read_labels(run, strategy)
     content = {
         "name": name,
@@ -52,27 +51,24 @@ def write_manifest(run: Run, name: str, strategy: str) -> Path:
         "labels": strategy,
         "boxes": {source: int(n) for source, n in boxes["source"].value_counts().items()},
         "hidden": len(hidden),
-        "images": record["images"],
-        "data_hash": hash_lists(Path(record["config"]["data_yaml"])),
-        "hyp": yaml.safe_load(Path(record["config"]["hyp"]).read_text(encoding="utf-8")),
-        "training": record["config"],
+        "images": training["images"],
+        "data_hash": hash_lists(Path(training["config"]["data_yaml"])),
+        "hyp": yaml.safe_load(Path(training["config"]["hyp"]).read_text(encoding="utf-8")),
+        "training": training["config"],
         "basis": training_basis(run),
     }
-    path = run.workspace.root / "manifest.json"
-    write_json({"final": content}, path)
-    return path
+    return record(run.workspace, "final", content)
 
 
 def read_final(run: Run) -> dict[str, Any] | None:
-    """The final model as `write_manifest` left it; None where `07_final` has not run.
+    """The final model as `record_final` left it; None where `07_final` has not run.
 
     Raises ValueError if its weights are not those, or if the split, the human labels or the training in 04 that it took
     its settings from have changed since.
     """
-    path = run.workspace.root / "manifest.json"
-    if not path.exists():
+    path, final = manifest_path(run.workspace), read_manifest(run.workspace).get("final")
+    if final is None:
         return None
-    final = json.loads(path.read_text(encoding="utf-8"))["final"]
     weights = run.workspace.root / final["weights"]
     if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() != final["sha256"]:
         raise ValueError(f"{path}: expected its model in {weights}, found {'another' if weights.exists() else 'none'}; "

@@ -71,25 +71,31 @@ def find_oof(run: Run, name: str, folds: Sequence[int], *, averaged: bool = Fals
     averaged = averaged or PASSES[name].averaged
     tables = [
         find_candidates(run, oof_images(run, [fold])[0], weights_of(run, fold, averaged=averaged), name,
-                        _oof_file(name, fold, averaged))
+                        oof_file(name, fold, averaged))
         for fold in folds
     ]
     return pd.concat(tables, ignore_index=True)
 
 
-def _oof_file(name: str, fold: int, averaged: bool) -> str:
+def oof_file(name: str, fold: int, averaged: bool) -> str:
+    """What `candidates_path` calls the table of a fold's own images in this pass."""
     return f"{name}_fold{fold}{'_averaged' if averaged and not PASSES[name].averaged else ''}"
+
+
+def candidates_path(run: Run, file: str) -> Path:
+    """The table that `find_candidates` keeps."""
+    return run.workspace.interim_dir / f"candidates_{file}.parquet"
 
 
 def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, file: str) -> pd.DataFrame:
     """Every box before suppression that these weights see in `images`, in the pass of this name.
 
-    Kept as `interim/candidates_{file}.parquet`; beside it, as JSON, the seconds it took and how many boxes of which
+    Kept as `candidates_path` says; beside it, as JSON, the seconds it took and how many boxes of which
     image were over the limit of `detector.candidates`.
     """
     look, profile = PASSES[name], run.profile
     imgsz = round(profile.imgsz * look.scale / STRIDE) * STRIDE if look.scale != 1 else profile.imgsz
-    path = run.workspace.interim_dir / f"candidates_{file}.parquet"
+    path = candidates_path(run, file)
 
     def action() -> None:
         from .. import detector
@@ -118,7 +124,7 @@ def seconds_an_image(run: Run, names: Sequence[str], folds: Sequence[int], *, av
     """What these passes took out of fold: reading and decoding the image and the network, without loading the model."""
     total = 0.0
     for name in names:
-        files = [_oof_file(name, fold, averaged or PASSES[name].averaged) for fold in folds]
+        files = [oof_file(name, fold, averaged or PASSES[name].averaged) for fold in folds]
         records = [json.loads((run.workspace.interim_dir / f"candidates_{file}.json").read_text()) for file in files]
         total += sum(record["seconds"] for record in records) / max(sum(record["images"] for record in records), 1)
     return total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 
 from ..config import REPOSITORY
 from ..disk import check_disk_space, images_disk_bytes, training_disk_bytes
-from ..steps import fingerprint, run_step, write_json
+from ..steps import fingerprint, hash_content, run_step, write_json
 from .data import VALID_FOLD, Run
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def write_lists(
         inputs=[run.workspace.interim_dir / f"{table}.parquet" for table in ("images", "boxes", "folds")],
         outputs=[data_yaml, directory / f"{name}_train.txt", directory / f"{name}_valid.txt"],
         settings={"imgsz": run.profile.imgsz, "labels": run.competition.labels,
-                  "lists": _hash({"train": list(train_ids), "valid": list(valid_ids)})},
+                  "lists": hash_content({"train": list(train_ids), "valid": list(valid_ids)})},
         workspace=run.workspace.root,
     )
     return data_yaml
@@ -124,7 +123,8 @@ def train(run: Run, name: str, config: detector.TrainConfig, *, selects: bool = 
     data_yaml = Path(config.data_yaml)
     lists = [data_yaml.with_name(f"{data_yaml.stem}_{part}.txt") for part in ("train", "valid")]
     inputs = [data_yaml, *lists, run.workspace.interim_dir / "boxes.parquet", Path(config.weights), Path(config.hyp)]
-    key = _hash({**asdict(config), "inputs": [fingerprint(path) for path in inputs]})[:6]  # no other resumes this one
+    made_from = {**asdict(config), "inputs": [fingerprint(path) for path in inputs]}
+    key = hash_content(made_from)[:6]  # no other training resumes this one
     run_dir = run.workspace.runs_dir / f"train_{name}_{key}"
     best, averaged = weights_named(run, name), weights_named(run, name, averaged=True)
     record = run.workspace.interim_dir / f"training_{name}.json"
@@ -168,10 +168,6 @@ def check_basis(run: Run, found: dict[str, Any], path: Path, notebook: str) -> N
         if found.get(what) != value:
             raise ValueError(f"{path}: made with another {what} than the present one; run {notebook} again, or delete "
                              "this file")
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
 def read_training(run: Run, name: str) -> dict[str, Any]:

@@ -11,11 +11,6 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .metrics import Score
-
-
-N_RESAMPLES = 1000  # of images, for intervals
-
 
 class _Group(TyperGroup):
     """Says what is wrong with an input on stderr, exit code 2, instead of a traceback."""
@@ -57,7 +52,7 @@ def run(
     publish: Annotated[bool, typer.Option(help="put the outputs into the committed notebooks")] = False,
 ) -> None:
     """Runs every notebook in order, from raw data to answer.csv, and prints where it all lies."""
-    from .runner import run_all
+    from ..runner import run_all
 
     run_all(
         {
@@ -87,7 +82,7 @@ def _read_folds(text: str) -> list[int]:
 
 def _from_repository(path: Path) -> str:
     """The path as a notebook sees it, which runs in the repository: relative if it lies there, else absolute."""
-    from .config import REPOSITORY
+    from ..config import REPOSITORY
 
     path = path.resolve()
     return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else str(path)
@@ -116,8 +111,8 @@ def evolve(
     verify: Annotated[bool, typer.Option(help="judge the best on a fresh fold, three seeds")] = True,
 ) -> None:
     """Searches hyper-parameters; run it again to go on, on several machines at once with one --storage."""
-    from .evolution import job
-    from .pipeline import make_run
+    from ..evolution import job
+    from ..pipeline import make_run
 
     run = make_run(
         competition=str(competition), profile=profile, workspace=str(workspace), data=str(data or workspace / "raw"),
@@ -138,8 +133,8 @@ def download(
     competition: Annotated[Path, typer.Option(help="which classes")] = Path("competition.yaml"),
 ) -> None:
     """Downloads pictures of the competition's classes and their boxes from Open Images (public, CC BY 2.0)."""
-    from .config import read_competition
-    from .readers.open_images import download_open_images
+    from ..config import read_competition
+    from ..readers.open_images import download_open_images
 
     missing = download_open_images(directory, read_competition(competition), split=split, limit=limit)
     if len(missing):
@@ -157,7 +152,7 @@ def sample(
     missing_cow_fraction: Annotated[float, typer.Option(help="share of cow boxes to leave out of the labels")] = 0.0,
 ) -> None:
     """Draws the embedded sample: barn scenes in AI Hub's own archive layout, with the test set's truth."""
-    from .sample import draw_sample
+    from ..sample import draw_sample
 
     draw_sample(
         directory, seed=seed, n_train=n_train, n_test=n_test, scale=scale, missing_cow_fraction=missing_cow_fraction
@@ -175,72 +170,9 @@ def score(
 
     With two answers also how far apart they are, with the 95 % interval over images (paired bootstrap).
     """
-    from .metrics import competition_map, usual_map
-    from .submission import by_falling_confidence, read_answer, read_truth
+    from .score import print_scores
 
-    true = read_truth(truth)
-    answers = {path: read_answer(path) for path in (answer, other) if path is not None}
-    for path, boxes in answers.items():
-        if len(answers) > 1:
-            typer.echo(f"{path}")
-        filed = competition_map(true, boxes, iou)
-        _print_scores({"competition": filed, "usual": usual_map(true, boxes, iou)}, iou)
-        _print_strangers(true, boxes)
-        if len(extra := boxes[~boxes["label"].isin(true["label"])]):
-            names = ", ".join(sorted(extra["label"].unique()))
-            typer.echo(f"No truth of {names}: the mean is over the other classes, {len(extra):,} rows count nothing.")
-        ordered = competition_map(true, by_falling_confidence(boxes), iou)
-        if (cost := ordered.mean - filed.mean) > 1e-9:
-            typer.echo(
-                f"The order of the rows costs {cost:.6f}: the competition's scorer matches boxes in file order. "
-                f"By falling confidence this answer scores {ordered.mean:.6f}."
-            )
-    if other is not None:
-        _print_difference(true, answers[other], answers[answer], iou)
-
-
-def _print_strangers(truth: pd.DataFrame, boxes: pd.DataFrame) -> None:
-    """What makes a score of 0 that says nothing: no rows, names that differ, pixels on one side."""
-    from .boxes import XYXY
-
-    names = boxes.loc[~boxes["image_id"].isin(truth["image_id"]), "image_id"].unique()
-    if boxes.empty:
-        typer.echo("The answer has no row.")
-    elif len(names):
-        typer.echo(f"{len(names):,} of {boxes['image_id'].nunique():,} images of the answer are not in the truth, such "
-                   f"as {names[0]!r}; the truth has {truth['image_id'].iloc[0]!r}.")
-    in_pixels = [bool((table[XYXY] > 2).any(axis=None)) for table in (truth, boxes)]
-    if in_pixels[0] != in_pixels[1]:
-        typer.echo(f"The corners of the {'truth' if in_pixels[0] else 'answer'} look like pixels, the others do not.")
-
-
-def _print_difference(truth: pd.DataFrame, second: pd.DataFrame, first: pd.DataFrame, iou: float) -> None:
-    """Second minus first by both scorers, with the interval."""
-    import numpy as np
-    import pandas as pd
-
-    from .metrics import draw_counts, interval, match_competition, match_usual, resample, score
-
-    images = pd.Index(sorted(set(truth["image_id"]) | set(first["image_id"]) | set(second["image_id"])))
-    counts = draw_counts(np.random.default_rng(0), len(images), N_RESAMPLES)
-    for name, match in (("competition", match_competition), ("usual", match_usual)):
-        found = [match(truth, boxes, iou) for boxes in (second, first)]
-        gain = score(found[0]).mean - score(found[1]).mean
-        low, high = interval(resample(found[0], images, counts) - resample(found[1], images, counts))
-        verdict = "" if low > 0 or high < 0 else "; it holds 0: not shown to differ"
-        typer.echo(f"second minus first, {name}: {gain:+.6f}, 95 % interval {low:+.6f} to {high:+.6f}{verdict}")
-
-
-def _print_scores(scores: dict[str, Score], iou: float) -> None:
-    """A table: a line a scorer, a column a class."""
-    per_class = next(iter(scores.values())).per_class
-    lines = [[f"IoU {iou:g}", "mAP", *per_class.index]]
-    lines += [[name, *(f"{ap:.6f}" for ap in [it.mean, *it.per_class["ap"]])] for name, it in scores.items()]
-    lines += [["truth boxes", *(f"{n:,}" for n in [per_class["n_truth"].sum(), *per_class["n_truth"]])]]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for name, *values in lines:
-        cells = [value.rjust(width) for value, width in zip(values, widths[1:], strict=True)]
-        typer.echo("  ".join([name.ljust(widths[0]), *cells]))
+    print_scores(truth, answer, other, iou)
 
 
 @app.command()
@@ -253,8 +185,8 @@ def check(
     pixels: Annotated[bool, typer.Option(help="corners are in pixels, not divided by the size")] = False,
 ) -> None:
     """Says in words what is wrong with a submission (exit code 1), or that all is well."""
-    from .config import read_competition
-    from .submission import check_answer, read_answer
+    from ..config import read_competition
+    from ..submission import check_answer, read_answer
 
     test_images = _find_images(images, sized=pixels)
     faults = check_answer(
@@ -276,6 +208,17 @@ def check(
     typer.echo(f"{answer}: all is well: {n_rows:,} rows, {len(test_images):,} images, {size}")
 
 
+@app.command()
+def trace(
+    workspace: Annotated[Path, typer.Option(help="where the run wrote")] = Path("data"),
+) -> None:
+    """Says where answer.csv came from: thresholds, weights, trainings, settings, data and code, by their hashes."""
+    from ..config import Workspace
+    from ..pipeline import trace_answer
+
+    typer.echo("\n".join(trace_answer(Workspace(workspace))))
+
+
 def _find_images(folder: Path, *, sized: bool) -> pd.DataFrame:
     """`image_id`, and if `sized` also `width, height`, of the images in a folder and its zips, or in one zip.
 
@@ -283,7 +226,7 @@ def _find_images(folder: Path, *, sized: bool) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from .archives import IMAGE_SUFFIXES, find_zips, image_size, list_members
+    from ..archives import IMAGE_SUFFIXES, find_zips, image_size, list_members
 
     members = [(path, member) for path in [folder, *find_zips(folder)] for member in list_members(path)]
     members = [(path, member) for path, member in members if member.path.suffix.lower() in IMAGE_SUFFIXES]

@@ -65,17 +65,26 @@ def test_published_outputs_are_free_of_what_changes(
     assert sorted(path.name for path in (tmp_path / "docs").iterdir()) == ["04_train.png", "04_train_2.png"]
 
 
-def test_a_failing_notebook_says_so_and_leaves_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_notebook_says_so_and_leaves_its_copy(tmp_path: Path) -> None:
     notebook = new_notebook(cells=[new_code_cell("raise ValueError('no pigs here')")])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "01_broken.ipynb")
-    monkeypatch.setattr(runner, "NOTEBOOKS_DIR", tmp_path)
     message = r"01_broken: ValueError: no pigs here\nThe cell that failed: .*01_broken"
     with pytest.raises(runner.NotebookFailed, match=message):
-        runner.run_notebooks({}, tmp_path / "run")
+        runner.run_notebooks({tmp_path / "01_broken.ipynb": {}}, tmp_path / "run")
     assert "no pigs here" in (tmp_path / "run/01_broken.ipynb").read_text()
 
 
-def test_a_notebook_that_is_not_there_cannot_be_left_out(tmp_path: Path) -> None:
+def test_notebooks_get_what_they_know_of_the_parameters() -> None:
+    found = runner.choose_notebooks({"SEED": 7, "FOLDS": [1, 2]}, ["03_evolve"])
+    chosen = {path.stem: own for path, own in found.items()}
+    assert list(chosen)[:3] == ["01_eda", "02_split", "04_train"]
+    assert {own["SEED"] for own in chosen.values()} == {7}
+    assert chosen["04_train"]["FOLDS"] == [1, 2]
+    assert "FOLDS" not in chosen["01_eda"]
+    assert chosen["06_silver"]["N_SEEDS"] == 3  # its own value
+
+
+def test_a_notebook_that_is_not_there_cannot_be_left_out() -> None:
     with pytest.raises(ValueError, match="skip: expected some of .*'03_evolve'.*found '03_evolution'"):
-        runner.run_notebooks({}, tmp_path / "run", ["03_evolution"])
+        runner.choose_notebooks({}, ["03_evolution"])

@@ -38,6 +38,11 @@ def training_disk_bytes(weights_bytes: int, optimizer: str = "SGD") -> int:
     return weights_bytes * (2 * RESUMABLE.get(optimizer, max(RESUMABLE.values())) + N_COPIES)
 
 
+def used_bytes(directory: Path) -> int:
+    """Bytes of the files below a folder; 0 if there is none."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
 def images_disk_bytes(images: pd.DataFrame, imgsz: int) -> int:
     """Bytes that these images take at training size, the longer side at most `imgsz` pixels."""
     scale = (imgsz / images[["width", "height"]].max(axis=1)).clip(upper=1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import html
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from .config import REPOSITORY, Workspace
-from .pipeline import Run, ensure_data, images_to_answer, make_run, score_known_truth, submitted_weights
+from .disk import check_disk_space, used_bytes
+from .pipeline import Run, ensure_data, expect, images_to_answer, make_run, score_known_truth, submitted_weights
 from .steps import write_bytes, write_json, write_text
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
@@ -27,10 +29,16 @@ def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bo
     """The notebooks with these parameters, then the index page and the closing lines; returns the result.
 
     `skip` names notebooks to leave out, such as `03_evolve`; `publish` puts the outputs into the committed notebooks.
+    Says first how much disk and how many minutes that is expected to take; DiskSpaceError if the disk has not so much.
     """
     run_dir = Workspace(Path(parameters["WORKSPACE"])).runs_dir / parameters["PROFILE"]
-    ensure_data(_make_run(parameters))  # before a kernel is started for nothing
-    executed = run_notebooks(parameters, run_dir, skip)
+    run, notebooks = _make_run(parameters), choose_notebooks(parameters, skip)
+    ensure_data(run)  # before a kernel is started for nothing
+    expected = expect(run, {path.stem: own for path, own in notebooks.items()})
+    print(expected, flush=True)
+    there = sum(used_bytes(directory) for directory in (run.workspace.yolo_dir, run.workspace.runs_dir))
+    check_disk_space(run.workspace.root, max(expected.disk_bytes - there, 0))
+    executed = run_notebooks(notebooks, run_dir)
     result = summarise(parameters, executed)
     index = write_index(result, executed, run_dir)
     if publish:
@@ -57,26 +65,38 @@ class Executed:
     seconds: float
 
 
-def run_notebooks(parameters: dict[str, Any], run_dir: Path, skip: Sequence[str] = ()) -> list[Executed]:
-    """Executes the notebooks in order with these parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
+def choose_notebooks(parameters: Mapping[str, Any], skip: Sequence[str] = ()) -> dict[Path, dict[str, Any]]:
+    """The notebooks in order, without those of these names, each with its parameters: its own values, but for these.
 
-    Prints one line a notebook. Raises NotebookFailed for a cell that failed; its copy stays in `run_dir`, and
-    ValueError for a name in `skip` that no notebook has.
+    Raises ValueError for a name in `skip` that no notebook has.
+    """
+    import papermill
+
+    paths = sorted(NOTEBOOKS_DIR.glob("[0-9][0-9]_*.ipynb"))
+    if unknown := sorted(set(skip) - {path.stem for path in paths}):
+        raise ValueError(f"skip: expected some of {[path.stem for path in paths]}, found {unknown[0]!r}")
+    chosen = {}
+    for path in paths:
+        if path.stem not in skip:
+            known = papermill.inspect_notebook(str(path))  # FOLDS, say, is 04_train's alone
+            own = {name: ast.literal_eval(item["default"]) for name, item in known.items()}
+            chosen[path] = {name: parameters.get(name, value) for name, value in own.items()}
+    return chosen
+
+
+def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> list[Executed]:
+    """Executes the notebooks in order with their parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
+
+    Prints one line a notebook. Raises NotebookFailed for a cell that failed; its copy stays in `run_dir`.
     """
     import papermill
 
     run_dir.mkdir(parents=True, exist_ok=True)
     executed = []
-    names = [path.stem for path in sorted(NOTEBOOKS_DIR.glob("[0-9][0-9]_*.ipynb"))]
-    if unknown := sorted(set(skip) - set(names)):
-        raise ValueError(f"skip: expected some of {names}, found {unknown[0]!r}")
-    paths = [NOTEBOOKS_DIR / f"{name}.ipynb" for name in names if name not in skip]
-    for number, path in enumerate(paths, 1):
+    for number, (path, own) in enumerate(notebooks.items(), 1):
         started = time.monotonic()
-        print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
+        print(f"[{number}/{len(notebooks)}] {path.stem} ...", end=" ", flush=True)
         copy = run_dir / path.name
-        known = papermill.inspect_notebook(str(path))  # FOLDS, say, is 04_train's alone
-        own = {name: value for name, value in parameters.items() if name in known}
         try:
             papermill.execute_notebook(
                 str(path), str(copy), parameters=own, cwd=str(REPOSITORY), kernel_name="python3",

@@ -4,6 +4,7 @@ from .edge import edge_table
 from .export import Differences, compare_exports, export_onnx, export_torchscript, quantize_onnx
 from .forward import Forward, load_forward
 from .inference import Candidates, candidates, find_candidates
+from .pace import measure_pace
 from .safe import load_safetensors, write_safetensors
 from .training import TrainConfig, read_history, train
 from .weights import check_checkpoint, find_weights, load_model, write_weights
@@ -24,6 +25,7 @@ __all__ = [
     "load_forward",
     "load_model",
     "load_safetensors",
+    "measure_pace",
     "quantize_onnx",
     "read_history",
     "train",

@@ -25,6 +25,7 @@ from .data import (
     read_tables,
     split_data,
 )
+from .expect import Expectation, expect
 from .final import (
     compare_recipes,
     learning_curve,
@@ -51,6 +52,7 @@ __all__ = [
     "PASSES",
     "TRUTH_NAME",
     "VALID_FOLD",
+    "Expectation",
     "Inference",
     "RawTables",
     "Run",
@@ -62,6 +64,7 @@ __all__ = [
     "compare_students",
     "copy_weights",
     "ensure_data",
+    "expect",
     "find_answer",
     "find_candidates",
     "find_groups",

@@ -1,0 +1,230 @@
+"""Damage done for real: killed runs, bad inputs, random inputs, and the memory of a run at the original's size.
+
+python bench/faults.py           about an hour on 2 cores
+python bench/faults.py --short   some four minutes, with the `smoke` profile; part of CI
+
+`kills`: the run is killed with everything it started (SIGKILL, as when a session vanishes) at random moments spread
+over all notebooks, and started again each time. After each kill every table must be readable; no step that had finished may
+run again; the last run must score what an undisturbed one does, within the spread of trainings that differ by seed.
+`inputs`: the corpus of bad inputs and their outcomes (`tests/corpus*.py`). `fuzz`: valid files damaged at random, and
+readers that must neither crash nor lose anything in silence (`tests/fuzz.py`). `memory`: see `bench/memory.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import psutil
+import yaml
+from tqdm import tqdm
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MARK = "LIVESTOCK_FAULTS"  # in the environment of all that a run starts
+# Kills in each notebook, and the seconds within which one comes after the notebook has begun.
+KILLS = {"01_eda": (2, 8), "02_split": (2, 6), "03_evolve": (6, 30), "04_train": (4, 25), "05_errors": (2, 10),
+         "06_silver": (7, 75), "07_final": (3, 30), "08_inference": (4, 25)}
+SHORT_KILLS = {"01_eda": (1, 6), "04_train": (1, 10), "06_silver": (1, 20), "08_inference": (1, 10)}
+READERS = ["aihub", "coco", "voc", "yolo", "open_images"]
+
+
+def main() -> None:
+    """Runs the parts that are asked for; exit code 1 if one falls short."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["inputs", "fuzz", "memory", "kills"])
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    parts = {"kills": measure_kills, "inputs": measure_inputs, "fuzz": measure_fuzz, "memory": measure_memory}
+    if not all([parts[name](arguments.short, arguments.seed) for name in arguments.parts]):
+        raise SystemExit(1)
+
+
+def print_faults(name: str, figures: str, ok: bool) -> bool:
+    """The line of a part; returns `ok`."""
+    print(f"bench faults-{name} {figures} {'ok' if ok else 'short'}", flush=True)
+    return ok
+
+
+def measure_kills(short: bool, seed: int) -> bool:
+    """Kills a run as often as the plan says, then lets it end."""
+    profile, plan = ("smoke", SHORT_KILLS) if short else ("demo", KILLS)
+    rng, n_rerun, torn, where = random.Random(seed), 0, [], []  # noqa: S311 - moments, no secrets
+    with tempfile.TemporaryDirectory(prefix="livestock_faults_") as folder:
+        killed, calm = Path(folder, "killed"), Path(folder, "calm")
+        for name, (n_kills, within) in plan.items():
+            for _ in range(n_kills):
+                before = finished_steps(killed)
+                where.append(run_until(killed, profile, name, rng.uniform(0.5, within)))
+                n_rerun += count_changed(before, finished_steps(killed))
+                torn += unreadable(killed)
+                print(f"kill {len(where)}: {where[-1]}, {len(finished_steps(killed))} steps finished", flush=True)
+        before = finished_steps(killed)
+        run_until(killed, profile)
+        n_rerun += count_changed(before, finished_steps(killed))
+        torn += unreadable(killed)
+        run_until(calm, profile)
+        scores = [test_score(workspace, profile) for workspace in (killed, calm)]
+        spread = score_spread(calm, profile)
+        print("\n".join(torn))
+    apart = abs(scores[0] - scores[1])
+    n_asked = sum(n_kills for n_kills, _ in plan.values())
+    n_real = sum(place != "the end" for place in where)
+    return print_faults(
+        "kills", f"survived={n_real} of={n_asked} notebooks={len(set(where) - {'the end'})} reruns={n_rerun} "
+        f"torn={len(torn)} score={scores[0]:.4f} undisturbed={scores[1]:.4f} apart={apart:.4f} spread={spread:.4f}",
+        n_real == n_asked and not n_rerun and not torn and apart <= spread)
+
+
+def run_until(workspace: Path, profile: str, notebook: str = "", seconds: float = 0) -> str:
+    """Runs into `workspace`, until so long after this notebook has begun; returns the notebook where it was killed.
+
+    `the end` if the run ended first, as it does without a notebook. Raises RuntimeError if the run fails by itself.
+    """
+    mark = f"{os.getpid()}_{time.monotonic_ns()}"
+    command = [sys.executable, "-m", "livestock", "run", "--profile", profile, "--workspace", str(workspace)]
+    log = workspace.with_suffix(".log")
+    with open(log, "w") as file:
+        run = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, MARK: mark}, stdout=file,  # noqa: S603
+                               stderr=subprocess.STDOUT)
+    moment = None
+    while run.poll() is None:
+        begun = re.findall(r"^\[\d/\d\] (\w+)", log.read_text(), re.MULTILINE)
+        if moment is None and notebook and begun and begun[-1] >= notebook:  # it may have been done before
+            moment = time.monotonic() + seconds
+        if moment is not None and time.monotonic() >= moment:
+            kill_all(mark)
+            run.wait()
+            return begun[-1]
+        time.sleep(0.05)
+    if run.returncode:
+        raise RuntimeError(f"a run failed by itself:\n{log.read_text()}")
+    return "the end"
+
+
+def kill_all(mark: str) -> None:
+    """SIGKILL to everything that was started with this mark, also kernels and trainings in sessions of their own."""
+    while found := [process for process in psutil.process_iter() if _is_marked(process, mark)]:
+        for process in found:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(found, timeout=5)
+
+
+def _is_marked(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def finished_steps(workspace: Path) -> dict[str, bytes]:
+    """The record of each finished step: when, from what, how long."""
+    return {path.stem: path.read_bytes() for path in (workspace / "interim/steps").glob("*.json")}
+
+
+def count_changed(before: dict[str, bytes], after: dict[str, bytes]) -> int:
+    """Steps that had finished and ran again, or were no longer taken for finished."""
+    changed = [name for name, record in before.items() if after.get(name) != record]
+    if changed:
+        print(f"ran again: {', '.join(changed)}")
+    return len(changed)
+
+
+def unreadable(workspace: Path) -> list[str]:
+    """Tables and records that cannot be read."""
+    readers = {".parquet": pd.read_parquet, ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+               ".yaml": lambda path: yaml.safe_load(path.read_text(encoding="utf-8")), ".csv": pd.read_csv}
+    torn = []
+    for path in workspace.rglob("*"):
+        if path.suffix in readers and not path.name.startswith(".") and "raw" not in path.parts:
+            try:
+                readers[path.suffix](path)
+            except (ValueError, OSError, yaml.YAMLError) as error:
+                torn.append(f"{path}: {error}")
+    return torn
+
+
+def test_score(workspace: Path, profile: str) -> float:
+    """The usual mAP at the competition's IoU that the run says it has."""
+    scores = json.loads((workspace / "runs" / profile / "result.json").read_text())["scores"]
+    return next(row["mAP"] for row in scores if row["scorer"] == "usual" and row["IoU"] == 0.75)
+
+
+def score_spread(workspace: Path, profile: str) -> float:
+    """The largest difference on the test images of trainings with human labels, which differ by seed alone."""
+    from livestock import detector
+    from livestock.metrics import usual_map
+    from livestock.pipeline import TRUTH_NAME, make_run, weights_named
+    from livestock.postprocess import suppress
+    from livestock.submission import from_rows, read_truth, to_rows
+
+    run = make_run(competition=str(REPOSITORY / "competition.yaml"), profile=profile, workspace=str(workspace),
+                   data=str(workspace / "raw"), reader="aihub", seed=42)
+    images = pd.read_parquet(run.workspace.interim_dir / "test_images.parquet")
+    truth = read_truth(run.data_dir / TRUTH_NAME)
+    scores = []
+    for name in ("fold0", "human_43", "human_44"):
+        found = detector.candidates(weights_named(run, name, averaged=True), images, run.competition.labels,
+                                    imgsz=run.profile.imgsz, device="cpu").boxes
+        answer = from_rows(to_rows(suppress(found), images))
+        scores.append(usual_map(truth, answer, run.competition.metric_iou).mean)
+    return max(scores) - min(scores)
+
+
+def measure_inputs(short: bool, seed: int) -> bool:
+    """How many inputs of the corpus came to what is written down beside them."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        command = [sys.executable, "-m", "pytest", "-q", "tests/test_corpus.py", "-k", "bad", f"--junitxml={report}"]
+        subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - our own tests
+        cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 - pytest's own
+    outcome: dict[str, bool] = {}
+    for case in cases:  # a picture is tried in a folder and in a zip
+        name = re.sub(r"(folder|zip)-", "", case.attrib["name"])
+        outcome[name] = outcome.get(name, True) and case.find("failure") is None and case.find("error") is None
+    return print_faults("inputs", f"expected={sum(outcome.values())} of={len(outcome)}", all(outcome.values()))
+
+
+def measure_fuzz(short: bool, seed: int) -> bool:
+    """Cases tried, and those that crashed or lost something in silence."""
+    from fuzz import fuzz, fuzz_pictures
+
+    n_labels, n_pictures = (100, 1000) if short else (2000, 20_000)
+    jobs = [*(partial(fuzz, reader, n_labels) for reader in READERS), partial(fuzz_pictures, n_pictures)]
+    failed = []
+    for job in tqdm(jobs, desc="fuzz", unit="reader"):
+        try:
+            job(seed)
+        except AssertionError as error:  # names the case
+            failed.append(str(error))
+    print("\n".join(failed))
+    return print_faults("fuzz", f"cases={len(READERS) * n_labels + n_pictures} crashes={len(failed)}", not failed)
+
+
+def measure_memory(short: bool, seed: int) -> bool:
+    """The largest peak of `bench/memory.py`."""
+    script = Path(__file__).with_name("memory.py")
+    command = [sys.executable, str(script), *(["--images", "1000"] if short else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own script
+    print(done.stdout, end="")
+    peak = max(float(value) for value in re.findall(r"peak=([\d.]+)", done.stdout))
+    return print_faults("memory", f"peak={peak:.0f}MB bar=2000MB", peak < 2000)
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(REPOSITORY / "src"), str(REPOSITORY / "tests")]
+    main()

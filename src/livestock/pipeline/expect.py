@@ -1,0 +1,92 @@
+"""What a run will need, said before it starts: disk and minutes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..archives import IMAGE_SUFFIXES, find_zips, image_size, list_members
+from ..disk import images_disk_bytes, training_disk_bytes
+from .data import Run
+
+N_MEASURED = 16  # images whose size stands for all
+SECONDS_A_NOTEBOOK, SECONDS_A_TRAINING = 8, 8  # a kernel, imports and figures; a process and its last validation
+LOOKS_AN_IMAGE = 9  # of any model at it, over the notebooks, each a third of a training step
+TRAINING_SHARE = 0.8  # of the images: all folds but one
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a run with nothing done yet is expected to need."""
+
+    n_images: int
+    n_trainings: int
+    image_epochs: float
+    disk_bytes: int
+    minutes: float
+
+    def __str__(self) -> str:
+        hours = f"{self.minutes / 60:.1f} hours" if self.minutes > 120 else f"{max(self.minutes, 1):.0f} minutes"
+        return (f"{self.n_images:,} images, {self.n_trainings} trainings: about {hours} on this machine if nothing is "
+                f"done yet, and {self.disk_bytes / 1e9:.1f} GB of disk")
+
+
+def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
+    """Disk and minutes of these notebooks, each with its parameters, for the images that lie in the data folder.
+
+    The pace of a training step is measured on this machine, in a process of its own that leaves no memory behind; what
+    reading takes longer than the network is not in it. Raises ValueError as the readers do for archives that are
+    refused, and if the start weights cannot be had.
+    """
+    from .. import detector
+
+    images = count_images(run.data_dir)
+    weights = detector.find_weights(run.profile.weights, run.workspace.weights_dir)
+    trainings = list_trainings(run, notebooks)
+    n_images, profile = len(images), run.profile
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        pace = process.submit(detector.measure_pace, weights, profile.imgsz, profile.batch, profile.device).result()
+    image_epochs = n_images * sum(share * epochs for share, epochs in trainings)
+    seconds = (pace * (image_epochs + n_images * LOOKS_AN_IMAGE / 3) + SECONDS_A_TRAINING * len(trainings)
+               + SECONDS_A_NOTEBOOK * len(notebooks))
+    n_sets = 1 + len(_of(notebooks, "06_silver", "STRATEGIES", []))
+    disk = n_sets * images_disk_bytes(images, profile.imgsz) + sum(
+        training_disk_bytes(weights.stat().st_size, profile.optimizer) for _, epochs in trainings
+        if epochs == profile.epochs)  # trials of the search keep no weights
+    return Expectation(n_images, len(trainings), image_epochs, disk, seconds / 60)
+
+
+def count_images(data_dir: Path) -> pd.DataFrame:
+    """A row for each image below a folder and in its zips: `width, height`, the median of some that were measured."""
+    found = [(str(path), member.raw) for path in [data_dir, *find_zips(data_dir)] for member in list_members(path)
+             if member.path.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise ValueError(f"{data_dir}: expected images or zips of images, found none")
+    some = [found[index] for index in np.linspace(0, len(found) - 1, min(N_MEASURED, len(found))).astype(int)]
+    width, height = np.median([image_size(*item) for item in some], axis=0)
+    return pd.DataFrame({"width": width, "height": height}, index=range(len(found)))
+
+
+def list_trainings(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, int]]:
+    """The share of the images and the epochs of each training that these notebooks would start."""
+    profile, trainings = run.profile, list[tuple[float, int]]()
+    if "03_evolve" in notebooks:  # trials on half of the data, then start and best values with three seeds
+        trainings += [(TRAINING_SHARE / 2, profile.trial_epochs)] * (profile.trials + 6)
+    trainings += [(TRAINING_SHARE, profile.epochs)] * len(_of(notebooks, "04_train", "FOLDS", []))
+    if "06_silver" in notebooks:
+        n_students = (1 + len(notebooks["06_silver"]["STRATEGIES"])) * notebooks["06_silver"]["N_SEEDS"] - 1
+        trainings += [(TRAINING_SHARE / 2, profile.epochs)] * 2 + [(TRAINING_SHARE, profile.epochs)] * n_students
+    if "07_final" in notebooks:
+        trainings += [(1.0, profile.epochs)]
+    return trainings
+
+
+def _of(notebooks: Mapping[str, Mapping[str, Any]], name: str, parameter: str, otherwise: Any) -> Any:
+    return notebooks.get(name, {}).get(parameter, otherwise)

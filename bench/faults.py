@@ -4,8 +4,8 @@ python bench/faults.py           about an hour on 2 cores
 python bench/faults.py --short   some four minutes, with the `smoke` profile; part of CI
 
 `kills`: the run is killed with everything it started (SIGKILL, as when a session vanishes) at random moments spread
-over all notebooks, and started again each time. After each kill every table must be readable; no step that had finished may
-run again; the last run must score what an undisturbed one does, within the spread of trainings that differ by seed.
+over all notebooks, and started again each time. After each kill every table must be readable; no step that had finished
+may run again; the last run must score what an undisturbed one does, within the spread of trainings of several seeds.
 `inputs`: the corpus of bad inputs and their outcomes (`tests/corpus*.py`). `fuzz`: valid files damaged at random, and
 readers that must neither crash nor lose anything in silence (`tests/fuzz.py`). `memory`: see `bench/memory.py`.
 """

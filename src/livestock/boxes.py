@@ -16,6 +16,7 @@ XYXY = ["x_min", "y_min", "x_max", "y_max"]
 IMAGE_COLUMNS = ["image_id", "archive", "member", "width", "height", "group", "fold"]
 BOX_COLUMNS = ["image_id", "label", *XYXY, "confidence", "source"]
 SOURCES = ["gold", "silver", "model"]
+CHUNK = 500_000  # rows that are written at a time
 IMAGE_DTYPES = {"image_id": "str", "archive": "str", "member": "str", "width": "int64", "height": "int64",
                 "group": "int64", "fold": "int64"}
 BOX_DTYPES = {"image_id": "str", "label": "str", **dict.fromkeys(XYXY, "float64"), "confidence": "float64",
@@ -24,20 +25,26 @@ BOX_DTYPES = {"image_id": "str", "label": "str", **dict.fromkeys(XYXY, "float64"
 
 def make_images(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
     """An images table from records; `group` and `fold` are -1 until they are assigned."""
-    table = _with_defaults(pd.DataFrame(records, columns=IMAGE_COLUMNS), {"group": -1, "fold": -1}, IMAGE_DTYPES)
-    return table.sort_values("image_id", kind="stable", ignore_index=True)
+    return _in_order(_with_defaults(pd.DataFrame(records, columns=IMAGE_COLUMNS), {"group": -1, "fold": -1},
+                                    IMAGE_DTYPES))
 
 
 def make_boxes(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
     """A boxes table from records; boxes without a `confidence` and `source` are gold with confidence 1."""
     defaults = {"confidence": 1.0, "source": "gold"}
-    table = _with_defaults(pd.DataFrame(records, columns=BOX_COLUMNS), defaults, BOX_DTYPES)
+    return _in_order(_with_defaults(pd.DataFrame(records, columns=BOX_COLUMNS), defaults, BOX_DTYPES))
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    if table["image_id"].is_monotonic_increasing:  # millions of candidates need not be copied
+        return table.reset_index(drop=True)
     return table.sort_values("image_id", kind="stable", ignore_index=True)
 
 
 def _with_defaults(table: pd.DataFrame, defaults: dict[str, object], dtypes: dict[str, str]) -> pd.DataFrame:
     """Missing values of some columns filled, and the schema's types; an empty column comes as floats from pandas."""
-    filled = {name: table[name].astype(object).where(table[name].notna(), value) for name, value in defaults.items()}
+    filled = {name: table[name].astype(object).where(table[name].notna(), value)
+              for name, value in defaults.items() if table[name].isna().any() or table.empty}
     return table.assign(**filled).astype(dtypes)
 
 
@@ -105,11 +112,26 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
     """Writes Parquet whole or not at all: beside the target, flushed, then renamed onto it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    table.to_parquet(beside, index=False)
+    if len(table) <= CHUNK:
+        table.to_parquet(beside, index=False)
+    else:
+        _write_in_chunks(table, beside)
     with open(beside, "rb") as file:
         os.fsync(file.fileno())
     os.replace(beside, path)
     return path
+
+
+def _write_in_chunks(table: pd.DataFrame, path: Path) -> None:
+    """Without a second copy of millions of rows."""
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = pyarrow.Schema.from_pandas(table.iloc[:1], preserve_index=False)
+    with parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(table), CHUNK):
+            chunk = table.iloc[start : start + CHUNK]
+            writer.write_table(pyarrow.Table.from_pandas(chunk, schema=schema, preserve_index=False))
 
 
 def clip_xyxy(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:

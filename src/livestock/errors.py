@@ -15,6 +15,7 @@ from .postprocess import fuse, suppress
 CAUSES = ["localisation", "class", "both", "duplicate", "background", "likely missing label", "missed"]
 BACKGROUND_IOU = 0.1  # a box that overlaps every true one by less lies on nothing
 SUSPECT_IOU = 0.3  # a box that overlaps a human one by this much may be of the same animal
+LOOKS_IOU = 0.55  # two boxes of a look, and of several, that overlap by more are one
 RIGHT_IOU = 0.5  # from which a box is taken to be of the same animal as another
 SUSPECT_CONFIDENCE = 0.5  # fused over passes, from which a box without a label is called a likely missing label
 COLUMNS = ["image_id", "label", *XYXY, "confidence", "source", "cause", "target", "iou"]
@@ -124,14 +125,18 @@ def _fix(truth: pd.DataFrame, boxes: pd.DataFrame, errors: pd.DataFrame, cause: 
     return truth, pd.concat([boxes[~wrong], mended])
 
 
-def fuse_looks(members: Sequence[pd.DataFrame], images: pd.DataFrame, *, iou_threshold: float = 0.55) -> pd.DataFrame:
+def likely_boxes(candidates: pd.DataFrame) -> pd.DataFrame:
+    """What of a look's candidates is fused: suppressed, from a confidence of 0.01. A second time it changes nothing."""
+    return suppress(candidates, iou_threshold=LOOKS_IOU, conf_threshold=0.01)
+
+
+def fuse_looks(members: Sequence[pd.DataFrame], images: pd.DataFrame) -> pd.DataFrame:
     """One boxes table of several looks at the same images: mirrored, larger, by models of other folds.
 
-    `members` are the candidates of the looks, each out of fold. They are fused (WBF), which lowers the confidence of
-    what not all of them see.
+    `members` are the candidates of the looks, or their `likely_boxes`, each out of fold. They are fused (WBF), which
+    lowers the confidence of what not all of them see.
     """
-    kept = [suppress(boxes, iou_threshold=iou_threshold, conf_threshold=0.01) for boxes in members]
-    return fuse(kept, images, "wbf", iou_threshold=iou_threshold)
+    return fuse([likely_boxes(boxes) for boxes in members], images, "wbf", iou_threshold=LOOKS_IOU)
 
 
 def find_suspects(truth: pd.DataFrame, fused: pd.DataFrame) -> pd.DataFrame:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,9 +16,10 @@ import torch
 from tqdm.auto import tqdm
 
 from ..archives import read_image
-from ..boxes import BOX_COLUMNS, XYXY, clip_xyxy, make_boxes
+from ..boxes import BOX_COLUMNS, BOX_DTYPES, XYXY, clip_xyxy, make_boxes
 from .forward import Forward, load_forward
 
+Keep = Callable[[pd.DataFrame], pd.DataFrame]  # an image's boxes to those of them that stay
 GREY = 114  # yolov5 pads with this grey
 
 
@@ -47,6 +48,7 @@ def candidates(
     device: str = "",
     n_threads: int | None = None,
     trusted: bool = False,
+    keep: Keep | None = None,
 ) -> Candidates:
     """Every box and class above `conf_floor` in every image of an images table, in pixels of the original image.
 
@@ -54,7 +56,8 @@ def candidates(
     `n_threads` see `forward.load_forward`.
 
     A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
-    left lay wholly outside and is dropped. `labels` is the class order of the model; confidence is objectness times
+    left lay wholly outside and is dropped; `keep` says which of an image's boxes stay, so that those of many images fit
+    into memory. `labels` is the class order of the model; confidence is objectness times
     class probability. With `flip` the model sees mirrored images; the boxes are those of the images as they are.
 
     Raises ValueError if the model's number of classes is not that of `labels`.
@@ -62,7 +65,8 @@ def candidates(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     forward = load_forward(weights, device, n_threads=n_threads, trusted=trusted)
     return find_candidates(
-        forward, images, labels, imgsz=imgsz, flip=flip, conf_floor=conf_floor, max_per_image=max_per_image, batch=batch
+        forward, images, labels, imgsz=imgsz, flip=flip, conf_floor=conf_floor, max_per_image=max_per_image,
+        batch=batch, keep=keep,
     )
 
 
@@ -76,13 +80,14 @@ def find_candidates(
     conf_floor: float = 0.001,
     max_per_image: int = 30_000,
     batch: int = 16,
+    keep: Keep | None = None,
 ) -> Candidates:
     """As `candidates`, of a model that is loaded."""
     if len(forward.labels) != len(labels):
         raise ValueError(
             f"{forward.path}: expected a model of the {len(labels)} classes {labels}, found {len(forward.labels)}"
         )
-    tables: list[pd.DataFrame] = []
+    tables: list[_Boxes] = []
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
     started = time.perf_counter()
     with tqdm(total=len(images), desc="candidates", unit="image") as bar:
@@ -92,13 +97,16 @@ def find_candidates(
             if flip:
                 found[..., 0] = tensor.shape[3] - found[..., 0]  # centres, in pixels of the padded picture
             for row, rows in zip(chunk.itertuples(), found, strict=True):
-                table, n_cut[row.image_id] = _to_table(
-                    rows, row, labels, imgsz, forward.stride, conf_floor, max_per_image
+                found_here, n_cut[row.image_id] = _read_output(
+                    rows, row, imgsz, forward.stride, conf_floor, max_per_image
                 )
-                tables.append(table)
+                if keep:
+                    found_here = found_here.take(keep(_to_table([found_here], labels)).index)
+                tables.append(found_here)
             bar.update(len(chunk))
     seconds = time.perf_counter() - started
-    return Candidates(make_boxes(pd.concat(tables) if tables else []), n_cut, seconds)
+    tables.sort(key=lambda boxes: boxes.image_id)
+    return Candidates(_to_table(tables, labels), n_cut, seconds)
 
 
 def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
@@ -144,10 +152,22 @@ def to_tensor(pictures: list[np.ndarray], device: str = "cpu") -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(stacked)).to(device).float() / 255
 
 
-def _to_table(
-    rows: np.ndarray, image: Any, labels: list[str], imgsz: int, stride: int, conf_floor: float, max_per_image: int
-) -> tuple[pd.DataFrame, int]:
-    """One image's raw output `(N, 5 + n_classes)` of `cx, cy, w, h, objectness, classes` as a boxes table."""
+class _Boxes(NamedTuple):
+    """An image's boxes: `(N, 4)` xyxy pixels of the original image, `(N,)` class numbers and confidences."""
+
+    image_id: str
+    corners: np.ndarray
+    class_ids: np.ndarray
+    confidence: np.ndarray
+
+    def take(self, rows: Any) -> _Boxes:
+        return _Boxes(self.image_id, self.corners[rows], self.class_ids[rows], self.confidence[rows])
+
+
+def _read_output(
+    rows: np.ndarray, image: Any, imgsz: int, stride: int, conf_floor: float, max_per_image: int
+) -> tuple[_Boxes, int]:
+    """One image's raw output `(N, 5 + n_classes)` of `cx, cy, w, h, objectness, classes`; how many boxes were cut."""
     width, height = image.width, image.height
     rows = rows[rows[:, 4] > conf_floor]
     confidence = rows[:, 4:5] * rows[:, 5:]
@@ -158,12 +178,23 @@ def _to_table(
     centre, size = rows[box_index[order], :2], rows[box_index[order], 2:4]
     corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
     corners = clip_xyxy(_undo_letterbox(corners, width, height, imgsz, stride), width, height)
-    table = pd.DataFrame(corners, columns=XYXY)
-    table["image_id"] = image.image_id
-    table["label"] = np.asarray(labels, dtype=object)[class_id[order]]
-    table["confidence"], table["source"] = confidence[order].astype(float), "model"
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
-    return table.loc[has_area, BOX_COLUMNS], n_cut
+    return _Boxes(image.image_id, corners.astype(np.float32), class_id[order].astype(np.int16),
+                  confidence[order]).take(has_area), n_cut
+
+
+def _to_table(found: list[_Boxes], labels: list[str]) -> pd.DataFrame:
+    """A boxes table, made at once: of millions of boxes, a table an image and copies of it would fill the memory."""
+    if not found:
+        return make_boxes([])
+    corners = np.concatenate([boxes.corners for boxes in found])
+    columns = dict(zip(XYXY, corners.T, strict=True))
+    columns["image_id"] = np.repeat(np.array([boxes.image_id for boxes in found], object),
+                                    [len(boxes.confidence) for boxes in found])
+    columns["label"] = np.array(labels, object)[np.concatenate([boxes.class_ids for boxes in found])]
+    columns["confidence"] = np.concatenate([boxes.confidence for boxes in found])
+    table = pd.DataFrame({**columns, "source": "model"}, columns=BOX_COLUMNS)
+    return table.astype({name: dtype for name, dtype in BOX_DTYPES.items() if table[name].dtype != np.dtype(object)})
 
 
 def _undo_letterbox(corners: np.ndarray, width: int, height: int, imgsz: int, stride: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ..boxes import write_table
+from ..errors import likely_boxes
 from ..steps import run_step, write_json
 from .data import Run
 from .training import data_basis, weights_of
@@ -87,8 +88,12 @@ def candidates_path(run: Run, file: str) -> Path:
     return run.workspace.interim_dir / f"candidates_{file}.parquet"
 
 
-def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, file: str) -> pd.DataFrame:
+def find_candidates(
+    run: Run, images: pd.DataFrame, weights: Path, name: str, file: str, *, likely: bool = False
+) -> pd.DataFrame:
     """Every box before suppression that these weights see in `images`, in the pass of this name.
+
+    With `likely` only `errors.likely_boxes`: of 13,000 images all would not fit into memory.
 
     Kept as `candidates_path` says; beside it, as JSON, the seconds it took and how many boxes of which
     image were over the limit of `detector.candidates`.
@@ -101,7 +106,8 @@ def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, fi
         from .. import detector
 
         found = detector.candidates(
-            weights, images, run.competition.labels, imgsz=imgsz, flip=look.flip, device=profile.device
+            weights, images, run.competition.labels, imgsz=imgsz, flip=look.flip, device=profile.device,
+            keep=likely_boxes if likely else None,
         )
         n_cut = {image_id: int(n) for image_id, n in found.n_cut.items() if n}
         if n_cut:
@@ -114,7 +120,8 @@ def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, fi
         action,
         inputs=[weights, *(Path(archive) for archive in sorted(set(images["archive"])))],
         outputs=[path, path.with_suffix(".json")],
-        settings={"imgsz": imgsz, "flip": look.flip, "image_ids": images["image_id"].tolist()},
+        settings={"imgsz": imgsz, "flip": look.flip, "image_ids": images["image_id"].tolist(),
+                  **({"likely": True} if likely else {})},
         workspace=run.workspace.root,
     )
     return pd.read_parquet(path)

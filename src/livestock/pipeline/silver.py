@@ -84,11 +84,12 @@ def find_silver(run: Run, teacher: pd.Series, new: pd.DataFrame | None = None) -
 
 
 def look_at(run: Run, name: str, images: pd.DataFrame, look: str, of: str) -> pd.DataFrame:
-    """Candidates of a training's model in a pass of `PASSES`.
+    """What is likely of a training's candidates in a pass of `PASSES`, see `errors.likely_boxes`.
 
     Averaged weights always: a best epoch would have been chosen on the very images that are looked at.
     """
-    return find_candidates(run, images, weights_named(run, name, averaged=True), look, f"silver_{look}_{name}_{of}")
+    return find_candidates(run, images, weights_named(run, name, averaged=True), look, f"silver_{look}_{name}_{of}",
+                           likely=True)
 
 
 def read_new(run: Run, folder: str) -> pd.DataFrame:

@@ -1,0 +1,174 @@
+"""The memory of the whole data path at the original's size, but for training: bar 2 GB.
+
+python bench/memory.py [--images 16455]      some ten minutes on 2 cores
+
+Small images drawn for it, in AI Hub's archives; each stage in a process of its own, all of whose memory and its
+children's is added up every 20 ms (resident, what they share counted more than once). In place of a network stand
+random boxes, as many an image as the starter has before suppression; what follows the network is the real thing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+from archives import N_COWS, N_PIGS, draw_archives
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ROOT = REPOSITORY / "data/bench_memory"
+WEIGHTS = REPOSITORY / "src/livestock/starter.pt"
+BAR_MB, N_CANDIDATES = 2000, 2_500  # some 1,700 of them on the picture, the others on what pads it
+NOTEBOOKS = ["01_eda", "02_split"]
+
+
+def main() -> None:
+    """Runs the stages one after the other and prints the peak of each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=N_COWS + N_PIGS)
+    parser.add_argument("stages", nargs="*", default=list(STAGES))
+    arguments = parser.parse_args()
+    root = ROOT / str(arguments.images)
+    draw_archives(root / "raw", arguments.images, arguments.images // 8)
+    for name in arguments.stages:
+        process = multiprocessing.get_context("spawn").Process(target=run_stage, args=(name, root))
+        started = time.perf_counter()
+        process.start()
+        peak = watch(process)
+        if process.exitcode:
+            raise SystemExit(f"{name}: failed, see above")
+        print(f"bench memory-{name} peak={peak / 1e6:.0f} MB bar={BAR_MB} MB "
+              f"{'ok' if peak < BAR_MB * 1e6 else 'short'} ({time.perf_counter() - started:.0f} s)", flush=True)
+
+
+def watch(process: multiprocessing.context.SpawnProcess) -> int:
+    """The most bytes that a process and its children have resident at a time, until it ends."""
+    peak = 0
+    while process.is_alive():
+        try:
+            own = psutil.Process(process.pid)
+            peak = max(peak, sum(one.memory_info().rss for one in [own, *own.children(recursive=True)]))
+        except psutil.NoSuchProcess:
+            pass
+        time.sleep(0.02)
+    process.join()
+    return peak
+
+
+def run_stage(name: str, root: Path) -> None:
+    """In the new process."""
+    STAGES[name](root)
+
+
+def make_run(root: Path, profile: str = "colab"):
+    """A run on the drawn archives."""
+    from livestock import pipeline
+
+    return pipeline.make_run(competition=str(REPOSITORY / "competition.yaml"), profile=profile, workspace=str(root),
+                             data=str(root / "raw"), reader="aihub", seed=42)
+
+
+def read(root: Path) -> None:
+    """Archives to tables."""
+    from livestock import pipeline
+
+    pipeline.read_data(make_run(root))
+
+
+def split(root: Path) -> None:
+    """Near-duplicates, folds, the mini set."""
+    from livestock import pipeline
+
+    pipeline.split_data(make_run(root))
+
+
+def notebooks(root: Path) -> None:
+    """The first two notebooks with all their figures."""
+    from livestock.runner import choose_notebooks, run_notebooks
+
+    chosen = choose_notebooks({"PROFILE": "colab", "WORKSPACE": str(root), "DATA": str(root / "raw")})
+    run_notebooks({path: own for path, own in chosen.items() if path.stem in NOTEBOOKS}, root / "runs")
+
+
+def dataset(root: Path) -> None:
+    """Images and labels at training size, and the lists."""
+    from livestock import pipeline
+
+    run = make_run(root)
+    pipeline.write_dataset(run, *pipeline.read_tables(run))
+
+
+def candidates(root: Path) -> None:
+    """What a network would see in the validation fold, through everything that follows the network, to a file."""
+    from livestock import pipeline
+
+    see_at_random()
+    run = make_run(root, "smoke")
+    images, truth = pipeline.oof_images(run, [0])
+    pipeline.find_candidates(run, images, WEIGHTS, "plain", "plain_fold0")
+
+
+def answer(root: Path) -> None:
+    """Suppression tuned on these, tried on parts, scored, written."""
+    from livestock import pipeline
+    from livestock.pipeline.passes import candidates_path
+    from livestock.postprocess import METHODS, split_parts, tune_method
+    from livestock.submission import write_answer
+
+    run = make_run(root, "smoke")
+    images, truth = pipeline.oof_images(run, [0])
+    parts = split_parts(images, np.random.default_rng(0))
+    members = [pd.read_parquet(candidates_path(run, "plain_fold0"))]
+    tuned = tune_method(next(iter(METHODS.values())), members, truth, images, parts, 0.75)
+    write_answer(tuned.held_out, images, root / "answer.csv", boxless=images["image_id"], labels=["pig", "cow"])
+
+
+def silver(root: Path) -> None:
+    """Three looks at the images of the other folds, fused; thresholds; labels."""
+    from livestock import pipeline
+    from livestock.errors import fuse_looks
+    from livestock.silver import choose_bands, rank_silver, select_silver
+
+    see_at_random()
+    run = make_run(root, "smoke")
+    images, truth = pipeline.oof_images(run, [1, 2, 3, 4])
+    looks = [pipeline.find_candidates(run, images, WEIGHTS, look, f"memory_{look}", likely=True)
+             for look in ("plain", "flipped", "larger")]
+    fused = fuse_looks(looks, images)
+    rank_silver(truth, fused)
+    bands = choose_bands(truth, fused, 0.75)
+    select_silver("complete", truth, fused, images, bands)
+
+
+def see_at_random() -> None:
+    """In the place of the network: boxes near some twenty places, unsure as a rule."""
+    import torch
+
+    from livestock.detector import inference
+
+    def run(pictures: torch.Tensor) -> torch.Tensor:
+        n, _, height, width = pictures.shape
+        places = torch.rand(n, 20, 4) * torch.tensor([width, height, width / 4, height / 4])
+        boxes = places.repeat(1, N_CANDIDATES // 20, 1)
+        boxes += 0.08 * boxes[..., 2:].repeat(1, 1, 2) * torch.randn_like(boxes)
+        sure = torch.rand(*boxes.shape[:2], 1) ** 8
+        return torch.cat([boxes, sure.clamp(min=0.0011), torch.eye(2)[torch.randint(2, boxes.shape[:2])]], 2)
+
+    forward = inference.Forward(WEIGHTS, run, ["pig", "cow"], 32, "cpu")
+    inference.load_forward = lambda *arguments, **options: forward
+
+
+STAGES: dict[str, Callable[[Path], None]] = {
+    "read": read, "split": split, "notebooks": notebooks, "dataset": dataset, "candidates": candidates,
+    "answer": answer, "silver": silver,
+}
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(REPOSITORY / "src"))
+    main()

@@ -1,6 +1,6 @@
 # make demo   from nothing to answer.csv on the embedded sample: installs, runs every notebook, prints the score
 # make test   installs if needed, lints, checks types, runs every test
-.PHONY: demo test install install-colab notebooks starter clean
+.PHONY: demo test faults install install-colab notebooks starter clean
 
 # The first Python that runs and is 3.11 or newer; or say which: make PYTHON=/path/to/python demo
 NEW_ENOUGH := import sys; print(sys.version_info >= (3, 11) or "")
@@ -18,6 +18,11 @@ test: $(VENV)/installed-dev
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
 	$(RUN) -m pytest
+
+# Kills runs, damages files, measures memory: some minutes; `make faults FAULTS=` does it for an hour and more.
+FAULTS := --short
+faults: $(VENV)/installed-dev
+	$(RUN) bench/faults.py $(FAULTS)
 
 # The committed notebooks, answer.csv, hyp/evolved.yaml and hyp/inference.yaml are what the last demo run wrote.
 notebooks: $(VENV)/installed

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import psutil
 from archives import N_COWS, N_PIGS, draw_archives
 
@@ -117,6 +116,7 @@ def candidates(root: Path) -> None:
 def answer(root: Path) -> None:
     """Suppression tuned on these, tried on parts, scored, written."""
     from livestock import pipeline
+    from livestock.boxes import read_table
     from livestock.pipeline.passes import candidates_path
     from livestock.postprocess import METHODS, split_parts, tune_method
     from livestock.submission import write_answer
@@ -124,7 +124,7 @@ def answer(root: Path) -> None:
     run = make_run(root, "smoke")
     images, truth = pipeline.oof_images(run, [0])
     parts = split_parts(images, np.random.default_rng(0))
-    members = [pd.read_parquet(candidates_path(run, "plain_fold0"))]
+    members = [read_table(candidates_path(run, "plain_fold0"))]
     tuned = tune_method(next(iter(METHODS.values())), members, truth, images, parts, 0.75)
     write_answer(tuned.held_out, images, root / "answer.csv", boxless=images["image_id"], labels=["pig", "cow"])
 

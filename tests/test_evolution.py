@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -41,6 +42,7 @@ from livestock.evolution import (
     write_evolve_csv,
     write_hyp,
 )
+from livestock.evolution import search as search_module
 from livestock.evolution.job import gain_interval
 from livestock.evolution.storage import copy_verified, cut_torn_line, open_storage
 from livestock.evolution.study import claim, fail_lost_trials
@@ -415,7 +417,7 @@ def start_worker(tmp_path: Path, storage: str, **options: object) -> subprocess.
     argument = {"storage": storage, "ledger": str(tmp_path / "ledger"), "n_trials": 8, "epoch_seconds": 0.05, **options}
     environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{WORKER.parent}"}
     with open(tmp_path / "worker.log", "ab") as log:
-        return subprocess.Popen([sys.executable, str(WORKER), json.dumps(argument)], stdout=log, stderr=log,
+        return subprocess.Popen([sys.executable, str(WORKER), json.dumps(argument)], stdout=log, stderr=log,  # noqa: S603
                                 env=environment)
 
 
@@ -542,6 +544,31 @@ def test_a_session_that_lost_its_disk_goes_on_from_the_copy(tmp_path: Path) -> N
     assert backup.read_bytes() == (tmp_path / "local/journal").read_bytes()
 
 
+def test_a_drive_that_fails_for_a_moment_ends_no_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup, calls = tmp_path / "drive/journal", []
+
+    def fail_once(journal: Path, copy: Path) -> None:
+        calls.append(copy)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        copy_verified(journal, copy)
+
+    monkeypatch.setattr(search_module, "copy_verified", fail_once)
+    study = evolve(make(str(tmp_path / "local/journal"), n_trials=2, backup=backup), objective)
+    assert len(study.trials) == 2
+    assert backup.read_bytes() == (tmp_path / "local/journal").read_bytes()
+    assert f"{backup}: [Errno 5] Input/output error; tried again in 1 s" in capsys.readouterr().out
+
+
+def test_below_a_drive_that_has_gone_no_folder_is_made(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_bytes(b"{}\n")
+    with pytest.raises(FileNotFoundError):
+        copy_verified(tmp_path / "journal", tmp_path / "drive/MyDrive/journal")
+    assert not (tmp_path / "drive").exists()
+
+
 def test_two_sessions_that_ran_apart_are_not_mixed(tmp_path: Path) -> None:
     backup = tmp_path / "drive/journal"
     evolve(make(str(tmp_path / "a/journal"), n_trials=2, backup=backup), objective)
@@ -623,10 +650,10 @@ def database() -> Iterator[str]:
     control = [*as_user, str(programs / "pg_ctl"), "-D", str(folder / "data"), "-w", "-l", str(folder / "log")]
     options = ["-o", f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"]
     make_cluster = [*as_user, str(programs / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "livestock"]
-    subprocess.run(make_cluster, check=True, capture_output=True, cwd=folder)
-    subprocess.run([*control, *options, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    subprocess.run(make_cluster, check=True, capture_output=True, cwd=folder)  # noqa: S603
+    subprocess.run([*control, *options, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)  # noqa: S603
     yield f"postgresql://livestock@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd=folder)  # noqa: S603
     shutil.rmtree(folder)
 
 
@@ -662,13 +689,13 @@ def test_the_command_survives_a_kill_in_the_middle_of_an_epoch(tmp_path: Path) -
     command = [sys.executable, "-m", "livestock", "evolve", "--data", str(tmp_path / "raw"), "--profile", "smoke",
                "--workspace", str(tmp_path / "work"), "--trials", "2"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
-    first = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL,
+    first = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL,  # noqa: S603
                              stderr=subprocess.DEVNULL)
     progress = tmp_path / "work/runs/evolve/evolve/trial_0001/progress.jsonl"
     wait_until(lambda: progress.exists() and "box" in progress.read_text(), 180)  # a batch of the second trial is done
     first.send_signal(signal.SIGKILL)
     first.wait()
-    again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
     copy = tmp_path / "work/runs/evolve/evolve.journal"  # the journal itself lies on the local disk
     assert b"trial_id" in copy.read_bytes()
     assert "trial 1: it was cut off; its values are queued again" in again.stdout

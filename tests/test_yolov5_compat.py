@@ -120,7 +120,7 @@ yolov5_compat.apply()
 assert matplotlib.get_backend() == "svg" and matplotlib.rcParams["font.size"] == 7
 assert pandas.options.display.max_columns == 77 and numpy.get_printoptions() == before
 """
-    subprocess.run([sys.executable, "-c", check], check=True)
+    subprocess.run([sys.executable, "-c", check], check=True)  # noqa: S603
 
 
 def test_published_checkpoints_find_the_same_classes() -> None:

@@ -122,6 +122,15 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """Reads Parquet; what reading takes for itself is given back, which counts with millions of rows."""
+    import pyarrow
+
+    table = pd.read_parquet(path)
+    pyarrow.default_memory_pool().release_unused()
+    return table
+
+
 def _write_in_chunks(table: pd.DataFrame, path: Path) -> None:
     """Without a second copy of millions of rows."""
     import pyarrow

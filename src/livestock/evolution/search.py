@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ import optuna
 from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from ..drive import retry
 from .samplers import PRUNERS, SAMPLERS, StartFirst, make_pruner
 from .space import Meta, describe, distributions
 from .storage import DATABASE_ERRORS, copy_verified, is_database, one_line, open_storage, restore_journal
@@ -227,7 +229,8 @@ class _Worker:
 
     def _keep_copy(self) -> None:
         if self._search.backup and not is_database(self._search.storage):
-            copy_verified(Path(self._search.storage), self._search.backup)
+            retry(str(self._search.backup),  # on Drive, which fails now and then
+                  partial(copy_verified, Path(self._search.storage), self._search.backup))
 
 
 def count(study: optuna.Study, states: Sequence[TrialState]) -> int:

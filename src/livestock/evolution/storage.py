@@ -156,6 +156,8 @@ def restore_journal(journal: Path, backup: Path) -> None:
 
     Raises ValueError if both have trials that the other lacks: two sessions ran apart, and one must be chosen.
     """
+    for path in (journal, backup):  # not while copying: below a Drive that has gone folders would be local ones
+        path.parent.mkdir(parents=True, exist_ok=True)
     if not backup.exists():
         return
     with locked(_lock_path(journal)):
@@ -186,7 +188,6 @@ def _ran_apart(journal: Path, backup: Path) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with open(beside, "wb") as file:
         file.write(content)

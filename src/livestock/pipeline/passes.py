@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..boxes import write_table
+from ..boxes import read_table, write_table
 from ..errors import likely_boxes
 from ..steps import run_step, write_json
 from .data import Run
@@ -124,7 +124,7 @@ def find_candidates(
                   **({"likely": True} if likely else {})},
         workspace=run.workspace.root,
     )
-    return pd.read_parquet(path)
+    return read_table(path)
 
 
 def seconds_an_image(run: Run, names: Sequence[str], folds: Sequence[int], *, averaged: bool = False) -> float:

@@ -64,7 +64,8 @@ def tune_method(
 ) -> TunedMethod:
     """Chooses the method's parameters by cross-validation over images; `members` are the passes' candidates."""
     if method.kind in ("nms", "nms_agnostic", "nms_by_class"):
-        return _tune_suppression(method.kind, pd.concat(members), truth, parts, metric_iou)
+        pooled = pd.concat(members) if len(members) > 1 else members[0]  # millions of rows
+        return _tune_suppression(method.kind, pooled, truth, parts, metric_iou)
     prepared = _prepare(method.kind, members)
     name, values = ("sigma", SIGMAS) if method.kind == "soft_nms" else ("iou_threshold", FUSION_IOUS)
     answers: dict[tuple[float, ...], pd.DataFrame] = {

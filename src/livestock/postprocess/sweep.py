@@ -44,18 +44,21 @@ def sweep(
     """
     for iou, conf, max_det in [(iou, conf, m) for iou in iou_thresholds for conf in conf_thresholds for m in max_dets]:
         check_thresholds(iou, conf, max_det)
-    table = candidates[candidates["confidence"] > min(conf_thresholds)]
+    above = (candidates["confidence"] > min(conf_thresholds)).to_numpy()
+    table = candidates if above.all() else candidates[above]  # millions of rows are not copied for nothing
     confidence = table["confidence"].to_numpy(float)
     image = pd.factorize(table["image_id"], sort=True)[0]
     order = np.lexsort((-confidence, image))  # as `suppress` returns them
+    label = np.zeros_like(image) if agnostic else pd.factorize(table["label"])[0]
+    group = image[order] * (label.max(initial=0) + 1) + label[order]
+    masks = _keep(table[XYXY].to_numpy(float), order, group, iou_thresholds)
+    ever = masks.any(axis=0)  # most boxes are dropped at every threshold, and need no memory from here on
+    order, masks = order[ever], masks[:, ever]
     ranked = np.argsort(-confidence[order], kind="stable")  # and as a scorer ranks those
     pair = encode(truth, table.iloc[order[ranked]], np.float64)
     known = table["label"].isin(pair.labels).to_numpy()[order][ranked]  # the others are no class of the truth
     found = overlaps(pair, min(metric_ious))
     subsets = [_subset(pair, parts, left_out) for left_out in leave_out]
-    label = np.zeros_like(image) if agnostic else pd.factorize(table["label"])[0]
-    masks = _keep(table[XYXY].to_numpy(float)[order], image[order] * (label.max(initial=0) + 1) + label[order],
-                  iou_thresholds)
     image, rows = image[order], []
     for iou_threshold, kept in zip(iou_thresholds, masks, strict=True):
         place = _place_in_image(kept, image)[ranked][known]
@@ -88,14 +91,17 @@ def _mean(aps: np.ndarray) -> float:
     return float(np.nanmean(aps)) if np.isfinite(aps).any() else 0.0
 
 
-def _keep(xyxy: np.ndarray, group: np.ndarray, iou_thresholds: Sequence[float]) -> np.ndarray:
-    """What greedy suppression keeps at each IoU: `(n_thresholds, N)`; boxes of a group by falling confidence."""
+def _keep(xyxy: np.ndarray, order: np.ndarray, group: np.ndarray, iou_thresholds: Sequence[float]) -> np.ndarray:
+    """What greedy suppression keeps of `xyxy[order]` at each IoU: `(n_thresholds, N)`.
+
+    `group`, of the boxes in that order, by falling confidence in each.
+    """
     import torch
     from torchvision.ops import nms
 
     by_group = np.argsort(group, kind="stable")
     bounds = np.flatnonzero(np.diff(group[by_group], prepend=-1, append=-1))
-    corners = torch.from_numpy(np.ascontiguousarray(xyxy[by_group]))
+    corners = torch.from_numpy(np.ascontiguousarray(xyxy[order[by_group]]))
     kept = np.zeros((len(iou_thresholds), len(group)), bool)
 
     def settle(runs: Sequence[tuple[int, int]]) -> None:

@@ -45,8 +45,9 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["inputs", "fuzz", "memory", "kills"])
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--calm", type=Path, help="a workspace of the same code where `make demo` ended undisturbed")
     arguments = parser.parse_args()
-    parts = {"kills": measure_kills, "inputs": measure_inputs, "fuzz": measure_fuzz, "memory": measure_memory}
+    parts = {"kills": partial(measure_kills, calm=arguments.calm), "inputs": measure_inputs, "fuzz": measure_fuzz, "memory": measure_memory}
     if not all([parts[name](arguments.short, arguments.seed) for name in arguments.parts]):
         raise SystemExit(1)
 
@@ -57,12 +58,12 @@ def print_faults(name: str, figures: str, ok: bool) -> bool:
     return ok
 
 
-def measure_kills(short: bool, seed: int) -> bool:
-    """Kills a run as often as the plan says, then lets it end."""
+def measure_kills(short: bool, seed: int, calm: Path | None = None) -> bool:
+    """Kills a run as often as the plan says, then lets it end, and compares it with one that nothing disturbed."""
     profile, plan = ("smoke", SHORT_KILLS) if short else ("demo", KILLS)
     rng, n_rerun, torn, where = random.Random(seed), 0, [], []  # noqa: S311 - moments, no secrets
     with tempfile.TemporaryDirectory(prefix="livestock_faults_") as folder:
-        killed, calm = Path(folder, "killed"), Path(folder, "calm")
+        killed = Path(folder, "killed")
         for name, (n_kills, within) in plan.items():
             for _ in range(n_kills):
                 before = finished_steps(killed)
@@ -74,7 +75,9 @@ def measure_kills(short: bool, seed: int) -> bool:
         run_until(killed, profile)
         n_rerun += count_changed(before, finished_steps(killed))
         torn += unreadable(killed)
-        run_until(calm, profile)
+        if calm is None:
+            calm = Path(folder, "calm")
+            run_until(calm, profile)
         scores = [test_score(workspace, profile) for workspace in (killed, calm)]
         spread = score_spread(calm, profile)
         print("\n".join(torn))

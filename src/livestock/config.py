@@ -67,12 +67,13 @@ class Profile:
     nominal_batch: int = 64  # images an optimizer step; less means more steps, which short trainings lack
     trials: int = 40  # of the search, and epochs of each
     trial_epochs: int = 7
+    n_verified: int = 3  # seeds with which its best values are trained again, and the start values
 
 
 PROFILES = {
     # learns nothing: shows within a minute whether everything runs, on these data and this machine
     "smoke": Profile("smoke", "starter.pt", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0,
-                     trials=2, trial_epochs=1),
+                     trials=2, trial_epochs=1, n_verified=1),
     "demo": Profile("demo", "starter.pt", imgsz=320, batch=8, epochs=8, hyp="demo.yaml", device="cpu",
                     trials=6, trial_epochs=2),
     "cpu": Profile("cpu", "yolov5n.pt", imgsz=416, batch=16, epochs=24, hyp="baseline.yaml", device="cpu",

@@ -29,7 +29,6 @@ from .space import make_meta, read_hyp, write_hyp
 from .storage import is_database, locked, open_storage
 
 VALID_FOLD, FRESH_FOLD = 0, 1  # trials are judged on the first; the search never sees the second
-VERIFY_SEEDS = (1, 2, 3)
 DEFAULT_META = ("lr0", "lrf", "momentum")
 
 
@@ -129,7 +128,7 @@ def is_finished(search: Search, study: optuna.Study) -> bool:
 
 
 def verify(run: Run, search: Search, study: optuna.Study, data_yaml: Path) -> pd.DataFrame:
-    """Trains start values and best ones with three seeds each and judges both on the fold the search never saw.
+    """Trains start values and best ones with some seeds each and judges both on the fold the search never saw.
 
     One row a training: `values` (`start` or `best`), `seed`, `fitness`, and the scores of its last epoch, for a fold
     that chose the epoch would have been seen. No row while the search is not finished.
@@ -138,7 +137,7 @@ def verify(run: Run, search: Search, study: optuna.Study, data_yaml: Path) -> pd
     if is_finished(search, study):
         best = {**search.start, **study.best_trial.params}
         with locked(_directory(run, search) / "verify.lock"):  # every worker that sees the end comes here
-            for seed in VERIFY_SEEDS:
+            for seed in range(1, run.profile.n_verified + 1):
                 for name, values in (("start", search.start), ("best", best)):
                     scores = _verify_one(run, search, values, seed, data_yaml, f"verify_{seed}_{_short_hash(values)}")
                     rows.append({"values": name, "seed": seed, "fitness": FITNESS[search.fitness](scores), **scores})

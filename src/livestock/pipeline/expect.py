@@ -77,8 +77,8 @@ def count_images(data_dir: Path) -> pd.DataFrame:
 def list_trainings(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, int]]:
     """The share of the images and the epochs of each training that these notebooks would start."""
     profile, trainings = run.profile, list[tuple[float, int]]()
-    if "03_evolve" in notebooks:  # trials on half of the data, then start and best values with three seeds
-        trainings += [(TRAINING_SHARE / 2, profile.trial_epochs)] * (profile.trials + 6)
+    if "03_evolve" in notebooks:  # trials on half of the data, then start and best values with some seeds
+        trainings += [(TRAINING_SHARE / 2, profile.trial_epochs)] * (profile.trials + 2 * profile.n_verified)
     trainings += [(TRAINING_SHARE, profile.epochs)] * len(_of(notebooks, "04_train", "FOLDS", []))
     if "06_silver" in notebooks:
         n_students = (1 + len(notebooks["06_silver"]["STRATEGIES"])) * notebooks["06_silver"]["N_SEEDS"] - 1

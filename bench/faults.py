@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calm", type=Path, help="a workspace of the same code where `make demo` ended undisturbed")
     arguments = parser.parse_args()
-    parts = {"kills": partial(measure_kills, calm=arguments.calm), "inputs": measure_inputs, "fuzz": measure_fuzz, "memory": measure_memory}
+    parts = {"kills": partial(measure_kills, calm=arguments.calm), "inputs": measure_inputs, "fuzz": measure_fuzz,
+             "memory": measure_memory}
     if not all([parts[name](arguments.short, arguments.seed) for name in arguments.parts]):
         raise SystemExit(1)
 

@@ -99,7 +99,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
 @pytest.fixture
 def bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thresholds by hand: so few boxes choose none."""
-    monkeypatch.setattr(silver_steps, "choose_bands", lambda *tables_and_iou, new_images=False: BANDS)
+    monkeypatch.setattr(silver_steps, "choose_bands", lambda *tables, new_images=False: BANDS)
 
 
 TEACHER = pd.Series([0] * 4 + [1] * 4, index=NAMES[2:])

@@ -226,12 +226,11 @@ def test_curve_and_breakdown_show_each_class():
 
 def test_bands_of_silver_labels_are_drawn_at_their_confidences():
     ranked = pd.DataFrame({"label": "pig", "confidence": [0.9, 0.5, 0.1], "share": [0.8, 0.5, 0.1],
-                           "chance": [1, 0.25, 0.03], "tight": [1, 0.5, 0.0]})
+                           "chance": [1, 0.25, 0.03]})
     pig, cow = plots.plot_bands(ranked, {"pig": Band(0.7, 0.3), "cow": Band(1.01, 1.01)}, LABELS).flat
     assert pig.lines[0].get_xydata().tolist() == [[0.9, 0.8], [0.5, 0.5], [0.1, 0.1]]
     assert pig.lines[1].get_ydata().tolist() == [1, 0.25, 0.03]
-    assert pig.lines[2].get_ydata().tolist() == [1, 0.125, 0]
-    assert [line.get_xdata()[0] for line in pig.lines[3:]] == [0.7] and pig.patches[0].get_xy()[0] == 0.3
+    assert [line.get_xdata()[0] for line in pig.lines[2:]] == [0.7] and pig.patches[0].get_xy()[0] == 0.3
     titles = [ax.get_title(loc="left") for ax in (pig, cow)]
     assert titles == ["pig: label from 0.70, hidden from 0.30", "cow: none sure enough"]
     assert pig.get_xlabel() and pig.get_ylabel() and pig.figure.get_suptitle()

@@ -126,35 +126,6 @@ def test_chances_are_elkan_and_notos() -> None:
     assert ranked["chance"].iloc[[0, 110]].tolist() == pytest.approx([1, (1 - known) / known * (1 / 3) / (2 / 3)])
 
 
-def loosened(truth: pd.DataFrame, from_rank: int) -> pd.DataFrame:
-    """Human boxes of which those from this rank on are moved by a fifth: IoU 2/3 with the silver ones on them."""
-    move = np.where(np.arange(len(truth)) >= from_rank, 20.0, 0.0)
-    return truth.assign(x_min=truth["x_min"] + move, x_max=truth["x_max"] + move)
-
-
-def test_loose_boxes_are_hidden_instead_of_labelled() -> None:
-    """All boxes are as likely right as before; those from the 150th labelled one on are not tight at IoU 0.75."""
-    truth, silver, is_labelled = ranks(RIGHT, 0.3)
-    plain, loose = choose_bands(truth, silver)["pig"], loosened(truth, 150)
-    assert choose_bands(loose, silver)["pig"] == plain
-    band, confidence = choose_bands(loose, silver, 0.75)["pig"], silver["confidence"].to_numpy()
-    assert band.hidden == plain.hidden
-    first_loose = confidence[is_labelled][150]
-    assert plain.label < first_loose - 0.1 and abs(band.label - first_loose) < 0.05
-    assert choose_bands(loosened(truth, 0), silver, 0.75)["pig"] == Band(NEVER.label, plain.hidden)
-
-
-def test_tight_is_the_share_of_the_labelled_ones() -> None:
-    """The 30 surest labelled boxes are tight, then every second one of 30."""
-    truth, silver, is_labelled = ranks(np.arange(180) % 3 > 0)
-    loose = np.flatnonzero(np.arange(len(truth)) % 2 & (np.arange(len(truth)) >= 60))
-    truth.loc[truth.index[loose], ["x_min", "x_max"]] += 20
-    tight = rank_silver(truth, silver, 0.75)["tight"]
-    assert tight.is_monotonic_decreasing
-    assert tight[is_labelled].iloc[[0, 59, 62, 110]].tolist() == pytest.approx([1, 1, 0.5, 0.5], abs=0.02)
-    assert tight[~is_labelled].iloc[[0, 35, 50]].tolist() == pytest.approx([1, 0.5, 0.5], abs=0.02)
-
-
 def test_hiding_alone_is_a_selection() -> None:
     boxes, hidden = select_silver("complete", GOLD, SILVER, IMAGES, {"pig": Band(NEVER.label, 0.6), "cow": NEVER})
     assert as_rows(boxes) == as_rows(GOLD)

@@ -37,16 +37,14 @@ NEVER = Band(1.01, 1.01)
 
 
 def choose_bands(
-    truth: pd.DataFrame, silver: pd.DataFrame, iou: float = RIGHT_IOU, *, precision: float = 0.9, doubt: float = 0.2,
-    new_images: bool = False,
+    truth: pd.DataFrame, silver: pd.DataFrame, *, precision: float = 0.9, doubt: float = 0.2, new_images: bool = False
 ) -> dict[str, Band]:
     """Thresholds of each class from out-of-fold `silver` and the human boxes of the same images.
 
-    `label` is the lowest confidence above which boxes without a human label are right and tight, at `iou`, the
-    competition's, with this `precision` on average, and each rather so than not: loose labels teach loose boxes.
-    `hidden` is the lowest from which they are right at `RIGHT_IOU` with the chance `doubt`. The chances are those of
-    `rank_silver`. A class gets thresholds above 1, which select nothing, if people labelled less than half of the
-    surest boxes, or all but one in twenty: what is left may as well be the model's mistake.
+    `label` is the lowest confidence above which boxes without a human label are right with this `precision` on average,
+    and each more likely right than wrong, `hidden` the lowest from which they are right with the chance `doubt`; the
+    chances are those of `rank_silver`. A class gets thresholds above 1, which select nothing, if people labelled less
+    than half of the surest boxes, or all but one in twenty: what is left may as well be the model's mistake.
 
     With `new_images` the thresholds are for images that nobody has labelled: there nothing need be missing elsewhere,
     and a class that is not trusted is hidden from `UNSURE`. Raises ValueError for shares outside (0, 1) and if there is
@@ -57,7 +55,7 @@ def choose_bands(
             raise ValueError(f"{name}: expected a share above 0 and below 1, found {value!r}")
     if truth.empty:
         raise ValueError("truth: expected human boxes to judge silver ones by, found none; run 01_eda first")
-    bands, ranked = {}, rank_silver(truth, silver, iou)
+    bands, ranked = {}, rank_silver(truth, silver)
     for label in sorted(truth["label"].unique()):
         own = ranked[ranked["label"] == label]
         is_trusted = len(own) > 0 and TRUSTED[0] <= own["share"].iloc[0] <= (1 if new_images else TRUSTED[1])
@@ -66,20 +64,18 @@ def choose_bands(
             continue
         rows = own if new_images else own[~own["is_labelled"]]
         chance, confidence = rows["chance_new" if new_images else "chance"].to_numpy(), rows["confidence"].to_numpy()
-        sure = chance * rows["tight"].to_numpy()
-        average = np.cumsum(sure) / np.arange(1, len(rows) + 1)
-        lowest = _lowest(confidence, (average >= precision) & (sure >= 0.5))
+        average = np.cumsum(chance) / np.arange(1, len(rows) + 1)
+        lowest = _lowest(confidence, (average >= precision) & (chance >= 0.5))
         bands[label] = Band(lowest, min(lowest, _lowest(confidence, chance >= doubt)))
     return bands
 
 
-def rank_silver(truth: pd.DataFrame, silver: pd.DataFrame, iou: float = RIGHT_IOU) -> pd.DataFrame:
+def rank_silver(truth: pd.DataFrame, silver: pd.DataFrame) -> pd.DataFrame:
     """How likely a silver box without a human label is right: a row a box, by class and falling confidence.
 
     Columns `label, confidence`, `is_labelled`: whether a human box of its class claims it, `share`: how many are at
     about this confidence, `chance`: how likely one that is not labelled is right all the same, `chance_new`: how likely
-    a box is right in an image that nobody has labelled; `tight`: how many of the labelled ones are so at `iou` too,
-    which falls with confidence as `share` does. Other boxes on labelled animals, loose or of another class, are
+    a box is right in an image that nobody has labelled. Other boxes on labelled animals, loose or of another class, are
     left out, and second ones on one animal: they say nothing about animals without a label, and are never added.
 
     `share` falls with confidence (isotonic regression), and is one for the class's surest boxes. These are taken to be
@@ -91,9 +87,9 @@ def rank_silver(truth: pd.DataFrame, silver: pd.DataFrame, iou: float = RIGHT_IO
     silver = silver.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
     for label in sorted(truth["label"].unique()):
         own = silver[silver["label"] == label]
-        is_labelled, is_tight = (claims(truth[truth["label"] == label], own, least) >= 0 for least in (RIGHT_IOU, iou))
+        is_labelled = claims(truth[truth["label"] == label], own, RIGHT_IOU) >= 0
         counts = is_labelled | is_alone(silver, truth)[own.index]
-        own, is_labelled, is_tight = own[counts], is_labelled[counts], is_tight[counts]
+        own, is_labelled = own[counts], is_labelled[counts]
         share = _falling_share(is_labelled)
         known = _low(share[:1], _count_surest(is_labelled))
         odds = (1 - known) / np.maximum(known, 1e-9)
@@ -101,7 +97,6 @@ def rank_silver(truth: pd.DataFrame, silver: pd.DataFrame, iou: float = RIGHT_IO
             "label": label, "confidence": own["confidence"].to_numpy(), "is_labelled": is_labelled, "share": share,
             "chance": np.minimum(odds * share / np.maximum(1 - share, 1e-9), 1.0),
             "chance_new": share / np.maximum(share[:1], 1e-9),
-            "tight": _share_among(is_tight, is_labelled),
         }))
     return pd.concat(tables, ignore_index=True)
 
@@ -130,13 +125,6 @@ def _falling_share(is_labelled: np.ndarray) -> np.ndarray:
         fitted = isotonic_regression(values, weights=weights, increasing=False).x
         return np.append(np.full(n_surest, fitted[0]), fitted[1:])
     return values
-
-
-def _share_among(is_tight: np.ndarray, is_labelled: np.ndarray) -> np.ndarray:
-    """The share of the labelled boxes that is tight at each rank, of the labelled one before it; 0 without any."""
-    falling = np.append(_falling_share(is_tight[is_labelled]), 0.0)  # the last one for ranks that have none before
-    before = np.maximum(np.cumsum(is_labelled) - 1, 0)
-    return falling[before]
 
 
 def _count_surest(is_labelled: np.ndarray) -> int:

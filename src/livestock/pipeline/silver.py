@@ -128,8 +128,7 @@ def write_silver(
     images, gold = read_tables(run)
     new = images.iloc[:0] if new is None else new
     known, judged = (table[table["image_id"].isin(teacher.index)] for table in (gold, silver))
-    bands, new_bands = (choose_bands(known, judged, run.competition.metric_iou, new_images=of_new)
-                        for of_new in (False, True))
+    bands, new_bands = choose_bands(known, judged), choose_bands(known, judged, new_images=True)
     labels = {HUMAN: (gold, gold.iloc[:0])}
     for strategy in strategies:
         basis = _silver_path(run, strategy, "basis", "json")

@@ -17,15 +17,14 @@ from .common import NEUTRAL, THOUSANDS, class_palette, new_axes, new_grid, set_t
 def plot_bands(ranked: pd.DataFrame, bands: Mapping[str, Band], labels: Sequence[str]) -> np.ndarray:
     """How likely silver boxes are right by their confidence, axes a class; `ranked` of `silver.rank_silver`.
 
-    Solid: the share that people labelled, dashed: the chance of one that they did not, dotted: that it is tight too.
-    From the solid vertical line on a box is a label, in the grey band before it is hidden.
+    Solid: the share that people labelled, dashed: the chance of one that they did not. From the solid vertical line on
+    a box is a label, in the grey band before it is hidden.
     """
     axes = new_grid(1, len(labels), (1 + 4.5 * len(labels), 3.8), sharey=True)
     palette = class_palette(labels)
     for ax, label in zip(axes[0], labels, strict=True):
-        own = ranked[ranked["label"] == label].assign(sure=lambda table: table["chance"] * table["tight"])
-        lines = (("share", "-", "labelled by people"), ("chance", "--", "right though not labelled"),
-                 ("sure", ":", "and tight"))
+        own = ranked[ranked["label"] == label]
+        lines = (("share", "-", "labelled by people"), ("chance", "--", "right though not labelled"))
         for column, style, words in lines:
             ax.plot(own["confidence"], own[column], style, color=palette[label], lw=2, label=words)
         band = bands.get(label, NEVER)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_sweep import draw_tables
 
 from livestock.boxes import XYXY, make_boxes, make_images
-from livestock.errors import CAUSES, cost_of_causes, find_errors, find_suspects, fuse_looks, set_aside
+from livestock.errors import CAUSES, cost_of_causes, find_errors, find_suspects, fuse_looks, likely_boxes, set_aside
 from livestock.metrics import claims, usual_map
 
 IMAGES = make_images([{"image_id": name, "archive": "", "member": name, "width": 400, "height": 400}
@@ -110,3 +110,17 @@ def test_boxes_on_suspects_are_set_aside_unless_they_are_right() -> None:
     assert gone == [0.4, 0.8]  # the second box on the pig too, but not a pig on a cow
     assert usual_map(TRUTH, left, 0.75).mean >= usual_map(TRUTH, ANSWER, 0.75).mean
     pd.testing.assert_frame_equal(set_aside(TRUTH, ANSWER, suspects.iloc[:0], 0.75), ANSWER)
+
+
+def test_what_is_likely_of_a_look_is_all_that_is_fused() -> None:
+    """A second time nothing changes, so that a look may be kept as its likely boxes alone."""
+    rng = np.random.default_rng(0)
+    start = rng.uniform(0, 80, (400, 2))
+    corners = np.hstack([start, start + rng.uniform(5, 60, (400, 2))]).clip(0, 100)
+    table = make_boxes(pd.DataFrame(corners, columns=XYXY).assign(
+        image_id="a.jpg", label=rng.choice(["pig", "cow"], 400), confidence=rng.random(400) ** 4, source="model"))
+    images = make_images([{"image_id": "a.jpg", "archive": "", "member": "", "width": 100, "height": 100}])
+    likely = likely_boxes(table)
+    assert 0 < len(likely) < len(table) and likely["confidence"].min() > 0.01
+    pd.testing.assert_frame_equal(likely_boxes(likely), likely)
+    pd.testing.assert_frame_equal(fuse_looks([likely, table], images), fuse_looks([table, table], images))

@@ -196,7 +196,10 @@ def test_suspects_of_the_validation_fold_come_from_models_that_have_not_seen_it(
 ) -> None:
     asked = []
 
-    def find(run: pipeline.Run, images: pd.DataFrame, weights: Path, look: str, file: str) -> pd.DataFrame:
+    def find(
+        run: pipeline.Run, images: pd.DataFrame, weights: Path, look: str, file: str, *, likely: bool
+    ) -> pd.DataFrame:
+        assert likely
         asked.append((weights.name, look))
         assert set(images["fold"]) == {0}
         seen = [box("0a.jpg", 100, 0.9), box("0b.jpg", 0, 0.9)]  # the second is on the human pig

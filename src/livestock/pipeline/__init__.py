@@ -25,7 +25,7 @@ from .data import (
     read_tables,
     split_data,
 )
-from .expect import Expectation, expect
+from .expectation import Expectation, expect
 from .final import (
     compare_recipes,
     learning_curve,

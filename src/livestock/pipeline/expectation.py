@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import platform
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import pandas as pd
 
 from ..archives import IMAGE_SUFFIXES, find_zips, image_size, list_members
 from ..disk import images_disk_bytes, training_disk_bytes
+from ..steps import run_step, write_json
 from .data import Run
 
 N_MEASURED = 16  # images whose size stands for all
@@ -49,10 +52,8 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
 
     images = count_images(run.data_dir)
     weights = detector.find_weights(run.profile.weights, run.workspace.weights_dir)
-    trainings = list_trainings(run, notebooks)
+    trainings, pace = list_trainings(run, notebooks), measure_pace(run, weights)
     n_images, profile = len(images), run.profile
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        pace = process.submit(detector.measure_pace, weights, profile.imgsz, profile.batch, profile.device).result()
     image_epochs = n_images * sum(share * epochs for share, epochs in trainings)
     seconds = (pace * (image_epochs + n_images * LOOKS_AN_IMAGE / 3) + SECONDS_A_TRAINING * len(trainings)
                + SECONDS_A_NOTEBOOK * len(notebooks))
@@ -61,6 +62,22 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
         training_disk_bytes(weights.stat().st_size, profile.optimizer) for _, epochs in trainings
         if epochs == profile.epochs)  # trials of the search keep no weights
     return Expectation(n_images, len(trainings), image_epochs, disk, seconds / 60)
+
+
+def measure_pace(run: Run, weights: Path) -> float:
+    """Seconds an image of a training step on this machine, kept in `interim/pace.json`."""
+    from .. import detector
+
+    profile, path = run.profile, run.workspace.interim_dir / "pace.json"
+    settings = {"imgsz": profile.imgsz, "batch": profile.batch, "device": profile.device, "machine": platform.node()}
+
+    def action() -> None:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            found = process.submit(detector.measure_pace, weights, profile.imgsz, profile.batch, profile.device)
+            write_json({"seconds_an_image": found.result()}, path)
+
+    run_step("pace", action, inputs=[weights], outputs=[path], settings=settings, workspace=run.workspace.root)
+    return json.loads(path.read_text(encoding="utf-8"))["seconds_an_image"]
 
 
 def count_images(data_dir: Path) -> pd.DataFrame:

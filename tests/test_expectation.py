@@ -1,0 +1,91 @@
+"""What a run says it will need: the images that are there, the trainings that would start, disk and minutes of both."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from PIL import Image
+
+from livestock import pipeline, runner
+from livestock.config import REPOSITORY
+from livestock.detector.weights import STARTER
+from livestock.disk import DiskSpaceError, images_disk_bytes, training_disk_bytes
+from livestock.pipeline import expectation as expect_module
+from livestock.pipeline.expectation import count_images, list_trainings
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+def picture(width: int, height: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (width, height)).save(content, "JPEG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> pipeline.Run:
+    """Four images of 640 x 360 px, three of them in a zip."""
+    run = pipeline.make_run(
+        competition=str(REPOSITORY / "competition.yaml"), profile="demo", workspace=str(tmp_path / "work"),
+        data=str(tmp_path / "raw"), reader="aihub", seed=0)
+    (run.data_dir / "train").mkdir(parents=True)
+    (run.data_dir / "train/livestock_cow_0.jpg").write_bytes(picture(640, 360))
+    with ZipFile(run.data_dir / "train/a.zip", "w") as archive:
+        for number in (1, 2, 3):
+            archive.writestr(f"livestock_cow_{number}.jpg", picture(640, 360))
+        archive.writestr("livestock_cow_1.json", "{}")
+    return run
+
+
+def notebooks(skip: tuple[str, ...] = (), **parameters: object) -> dict[str, dict]:
+    return {path.stem: own for path, own in runner.choose_notebooks(parameters, skip).items()}
+
+
+def test_images_are_counted_in_folders_and_zips(run: pipeline.Run) -> None:
+    images = count_images(run.data_dir)
+    assert images.to_numpy().tolist() == [[640, 360]] * 4
+    run.workspace.root.mkdir()
+    with pytest.raises(ValueError, match="expected images or zips of images, found none"):
+        count_images(run.workspace.root)
+
+
+def test_the_demo_has_as_many_trainings_as_it_starts(run: pipeline.Run) -> None:
+    """Six trials and three seeds of start and best; one fold; two teachers and five students; the final model."""
+    trainings = list_trainings(run, notebooks())
+    assert len(trainings) == 6 + 6 + 1 + 2 + 5 + 1
+    assert [share for share, _ in trainings[-3:]] == [0.8, 0.8, 1.0]
+    assert list_trainings(run, notebooks(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 8)] * 2
+
+
+def test_minutes_and_disk_follow_from_pace_and_sizes(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expect_module, "measure_pace", lambda run, weights: 30.0)
+    found = pipeline.expect(run, notebooks(("03_evolve", "06_silver", "07_final")))
+    assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 8))
+    assert found.minutes == pytest.approx((30 * (0.8 * 4 * 8 + 4 * 3) + 8 + 5 * 8) / 60)
+    assert found.disk_bytes == images_disk_bytes(count_images(run.data_dir), 320) + training_disk_bytes(
+        STARTER.stat().st_size)
+    assert "4 images, 1 trainings: about 20 minutes" in str(found)
+
+
+def test_the_pace_is_measured_once(run: pipeline.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    first = expect_module.measure_pace(run, STARTER)
+    assert 0 < first < 10
+    assert first == expect_module.measure_pace(run, STARTER)
+    assert first == json.loads((run.workspace.interim_dir / "pace.json").read_text())["seconds_an_image"]
+    assert "pace: done before, skipped" in capsys.readouterr().out
+
+
+def test_too_small_a_disk_is_told_before_anything_runs(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expect_module, "measure_pace", lambda run, weights: 1.0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9, 9, 100_000_000))
+    monkeypatch.setattr(runner, "run_notebooks", lambda *arguments: pytest.fail("a notebook was started"))
+    parameters = {"PROFILE": "demo", "SEED": 0, "DATA": str(run.data_dir), "READER": "aihub", "WEIGHTS": "",
+                  "WORKSPACE": str(run.workspace.root), "COMPETITION": str(REPOSITORY / "competition.yaml")}
+    with pytest.raises(DiskSpaceError, match="GB of free disk, found 0.1 GB"):
+        runner.run_all(parameters)

@@ -23,6 +23,7 @@ from livestock.config import REPOSITORY
 from livestock.detector.child import _set_nominal_batch, _watch_validation
 from livestock.detector.inference import _undo_letterbox, letterbox
 from livestock.detector.weights import load_checkpoint
+from livestock.postprocess import suppress
 from livestock.yolo_dataset import write_images, write_labels, write_lists
 
 LABELS = ["pig", "cow"]
@@ -150,6 +151,17 @@ def test_unsafe_start_weights_are_refused_before_training(config: detector.Train
     with pytest.raises(ValueError, match=r"evil\.pt: refused, .*print"):
         detector.train(replace(config, weights=str(tmp_path / "evil.pt")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_kept_of_each_image_is_what_would_be_kept_of_all(run_dir: Path, images: pd.DataFrame) -> None:
+    weights = run_dir / "weights/best.pt"
+    found = detector.candidates(weights, images, LABELS, imgsz=128, conf_floor=1e-5, device="cpu").boxes
+    rare = found.iloc[::7]["confidence"].to_numpy()
+    kept = detector.candidates(weights, images, LABELS, imgsz=128, conf_floor=1e-5, device="cpu",
+                               keep=lambda boxes: suppress(boxes[boxes["confidence"].isin(rare)], conf_threshold=0))
+    expected = suppress(found[found["confidence"].isin(rare)], conf_threshold=0)
+    assert 0 < len(expected) < len(found) / 2
+    pd.testing.assert_frame_equal(kept.boxes, expected)
 
 
 def test_candidates_are_the_librarys_boxes(run_dir: Path, images: pd.DataFrame) -> None:

@@ -100,9 +100,7 @@ def find_candidates(
                 found_here, n_cut[row.image_id] = _read_output(
                     rows, row, imgsz, forward.stride, conf_floor, max_per_image
                 )
-                if keep:
-                    found_here = found_here.take(keep(_to_table([found_here], labels)).index)
-                tables.append(found_here)
+                tables.append(_keep_some(found_here, labels, keep) if keep else found_here)
             bar.update(len(chunk))
     seconds = time.perf_counter() - started
     tables.sort(key=lambda boxes: boxes.image_id)
@@ -181,6 +179,13 @@ def _read_output(
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
     return _Boxes(image.image_id, corners.astype(np.float32), class_id[order].astype(np.int16),
                   confidence[order]).take(has_area), n_cut
+
+
+def _keep_some(boxes: _Boxes, labels: list[str], keep: Keep) -> _Boxes:
+    kept = keep(_to_table([boxes], labels))
+    class_ids = kept["label"].map({label: class_id for class_id, label in enumerate(labels)})
+    return _Boxes(boxes.image_id, kept[XYXY].to_numpy(np.float32), class_ids.to_numpy(np.int16),
+                  kept["confidence"].to_numpy())
 
 
 def _to_table(found: list[_Boxes], labels: list[str]) -> pd.DataFrame:

@@ -16,7 +16,15 @@ import yaml
 
 from ..metrics import average_precision
 from .averaging import keep_epoch
-from .resuming import RANDOM, find_resumable, forget_epochs, restore_random_state, save_whole, watch_loader
+from .resuming import (
+    RANDOM,
+    find_resumable,
+    forget_epochs,
+    restore_random_state,
+    save_whole,
+    watch_loader,
+    write_options,
+)
 from .training import HISTORY_COLUMNS, NOMINAL_BATCH, TrainConfig
 from .weights import load_checkpoint
 
@@ -44,8 +52,13 @@ def main(run_dir: Path) -> None:
         _set_nominal_batch(yolov5_train, config.nominal_batch)
     sys.argv = sys.argv[:1]  # yolov5 parses the command line for its defaults
     options = yolov5_train.parse_opt(True)
-    for name, value in _options(config, run_dir, checkpoint).items():
+    for name, value in _options(config, run_dir).items():
         setattr(options, name, value)
+    if checkpoint:
+        print(f"resuming from {checkpoint}")
+        # Those in the checkpoint name the folder where it began: it may have been moved since, or be a stranger's.
+        write_options({**vars(options), "save_dir": str(run_dir)}, run_dir)
+        options.resume = str(checkpoint)
     yolov5_train.main(options, callbacks)
 
 
@@ -97,11 +110,8 @@ def _prepare_to_resume(yolov5_train: Any, callbacks: Any, run_dir: Path, path: P
     )
 
 
-def _options(config: TrainConfig, run_dir: Path, checkpoint: Path | None) -> dict[str, Any]:
-    """yolov5's own spellings. An unfinished checkpoint resumes with the options it was started with."""
-    if checkpoint:
-        print(f"resuming from {checkpoint}")
-        return {"resume": str(checkpoint)}
+def _options(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
+    """yolov5's own spellings."""
     return {
         "data": config.data_yaml,
         "weights": config.weights,

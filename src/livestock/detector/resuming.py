@@ -7,6 +7,7 @@ stripped, from one that never began.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 
+from ..steps import write_text
 from .weights import load_checkpoint
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
@@ -88,12 +91,13 @@ def read_epochs(path: Path) -> pd.DataFrame:
     return table.drop_duplicates("epoch", keep="last").sort_values("epoch", ignore_index=True)
 
 
-def forget_epochs(run_dir: Path, from_epoch: int) -> None:
-    """Takes epochs that will be trained again out of `results.csv`, and the options that a kill may have cut in half.
+def write_options(options: dict[str, Any], run_dir: Path) -> None:
+    """The `opt.yaml` that yolov5 resumes with; without one it would take the options that the checkpoint holds."""
+    write_text(yaml.safe_dump(json.loads(json.dumps(options, default=str))), run_dir / "opt.yaml")
 
-    yolov5 reads its options from the checkpoint where `opt.yaml` is missing.
-    """
-    (run_dir / "opt.yaml").unlink(missing_ok=True)
+
+def forget_epochs(run_dir: Path, from_epoch: int) -> None:
+    """Takes epochs that will be trained again out of `results.csv`."""
     path = run_dir / "results.csv"
     if path.exists():
         table = read_epochs(path)

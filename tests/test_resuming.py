@@ -139,3 +139,4 @@ def test_history_is_one_row_an_epoch_whatever_a_kill_left(tmp_path: Path) -> Non
     table = read_epochs(path)
     assert table.to_numpy().tolist() == [[0, 0.1], [1, 0.3], [2, 0.4]]
     forget_epochs(tmp_path, 2)
+    assert read_epochs(path)["epoch"].tolist() == [0, 1]

@@ -30,7 +30,8 @@ def suppress(
     range.
     """
     check_thresholds(iou_threshold, conf_threshold, max_det)
-    above = candidates[candidates["confidence"] > conf_threshold]
+    is_above = (candidates["confidence"] > conf_threshold).to_numpy()
+    above = candidates if is_above.all() else candidates[is_above]  # millions of rows are not copied for nothing
     confidence = above["confidence"].to_numpy()
     image = pd.factorize(above["image_id"], sort=True)[0]
     label = np.zeros_like(image) if agnostic else pd.factorize(above["label"])[0]

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import chdir
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -82,6 +83,7 @@ def measure_kills(short: bool, seed: int, calm: Path | None = None) -> bool:
             calm = Path(folder, "calm")
             run_until(calm, profile, skip)
         scores = [test_score(workspace, profile) for workspace in (killed, calm)]
+        print(f"{len(where)} kills, {n_rerun} reruns, {len(torn)} torn, scores {scores}")
         spread = SHORT_SPREAD if short else score_spread(calm, profile)
         print("\n".join(torn))
     apart = abs(scores[0] - scores[1])
@@ -185,8 +187,9 @@ def score_spread(workspace: Path, profile: str) -> float:
     truth = read_truth(run.data_dir / TRUTH_NAME)
     scores = []
     for name in ("fold0", "human_43", "human_44"):
-        found = detector.candidates(weights_named(run, name, averaged=True), images, run.competition.labels,
-                                    imgsz=run.profile.imgsz, device="cpu").boxes
+        with chdir(workspace.resolve().parent):  # a demo's paths are relative to its repository
+            found = detector.candidates(weights_named(run, name, averaged=True), images, run.competition.labels,
+                                        imgsz=run.profile.imgsz, device="cpu").boxes
         answer = from_rows(to_rows(suppress(found), images))
         scores.append(usual_map(truth, answer, run.competition.metric_iou).mean)
     return max(scores) - min(scores)

@@ -135,7 +135,7 @@ def silver(root: Path) -> None:
     from livestock.errors import fuse_looks
     from livestock.silver import choose_bands, rank_silver, select_silver
 
-    see_at_random()
+    see_at_random(300)  # those that are not likely go with their image, and would only take time
     run = make_run(root, "smoke")
     images, truth = pipeline.oof_images(run, [1, 2, 3, 4])
     looks = [pipeline.find_candidates(run, images, WEIGHTS, look, f"memory_{look}", likely=True)
@@ -146,8 +146,8 @@ def silver(root: Path) -> None:
     select_silver("complete", truth, fused, images, bands)
 
 
-def see_at_random() -> None:
-    """In the place of the network: boxes near some twenty places, unsure as a rule."""
+def see_at_random(n_boxes: int = N_CANDIDATES) -> None:
+    """In the place of the network: so many boxes an image near some twenty places, unsure as a rule."""
     import torch
 
     from livestock.detector import inference
@@ -155,7 +155,7 @@ def see_at_random() -> None:
     def run(pictures: torch.Tensor) -> torch.Tensor:
         n, _, height, width = pictures.shape
         places = torch.rand(n, 20, 4) * torch.tensor([width, height, width / 4, height / 4])
-        boxes = places.repeat(1, N_CANDIDATES // 20, 1)
+        boxes = places.repeat(1, n_boxes // 20, 1)
         boxes += 0.08 * boxes[..., 2:].repeat(1, 1, 2) * torch.randn_like(boxes)
         sure = torch.rand(*boxes.shape[:2], 1) ** 8
         return torch.cat([boxes, sure.clamp(min=0.0011), torch.eye(2)[torch.randint(2, boxes.shape[:2])]], 2)

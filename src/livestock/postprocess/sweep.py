@@ -44,22 +44,13 @@ def sweep(
     """
     for iou, conf, max_det in [(iou, conf, m) for iou in iou_thresholds for conf in conf_thresholds for m in max_dets]:
         check_thresholds(iou, conf, max_det)
-    above = (candidates["confidence"] > min(conf_thresholds)).to_numpy()
-    table = candidates if above.all() else candidates[above]  # millions of rows are not copied for nothing
-    confidence = table["confidence"].to_numpy(float)
-    image = pd.factorize(table["image_id"], sort=True)[0]
-    order = np.lexsort((-confidence, image))  # as `suppress` returns them
-    label = np.zeros_like(image) if agnostic else pd.factorize(table["label"])[0]
-    group = image[order] * (label.max(initial=0) + 1) + label[order]
-    masks = _keep(table[XYXY].to_numpy(float), order, group, iou_thresholds)
-    ever = masks.any(axis=0)  # most boxes are dropped at every threshold, and need no memory from here on
-    order, masks = order[ever], masks[:, ever]
-    ranked = np.argsort(-confidence[order], kind="stable")  # and as a scorer ranks those
-    pair = encode(truth, table.iloc[order[ranked]], np.float64)
-    known = table["label"].isin(pair.labels).to_numpy()[order][ranked]  # the others are no class of the truth
+    table, masks = _kept_at_any(candidates, iou_thresholds, min(conf_thresholds), agnostic)
+    ranked = np.argsort(-table["confidence"].to_numpy(float), kind="stable")  # as a scorer ranks them
+    pair = encode(truth, table.iloc[ranked], np.float64)
+    known = table["label"].isin(pair.labels).to_numpy()[ranked]  # the others are no class of the truth
     found = overlaps(pair, min(metric_ious))
     subsets = [_subset(pair, parts, left_out) for left_out in leave_out]
-    image, rows = image[order], []
+    image, rows = pd.factorize(table["image_id"], sort=True)[0], []
     for iou_threshold, kept in zip(iou_thresholds, masks, strict=True):
         place = _place_in_image(kept, image)[ranked][known]
         for metric_iou in metric_ious:
@@ -72,6 +63,24 @@ def sweep(
                              for conf, ap in zip(conf_thresholds, aps, strict=True)]
     names = ["iou_threshold", "conf_threshold", "max_det", "metric_iou", "left_out", "mAP"]
     return pd.DataFrame(rows, columns=[*names, *pair.labels])
+
+
+def _kept_at_any(
+    candidates: pd.DataFrame, iou_thresholds: Sequence[float], conf_threshold: float, agnostic: bool
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The boxes that suppression keeps at any IoU, as `suppress` orders them, and at which: `(n_thresholds, N)`.
+
+    Most are dropped at every one, and need no memory from here on.
+    """
+    above = (candidates["confidence"] > conf_threshold).to_numpy()
+    table = candidates if above.all() else candidates[above]  # millions of rows are not copied for nothing
+    image = pd.factorize(table["image_id"], sort=True)[0]
+    order = np.lexsort((-table["confidence"].to_numpy(float), image))
+    label = np.zeros_like(image) if agnostic else pd.factorize(table["label"])[0]
+    group = image[order] * (label.max(initial=0) + 1) + label[order]
+    masks = _keep(table[XYXY].to_numpy(float), order, group, iou_thresholds)
+    ever = masks.any(axis=0)
+    return table.iloc[order[ever]], masks[:, ever]
 
 
 def _subset(pair: Pair, parts: pd.Series | None, left_out: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

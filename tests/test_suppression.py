@@ -36,7 +36,9 @@ def by_torchvision(table: pd.DataFrame, iou_threshold: float, agnostic: bool) ->
 @pytest.mark.parametrize("agnostic", [False, True])
 @pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.6, 1.0])
 @pytest.mark.parametrize("n", [40, 3000])
-def test_equals_torchvision(n, iou_threshold, agnostic):
+@pytest.mark.parametrize("piece", [1, 700, 250_000])  # boxes at a time: an image, some images, all
+def test_equals_torchvision(n, iou_threshold, agnostic, piece, monkeypatch):
+    monkeypatch.setattr("livestock.postprocess.suppression.PIECE", piece)
     table = draw_candidates(np.random.default_rng(n), n)
     found = suppress(table, iou_threshold=iou_threshold, conf_threshold=0, max_det=n, agnostic=agnostic)
     pd.testing.assert_frame_equal(found, by_torchvision(table, iou_threshold, agnostic))

@@ -21,6 +21,14 @@ from livestock.metrics import (
 from livestock.postprocess import suppress, sweep
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_pieces():
+    """Some images at a time, as with millions of candidates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("livestock.postprocess.suppression.PIECE", 50)
+        yield
+
+
 def draw_tables(rng: np.random.Generator, n_images: int, decimals: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Truth of two classes, candidates of three near it and elsewhere; few decimals make ties."""
     truth, candidates = [], []

@@ -101,7 +101,7 @@ def encode(truth: pd.DataFrame, answer: pd.DataFrame, dtype: type) -> Pair:
     class_ids = np.append([labels.index(name) if name in labels else -1 for name in names], -1).astype(int)
     sides = []
     for table, rows in [(truth, slice(len(truth))), (answer, slice(len(truth), None))]:
-        xyxy = np.ascontiguousarray(table[XYXY], dtype).astype(np.float64)
+        xyxy = np.ascontiguousarray(table[XYXY], dtype).astype(np.float64, copy=False)
         ignored = table["ignored"].to_numpy(bool) if "ignored" in table else np.zeros(len(table), bool)
         boxes = _Boxes(image[rows], class_ids[label[rows]], xyxy, table["confidence"].to_numpy(dtype), ignored)
         sides.append(boxes if (boxes.label >= 0).all() else boxes.take(boxes.label >= 0))

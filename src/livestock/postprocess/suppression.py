@@ -11,6 +11,7 @@ import pandas as pd
 from ..boxes import XYXY, box_area
 
 BLOCK = 64  # boxes settled at a time: enough for one array operation, few of them wasted on boxes that go
+PIECE = 250_000  # boxes of which copies are made at a time
 
 
 def suppress(
@@ -30,8 +31,26 @@ def suppress(
     range.
     """
     check_thresholds(iou_threshold, conf_threshold, max_det)
-    is_above = (candidates["confidence"] > conf_threshold).to_numpy()
-    above = candidates if is_above.all() else candidates[is_above]  # millions of rows are not copied for nothing
+    kept = [rows[_keep_rows(candidates.iloc[rows], iou_threshold, max_det, agnostic)]
+            for rows in image_pieces(candidates, conf_threshold)]
+    return candidates.iloc[np.concatenate([np.zeros(0, int), *kept])].reset_index(drop=True)
+
+
+def image_pieces(boxes: pd.DataFrame, conf_threshold: float) -> list[np.ndarray]:
+    """Row numbers of the boxes above a confidence, by image_id, some whole images to an array.
+
+    Of millions of candidates copies are made a piece at a time: what stays of them is little.
+    """
+    rows, ids = np.flatnonzero(boxes["confidence"].to_numpy() > conf_threshold), boxes["image_id"]
+    if not ids.is_monotonic_increasing:
+        rows = rows[np.argsort(pd.factorize(ids, sort=True)[0][rows], kind="stable")]
+    names = ids.to_numpy()[rows]
+    starts = np.flatnonzero(names[1:] != names[:-1]) + 1
+    return np.split(rows, starts[np.flatnonzero(np.diff(starts // PIECE, prepend=0))])
+
+
+def _keep_rows(above: pd.DataFrame, iou_threshold: float, max_det: int, agnostic: bool) -> np.ndarray:
+    """Rows that suppression keeps of whole images, by image and falling confidence."""
     confidence = above["confidence"].to_numpy()
     image = pd.factorize(above["image_id"], sort=True)[0]
     label = np.zeros_like(image) if agnostic else pd.factorize(above["label"])[0]
@@ -42,7 +61,7 @@ def suppress(
     kept = [start + keep_boxes(corners[start:end], iou_threshold) for start, end in pairwise(bounds)]
     rows = order[np.concatenate([np.zeros(0, int), *kept])]
     rows = rows[np.lexsort((rows, -confidence[rows], image[rows]))]
-    return above.iloc[rows[_nth_in_run(image[rows]) < max_det]].reset_index(drop=True)
+    return rows[_nth_in_run(image[rows]) < max_det]
 
 
 def count_capped(candidates: pd.DataFrame, boxes: pd.DataFrame, **thresholds: Any) -> int:

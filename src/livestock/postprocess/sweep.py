@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..boxes import XYXY
 from ..metrics.matching import Pair, assign, encode, overlaps
-from .suppression import check_thresholds
+from .suppression import check_thresholds, image_pieces
 
 N_THREADS = 2
 
@@ -44,13 +44,14 @@ def sweep(
     """
     for iou, conf, max_det in [(iou, conf, m) for iou in iou_thresholds for conf in conf_thresholds for m in max_dets]:
         check_thresholds(iou, conf, max_det)
-    table, masks = _kept_at_any(candidates, iou_thresholds, min(conf_thresholds), agnostic)
-    ranked = np.argsort(-table["confidence"].to_numpy(float), kind="stable")  # as a scorer ranks them
-    pair = encode(truth, table.iloc[ranked], np.float64)
-    known = table["label"].isin(pair.labels).to_numpy()[ranked]  # the others are no class of the truth
+    ever, masks = _kept_at_any(candidates, iou_thresholds, min(conf_thresholds), max(max_dets), agnostic)
+    ranked = np.argsort(-candidates["confidence"].to_numpy(float)[ever], kind="stable")  # as a scorer ranks them
+    answer = candidates.iloc[ever[ranked]]
+    pair = encode(truth, answer, np.float64)
+    known = answer["label"].isin(pair.labels).to_numpy()  # the others are no class of the truth
     found = overlaps(pair, min(metric_ious))
     subsets = [_subset(pair, parts, left_out) for left_out in leave_out]
-    image, rows = pd.factorize(table["image_id"], sort=True)[0], []
+    image, rows = pd.factorize(candidates["image_id"].to_numpy()[ever], sort=True)[0], []
     for iou_threshold, kept in zip(iou_thresholds, masks, strict=True):
         place = _place_in_image(kept, image)[ranked][known]
         for metric_iou in metric_ious:
@@ -66,21 +67,25 @@ def sweep(
 
 
 def _kept_at_any(
-    candidates: pd.DataFrame, iou_thresholds: Sequence[float], conf_threshold: float, agnostic: bool
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """The boxes that suppression keeps at any IoU, as `suppress` orders them, and at which: `(n_thresholds, N)`.
+    candidates: pd.DataFrame, iou_thresholds: Sequence[float], conf_threshold: float, max_det: int, agnostic: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that suppression keeps at any IoU, as `suppress` orders them, and at which: `(n_thresholds, N)`.
 
     Most are dropped at every one, and need no memory from here on.
     """
-    above = (candidates["confidence"] > conf_threshold).to_numpy()
-    table = candidates if above.all() else candidates[above]  # millions of rows are not copied for nothing
-    image = pd.factorize(table["image_id"], sort=True)[0]
-    order = np.lexsort((-table["confidence"].to_numpy(float), image))
-    label = np.zeros_like(image) if agnostic else pd.factorize(table["label"])[0]
-    group = image[order] * (label.max(initial=0) + 1) + label[order]
-    masks = _keep(table[XYXY].to_numpy(float), order, group, iou_thresholds)
-    ever = masks.any(axis=0)
-    return table.iloc[order[ever]], masks[:, ever]
+    found, masks = [], []
+    for rows in image_pieces(candidates, conf_threshold):
+        piece = candidates.iloc[rows]
+        image = pd.factorize(piece["image_id"], sort=True)[0]
+        order = np.lexsort((-piece["confidence"].to_numpy(float), image))
+        label = np.zeros_like(image) if agnostic else pd.factorize(piece["label"])[0]
+        group = image[order] * (label.max(initial=0) + 1) + label[order]
+        kept = _keep(piece[XYXY].to_numpy(float), order, group, iou_thresholds)
+        kept = np.array([row & (_place_in_image(row, image[order]) < max_det) for row in kept])
+        ever = kept.any(axis=0)
+        found.append(rows[order[ever]])
+        masks.append(kept[:, ever])
+    return np.concatenate(found), np.hstack(masks)
 
 
 def _subset(pair: Pair, parts: pd.Series | None, left_out: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from livestock import readers
-from livestock.boxes import XYXY
+from livestock.boxes import XYXY, make_images
 from livestock.config import REPOSITORY, read_competition
 from livestock.readers import clean
+from livestock.readers.values import is_number, short
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
 JPEG = cv2.imencode(".jpg", np.zeros((60, 100, 3), np.uint8))[1].tobytes()  # 100 wide, 60 high
@@ -240,6 +241,52 @@ def test_no_box_is_ever_lost_in_silence(tmp_path_factory: pytest.TempPathFactory
                         [{"image_id": 7, "category_id": 1, "bbox": box} for box in boxes])
     reading = readers.read("coco", folder, COMPETITION)
     assert len(reading.boxes) + int(reading.left_out["reason"].isin(BOX_REASONS).sum()) == len(boxes)
+
+
+def clean_one(box: clean.RawBox, size: tuple[int, int] | None, report: clean.Report) -> list[Any] | None:
+    """What `clean_boxes` does to all at once, for one box as one reads it."""
+    label, detail = COMPETITION.label_of(box.source_name, box.image_id), f"{box.source_name} {short(list(box.corners))}"
+    if size is None:
+        return report.add(clean.NO_IMAGE, box.file, box.image_id, detail)
+    if len(box.corners) != 4 or not all(is_number(value) for value in box.corners):
+        return report.add(clean.NOT_A_NUMBER, box.file, box.image_id, detail)
+    x_min, y_min, x_max, y_max = map(float, box.corners)
+    clipped = [min(max(x_min, 0), size[0]), min(max(y_min, 0), size[1]),
+               min(max(x_max, 0), size[0]), min(max(y_max, 0), size[1])]
+    if x_min > x_max or y_min > y_max:
+        return report.add(clean.SWAPPED, box.file, box.image_id, detail)
+    if x_min == x_max or y_min == y_max:
+        return report.add(clean.NO_AREA, box.file, box.image_id, detail)
+    if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+        return report.add(clean.OUTSIDE, box.file, box.image_id, detail)
+    if label is None:
+        return report.add(clean.UNKNOWN_CLASS, box.file, box.image_id, box.source_name)
+    if clipped != [x_min, y_min, x_max, y_max]:
+        report.add(clean.CLIPPED, box.file, box.image_id, detail)
+    return [box.image_id, label, *clipped]
+
+
+corners = st.one_of(
+    st.sampled_from([[1, 2, 30, 40], [0, 0, 100, 60], [-1, 2, 30, 70], [-9, 5, 0, 9], [100, 2, 130, 40], [5, 5, 5, 9]]),
+    st.lists(st.one_of(st.integers(-3, 105), st.floats(-3, 105), st.sampled_from(
+        [0, 60, 100, math.nan, math.inf, None, True, "7", [], 1e308, 10**290, 10**305, 10**320, -(10**400)])),
+        min_size=3, max_size=5),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(found=st.lists(st.tuples(st.sampled_from([COW, "barn", "other", "gone"]), st.sampled_from(["pig", "?", ""]),
+                                corners), max_size=12))
+def test_boxes_are_cleaned_together_as_one_by_one(found: list[tuple[str, str, list[Any]]]) -> None:
+    sizes = {COW: (100, 60), "barn": (60, 100), "other": (7, 100)}
+    images = make_images([{"image_id": name, "archive": "", "member": "", "width": width, "height": height}
+                          for name, (width, height) in sizes.items()])
+    raw = [clean.RawBox(f"{number}.json", name, source, tuple(box)) for number, (name, source, box) in enumerate(found)]
+    one_by_one, together = clean.Report(), clean.Report()
+    rows = [row for box in raw if (row := clean_one(box, sizes.get(box.image_id), one_by_one)) is not None]
+    boxes = clean.clean_boxes(raw, images, COMPETITION, together)
+    assert together.rows == one_by_one.rows
+    assert boxes[["image_id", "label", *XYXY]].to_numpy().tolist() == sorted(rows, key=lambda row: row[0])
 
 
 def test_errors_say_what_was_expected(tmp_path: Path) -> None:

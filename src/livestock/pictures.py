@@ -20,7 +20,9 @@ TURNS = {  # EXIF orientation to what undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-JPEG_END = b"\xff\xd9"
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+SOF, DHT, SOS, DQT, DRI, APP0, COM = (0xFFC0, 0xFFC1, 0xFFC2), 0xFFC4, 0xFFDA, 0xFFDB, 0xFFDD, 0xFFE0, 0xFFFE
+QUIET_PIXELS = 1 << 26  # Pillow warns of more
 ORIENTATION, SWAPS_SIDES = 0x0112, {5, 6, 7, 8}
 # What Pillow raises on broken files; more than 179 million pixels are a DecompressionBombError.
 ERRORS = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, RuntimeError, OverflowError, struct.error,
@@ -39,6 +41,44 @@ def measure(file: IO[bytes]) -> tuple[int, int]:
         turned = image.getexif().get(ORIENTATION, 1) in SWAPS_SIDES
         width, height = image.size
     return (height, width) if turned else (width, height)
+
+
+def jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """What `measure` says of a JPEG that starts like this, in a tenth of its time; None where Pillow must be asked.
+
+    Only the plainest header is read here, whole and of known parts; EXIF, which can turn the picture, is none of them.
+    """
+    if not head.startswith(JPEG_START):
+        return None
+    size, place = None, len(JPEG_START)
+    while place + 4 <= len(head):
+        marker, length = struct.unpack_from(">HH", head, place)
+        start, place = place + 4, place + 2 + length
+        if length < 2 or place > len(head):
+            return None
+        if marker == SOS:
+            return size
+        if marker in SOF:
+            size = _frame_size(head[start:place])
+            is_plain = size is not None
+        elif marker == DQT:  # tables of 8 bits
+            is_plain = (length - 2) % 65 == 0 and max(head[start:place:65], default=0) < 16
+        elif marker == APP0:
+            is_plain = length >= 16 and head.startswith(b"JFIF\0", start)
+        else:
+            is_plain = marker in (DHT, DRI, COM)
+        if not is_plain:
+            return None
+    return None
+
+
+def _frame_size(frame: bytes) -> tuple[int, int] | None:
+    """Width and height that a JPEG's frame of 8 bits states."""
+    if len(frame) < 6:
+        return None
+    bits, height, width, layers = struct.unpack_from(">BHHB", frame)
+    is_plain = bits == 8 and layers in (1, 3, 4) and len(frame) == 6 + 3 * layers
+    return (width, height) if is_plain and 0 < width * height <= QUIET_PIXELS else None
 
 
 def decode(file: IO[bytes]) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+import functools
+from pathlib import Path
 from typing import Any
 
-from ..archives import IMAGE_SUFFIXES, find_zips, list_members, read_bytes
+from ..archives import IMAGE_SUFFIXES, find_zips, list_members, read_bytes, split_name
 from ..config import Competition
 from . import clean
 from .values import identifier, read_json, short
@@ -20,20 +21,22 @@ def read_aihub(path: Path, competition: Competition, *, labelled: bool = True) -
     report, pictures = clean.Report(), []
     labels: dict[str, tuple[str, str]] = {}
     for archive in find_archives(path):
+        folder = str(archive)
         for member in list_members(archive):
-            if member.path.suffix.lower() in IMAGE_SUFFIXES:
-                pictures.append(clean.RawImage(member.path.name, str(archive), member.raw))
-            elif member.path.suffix.lower() == ".json" and labelled:
-                if member.path.stem in labels:
-                    report.add(clean.DUPLICATE_LABEL, f"{archive}/{member.raw}", member.path.stem)
-                labels.setdefault(member.path.stem, (str(archive), member.raw))
+            file_name, stem, suffix = split_name(member.name)
+            if suffix in IMAGE_SUFFIXES:
+                pictures.append(clean.RawImage(file_name, folder, member.raw))
+            elif suffix == ".json" and labelled:
+                if stem in labels:
+                    report.add(clean.DUPLICATE_LABEL, f"{folder}/{member.raw}", stem)
+                labels.setdefault(stem, (folder, member.raw))
             clean.note_unread(archive, member, report)
     images = clean.measure_images(pictures, report)
     if not labelled:
         return clean.Reading(images, clean.clean_boxes([], images, competition, report), report.table())
     readings = {}
     for row in images.itertuples():
-        if (label := labels.pop(PurePosixPath(row.image_id).stem, None)) is None:
+        if (label := labels.pop(split_name(row.image_id)[1], None)) is None:
             report.add(clean.NO_LABEL, f"{row.archive}/{row.member}", row.image_id)
         elif (content := _read_label(*label, row.image_id, (row.width, row.height), report)) is not None:
             readings[row.image_id] = content
@@ -59,7 +62,8 @@ def _read_label(
         stated = (info["image"]["width"], info["image"]["height"])
         if not isinstance(info["annotations"], list):
             raise ValueError(f"expected a list of annotations, found {short(info['annotations'])}")
-        boxes = [_raw_box(file, image_id, annotation, info) for annotation in info["annotations"]]
+        names = _category_names(info) if info["annotations"] else {}
+        boxes = [_raw_box(file, image_id, annotation, names) for annotation in info["annotations"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         report.add(clean.UNREADABLE_LABEL, file, image_id, f"{type(error).__name__}: {error}")
         return None
@@ -70,8 +74,20 @@ def _read_label(
     return boxes
 
 
-def _raw_box(file: str, image_id: str, annotation: dict[str, Any], info: dict[str, Any]) -> clean.RawBox:
-    names = {identifier(category["id"]): category["name"] for category in info.get("categories", [])}
+def _category_names(info: dict[str, Any]) -> dict[Any, str]:
+    return {identifier(category["id"]): _spell(category["name"]) for category in info.get("categories", [])}
+
+
+def _raw_box(file: str, image_id: str, annotation: dict[str, Any], names: dict[Any, str]) -> clean.RawBox:
     category_id = annotation.get("category_id")
-    source_name = short(names.get(identifier(category_id), category_id)).strip("'")
-    return clean.RawBox(file, image_id, source_name, tuple(annotation["bbox"]))
+    name = names.get(identifier(category_id))
+    return clean.RawBox(file, image_id, _spell(category_id) if name is None else name, tuple(annotation["bbox"]))
+
+
+def _spell(value: Any) -> str:
+    return _spell_text(value) if isinstance(value, str) else short(value).strip("'")
+
+
+@functools.lru_cache(maxsize=1024)
+def _spell_text(text: str) -> str:
+    return short(text).strip("'")

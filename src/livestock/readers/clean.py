@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..archives import IMAGE_SUFFIXES, Member, find_zips, image_size, list_members, normalise
+from ..archives import IMAGE_SUFFIXES, Member, find_zips, image_size, list_members, normalise, split_name
 from ..boxes import XYXY, clip_xyxy, make_boxes, make_images
 from ..config import Competition
 from .values import is_number, short
@@ -35,6 +36,8 @@ SHARED_ID = "one id of several images: they and their boxes are left out"
 UNREADABLE_ROW = "unreadable row: left out"
 OTHER_FORMAT = "picture of a format that is not read: left out"
 NESTED = "archive that is not read: unpack it first"
+
+NO_NUMBERS = (np.nan,) * 4
 
 OTHER_PICTURES = {".gif", ".heic", ".heif", ".avif", ".jfif", ".jp2", ".psd", ".raw", ".dng"}
 OTHER_ARCHIVES = {".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".alz", ".egg"}
@@ -90,17 +93,18 @@ def find_pictures(path: Path, report: Report) -> list[RawImage]:
     pictures = []
     for archive in [path, *find_zips(path)]:
         for member in list_members(archive):
-            if member.path.suffix.lower() in IMAGE_SUFFIXES:
-                pictures.append(RawImage(member.path.name, str(archive), member.raw))
+            file_name, _, suffix = split_name(member.name)
+            if suffix in IMAGE_SUFFIXES:
+                pictures.append(RawImage(file_name, str(archive), member.raw))
             note_unread(archive, member, report)
     return pictures
 
 
 def note_unread(archive: Path, member: Member, report: Report) -> None:
     """Notes a picture or an archive of a kind that no reader opens; zips within zips are among them."""
-    suffix = member.path.suffix.lower()
+    file_name, _, suffix = split_name(member.name)
     if suffix in OTHER_PICTURES:
-        report.add(OTHER_FORMAT, f"{archive}/{member.raw}", member.path.name)
+        report.add(OTHER_FORMAT, f"{archive}/{member.raw}", file_name)
     elif suffix in OTHER_ARCHIVES or (suffix == ".zip" and archive.is_file()):
         report.add(NESTED, f"{archive}/{member.raw}")
 
@@ -136,20 +140,17 @@ def report_empty(images: pd.DataFrame, with_boxes: Collection[str], report: Repo
 
 def measure_images(found: Sequence[RawImage], report: Report) -> pd.DataFrame:
     """The images table with sizes from the headers; the first of several images of one name counts."""
-    records, seen = [], set()
+    sizes: dict[str, tuple[RawImage, tuple[int, int]]] = {}
     for image in found:
-        where = f"{image.archive}/{image.member}"
-        if image.image_id in seen:
-            report.add(DUPLICATE, where, image.image_id)
+        if image.image_id in sizes:
+            report.add(DUPLICATE, f"{image.archive}/{image.member}", image.image_id)
             continue
         try:
-            width, height = image_size(image.archive, image.member)
+            sizes[image.image_id] = image, image_size(image.archive, image.member)
         except ValueError as error:
-            report.add(UNREADABLE_IMAGE, where, image.image_id, str(error))
-            continue
-        seen.add(image.image_id)
-        records.append({**image._asdict(), "width": width, "height": height})
-    return make_images(records)
+            report.add(UNREADABLE_IMAGE, f"{image.archive}/{image.member}", image.image_id, str(error))
+    rows = [(*image, *size) for image, size in sizes.values()]
+    return make_images(pd.DataFrame(rows, columns=[*RawImage._fields, "width", "height"]))
 
 
 def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Competition, report: Report) -> pd.DataFrame:
@@ -157,34 +158,45 @@ def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Compet
 
     Boxes of images that are not in `images` are noted as `NO_IMAGE`.
     """
-    sizes = {row.image_id: (row.width, row.height) for row in images.itertuples()}
-    records = []
-    for box in raw:
-        label = competition.label_of(box.source_name, box.image_id)
-        corners, reason = _check_corners(box.corners, sizes.get(box.image_id))
-        if label is None and reason in (None, CLIPPED):
-            reason, detail = UNKNOWN_CLASS, box.source_name
+    label_of = functools.cache(competition.label_of)
+    labels = [label_of(box.source_name, box.image_id) for box in raw]
+    corners, reasons = _check_corners(raw, images)
+    is_good = (reasons == "") | (reasons == CLIPPED)
+    is_known = np.array([label is not None for label in labels], dtype=bool)
+    for row in np.flatnonzero((reasons != "") | ~is_known):
+        box = raw[row]
+        if is_good[row] and not is_known[row]:
+            report.add(UNKNOWN_CLASS, box.file, box.image_id, box.source_name)
         else:
-            detail = f"{box.source_name} {short(list(box.corners))}"
-        if reason is not None:
-            report.add(reason, box.file, box.image_id, detail)
-        if reason in (None, CLIPPED):
-            records.append({"image_id": box.image_id, "label": label, **dict(zip(XYXY, corners, strict=True))})
-    return make_boxes(records)
+            report.add(reasons[row], box.file, box.image_id, f"{box.source_name} {short(list(box.corners))}")
+    kept = np.flatnonzero(is_good & is_known)
+    table = pd.DataFrame(corners[kept], columns=XYXY)
+    table.insert(0, "image_id", [raw[row].image_id for row in kept])
+    table.insert(1, "label", [labels[row] for row in kept])
+    return make_boxes(table)
 
 
-def _check_corners(corners: Sequence[Any], size: tuple[int, int] | None) -> tuple[np.ndarray, str | None]:
-    """The corners clipped to the image, and what is to be noted about them."""
-    if size is None:
-        return np.empty(4), NO_IMAGE
-    if len(corners) != 4 or not all(is_number(value) for value in corners):
-        return np.empty(4), NOT_A_NUMBER
-    box = np.array(corners, dtype=float)
-    if box[0] > box[2] or box[1] > box[3]:
-        return box, SWAPPED
-    if box[0] == box[2] or box[1] == box[3]:
-        return box, NO_AREA
-    clipped = clip_xyxy(box, *size)[0]
-    if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
-        return box, OUTSIDE
-    return clipped, None if (clipped == box).all() else CLIPPED
+def _check_corners(raw: Sequence[RawBox], images: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The corners `(N, 4)` clipped to their images, and what is to be noted about each box, the first that holds."""
+    size_of = dict(zip(images["image_id"], zip(images["width"], images["height"], strict=True), strict=True))
+    sizes = np.array([size_of.get(box.image_id, (-1, -1)) for box in raw], dtype=float).reshape(-1, 2)
+    corners = np.array([box.corners if _are_numbers(box.corners) else NO_NUMBERS for box in raw], dtype=float)
+    corners = corners.reshape(-1, 4)
+    clipped = clip_xyxy(corners, *sizes.clip(0).T)
+    reasons = np.select(
+        [
+            sizes[:, 0] < 0,
+            np.isnan(corners[:, 0]),
+            (corners[:, :2] > corners[:, 2:]).any(axis=1),
+            (corners[:, :2] == corners[:, 2:]).any(axis=1),
+            (clipped[:, :2] >= clipped[:, 2:]).any(axis=1),
+            (clipped != corners).any(axis=1),
+        ],
+        [NO_IMAGE, NOT_A_NUMBER, SWAPPED, NO_AREA, OUTSIDE, CLIPPED],
+        "",
+    )
+    return clipped, reasons
+
+
+def _are_numbers(corners: Sequence[Any]) -> bool:
+    return len(corners) == 4 and all(map(is_number, corners))

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import requests
-from tqdm.auto import tqdm
 
 from ..archives import image_size
 from ..config import Competition
@@ -91,6 +89,8 @@ def download_open_images(
     The returned table (`image_id, reason`) is also written to `not_downloaded.csv`.
     Raises ValueError for an unknown split, classes that Open Images does not have, or tables that cannot be had.
     """
+    from tqdm.auto import tqdm  # this and `requests` take a tenth of a second to import, which only downloads need
+
     if split not in TABLES:
         raise ValueError(f"split: expected one of {sorted(TABLES)}, found {split!r}")
     for name in (DESCRIPTIONS, TABLES[split]):
@@ -128,6 +128,8 @@ def _download_picture(url: str, target: Path) -> str:
 
 def _download(url: str, target: Path) -> str:
     """Downloads a file whole, beside its place and then renamed, with growing waits between tries; why not, or ''."""
+    import requests
+
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.part")
     why = ""

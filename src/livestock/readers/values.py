@@ -12,9 +12,9 @@ __all__ = ["identifier", "is_number", "read_json", "short", "to_number"]
 
 def is_number(value: Any) -> bool:
     """Whether a value from a label file is a finite number; True and False are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) if isinstance(value, float) else abs(value) < 1 << 1000  # isfinite fails on large ints
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 1000  # isfinite fails on larger
 
 
 def to_number(text: str | None) -> Any:
@@ -29,7 +29,7 @@ def identifier(value: Any) -> int | str | None:
     """An id as it can be compared, or None: whole numbers and texts are ids, `true`, `null` and lists are none."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
+    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 
 
 def read_json(content: bytes) -> Any:
@@ -39,7 +39,7 @@ def read_json(content: bytes) -> Any:
     which Python's reader would keep the last without a word.
     """
     try:
-        return json.loads(content, object_pairs_hook=_single_keys)
+        return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))  # as json.loads does
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -50,3 +50,6 @@ def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_single_keys)  # json.loads makes one a call

@@ -5,21 +5,27 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from dataclasses import dataclass
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Barrier, Lock
 from typing import Any
 
+import numpy as np
 import onnx
 import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from scipy.spatial import cKDTree
 
 from livestock import detector, readers
 from livestock.boxes import XYXY
 from livestock.config import REPOSITORY, read_competition
 from livestock.detector import edge, safe
+from livestock.detector.forward import load_torch
 from livestock.detector.inference import picture_batches, to_tensor
 from livestock.detector.weights import STARTER, load_checkpoint
 from livestock.sample import draw_sample
@@ -169,6 +175,102 @@ def test_candidates_of_every_format(suffix: str, folder: Path, sample: Sample, e
 def test_torchscript_is_loaded_only_where_it_is_ours(folder: Path, sample: Sample) -> None:
     with pytest.raises(ValueError, match=r"starter\.torchscript: refused, a TorchScript file is a program"):
         detector.candidates(folder / "starter.torchscript", sample.test, LABELS, imgsz=IMGSZ)
+
+
+def test_boxes_are_those_of_one_plain_pass(sample: Sample) -> None:
+    """Workers, an image at a time each, and weights in channels-last order change nothing but rounding."""
+    plain = load_torch(STARTER)
+    forward = detector.Forward(STARTER, lambda pictures: plain(pictures.contiguous())[0], LABELS, 32, "cpu")
+    assert plain.model[0].conv.weight.is_contiguous()
+    options: dict[str, Any] = {"imgsz": IMGSZ, "conf_floor": 0.01}
+    expected = detector.find_candidates(forward, sample.test, LABELS, batch=4, **options).boxes
+    found = detector.candidates(STARTER, sample.test, LABELS, n_threads=2, device="cpu", **options).boxes
+    assert len(expected) > 200
+    for some, others in ((expected, found), (found, expected)):
+        sure = some[some["confidence"] > 0.0101]  # at the floor, rounding decides
+        for (image_id, label), own in sure.groupby(["image_id", "label"]):
+            there = others[(others["image_id"] == image_id) & (others["label"] == label)]
+            assert distances(own, there).max() < 1
+
+
+def distances(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
+    """How far the nearest of `others` is from each box, in thousandths of a pixel or ten-thousandths of confidence."""
+    units = [1e-3] * 4 + [1e-4]
+    tree = cKDTree(others[[*XYXY, "confidence"]] / units)
+    return tree.query(boxes[[*XYXY, "confidence"]] / units, p=np.inf)[0]
+
+
+def test_each_thread_has_a_head_of_its_own_and_shares_the_weights(pictures: list[torch.Tensor]) -> None:
+    """The head keeps a grid of the last picture's size, which another thread's picture may not have."""
+    forward, both = detector.load_forward(STARTER), Barrier(2)
+    heads: list[Any] = []
+
+    def watch(module: Any, inputs: Any) -> None:
+        if hasattr(module, "anchor_grid"):
+            heads.append(module)
+            both.wait(60)  # both threads are between the network's last layer and its grid
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(watch)
+    with ThreadPoolExecutor(2) as pool:
+        at_once = list(pool.map(forward, pictures))
+    handle.remove()
+    assert heads[0] is not heads[1]
+    assert heads[0].m[0].weight is heads[1].m[0].weight
+    for picture, found in zip(pictures, at_once, strict=True):
+        torch.testing.assert_close(found, forward(picture))
+
+
+def test_half_precision_counts_pixels_in_fractions() -> None:
+    """From 1,024 on the numbers of half precision are whole ones."""
+    picture = torch.rand(1, 3, 64, 1280, generator=torch.Generator().manual_seed(0))
+    exact, half = (detector.load_forward(STARTER, half=half)(picture) for half in (False, True))
+    assert half.dtype == torch.float32
+    right = exact[..., 0] > 1100
+    assert (half - exact)[right][:, 0].abs().mean() < 0.05
+
+
+def test_a_broken_picture_ends_the_pass_soon(
+    sample: Sample, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def read_image(archive: str, member: str) -> np.ndarray:
+        read.append(member)
+        raise ValueError(f"{member}: broken")
+
+    monkeypatch.setattr("livestock.detector.inference.read_image", read_image)
+    many = pd.concat([sample.test] * 10, ignore_index=True)
+    many["image_id"] = [f"{n:02d}.jpg" for n in range(len(many))]
+    before = torch.get_num_threads()
+    for weights in (STARTER, folder / "starter.torchscript"):
+        read.clear()
+        with pytest.raises(ValueError, match=r": broken"):
+            detector.candidates(weights, many, LABELS, imgsz=IMGSZ, device="cpu", n_threads=before + 1, trusted=True)
+        assert len(read) < len(many) / 2
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".torchscript"])
+def test_workers_share_the_threads(suffix: str, folder: Path, sample: Sample) -> None:
+    """Of four threads four workers have one each, or one run at a time has all."""
+    path = STARTER if suffix == ".pt" else folder / f"starter{suffix}"
+    forward = detector.load_forward(path, n_threads=4, trusted=True)
+    seen: list[tuple[int, bool]] = []
+    turn = Lock()
+
+    def run(pictures: torch.Tensor) -> torch.Tensor:
+        is_alone = turn.acquire(timeout=0)
+        seen.append((torch.get_num_threads(), is_alone))
+        time.sleep(0.2)
+        if is_alone:
+            turn.release()
+        return forward.run(pictures)
+
+    detector.find_candidates(replace(forward, run=run), sample.test, LABELS, imgsz=IMGSZ)
+    assert len(seen) == len(sample.test)
+    assert {n_threads for n_threads, _ in seen} == {1 if suffix == ".pt" else 4}
+    assert all(is_alone for _, is_alone in seen) == (suffix != ".pt")
 
 
 def test_threads_are_as_before(pictures: list[torch.Tensor]) -> None:

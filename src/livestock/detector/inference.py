@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import cv2
@@ -17,10 +21,11 @@ from tqdm.auto import tqdm
 
 from ..archives import read_image
 from ..boxes import BOX_COLUMNS, BOX_DTYPES, XYXY, clip_xyxy, make_boxes
-from .forward import Forward, load_forward
+from .forward import Forward, load_forward, threads
 
 Keep = Callable[[pd.DataFrame], pd.DataFrame]  # an image's boxes to those of them that stay
 GREY = 114  # yolov5 pads with this grey
+GPU_BATCH, MOST_WORKERS = 16, 8
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def candidates(
     flip: bool = False,
     conf_floor: float = 0.001,
     max_per_image: int = 30_000,
-    batch: int = 16,
+    batch: int | None = None,
     device: str = "",
     n_threads: int | None = None,
     trusted: bool = False,
@@ -53,7 +58,8 @@ def candidates(
     """Every box and class above `conf_floor` in every image of an images table, in pixels of the original image.
 
     `weights` is a `.pt`, `.safetensors` or `.onnx` file, or a `.torchscript` file that is `trusted`; for these and
-    `n_threads` see `forward.load_forward`.
+    `n_threads` see `forward.load_forward`. On a GPU the network computes in half precision. So many images of one size
+    go through it at once as `batch` says: without it 16 on a GPU, and on a CPU one, whose data stay in its caches.
 
     A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
     left lay wholly outside and is dropped; `keep` says which of an image's boxes stay, so that those of many images fit
@@ -63,7 +69,7 @@ def candidates(
     Raises ValueError if the model's number of classes is not that of `labels`.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    forward = load_forward(weights, device, n_threads=n_threads, trusted=trusted)
+    forward = load_forward(weights, device, n_threads=n_threads, half=_is_gpu(device), trusted=trusted)
     return find_candidates(
         forward, images, labels, imgsz=imgsz, flip=flip, conf_floor=conf_floor, max_per_image=max_per_image,
         batch=batch, keep=keep,
@@ -79,7 +85,7 @@ def find_candidates(
     flip: bool = False,
     conf_floor: float = 0.001,
     max_per_image: int = 30_000,
-    batch: int = 16,
+    batch: int | None = None,
     keep: Keep | None = None,
 ) -> Candidates:
     """As `candidates`, of a model that is loaded."""
@@ -87,24 +93,75 @@ def find_candidates(
         raise ValueError(
             f"{forward.path}: expected a model of the {len(labels)} classes {labels}, found {len(forward.labels)}"
         )
+    look = _Look(imgsz, flip, conf_floor, max_per_image)
+    chunks = _same_size_chunks(images, batch or (GPU_BATCH if _is_gpu(forward.device) else 1))
     tables: list[_Boxes] = []
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
     started = time.perf_counter()
     with tqdm(total=len(images), desc="candidates", unit="image") as bar:
-        for chunk, pictures in picture_batches(images, imgsz, forward.stride, batch):
-            tensor = to_tensor(pictures, forward.device)
-            found = forward(tensor.flip(3) if flip else tensor).numpy()
-            if flip:
-                found[..., 0] = tensor.shape[3] - found[..., 0]  # centres, in pixels of the padded picture
-            for row, rows in zip(chunk.itertuples(), found, strict=True):
-                found_here, n_cut[row.image_id] = _read_output(
-                    rows, row, imgsz, forward.stride, conf_floor, max_per_image
-                )
-                tables.append(_keep_some(found_here, labels, keep) if keep else found_here)
-            bar.update(len(chunk))
+        for found in _see_ahead(forward, chunks, look):
+            for boxes, n in found:
+                n_cut[boxes.image_id] = n
+                tables.append(_keep_some(boxes, labels, keep) if keep else boxes)
+            bar.update(len(found))
     seconds = time.perf_counter() - started
     tables.sort(key=lambda boxes: boxes.image_id)
     return Candidates(_to_table(tables, labels), n_cut, seconds)
+
+
+class _Look(NamedTuple):
+    """How pictures are looked at and what is kept of what is seen, as `candidates` has it."""
+
+    imgsz: int
+    flip: bool
+    conf_floor: float
+    max_per_image: int
+
+
+def _see_ahead(forward: Forward, chunks: list[pd.DataFrame], look: _Look) -> Iterator[list[tuple[_Boxes, int]]]:
+    """What `_see` returns of each chunk, in order, computed by workers that are a few chunks ahead.
+
+    They share a CPU by the picture: of two threads at one picture each waits for the other in every layer. A model
+    that is not parallel is run by one worker at a time, and the others read images meanwhile.
+    """
+    n_threads = forward.n_threads or torch.get_num_threads()
+    n_workers = min(forward.n_threads or max(n_threads, 2), MOST_WORKERS)
+    n_each = n_threads // n_workers or 1
+    turn: Any = nullcontext()
+    if not forward.is_parallel:
+        n_workers, n_each, turn = min(max(os.cpu_count() or 1, 2), MOST_WORKERS), n_threads, Lock()
+    waiting: deque[Future] = deque()
+    with threads(None), ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(n_each,)) as pool:
+        for chunk in chunks:
+            waiting.append(pool.submit(_see, forward, chunk, look, turn))
+            if len(waiting) > 2 * n_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _see(forward: Forward, chunk: pd.DataFrame, look: _Look, turn: Any) -> list[tuple[_Boxes, int]]:
+    """Each image's boxes and how many were cut, of images of one size; the network runs when it is their `turn`."""
+    pictures = _read_pictures(chunk, look.imgsz, forward.stride)
+    tensor = to_tensor(pictures, forward.device, torch.channels_last)
+    with turn:
+        found = _select_rows(forward.compute(tensor.flip(3) if look.flip else tensor), look.conf_floor)
+    if look.flip:
+        for rows in found:
+            rows[:, 0] = tensor.shape[3] - rows[:, 0]  # centres, in pixels of the padded picture
+    return [_read_output(rows, image, look, forward.stride)
+            for rows, image in zip(found, chunk.itertuples(), strict=True)]
+
+
+def _select_rows(found: torch.Tensor, conf_floor: float) -> list[np.ndarray]:
+    """Of an output `(B, N, 5 + n_classes)` each image's rows of an objectness above the floor, copied to the CPU."""
+    image, row = (found[..., 4] > conf_floor).nonzero(as_tuple=True)
+    ends = torch.bincount(image, minlength=len(found)).cumsum(0).cpu().numpy()
+    return np.split(found[image, row].cpu().numpy(), ends[:-1])
+
+
+def _is_gpu(device: str) -> bool:
+    return torch.device(device).type == "cuda"
 
 
 def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
@@ -125,29 +182,33 @@ def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
 def picture_batches(
     images: pd.DataFrame, imgsz: int, stride: int, batch: int
 ) -> Iterator[tuple[pd.DataFrame, list[np.ndarray]]]:
-    """Images of one size go together, so that a batch needs no more padding than an image; decoded ahead."""
-    chunks = [
+    """Images of one size go together, so that a batch needs no more padding than an image."""
+    for chunk in _same_size_chunks(images, batch):
+        yield chunk, _read_pictures(chunk, imgsz, stride)
+
+
+def _same_size_chunks(images: pd.DataFrame, batch: int) -> list[pd.DataFrame]:
+    return [
         same_size.iloc[start : start + batch]
         for _, same_size in images.groupby(["width", "height"], sort=True)
         for start in range(0, len(same_size), batch)
     ]
 
-    def decode(row: tuple[str, str]) -> np.ndarray:
-        return letterbox(read_image(*row), imgsz, stride)
 
-    with ThreadPoolExecutor(2) as pool:
-        ahead = [pool.map(decode, zip(c["archive"], c["member"], strict=True)) for c in chunks[:1]]
-        for index, chunk in enumerate(chunks):
-            if index + 1 < len(chunks):
-                upcoming = chunks[index + 1]
-                ahead.append(pool.map(decode, zip(upcoming["archive"], upcoming["member"], strict=True)))
-            yield chunk, list(ahead.pop(0))
+def _read_pictures(chunk: pd.DataFrame, imgsz: int, stride: int) -> list[np.ndarray]:
+    return [letterbox(read_image(archive, member), imgsz, stride)
+            for archive, member in zip(chunk["archive"], chunk["member"], strict=True)]
 
 
-def to_tensor(pictures: list[np.ndarray], device: str = "cpu") -> torch.Tensor:
+def to_tensor(
+    pictures: list[np.ndarray], device: str = "cpu", memory_format: torch.memory_format = torch.contiguous_format
+) -> torch.Tensor:
     """Pictures `(H, W, 3)` of one size, RGB in 0..255, as float32 `(B, 3, H, W)` in 0..1."""
-    stacked = np.stack(pictures).transpose(0, 3, 1, 2)
-    return torch.from_numpy(np.ascontiguousarray(stacked)).to(device).float() / 255
+    stacked = torch.from_numpy(np.stack(pictures))
+    if _is_gpu(device):
+        stacked = stacked.pin_memory()  # is copied while the GPU computes
+    moved = stacked.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return moved.to(torch.float32, memory_format=memory_format).div_(255)
 
 
 class _Boxes(NamedTuple):
@@ -162,20 +223,17 @@ class _Boxes(NamedTuple):
         return _Boxes(self.image_id, self.corners[rows], self.class_ids[rows], self.confidence[rows])
 
 
-def _read_output(
-    rows: np.ndarray, image: Any, imgsz: int, stride: int, conf_floor: float, max_per_image: int
-) -> tuple[_Boxes, int]:
+def _read_output(rows: np.ndarray, image: Any, look: _Look, stride: int) -> tuple[_Boxes, int]:
     """One image's raw output `(N, 5 + n_classes)` of `cx, cy, w, h, objectness, classes`; how many boxes were cut."""
     width, height = image.width, image.height
-    rows = rows[rows[:, 4] > conf_floor]
     confidence = rows[:, 4:5] * rows[:, 5:]
-    box_index, class_id = np.nonzero(confidence > conf_floor)
+    box_index, class_id = np.nonzero(confidence > look.conf_floor)
     confidence = confidence[box_index, class_id]
-    order = np.argsort(-confidence, kind="stable")[:max_per_image]
+    order = np.argsort(-confidence, kind="stable")[: look.max_per_image]
     n_cut = len(confidence) - len(order)
     centre, size = rows[box_index[order], :2], rows[box_index[order], 2:4]
     corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
-    corners = clip_xyxy(_undo_letterbox(corners, width, height, imgsz, stride), width, height)
+    corners = clip_xyxy(_undo_letterbox(corners, width, height, look.imgsz, stride), width, height)
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
     return _Boxes(image.image_id, corners.astype(np.float32), class_id[order].astype(np.int16),
                   confidence[order]).take(has_area), n_cut

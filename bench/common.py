@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
 import numpy as np
 import pandas as pd
 
 from livestock.boxes import XYXY
 
+T = TypeVar("T")
 N_IMAGES, N_TRUTH = 3_291, 5  # the original's validation fold, boxes an image
 
 
@@ -18,6 +24,18 @@ def print_line(name: str, ours: float, stock: float, *, ratio: float | None = No
     bar = f"{ratio:g}" if ratio is not None else f"{seconds:g}s"
     verdict = "ok" if ok else "short"
     print(f"bench {name} ours={ours:.3g}s stock={stock:.3g}s ratio={found:.3g} bar={bar} {verdict}{more}")
+
+
+def in_new_process(function: Callable[..., T], *arguments: Any) -> T:
+    """What the function returns, run in a process of its own that starts from nothing."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, _start_children_as_usual) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _start_children_as_usual() -> None:
+    """A process that was spawned would spawn its own, whatever the system's way is."""
+    multiprocessing.set_start_method(None, force=True)
 
 
 def draw_boxes(n_images: int, n_candidates: int, n_truth: int = N_TRUTH) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -104,7 +104,7 @@ def _alias_bare_modules() -> None:
 def trapezoid() -> None:
     """`np.trapz` was renamed in numpy 2.0 and is gone from 2.4; yolov5's average precision calls it."""
     metrics = _module("yolov5.utils.metrics")
-    metrics.np = _overlay(np, trapz=vars(np)["trapezoid"])  # not in the stubs of Colab's numpy
+    metrics.np = overlay(np, trapz=vars(np)["trapezoid"])  # not in the stubs of Colab's numpy
 
 
 def fonts() -> None:
@@ -135,8 +135,8 @@ def suppression_clock() -> None:
     Its own copy of the function runs on a clock that stands still.
     """
     general = _module("yolov5.utils.general")
-    stopped = _overlay(general.time, time=lambda: 0.0)
-    untimed = _with_globals(general.non_max_suppression, time=stopped)
+    stopped = overlay(general.time, time=lambda: 0.0)
+    untimed = with_globals(general.non_max_suppression, time=stopped)
     for name in ("yolov5.utils.general", "yolov5.val", "yolov5.models.common", "yolov5.utils.plots"):
         module = _module(name)
         if hasattr(module, "non_max_suppression"):
@@ -190,7 +190,7 @@ def _module(name: str) -> Any:
     return import_module(name)
 
 
-def _overlay(module: types.ModuleType, **changes: Any) -> types.ModuleType:
+def overlay(module: types.ModuleType, **changes: Any) -> types.ModuleType:
     """A module that is `module` but for `changes`, to hand to one importer of it."""
     overlay = types.ModuleType(module.__name__)
     overlay.__dict__.update(module.__dict__)
@@ -198,7 +198,7 @@ def _overlay(module: types.ModuleType, **changes: Any) -> types.ModuleType:
     return overlay
 
 
-def _with_globals(function: Any, **changes: Any) -> Any:
+def with_globals(function: Any, **changes: Any) -> Any:
     """The same function reading some of its globals from `changes`."""
     copy = types.FunctionType(
         function.__code__, {**function.__globals__, **changes}, function.__name__, function.__defaults__

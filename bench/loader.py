@@ -1,0 +1,98 @@
+"""Images a second that reach training at 1280 px from sources of 1920 x 1080, with mosaic and two workers.
+
+python bench/loader.py [--images 1200] [--runs 5]     some five minutes on 2 cores
+
+Stock: yolov5's loader on the files as they are. Ours: the loader of our training on the files that `yolo_dataset`
+writes; the line's end has stock's on these. The embedded sample is drawn at full size, 64 pictures under as many names
+as asked for, so that our memory for decoded pictures does not hold them all. Each run in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from common import in_new_process, print_line
+
+from livestock import readers, yolo_dataset
+from livestock.config import REPOSITORY, read_competition
+from livestock.sample import draw_sample
+
+ROOT = REPOSITORY / "data/bench_loader"
+IMGSZ, BATCH, WORKERS, SKIPPED, BAR = 1280, 16, 2, 4, 3.0
+COLUMNS = {"stock, full size": (1920, False), "stock, training size": (1280, False), "ours": (1280, True)}
+
+
+def main() -> None:
+    """Prints the line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1200)
+    parser.add_argument("--batches", type=int, default=20, help="of 16 images, after four that are not counted")
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    lists = {size: write_data(size, arguments.images) for size in (1920, 1280)}
+    seconds: dict[str, list[float]] = {name: [] for name in COLUMNS}
+    for _ in range(arguments.runs):
+        for name, (size, is_ours) in COLUMNS.items():
+            seconds[name].append(in_new_process(measure, lists[size], is_ours, arguments.batches))
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    pace = {name: arguments.batches * BATCH / value for name, value in median.items()}
+    print_line("loader", median["ours"], median["stock, full size"], ratio=BAR,
+               more="".join(f", {name} {value:.0f}/s" for name, value in pace.items()))
+
+
+def write_data(size: int, n_images: int) -> Path:
+    """A list of images, longer side at most `size` px; each picture stands there under many names."""
+    folder = ROOT / f"{size}_{n_images}"
+    path = folder / "all_train.txt"
+    if path.exists():
+        return path
+    if not (ROOT / "raw/truth_test.csv").exists():
+        draw_sample(ROOT / "raw", n_train=64, n_test=2, scale=1.0)
+    competition = read_competition(REPOSITORY / "competition.yaml")
+    reading = readers.read("aihub", ROOT / "raw/train", competition)
+    wide = reading.images[reading.images["width"] == 1920].reset_index(drop=True)
+    yolo_dataset.write_images(wide, folder, size)
+    names = {}
+    for number in range(n_images):
+        source = wide["image_id"].iloc[number % len(wide)]
+        names[f"{number:05d}_{source}"] = source
+    for name, source in names.items():
+        if not (folder / "images" / name).exists():
+            os.link(folder / "images" / source, folder / "images" / name)
+    many = pd.DataFrame({"copy": names.keys(), "image_id": names.values()}).merge(wide, on="image_id")
+    boxes = many[["copy", "image_id"]].merge(reading.boxes, on="image_id")
+    many, boxes = (table.drop(columns="image_id").rename(columns={"copy": "image_id"}) for table in (many, boxes))
+    yolo_dataset.write_labels(many, boxes, competition.labels, folder)
+    yolo_dataset.write_lists(folder, "all", many["image_id"], many["image_id"].iloc[:1], competition.labels)
+    return path
+
+
+def measure(images: Path, is_ours: bool, n_batches: int) -> float:
+    """Seconds for `n_batches` batches of training images, in the steady state."""
+    from livestock import yolov5_compat
+    from livestock.detector import mosaic
+
+    yolov5_compat.apply()
+    if is_ours:
+        mosaic.speed_up()
+    from yolov5.utils.dataloaders import create_dataloader
+
+    hyp = yaml.safe_load((REPOSITORY / "hyp/baseline.yaml").read_text(encoding="utf-8"))
+    loader, _ = create_dataloader(str(images), IMGSZ, BATCH, 32, hyp=hyp, augment=True, workers=WORKERS, shuffle=True)
+    batches = iter(loader)
+    for _ in range(SKIPPED):
+        next(batches)
+    started = time.perf_counter()
+    for _ in range(n_batches):
+        next(batches)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

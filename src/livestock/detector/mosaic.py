@@ -1,0 +1,172 @@
+"""Training images for a GPU that waits for two cores: yolov5's own augmentation, without the work that nobody sees.
+
+yolov5 decodes four pictures a mosaic, each of which it decoded a moment ago for another one, pastes them on a canvas of
+four times the training size, warps that, cuts a quarter out, and copies the result three times on its way to the
+training process. Its functions run here as they are, on stand-ins for what they call:
+
+- the canvas only notes which picture goes where; pixels are copied where the warp reads some;
+- decoded pictures stay in memory, up to a budget. Where all of them fit, nothing else changes; where they do not, the
+  three companions of a picture are drawn from those in memory, each picture as often as any other in the long run;
+- a batch is written once, into the memory that the training process reads.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import torch
+from torch.utils.data import default_collate, get_worker_info
+
+from ..yolov5_compat import overlay, with_globals
+
+CACHE_BYTES = 2 << 30  # of decoded pictures, in all workers together
+MARGIN = 2  # px around what a warp reads, for its interpolation
+
+
+class Canvas:
+    """In place of the array `(height, width, 3)` that a mosaic is pasted on."""
+
+    def __init__(self, shape: tuple[int, int, int], grey: int, dtype: type) -> None:
+        self.shape, self.grey, self.dtype = shape, grey, dtype
+        self.tiles: list[tuple[slice, slice, np.ndarray]] = []
+
+    def __setitem__(self, where: tuple[slice, slice], tile: np.ndarray) -> None:
+        self.tiles.append((*where, tile))
+
+    def cut(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """The pixels of rows `top` to `bottom` and columns `left` to `right`, the ends not included."""
+        pixels = np.full((bottom - top, right - left, self.shape[2]), self.grey, self.dtype)
+        for rows, columns, tile in self.tiles:
+            y_min, y_max = max(rows.start, top), min(rows.stop, bottom)
+            x_min, x_max = max(columns.start, left), min(columns.stop, right)
+            if y_min < y_max and x_min < x_max:
+                pixels[y_min - top : y_max - top, x_min - left : x_max - left] = tile[
+                    y_min - rows.start : y_max - rows.start, x_min - columns.start : x_max - columns.start]
+        return pixels
+
+
+def warp(warp_pixels: Callable[..., np.ndarray], image: Any, matrix: np.ndarray, dsize: tuple[int, int],
+         **options: Any) -> np.ndarray:
+    """`cv2.warpAffine` or `cv2.warpPerspective` of an image or a canvas, of which only what is seen is made.
+
+    `matrix` maps source to result, `(2, 3)` or `(3, 3)`; `dsize` is width and height of the result.
+    """
+    if not isinstance(image, Canvas):
+        return warp_pixels(image, matrix, dsize=dsize, **options)
+    if len(matrix) == 2 and matrix[0, 1] == matrix[1, 0] == 0:
+        return _scale_tiles(image, matrix, dsize)
+    left, top, right, bottom = _seen(image, matrix, dsize)
+    moved = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1]])
+    return warp_pixels(image.cut(top, bottom, left, right), moved, dsize=dsize, **options)
+
+
+def _scale_tiles(canvas: Canvas, matrix: np.ndarray, dsize: tuple[int, int]) -> np.ndarray:
+    """Without rotation a tile stays a rectangle: each is warped by itself, and what no tile covers costs nothing.
+
+    A pixel belongs to the tile that its centre comes from; over the last half pixel the tile's edge goes on.
+    """
+    result = np.full((dsize[1], dsize[0], canvas.shape[2]), canvas.grey, canvas.dtype)
+    for rows, columns, tile in canvas.tiles:
+        edges = [np.ceil(matrix[axis, axis] * (np.array([part.start, part.stop]) - 0.5) + matrix[axis, 2])
+                 for axis, part in enumerate((columns, rows))]
+        (x_min, x_max), (y_min, y_max) = (edge.clip(0, n).astype(int) for edge, n in zip(edges, dsize, strict=True))
+        if x_min < x_max and y_min < y_max:
+            own = matrix.copy()
+            own[:, 2] += matrix[:, :2] @ [columns.start, rows.start] - [x_min, y_min]
+            cv2.warpAffine(tile, own, (x_max - x_min, y_max - y_min), dst=result[y_min:y_max, x_min:x_max],
+                           borderMode=cv2.BORDER_REPLICATE)
+    return result
+
+
+def _seen(canvas: Canvas, matrix: np.ndarray, dsize: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The columns and rows of the canvas, `left, top, right, bottom`, that the result shows."""
+    height, width = canvas.shape[:2]
+    if len(matrix) == 3:  # a horizon may lie between the corners
+        return 0, 0, width, height
+    corners = np.array([[0, dsize[0], 0, dsize[0]], [0, 0, dsize[1], dsize[1]]]) - matrix[:, 2:]
+    sources = np.linalg.inv(matrix[:, :2]) @ corners
+    low, high = np.floor(sources.min(axis=1)) - MARGIN, np.ceil(sources.max(axis=1)) + MARGIN
+    left, top = low.clip(0, [width - 1, height - 1]).astype(int)
+    right, bottom = high.clip([left + 1, top + 1], [width, height]).astype(int)
+    return left, top, right, bottom
+
+
+class Decoded:
+    """Pictures in memory by index, with their sizes, as `load_image` of yolov5 gives them; the oldest go first."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.n_bytes, self.held, self.is_full = n_bytes, 0, False
+        self.pictures: dict[int, tuple[np.ndarray, Any, Any]] = {}
+
+    def get(self, index: int, load: Callable[[int], tuple[np.ndarray, Any, Any]]) -> tuple[np.ndarray, Any, Any]:
+        """The picture of this index, decoded with `load` if it is not held."""
+        if index not in self.pictures:
+            picture = load(index)
+            self.held += picture[0].nbytes
+            while self.held > self.n_bytes and self.pictures:
+                self.held -= self.pictures.pop(next(iter(self.pictures)))[0].nbytes
+                self.is_full = True
+            self.pictures[index] = picture
+        return self.pictures[index]
+
+    def choose(self, indices: Sequence[int], k: int) -> list[int]:
+        """`k` of `indices`, drawn with replacement; once not all fit, of those that are held."""
+        return random.choices(list(self.pictures) if self.is_full else indices, k=k)  # noqa: S311 - augmentation
+
+
+def cache_bytes() -> int:
+    """What this process may hold: its share of `CACHE_BYTES`, or of an eighth of the memory if that is less."""
+    worker = get_worker_info()
+    return min(CACHE_BYTES, psutil.virtual_memory().total // 8) // (worker.num_workers if worker else 1)
+
+
+def to_planes(picture: np.ndarray) -> np.ndarray:
+    """`np.ascontiguousarray` of a `(3, H, W)` view of a `(H, W, 3)` picture, its channels turned around."""
+    pixels = picture[::-1].transpose(1, 2, 0)
+    if not pixels.flags.c_contiguous:
+        return np.ascontiguousarray(picture)
+    planes = np.empty(picture.shape, picture.dtype)
+    cv2.split(pixels, list(planes[::-1]))
+    return planes
+
+
+def speed_up() -> None:
+    """Puts the stand-ins into yolov5's training set, for all that is loaded in this process and its workers."""
+    from yolov5.utils import augmentations, dataloaders
+
+    images = dataloaders.LoadImagesAndLabels
+    load_image, load_mosaic = images.load_image, images.load_mosaic
+    warps = {name: partial(warp, getattr(cv2, name)) for name in ("warpAffine", "warpPerspective")}
+    random_perspective = with_globals(augmentations.random_perspective, cv2=overlay(cv2, **warps))
+
+    def load_image_once(self: Any, index: int) -> tuple[np.ndarray, Any, Any]:
+        return _decoded(self).get(index, partial(load_image, self)) if self.augment else load_image(self, index)
+
+    def load_mosaic_lazily(self: Any, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return with_globals(
+            load_mosaic, np=overlay(np, full=Canvas), random_perspective=random_perspective,
+            random=overlay(random, choices=_decoded(self).choose),
+        )(self, index)
+
+    flips = {"fliplr": partial(cv2.flip, flipCode=1), "flipud": partial(cv2.flip, flipCode=0)}
+    images.load_image, images.load_mosaic = load_image_once, load_mosaic_lazily
+    images.__getitem__ = with_globals(
+        images.__getitem__, np=overlay(np, ascontiguousarray=to_planes, **flips), random_perspective=random_perspective)
+    images.collate_fn = staticmethod(with_globals(images.collate_fn, torch=overlay(torch, stack=_stack)))
+
+
+def _stack(pictures: Sequence[torch.Tensor], dim: int) -> torch.Tensor:
+    """A batch, in a worker straight into memory that the training process shares; `dim` is 0."""
+    return default_collate(list(pictures))
+
+
+def _decoded(dataset: Any) -> Decoded:
+    if "decoded" not in vars(dataset):  # in each worker its own: before the workers start, nothing is loaded
+        dataset.decoded = Decoded(cache_bytes())
+    return dataset.decoded

@@ -1,6 +1,6 @@
 # make demo   from nothing to answer.csv on the embedded sample: installs, runs every notebook, prints the score
 # make test   installs if needed, lints, checks types, runs every test
-.PHONY: demo test faults install install-colab notebooks starter clean
+.PHONY: demo test faults bench install install-colab notebooks starter clean
 
 # The first Python that runs and is 3.11 or newer; or say which: make PYTHON=/path/to/python demo
 NEW_ENOUGH := import sys; print(sys.version_info >= (3, 11) or "")
@@ -23,6 +23,11 @@ test: $(VENV)/installed-dev
 FAULTS := --short
 faults: $(VENV)/installed-dev
 	$(RUN) bench/faults.py $(FAULTS)
+
+# Times everything that claims to be fast, and writes the README's table; `make bench BENCH="read loader"` does some.
+BENCH :=
+bench: $(VENV)/installed-dev
+	$(RUN) bench/all.py $(BENCH)
 
 # The committed notebooks, answer.csv, hyp/evolved.yaml and hyp/inference.yaml are what the last demo run wrote.
 notebooks: $(VENV)/installed

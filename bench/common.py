@@ -16,14 +16,17 @@ T = TypeVar("T")
 N_IMAGES, N_TRUTH = 3_291, 5  # the original's validation fold, boxes an image
 
 
-def print_line(name: str, ours: float, stock: float, *, ratio: float | None = None, seconds: float | None = None,
-               more: str = "") -> None:
-    """`bench <name> ours=... stock=... ratio=... bar=... <ok|short>`; the bar is a ratio or a number of seconds."""
-    found = stock / ours
-    ok = found >= ratio if ratio is not None else ours <= (seconds or 0)
+def print_line(name: str, ours: float, stock: float | None, *, ratio: float | None = None,
+               seconds: float | None = None, more: str = "", ok: bool = True) -> None:
+    """`bench <name> ours=... stock=... ratio=... bar=... <ok|short>`; the bar is a ratio or a number of seconds.
+
+    `ok` says whether what else is asked for holds; `stock` is None where there is none.
+    """
+    found = stock / ours if stock is not None else float("nan")
+    ok = ok and (found >= ratio if ratio is not None else ours <= (seconds or 0))
     bar = f"{ratio:g}" if ratio is not None else f"{seconds:g}s"
-    verdict = "ok" if ok else "short"
-    print(f"bench {name} ours={ours:.3g}s stock={stock:.3g}s ratio={found:.3g} bar={bar} {verdict}{more}")
+    other = f"stock={stock:.3g}s ratio={found:.3g}" if stock is not None else "stock=none ratio=none"
+    print(f"bench {name} ours={ours:.3g}s {other} bar={bar} {'ok' if ok else 'short'}{more}", flush=True)
 
 
 def in_new_process(function: Callable[..., T], *arguments: Any) -> T:

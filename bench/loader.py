@@ -52,11 +52,7 @@ def write_data(size: int, n_images: int) -> Path:
     path = folder / "all_train.txt"
     if path.exists():
         return path
-    if not (ROOT / "raw/truth_test.csv").exists():
-        draw_sample(ROOT / "raw", n_train=64, n_test=2, scale=1.0)
-    competition = read_competition(REPOSITORY / "competition.yaml")
-    reading = readers.read("aihub", ROOT / "raw/train", competition)
-    wide = reading.images[reading.images["width"] == 1920].reset_index(drop=True)
+    wide, gold = draw_full_size()
     yolo_dataset.write_images(wide, folder, size)
     names = {}
     for number in range(n_images):
@@ -66,11 +62,21 @@ def write_data(size: int, n_images: int) -> Path:
         if not (folder / "images" / name).exists():
             os.link(folder / "images" / source, folder / "images" / name)
     many = pd.DataFrame({"copy": names.keys(), "image_id": names.values()}).merge(wide, on="image_id")
-    boxes = many[["copy", "image_id"]].merge(reading.boxes, on="image_id")
+    boxes = many[["copy", "image_id"]].merge(gold, on="image_id")
     many, boxes = (table.drop(columns="image_id").rename(columns={"copy": "image_id"}) for table in (many, boxes))
-    yolo_dataset.write_labels(many, boxes, competition.labels, folder)
-    yolo_dataset.write_lists(folder, "all", many["image_id"], many["image_id"].iloc[:1], competition.labels)
+    labels = read_competition(REPOSITORY / "competition.yaml").labels
+    yolo_dataset.write_labels(many, boxes, labels, folder)
+    yolo_dataset.write_lists(folder, "all", many["image_id"], many["image_id"].iloc[:1], labels)
     return path
+
+
+def draw_full_size() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images of 1920 x 1080 px of the sample, drawn once, and the boxes on them."""
+    if not (ROOT / "raw/truth_test.csv").exists():
+        draw_sample(ROOT / "raw", n_train=64, n_test=2, scale=1.0)
+    reading = readers.read("aihub", ROOT / "raw/train", read_competition(REPOSITORY / "competition.yaml"))
+    wide = reading.images[reading.images["width"] == 1920].reset_index(drop=True)
+    return wide, reading.boxes[reading.boxes["image_id"].isin(wide["image_id"])].reset_index(drop=True)
 
 
 def measure(images: Path, is_ours: bool, n_batches: int) -> float:

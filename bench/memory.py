@@ -14,6 +14,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "data/bench_memory"
 WEIGHTS = REPOSITORY / "src/livestock/starter.pt"
 BAR_MB, N_CANDIDATES = 2000, 2_500  # some 1,700 of them on the picture, the others on what pads it
-NOTEBOOKS = ["01_eda", "02_split"]
 
 
 def main() -> None:
@@ -36,14 +36,20 @@ def main() -> None:
     root = ROOT / str(arguments.images)
     draw_archives(root / "raw", arguments.images, arguments.images // 8)
     for name in arguments.stages:
-        process = multiprocessing.get_context("spawn").Process(target=run_stage, args=(name, root))
         started = time.perf_counter()
-        process.start()
-        peak = watch(process)
-        if process.exitcode:
-            raise SystemExit(f"{name}: failed, see above")
+        peak = watch_stage(name, root)
         print(f"bench memory-{name} peak={peak / 1e6:.0f} MB bar={BAR_MB} MB "
               f"{'ok' if peak < BAR_MB * 1e6 else 'short'} ({time.perf_counter() - started:.0f} s)", flush=True)
+
+
+def watch_stage(name: str, root: Path) -> int:
+    """The most bytes that a stage takes, run in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=run_stage, args=(name, root))
+    process.start()
+    peak = watch(process)
+    if process.exitcode:
+        raise SystemExit(f"{name}: failed, see above")
+    return peak
 
 
 def watch(process: multiprocessing.context.SpawnProcess) -> int:
@@ -87,12 +93,12 @@ def split(root: Path) -> None:
     pipeline.split_data(make_run(root))
 
 
-def notebooks(root: Path) -> None:
-    """The first two notebooks with all their figures."""
+def notebook(name: str, root: Path) -> None:
+    """One notebook with all its figures."""
     from livestock.runner import choose_notebooks, run_notebooks
 
     chosen = choose_notebooks({"PROFILE": "colab", "WORKSPACE": str(root), "DATA": str(root / "raw")})
-    run_notebooks({path: own for path, own in chosen.items() if path.stem in NOTEBOOKS}, root / "runs")
+    run_notebooks({path: own for path, own in chosen.items() if path.stem == name}, root / "runs")
 
 
 def dataset(root: Path) -> None:
@@ -165,8 +171,8 @@ def see_at_random(n_boxes: int = N_CANDIDATES) -> None:
 
 
 STAGES: dict[str, Callable[[Path], None]] = {
-    "read": read, "split": split, "notebooks": notebooks, "dataset": dataset, "candidates": candidates,
-    "answer": answer, "silver": silver,
+    "read": read, "split": split, **{name: partial(notebook, name) for name in ("01_eda", "02_split")},
+    "dataset": dataset, "candidates": candidates, "answer": answer, "silver": silver,
 }
 
 if __name__ == "__main__":

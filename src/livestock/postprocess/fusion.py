@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,8 +45,8 @@ def fuse(
             skip_box_thr=0.0,
         )
         names = [labels[int(class_id)] for class_id in class_ids]
-        found.append(_table(image_id, names, np.clip(corners, 0, 1) * size, confidence, max_det))  # float32 inside
-    return make_boxes(pd.concat(found) if found else [])
+        found.append(_surest(image_id, names, np.clip(corners, 0, 1) * size, confidence, max_det))  # float32 inside
+    return _to_table(found)
 
 
 def soft_suppress(
@@ -73,8 +73,8 @@ def soft_suppress(
             rows.append(same.iloc[order])
             softened.append(confidence[confidence > conf_threshold])
         kept = pd.concat(rows)
-        found.append(_table(image_id, kept["label"], kept[XYXY].to_numpy(), np.concatenate(softened), max_det))
-    return make_boxes(pd.concat(found) if found else [])
+        found.append(_surest(image_id, kept["label"], kept[XYXY].to_numpy(), np.concatenate(softened), max_det))
+    return _to_table(found)
 
 
 def _by_image(
@@ -83,17 +83,35 @@ def _by_image(
     """Each image that has a box, the size that its corners are divided by, and every member's boxes in it."""
     sizes = images.set_index("image_id")[["width", "height"]].astype(float)
     above = [boxes[boxes["confidence"] > conf_threshold] for boxes in members]
-    groups = [dict(list(boxes.groupby("image_id", sort=False))) for boxes in above]
+    groups = [boxes.groupby("image_id", sort=False).indices for boxes in above]  # thousands of tables would fill memory
     for image_id in sorted(set().union(*groups)):
         if image_id not in sizes.index:
             raise ValueError(f"images: expected {image_id!r}, which has boxes, among them")
         size = np.tile(sizes.loc[image_id].to_numpy(), 2)
-        yield image_id, size, [group.get(image_id, above[0].iloc[:0]) for group in groups]
+        yield image_id, size, [boxes.iloc[group.get(image_id, [])] for boxes, group in zip(above, groups, strict=True)]
 
 
-def _table(image_id: str, labels: Sequence[str], corners: np.ndarray, confidence: np.ndarray, max_det: int
-           ) -> pd.DataFrame:
+class _Found(NamedTuple):
+    """An image's boxes: labels, corners `(N, 4)` and confidences."""
+
+    image_id: str
+    labels: np.ndarray
+    corners: np.ndarray
+    confidence: np.ndarray
+
+
+def _surest(image_id: str, labels: Sequence[str], corners: np.ndarray, confidence: np.ndarray, max_det: int) -> _Found:
     order = np.argsort(-confidence, kind="stable")[:max_det]
-    table = pd.DataFrame(corners[order], columns=XYXY)
-    return table.assign(image_id=image_id, label=np.asarray(labels, object)[order], confidence=confidence[order],
-                        source="model")
+    return _Found(image_id, np.asarray(labels, object)[order], corners[order], confidence[order])
+
+
+def _to_table(found: Sequence[_Found]) -> pd.DataFrame:
+    if not found:
+        return make_boxes([])
+    table = pd.DataFrame(np.concatenate([boxes.corners for boxes in found]), columns=XYXY)
+    n_boxes = [len(boxes.confidence) for boxes in found]
+    return make_boxes(table.assign(
+        image_id=np.repeat(np.array([boxes.image_id for boxes in found], object), n_boxes),
+        label=np.concatenate([boxes.labels for boxes in found]),
+        confidence=np.concatenate([boxes.confidence for boxes in found]), source="model",
+    ))

@@ -1,0 +1,93 @@
+"""Whether a training image that was resized beforehand costs accuracy: mAP both ways, over seeds.
+
+python bench/resized.py --data PATH --weights yolov5n.pt [--seeds 3]     some fifteen minutes on 2 cores
+
+`full`: training reads the files as they are and resizes them each time, as yolov5 does. `resized`: it reads what
+`yolo_dataset` writes at training size. All else is equal: images, folds, seeds, and the test images, which are read as
+they are. Data in AI Hub's layout with `truth_test.csv`; without `--data` the embedded sample and the starter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from livestock import detector, folds, readers, yolo_dataset
+from livestock.boxes import XYXY
+from livestock.config import REPOSITORY, read_competition
+from livestock.detector.weights import STARTER
+from livestock.metrics import usual_map
+from livestock.postprocess import suppress
+from livestock.sample import draw_sample
+from livestock.submission import read_truth
+
+ROOT = REPOSITORY / "data/bench_resized"
+LARGEST = 1 << 14  # px, of no image: written as they are
+METRICS = {"test AP75": 0.75, "test AP50": 0.5}
+
+
+def main() -> None:
+    """Prints a row a training and, for each score, the mean difference with its 95 % interval over seeds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--weights", type=Path, default=STARTER)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--imgsz", type=int, default=320)
+    arguments = parser.parse_args()
+    lists, tests, truth = write_data(arguments.data, arguments.imgsz)
+    rows = []
+    for seed in range(arguments.seeds):
+        for way, data_yaml in lists.items():
+            config = detector.TrainConfig(
+                data_yaml=str(data_yaml), weights=str(arguments.weights), hyp=str(REPOSITORY / "hyp/baseline.yaml"),
+                imgsz=arguments.imgsz, batch=16, nominal_batch=16, epochs=arguments.epochs, device="cpu", seed=seed)
+            rows.append({"seed": seed, "way": way, **score_training(config, tests, truth)})
+            print(pd.DataFrame(rows[-1:]).round(4).to_string(index=False, header=len(rows) == 1), flush=True)
+    wide = pd.DataFrame(rows).pivot(index="seed", columns="way")
+    for name in wide.columns.unique(0):
+        gain = wide[name]["resized"] - wide[name]["full"]
+        reach = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+        print(f"{name}: full {wide[name]['full'].mean():.4f}, resized {wide[name]['resized'].mean():.4f}, difference "
+              f"{gain.mean():+.4f} ({gain.mean() - reach:+.4f} to {gain.mean() + reach:+.4f}), {len(gain)} seeds")
+
+
+def write_data(data: Path | None, imgsz: int) -> tuple[dict[str, Path], pd.DataFrame, pd.DataFrame]:
+    """For each way what training takes; the test images and their truth in pixels. Fold 0 is for validation."""
+    competition, raw = read_competition(REPOSITORY / "competition.yaml"), data or ROOT / "raw"
+    if not (raw / "truth_test.csv").exists():
+        draw_sample(raw)
+    train, test = readers.read_train_and_test("aihub", raw, competition)
+    assert test is not None  # noqa: S101 - both have one
+    groups = folds.near_duplicate_groups(train.images)
+    images = folds.assign_folds(train.images, train.boxes, competition, groups=groups, seed=42)
+    truth = read_truth(raw / "truth_test.csv")
+    truth[XYXY] *= test.images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2].to_numpy()
+    lists = {}
+    for way, side in (("full", LARGEST), ("resized", imgsz)):
+        folder = ROOT / f"{way}_{len(images)}_{imgsz}"
+        yolo_dataset.write_images(images, folder, side)
+        yolo_dataset.write_labels(images, train.boxes, competition.labels, folder)
+        ids, is_valid = images["image_id"], images["fold"] == 0
+        lists[way] = yolo_dataset.write_lists(folder, "all", ids[~is_valid], ids[is_valid], competition.labels)
+    return lists, test.images, truth
+
+
+def score_training(config: detector.TrainConfig, tests: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Usual mAP of the averaged weights on the test images, and yolov5's own on the validation list."""
+    labels = read_competition(REPOSITORY / "competition.yaml").labels
+    with tempfile.TemporaryDirectory() as folder:
+        history = detector.train(config, Path(folder, "run"))
+        weights = Path(folder, "run/weights/averaged.pt")
+        answer = suppress(detector.candidates(weights, tests, labels, imgsz=config.imgsz, device="cpu").boxes)
+    scores = {name: usual_map(truth, answer, iou).mean for name, iou in METRICS.items()}
+    return {**scores, "valid AP50-95": history["mAP50_95"].iloc[-1]}
+
+
+if __name__ == "__main__":
+    main()

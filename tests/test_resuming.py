@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -100,6 +101,44 @@ def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(
     np.testing.assert_allclose(history["train_box_loss"], undisturbed["train_box_loss"], rtol=0.05)
     assert not (run_dir / "weights/previous.pt").exists()  # not needed any more
     assert not (tmp_path / "began here").exists()
+
+
+def die_while_stripping(run_dir: Path, n_stripped: int) -> None:
+    """Trains as `run_dir/config.json` says, and dies when all epochs are done and so many weights stripped."""
+    from livestock import yolov5_compat
+    from livestock.detector import child
+
+    yolov5_compat.apply()
+    import yolov5.train as yolov5_train
+
+    strip, left = yolov5_train.strip_optimizer, [None] * n_stripped
+
+    def strip_or_die(path: Path) -> None:
+        if not left:
+            os._exit(9)
+        left.pop()
+        strip(path)
+
+    yolov5_train.strip_optimizer = strip_or_die
+    child.main(run_dir)
+
+
+@pytest.mark.parametrize("n_stripped", [0, 1])
+def test_a_training_killed_after_its_last_epoch_comes_to_its_end(
+    config: detector.TrainConfig, tmp_path: Path, n_stripped: int
+) -> None:
+    run_dir, short = tmp_path / "run", replace(config, epochs=2)
+    run_dir.mkdir()
+    (run_dir / "config.json").write_text(json.dumps(asdict(short)))
+    process = multiprocessing.get_context("spawn").Process(target=die_while_stripping, args=(run_dir, n_stripped))
+    process.start()
+    process.join()
+    before = read_epochs(run_dir / "results.csv")
+    assert process.exitcode == 9 and len(before) == 2 and not is_finished(run_dir, 2)
+    detector.train(short, run_dir)
+    assert is_finished(run_dir, 2) and (run_dir / "weights/averaged.pt").exists()
+    assert all(load_checkpoint(run_dir / f"weights/{name}.pt")["epoch"] == -1 for name in ("last", "best"))
+    pd.testing.assert_frame_equal(read_epochs(run_dir / "results.csv"), before)
 
 
 def test_a_finished_training_is_not_begun_anew(config: detector.TrainConfig, tmp_path: Path) -> None:

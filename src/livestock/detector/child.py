@@ -20,6 +20,7 @@ from .averaging import keep_epoch
 from .resuming import (
     RANDOM,
     find_resumable,
+    find_unstripped,
     forget_epochs,
     restore_random_state,
     save_whole,
@@ -40,6 +41,11 @@ def main(run_dir: Path) -> None:
     from yolov5.utils.callbacks import Callbacks
 
     config = TrainConfig(**json.loads((run_dir / "config.json").read_text()))
+    torch.save = save_whole(torch.save)
+    if unstripped := find_unstripped(run_dir, config.epochs):  # killed after the last epoch
+        for path in unstripped:
+            yolov5_train.strip_optimizer(path)
+        return
     callbacks = Callbacks()
     if int(os.environ.get("RANK", "-1")) in (-1, 0):
         _report_progress(callbacks, run_dir / "progress.jsonl", config, _watch_validation(yolov5_train.validate))
@@ -98,8 +104,7 @@ def _set_nominal_batch(yolov5_train: Any, nominal_batch: int) -> None:
 
 
 def _prepare_to_resume(yolov5_train: Any, callbacks: Any, run_dir: Path, path: Path | None) -> None:
-    """Whole checkpoints from now on; where there is one to resume from, its random state at the first epoch."""
-    torch.save = save_whole(torch.save)
+    """Where there is a checkpoint to resume from, its random state at the first epoch."""
     content: dict[str, Any] = load_checkpoint(path) if path else {"epoch": -1}
     start_epoch = content["epoch"] + 1
     yolov5_train.create_dataloader = watch_loader(yolov5_train.create_dataloader, start_epoch)

@@ -22,7 +22,7 @@ import yaml
 from ..steps import write_text
 from .weights import load_checkpoint
 
-LAST, PREVIOUS = "last.pt", "previous.pt"
+LAST, BEST, PREVIOUS = "last.pt", "best.pt", "previous.pt"
 RANDOM = "random_state"  # in the checkpoint
 _loaders: list[Any] = []  # the training's own, once yolov5 has made it
 
@@ -72,14 +72,28 @@ def find_resumable(weights_dir: Path) -> Path | None:
 
 def is_finished(run_dir: Path, epochs: int) -> bool:
     """Whether all epochs were trained and their weights stripped: nothing is left to do but what follows training."""
+    return find_unstripped(run_dir, epochs) == []
+
+
+def find_unstripped(run_dir: Path, epochs: int) -> list[Path] | None:
+    """Of a training whose last epoch is in `last.pt` the weights that are still to be stripped; None of any other.
+
+    A kill may come between the last epoch and the end: no epoch is left to go on with, and yolov5 fails if asked to.
+    """
     last, history = run_dir / "weights" / LAST, run_dir / "results.csv"
-    if not last.exists() or not history.exists():
-        return False
-    try:
-        stripped = load_checkpoint(last)["epoch"] < 0
-    except ValueError:
-        return False  # broken: `find_resumable` says so
-    return stripped and len(read_epochs(history)) >= epochs
+    if not last.exists() or not history.exists() or len(read_epochs(history)) < epochs:
+        return None
+    found = []
+    for path in (last, last.with_name(BEST)):
+        try:
+            epoch = load_checkpoint(path)["epoch"] if path.exists() else -1
+        except ValueError:
+            return None  # broken: `find_resumable` says so
+        if path == last and 0 <= epoch < epochs - 1:
+            return None
+        if epoch >= 0:
+            found.append(path)
+    return found
 
 
 def read_epochs(path: Path) -> pd.DataFrame:

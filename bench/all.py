@@ -20,18 +20,18 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS, README = REPOSITORY / "bench/results.txt", REPOSITORY / "README.md"
 SCRIPTS = ["read", "dataset", "loader", "train", "candidates", "eda", "startup", "sweep", "map", "bootstrap", "int8"]
 WHAT = {  # in the table, in this order: what is timed, and what a user would otherwise run
-    "read": ("archives to tables, 16,455 small images", "unpack, open each image, parse each JSON"),
-    "dataset": ("archives to images at training size", "unpack, copy a split, tar to Drive, untar"),
+    "read": ("archives to tables, 16,455 small images", "unpack, decode each image, parse each JSON"),
+    "dataset": ("archives to images at training size, Drive at 65 MB/s", "unpack, copy a split, tar to Drive, untar"),
     "loader": ("images into training at 1280 px, mosaic", "yolov5's loader on the full-size files"),
     "train": ("training, the demo's, on the CPU", "`yolov5.train`"),
     "candidates": ("all boxes of all images at 1280 px", "`yolov5.detect --save-txt`"),
     "eda": ("`01_eda` on 16,455 images", ""),
     "split": ("`02_split` on 16,455 images", ""),
-    "startup": ("`livestock --help`", "import of `yolov5.train`"),
-    "sweep": ("1,000 pairs of thresholds, 3,291 images", "`yolov5.val` for each"),
+    "startup": ("`livestock --help`", "the same after importing `yolov5.train`"),
+    "sweep": ("1,000 pairs of thresholds, 3,291 images", "what `yolov5.val` does after the network, for each"),
     "map": ("the competition's scorer", "`map-boxes`"),
     "bootstrap": ("interval of a difference, 1,000 resamples", "scoring each resample"),
-    "int8": ("an image on one core, int8", "float32 in PyTorch"),
+    "int8": ("an image, int8 on two cores at most", "float32 in PyTorch"),
 }
 LINE = re.compile(r"bench (\S+) ours=(\S+) stock=(\S+) ratio=(\S+) bar=(\S+) (ok|short)(.*)")
 START, END = "<!-- speed -->\n", "<!-- /speed -->\n"

@@ -114,11 +114,12 @@ def run_stock(folder: Path, weights: Path, device: str, output: Path) -> dict:
             return super().__iter__()
 
     detect.LoadImages = Images
+    on = "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
     detect.run(str(weights), source=str(folder), imgsz=(IMGSZ, IMGSZ), save_txt=True, save_conf=True, conf_thres=CONF,
-               iou_thres=IOU, max_det=MAX_DET, nosave=True, device=device, project=str(output), name="stock")
+               iou_thres=IOU, max_det=MAX_DET, nosave=True, half=on == "cuda", device=device, project=str(output),
+               name="stock")
     seconds, busy = time.perf_counter() - started[0][0], time.process_time() - started[0][1]
     n_boxes = sum(len(path.read_text().splitlines()) for path in (output / "stock/labels").glob("*.txt"))
-    on = "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
     return {"seconds": seconds, "busy": busy, "boxes": n_boxes, "device": on}
 
 

@@ -44,7 +44,8 @@ def main() -> None:
     peak = max(peak for _, _, peak in runs["ours"]) / 1e6
     print(f"stock with PIL's Image.open(...).size, which decodes nothing, for cv2.imread: {lazy:.3g} s, "
           f"{lazy / ours:.3g} times as long as ours")
-    print_line("read", ours, stock, ratio=BAR, more=f" peak={peak:.0f}MB of {BAR_MB}MB")
+    print_line("read", ours, stock, ratio=BAR, ok=peak < BAR_MB, more=f", peak {peak:.0f} MB of {BAR_MB}, ratio "
+               f"{lazy / ours:.3g} where stock opens pictures with PIL, which decodes none")
 
 
 def run_fresh(name: str) -> tuple[float, float, int]:

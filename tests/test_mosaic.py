@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -116,6 +117,7 @@ def test_with_too_many_for_memory_the_distribution_stays(stock: Any, folder: Pat
     order = [int(index) for _ in range(10) for index in rng.permutation(40)]
     expected = statistics(draw(make_dataset(stock, folder, hyp), order))
     monkeypatch.setattr(mosaic, "CACHE_BYTES", 12 * 160 * 120 * 3)  # of 40 pictures some 13 to 15
+    monkeypatch.setattr(mosaic, "get_worker_info", lambda: SimpleNamespace(num_workers=1))
     mosaic.speed_up()
     dataset = make_dataset(stock, folder, hyp)
     found = statistics(draw(dataset, order))
@@ -155,7 +157,10 @@ def test_what_is_held_stays_within_the_budget(sizes: list[int], budget: int, ask
     if sum(sizes) <= budget:
         assert not store.is_full
     outside = range(1000, 1010)
-    assert set(store.choose(outside, 2000)) == set(store.pictures if store.is_full else outside)
+    assert set(store.choose(outside, 2000)) == set(outside)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mosaic, "get_worker_info", lambda: SimpleNamespace(num_workers=1))
+        assert set(store.choose(outside, 2000)) == set(store.pictures if store.is_full else outside)
 
 
 @pytest.mark.parametrize("matrix", [

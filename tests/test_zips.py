@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from livestock import archives, pictures, zips
+from livestock import pictures, zips
 from livestock.archives import image_size, read_bytes, split_name
 
 NOISE = np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8)
@@ -136,6 +136,14 @@ def test_what_opencv_decodes_is_what_pillow_decodes(
         np.testing.assert_array_equal(found, expected)
 
 
+def test_two_pictures_in_one_file_are_left_to_pillow() -> None:
+    """A download that began anew where it had stopped: decoded, its lower part would be grey."""
+    content = jpeg(160, 160)
+    assert pictures._decode_plain(content[: len(content) // 2] + content) is None
+    with pytest.raises(OSError, match="broken data"):
+        pictures.decode(io.BytesIO(content[: len(content) // 2] + content))
+
+
 def test_a_plain_picture_needs_no_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     content = jpeg(90, 60)
     expected = decode_with_pillow(content)
@@ -229,4 +237,3 @@ def test_the_smallest_read_is_zipfiles() -> None:
     from zipfile import ZipExtFile
 
     assert zips.HEAD_BYTES >= ZipExtFile.MIN_READ_SIZE
-    assert archives.HEAD_BYTES == zips.HEAD_BYTES

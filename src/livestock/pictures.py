@@ -122,7 +122,10 @@ def _decode_plain(content: bytes) -> np.ndarray | None:
     Where the scan itself is damaged, which neither notices as a rule, Pillow refuses about one file in 300 more.
     """
     header = _plain_header(content[:PLAIN_BYTES])
-    if header is None or header.layers == CMYK or JPEG_END not in content[header.end :]:
+    if header is None or header.layers == CMYK:
+        return None
+    scan = content[header.end :]
+    if JPEG_END not in scan or JPEG_START in scan:  # a second start: two downloads in one file, or a second picture
         return None
     picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None or picture.shape[:2] != (header.height, header.width):

@@ -82,10 +82,10 @@ def load_forward(
     if half:
         _halve(model)
     _hasten(model)
-    own = _per_thread(model)
+    is_parallel = torch.device(device).type == "cpu"
+    own = _per_thread(model) if is_parallel else lambda: model
     run = _torch_run(lambda pictures: own()(pictures)[0], device, torch.float16 if half else torch.float32)
-    return Forward(path, run, list(model.names.values()), int(model.stride.max()), device, n_threads,
-                   is_parallel=torch.device(device).type == "cpu")
+    return Forward(path, run, list(model.names.values()), int(model.stride.max()), device, n_threads, is_parallel)
 
 
 def load_torch(path: Path, device: str = "cpu") -> Any:
@@ -108,7 +108,7 @@ def threads(n: int | None) -> Iterator[None]:
 
 
 def _hasten(model: Any) -> None:
-    """What convolutions are faster with, and give the same but for rounding; here 98 ms a picture became 60.
+    """What convolutions are faster with, and give the same but for rounding.
 
     Weights in channels-last order. And where one thread computes convolutions of 1 x 1, PyTorch leaves them to slow
     code unless they are dilated, which is nothing at that size.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -63,8 +63,8 @@ def candidates(
 
     A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
     left lay wholly outside and is dropped; `keep` says which of an image's boxes stay, so that those of many images fit
-    into memory. `labels` is the class order of the model; confidence is objectness times
-    class probability. With `flip` the model sees mirrored images; the boxes are those of the images as they are.
+    into memory. `labels` is the class order of the model; confidence is objectness times class probability. With
+    `flip` the model sees mirrored images; the boxes are those of the images as they are.
 
     Raises ValueError if the model's number of classes is not that of `labels`.
     """
@@ -98,8 +98,9 @@ def find_candidates(
     tables: list[_Boxes] = []
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
     started = time.perf_counter()
-    with tqdm(total=len(images), desc="candidates", unit="image") as bar:
-        for found in _see_ahead(forward, chunks, look):
+    with tqdm(total=len(images), desc="candidates", unit="image") as bar, closing(
+            _see_ahead(forward, chunks, look)) as ahead:
+        for found in ahead:
             for boxes, n in found:
                 n_cut[boxes.image_id] = n
                 tables.append(_keep_some(boxes, labels, keep) if keep else boxes)
@@ -118,7 +119,8 @@ class _Look(NamedTuple):
     max_per_image: int
 
 
-def _see_ahead(forward: Forward, chunks: list[pd.DataFrame], look: _Look) -> Iterator[list[tuple[_Boxes, int]]]:
+def _see_ahead(forward: Forward, chunks: list[pd.DataFrame], look: _Look
+               ) -> Generator[list[tuple[_Boxes, int]], None, None]:
     """What `_see` returns of each chunk, in order, computed by workers that are a few chunks ahead.
 
     They share a CPU by the picture: of two threads at one picture each waits for the other in every layer. A model
@@ -132,19 +134,23 @@ def _see_ahead(forward: Forward, chunks: list[pd.DataFrame], look: _Look) -> Ite
         n_workers, n_each, turn = min(max(os.cpu_count() or 1, 2), MOST_WORKERS), n_threads, Lock()
     waiting: deque[Future] = deque()
     with threads(None), ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(n_each,)) as pool:
-        for chunk in chunks:
-            waiting.append(pool.submit(_see, forward, chunk, look, turn))
-            if len(waiting) > 2 * n_workers:
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(_see, forward, chunk, look, turn))
+                if len(waiting) > 2 * n_workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # after an error the pool would compute them all before it says so
+                future.cancel()
 
 
 def _see(forward: Forward, chunk: pd.DataFrame, look: _Look, turn: Any) -> list[tuple[_Boxes, int]]:
     """Each image's boxes and how many were cut, of images of one size; the network runs when it is their `turn`."""
     pictures = _read_pictures(chunk, look.imgsz, forward.stride)
-    tensor = to_tensor(pictures, forward.device, torch.channels_last)
-    with turn:
+    with turn:  # a GPU holds one batch at a time
+        tensor = to_tensor(pictures, forward.device, torch.channels_last)
         found = _select_rows(forward.compute(tensor.flip(3) if look.flip else tensor), look.conf_floor)
     if look.flip:
         for rows in found:
@@ -206,7 +212,7 @@ def to_tensor(
     """Pictures `(H, W, 3)` of one size, RGB in 0..255, as float32 `(B, 3, H, W)` in 0..1."""
     stacked = torch.from_numpy(np.stack(pictures))
     if _is_gpu(device):
-        stacked = stacked.pin_memory()  # is copied while the GPU computes
+        stacked = stacked.pin_memory()  # this thread need not wait for the copy
     moved = stacked.to(device, non_blocking=True).permute(0, 3, 1, 2)
     return moved.to(torch.float32, memory_format=memory_format).div_(255)
 

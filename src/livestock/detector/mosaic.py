@@ -6,12 +6,13 @@ training process. Its functions run here as they are, on stand-ins for what they
 
 - the canvas only notes which picture goes where; pixels are copied where the warp reads some;
 - decoded pictures stay in memory, up to a budget. Where all of them fit, nothing else changes; where they do not, the
-  three companions of a picture are drawn from those in memory, each picture as often as any other in the long run;
+  workers draw the three companions of a picture from those in memory, each as often as any other in the long run;
 - a batch is written once, into the memory that the training process reads.
 """
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -116,14 +117,19 @@ class Decoded:
         return self.pictures[index]
 
     def choose(self, indices: Sequence[int], k: int) -> list[int]:
-        """`k` of `indices`, drawn with replacement; once not all fit, of those that are held."""
-        return random.choices(list(self.pictures) if self.is_full else indices, k=k)  # noqa: S311 - augmentation
+        """`k` of `indices`, drawn with replacement; once not all fit, of those that are held.
+
+        Without workers always of `indices`: such a training goes on, resumed, with the very same images.
+        """
+        of_held = self.is_full and get_worker_info() is not None
+        return random.choices(list(self.pictures) if of_held else indices, k=k)  # noqa: S311 - augmentation
 
 
 def cache_bytes() -> int:
     """What this process may hold: its share of `CACHE_BYTES`, or of an eighth of the memory if that is less."""
-    worker = get_worker_info()
-    return min(CACHE_BYTES, psutil.virtual_memory().total // 8) // (worker.num_workers if worker else 1)
+    worker, n_gpus = get_worker_info(), int(os.environ.get("WORLD_SIZE", "1"))
+    n_processes = n_gpus * (worker.num_workers if worker else 1)
+    return min(CACHE_BYTES, psutil.virtual_memory().total // 8) // n_processes
 
 
 def to_planes(picture: np.ndarray) -> np.ndarray:
@@ -137,7 +143,10 @@ def to_planes(picture: np.ndarray) -> np.ndarray:
 
 
 def speed_up() -> None:
-    """Puts the stand-ins into yolov5's training set, for all that is loaded in this process and its workers."""
+    """Puts the stand-ins into yolov5's training set, in this process and the workers that are forked from it.
+
+    Workers that are started anew, as on macOS, run yolov5's own: the same, but slower.
+    """
     from yolov5.utils import augmentations, dataloaders
 
     images = dataloaders.LoadImagesAndLabels

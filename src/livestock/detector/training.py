@@ -39,7 +39,7 @@ HISTORY_COLUMNS = {
 NOMINAL_BATCH = 64  # yolov5's own
 CHILD = f"{__package__}.child"
 # glibc gives large blocks back at once and takes them anew for the next batch, page by page: here it keeps them.
-KEEP_BLOCKS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+KEEP_BLOCKS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ def _kept_at_any(
         label = np.zeros_like(image) if agnostic else pd.factorize(piece["label"])[0]
         group = image[order] * (label.max(initial=0) + 1) + label[order]
         kept = _keep(piece[XYXY].to_numpy(float), order, group, iou_thresholds)
-        kept = np.array([row & (_place_in_image(row, image[order]) < max_det) for row in kept])
+        for row in kept:
+            row &= _place_in_image(row, image[order]) < max_det
         ever = kept.any(axis=0)
         found.append(rows[order[ever]])
         masks.append(kept[:, ever])

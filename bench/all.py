@@ -21,10 +21,10 @@ RESULTS, README = REPOSITORY / "bench/results.txt", REPOSITORY / "README.md"
 SCRIPTS = ["read", "dataset", "loader", "train", "candidates", "eda", "startup", "sweep", "map", "bootstrap", "int8"]
 WHAT = {  # in the table, in this order: what is timed, and what a user would otherwise run
     "read": ("archives to tables, 16,455 small images", "unpack, decode each image, parse each JSON"),
-    "dataset": ("archives to images at training size, Drive at 65 MB/s", "unpack, copy a split, tar to Drive, untar"),
-    "loader": ("images into training at 1280 px, mosaic", "yolov5's loader on the full-size files"),
-    "train": ("training, the demo's, on the CPU", "`yolov5.train`"),
-    "candidates": ("all boxes of all images at 1280 px", "`yolov5.detect --save-txt`"),
+    "dataset": ("600 images to training size, Drive at 65 MB/s", "unpack, copy a split, tar to Drive, untar"),
+    "loader": ("320 images into training at 1280 px, mosaic", "yolov5's loader on the full-size files"),
+    "train": ("1,000 images through the demo's training, CPU", "`yolov5.train`"),
+    "candidates": ("all boxes of 60 images at 1280 px, CPU", "`yolov5.detect --save-txt`"),
     "eda": ("`01_eda` on 16,455 images", ""),
     "split": ("`02_split` on 16,455 images", ""),
     "startup": ("`livestock --help`", "the same after importing `yolov5.train`"),

@@ -229,7 +229,7 @@ def measure_memory(short: bool, seed: int) -> bool:
     """The largest peak of `bench/memory.py`."""
     script = Path(__file__).with_name("memory.py")
     command = [sys.executable, str(script), *(["--images", "1000"] if short else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own script
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603 - our own script
     print(done.stdout, end="")
     peak = max(float(value) for value in re.findall(r"peak=([\d.]+)", done.stdout))
     return print_faults("memory", f"peak={peak:.0f}MB bar=2000MB", peak < 2000)

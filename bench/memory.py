@@ -59,7 +59,7 @@ def watch(process: multiprocessing.context.SpawnProcess) -> int:
         try:
             own = psutil.Process(process.pid)
             peak = max(peak, sum(one.memory_info().rss for one in [own, *own.children(recursive=True)]))
-        except psutil.NoSuchProcess:
+        except psutil.Error:  # a child that ended while it was looked at
             pass
         time.sleep(0.02)
     process.join()

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -16,10 +16,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
+from torch.utils.data import BatchSampler, DistributedSampler
 
 from livestock import yolov5_compat
 from livestock.config import REPOSITORY
-from livestock.detector import mosaic
+from livestock.detector import mosaic, order
 
 SIZES = [(160, 90), (160, 120), (120, 160), (100, 57)]  # wide, high, smaller than the training size
 
@@ -46,11 +47,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stock() -> Iterator[type]:
     """yolov5's class, put back afterwards as it was."""
     yolov5_compat.apply()
+    from yolov5.utils import dataloaders
     from yolov5.utils.dataloaders import LoadImagesAndLabels
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("load_image", "load_mosaic", "__getitem__", "collate_fn"):
             patch.setattr(LoadImagesAndLabels, name, vars(LoadImagesAndLabels)[name])
+        patch.setattr(dataloaders, "_RepeatSampler", dataloaders._RepeatSampler)
+        patch.setattr(LoadImagesAndLabels, "__getitems__", None, raising=False)
         yield LoadImagesAndLabels
 
 
@@ -85,6 +89,52 @@ def test_an_item_is_what_yolov5_makes(stock: Any, folder: Path, changes: dict[st
         # OpenCV counts in 1/32 px, and at the edge between two pictures yolov5 mixes them over one pixel.
         assert apart.float().mean() < 1.5 and (apart > 12).float().mean() < 0.03
     assert torch.equal(stock.collate_fn(expected)[0], torch.stack([item[0] for item in expected]))
+
+
+def epochs_of_batches(folder: Path, *, workers: int, start_epoch: int, n_epochs: int, seed: int = 3) -> list[Any]:
+    from yolov5.utils.dataloaders import create_dataloader
+
+    order.seed_batches(seed, start_epoch)
+    loader, _ = create_dataloader(str(folder / "list.txt"), 160, 16, 32, hyp=read_hyp(mosaic=0.5), augment=True,
+                                  workers=workers, shuffle=True)
+    return [list(loader) for _ in range(n_epochs)]
+
+
+def test_an_epoch_is_the_same_whatever_came_before_and_however_many_workers_draw_it(stock: Any, folder: Path) -> None:
+    mosaic.speed_up()
+    expected = epochs_of_batches(folder, workers=2, start_epoch=0, n_epochs=3)
+    for workers in (0, 1, 2):
+        (found,) = epochs_of_batches(folder, workers=workers, start_epoch=2, n_epochs=1)
+        assert len(found) == 3  # 16, 16 and 8 images
+        for ours, theirs in zip(found, expected[2], strict=True):
+            assert ours[2] == theirs[2] and torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
+    paths = [[path for batch in epoch for path in batch[2]] for epoch in expected]
+    assert all(len(set(epoch)) == 40 for epoch in paths) and paths[0] != paths[1] != paths[2] != paths[0]
+    (other,) = epochs_of_batches(folder, workers=0, start_epoch=2, n_epochs=1, seed=4)
+    assert [path for batch in other for path in batch[2]] != paths[2]
+    assert len({float(batch[0].float().mean()) for epoch in expected for batch in epoch}) == 9
+
+
+def test_validation_keeps_its_order(stock: Any, folder: Path) -> None:
+    from yolov5.utils.dataloaders import create_dataloader
+
+    order.seed_batches(0, 0)
+    loader, dataset = create_dataloader(str(folder / "list.txt"), 160, 16, 32, rect=True, workers=0)
+    assert [path for batch in loader for path in batch[2]] == list(dataset.im_files)
+
+
+def test_several_gpus_share_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        sampler = DistributedSampler(cast(Any, range(40)), num_replicas=2, rank=rank, shuffle=True)
+        batches = iter(order.SeededBatches(BatchSampler(sampler, 8, drop_last=False), seed=0, start_epoch=1))
+        asked.append([[next(batches) for _ in range(3)] for _ in range(2)])
+    for epoch in (0, 1):
+        images = [index for rank in (0, 1) for batch in asked[rank][epoch] for index in batch.indices]
+        assert sorted(images) == list(range(40))
+    assert asked[0][0][0].indices != asked[0][1][0].indices
+    assert len({batch.seed for rank in asked for epoch in rank for batch in epoch}) == 12
 
 
 def test_pixels_stand_where_their_boxes_are(stock: Any, tmp_path: Path) -> None:

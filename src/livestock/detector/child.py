@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+import dis
+import itertools
 import json
 import os
 import sys
@@ -17,14 +18,15 @@ import yaml
 from ..metrics import average_precision
 from . import mosaic
 from .averaging import keep_epoch
+from .order import make_seed, seed_batches, seed_everything
 from .resuming import (
-    RANDOM,
+    LAST_STEP,
+    Running,
     find_resumable,
     find_unstripped,
     forget_epochs,
-    restore_random_state,
     save_whole,
-    watch_loader,
+    single_precision,
     write_options,
 )
 from .training import HISTORY_COLUMNS, NOMINAL_BATCH, TrainConfig
@@ -41,7 +43,8 @@ def main(run_dir: Path) -> None:
     from yolov5.utils.callbacks import Callbacks
 
     config = TrainConfig(**json.loads((run_dir / "config.json").read_text()))
-    torch.save = save_whole(torch.save)
+    running = Running()
+    torch.save = save_whole(torch.save, running)
     if unstripped := find_unstripped(run_dir, config.epochs):  # killed after the last epoch
         for path in unstripped:
             yolov5_train.strip_optimizer(path)
@@ -54,8 +57,10 @@ def main(run_dir: Path) -> None:
     else:
         _end_after_last_epoch(callbacks, config.epochs)
     _use_the_processor(yolov5_train)
+    _keep_hold(yolov5_train, callbacks, running)
     checkpoint = find_resumable(run_dir / "weights")
-    _prepare_to_resume(yolov5_train, callbacks, run_dir, checkpoint)
+    start_epoch = _prepare_to_resume(yolov5_train, run_dir, checkpoint)
+    _seed_epochs(callbacks, config.seed, start_epoch)
     if config.nominal_batch != NOMINAL_BATCH:
         _set_nominal_batch(yolov5_train, config.nominal_batch)
     sys.argv = sys.argv[:1]  # yolov5 parses the command line for its defaults
@@ -83,10 +88,32 @@ def _use_the_processor(yolov5_train: Any) -> None:
     def smart_optimizer(model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         return make_optimizer(model.to(memory_format=torch.channels_last), *args, **kwargs)
 
-    def deepcopy(model: Any) -> Any:  # yolov5 copies models only to save them
-        return copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    # yolov5 copies models only to save them
+    yolov5_train.smart_optimizer, yolov5_train.deepcopy = smart_optimizer, single_precision
 
-    yolov5_train.smart_optimizer, yolov5_train.deepcopy = smart_optimizer, deepcopy
+
+def _keep_hold(yolov5_train: Any, callbacks: Any, running: Running) -> None:
+    """Lets `running` know the model, its averaged weights, and when the optimizer takes a step."""
+    average = yolov5_train.ModelEMA
+
+    def model_ema(model: Any) -> Any:
+        running.model, running.ema = model, average(model)
+        return running.ema
+
+    def on_start() -> None:
+        running.updates = running.ema.updates  # what a resumed training begins with is no step
+
+    yolov5_train.ModelEMA = model_ema
+    callbacks.register_action("on_train_start", callback=on_start)
+    callbacks.register_action("on_train_batch_end", callback=lambda model, batch, *_: running.note_step(batch))
+
+
+def _seed_epochs(callbacks: Any, seed: int, start_epoch: int) -> None:
+    """Each epoch, and each batch of images, from a seed of its own, whatever came before."""
+    epochs = itertools.count(start_epoch)
+    seed_batches(seed, start_epoch)
+    callbacks.register_action(
+        "on_train_epoch_start", callback=lambda: seed_everything(make_seed(seed, next(epochs))))
 
 
 def _set_nominal_batch(yolov5_train: Any, nominal_batch: int) -> None:
@@ -103,18 +130,32 @@ def _set_nominal_batch(yolov5_train: Any, nominal_batch: int) -> None:
     yolov5_train.train.__code__ = code.replace(co_consts=changed)
 
 
-def _prepare_to_resume(yolov5_train: Any, callbacks: Any, run_dir: Path, path: Path | None) -> None:
-    """Where there is a checkpoint to resume from, its random state at the first epoch."""
-    content: dict[str, Any] = load_checkpoint(path) if path else {"epoch": -1}
-    start_epoch = content["epoch"] + 1
-    yolov5_train.create_dataloader = watch_loader(yolov5_train.create_dataloader, start_epoch)
+def _prepare_to_resume(yolov5_train: Any, run_dir: Path, path: Path | None) -> int:
+    """The epoch to begin with, from the checkpoint to resume from if there is one."""
     if path is None:
-        return
-    forget_epochs(run_dir, start_epoch)
-    pending = [content[RANDOM]] if RANDOM in content else []  # none in a checkpoint of yolov5's own
-    callbacks.register_action(
-        "on_train_epoch_start", callback=lambda: restore_random_state(pending.pop()) if pending else None
-    )
+        return 0
+    content = load_checkpoint(path)
+    forget_epochs(run_dir, content["epoch"] + 1)
+    if LAST_STEP in content:  # not in a checkpoint of yolov5's own
+        _set_last_step(yolov5_train, content[LAST_STEP])
+    return content["epoch"] + 1
+
+
+def _set_last_step(yolov5_train: Any, batch: int) -> None:
+    """Makes the optimizer's steps come after the batches after which they would have come without a break.
+
+    yolov5 begins with `last_opt_step = -1`, and so takes one right after the first batch. Raises RuntimeError if its
+    `train` is no longer the one known.
+    """
+    code = yolov5_train.train.__code__
+    steps = list(dis.get_instructions(code))
+    places = [first.offset for first, second in itertools.pairwise(steps) if first.opname == "LOAD_CONST"
+              and first.argval == -1 and second.opname == "STORE_FAST" and second.argval == "last_opt_step"]
+    if len(places) != 1 or len(code.co_consts) > 255:  # the number of a constant is one byte of the instruction
+        raise RuntimeError(f"yolov5.train: expected `last_opt_step = -1` once, found it {len(places)} times")
+    changed = bytearray(code.co_code)
+    changed[places[0] + 1] = len(code.co_consts)
+    yolov5_train.train.__code__ = code.replace(co_code=bytes(changed), co_consts=(*code.co_consts, batch))
 
 
 def _options(config: TrainConfig, run_dir: Path) -> dict[str, Any]:

@@ -1,20 +1,20 @@
-"""What a training that was cut off needs to go on as if it had not been: whole checkpoints and the random state.
+"""What a training that was cut off needs to go on as if it had not been, number by number.
 
-yolov5 writes `last.pt` in place, so that a kill in the middle leaves half a file and nothing before it; it keeps the
-optimizer and the averaged weights but not the random state; and it cannot tell a finished training, whose `last.pt` is
-stripped, from one that never began.
+yolov5 writes `last.pt` in place, so that a kill in the middle leaves half a file and nothing before it; it rounds the
+weights to half precision there, and forgets when the optimizer last took a step; and it cannot tell a finished
+training, whose `last.pt` is stripped, from one that never began. (For the order of images see `order`.)
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -23,14 +23,38 @@ from ..steps import write_text
 from .weights import load_checkpoint
 
 LAST, BEST, PREVIOUS = "last.pt", "best.pt", "previous.pt"
-RANDOM = "random_state"  # in the checkpoint
-_loaders: list[Any] = []  # the training's own, once yolov5 has made it
+LAST_STEP = "last_step"  # in the checkpoint: the batch, counted from the first epoch, of the optimizer's last step
 
 
-def save_whole(save: Callable[..., None]) -> Callable[..., None]:
+@dataclass
+class Running:
+    """The parts of the running training that yolov5 saves rounded, or not at all."""
+
+    model: Any = None
+    ema: Any = None  # holds the averaged weights
+    updates: int = 0  # of the averaged weights: one each time the optimizer takes a step
+    last_step: int = -1
+
+    def note_step(self, batch: int) -> None:
+        """To be called after each batch, with its number counted from the first epoch."""
+        if self.ema.updates != self.updates:
+            self.updates, self.last_step = self.ema.updates, batch
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold for the next epoch to come out the same; nothing where nothing is running."""
+        models = {"model": self.model, "ema": self.ema and self.ema.ema}
+        return {name: single_precision(model) for name, model in models.items() if model} | {LAST_STEP: self.last_step}
+
+
+def single_precision(model: Any) -> Any:
+    """A copy, its tensors whole in memory and in the order in which yolov5 can fold batch norm."""
+    return copy.deepcopy(model)._apply(torch.Tensor.contiguous)  # yolov5's own also goes over the grids
+
+
+def save_whole(save: Callable[..., None], running: Running) -> Callable[..., None]:
     """`torch.save` that writes beside, flushed, and renames; the `last.pt` before stays as `previous.pt`.
 
-    Adds the random state to what becomes `last.pt`.
+    What becomes `last.pt` gets the state of `running`; the other files stay in half precision.
     """
 
     def saved(content: Any, target: Any, *args: Any, **kwargs: Any) -> None:
@@ -39,7 +63,7 @@ def save_whole(save: Callable[..., None]) -> Callable[..., None]:
         path = Path(target)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         if path.name == LAST and isinstance(content, dict):
-            content = {**content, RANDOM: random_state()}
+            content = {**content, **running.state()}
         with open(beside, "wb") as file:
             save(content, file, *args, **kwargs)
             file.flush()
@@ -118,49 +142,3 @@ def forget_epochs(run_dir: Path, from_epoch: int) -> None:
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         table[table["epoch"] < from_epoch].to_csv(beside, index=False)
         os.replace(beside, path)
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every generator that training draws from, in types that a safe load allows."""
-    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - yolov5 draws from the global one
-    return {
-        "python": random.getstate(),
-        "numpy": (str(name), torch.from_numpy(np.asarray(keys, dtype=np.int64)), *(rest[0:2]), float(rest[2])),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "order": [loader.generator.get_state() for loader in _loaders],
-    }
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Sets the generators as `random_state` found them; the order of images only where no worker drew it ahead."""
-    random.setstate(state["python"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002 - yolov5 draws from the global one
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
-    for loader, order in zip(_loaders, state["order"], strict=False):
-        if loader.num_workers == 0:
-            loader.generator.set_state(order)
-            if len(loader.dataset) % loader.batch_size == 0:
-                # torch's sampler draws once more after its last image; with full batches alone only when asked for the
-                # next epoch, which the iterator that was saved had not been yet
-                torch.randperm(len(loader.dataset), generator=loader.generator)
-
-
-def watch_loader(create: Callable[..., Any], start_epoch: int) -> Callable[..., Any]:
-    """yolov5's `create_dataloader` that remembers the training's loader.
-
-    Workers begin anew when a training resumes, from seeds of their own: these are moved by the epoch, or images would
-    come in the order and with the augmentations of the first epochs once more.
-    """
-
-    def created(*args: Any, **kwargs: Any) -> Any:
-        if not kwargs.get("shuffle"):
-            return create(*args, **kwargs)
-        loader, dataset = create(*args, **{**kwargs, "seed": kwargs.get("seed", 0) + 1009 * start_epoch})
-        _loaders[:] = [loader]
-        return loader, dataset
-
-    return created

@@ -213,6 +213,27 @@ def test_what_is_held_stays_within_the_budget(sizes: list[int], budget: int, ask
         assert set(store.choose(outside, 2000)) == set(store.pictures if store.is_full else outside)
 
 
+@settings(max_examples=200, deadline=None)
+@given(scale=st.floats(0.4, 1.6), x=st.floats(-120, 120), y=st.floats(-120, 120), wide=st.integers(20, 160),
+       high=st.integers(20, 120))
+def test_scaled_pixels_are_those_of_a_warp(scale: float, x: float, y: float, wide: int, high: int) -> None:
+    """Slopes show a shift, and a pattern a loss of sharpness; a picture ends where its pixels do."""
+    tile = np.stack([np.add.outer(np.zeros(high), 1.5 * np.arange(wide)), np.add.outer(2 * np.arange(high), np.zeros(
+        wide)), np.add.outer(np.arange(high), np.arange(wide)) % 7 * 30], axis=2).astype(np.uint8)
+    matrix = np.array([[scale, 0, x], [0, scale, y]])
+    canvas = mosaic.Canvas((high, wide, 3), 114, np.uint8)
+    canvas[0:high, 0:wide] = tile
+    found = mosaic.warp(cv2.warpAffine, canvas, matrix, (160, 120)).astype(int)
+    expected = cv2.warpAffine(tile, matrix, (160, 120), borderMode=cv2.BORDER_REPLICATE).astype(int)
+    rows, columns = (np.arange(n) for n in (120, 160))
+    inside = np.ix_((rows >= scale * -0.5 + y) & (rows < scale * (high - 0.5) + y),
+                    (columns >= scale * -0.5 + x) & (columns < scale * (wide - 0.5) + x))
+    assert (np.abs(found - expected)[inside] <= [1, 1, 18]).all()
+    outside = np.ones((120, 160), bool)
+    outside[inside] = False
+    assert (found[outside] == 114).all()
+
+
 @pytest.mark.parametrize("matrix", [
     [[0.7, 0.0, -20.0], [0.0, 0.7, -31.5]], [[1.4, 0.0, -150.2], [0.0, 1.4, 12.0]], [[0.6, 0.2, 3.0], [-0.1, 0.8, 9.0]],
     [[1.0, 0.0, 500.0], [0.0, 1.0, 0.0]], [[1.0, 0.3, -900.0], [0.0, 1.0, 0.0]],

@@ -12,6 +12,7 @@ training process. Its functions run here as they are, on stand-ins for what they
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from ..yolov5_compat import overlay, with_globals
 
 CACHE_BYTES = 2 << 30  # of decoded pictures, in all workers together
 MARGIN = 2  # px around what a warp reads, for its interpolation
+SPARE, GRID = 64, 1 / 32  # px
 
 
 class Canvas:
@@ -68,7 +70,7 @@ def warp(warp_pixels: Callable[..., np.ndarray], image: Any, matrix: np.ndarray,
 
 
 def _scale_tiles(canvas: Canvas, matrix: np.ndarray, dsize: tuple[int, int]) -> np.ndarray:
-    """Without rotation a tile stays a rectangle: each is warped by itself, and what no tile covers costs nothing.
+    """Without rotation a tile stays a rectangle: each is scaled by itself, and what no tile covers costs nothing.
 
     A pixel belongs to the tile that its centre comes from; over the last half pixel the tile's edge goes on.
     """
@@ -80,9 +82,37 @@ def _scale_tiles(canvas: Canvas, matrix: np.ndarray, dsize: tuple[int, int]) -> 
         if x_min < x_max and y_min < y_max:
             own = matrix.copy()
             own[:, 2] += matrix[:, :2] @ [columns.start, rows.start] - [x_min, y_min]
-            cv2.warpAffine(tile, own, (x_max - x_min, y_max - y_min), dst=result[y_min:y_max, x_min:x_max],
-                           borderMode=cv2.BORDER_REPLICATE)
+            _scale(tile, own, result[y_min:y_max, x_min:x_max])
     return result
+
+
+def _scale(tile: np.ndarray, matrix: np.ndarray, result: np.ndarray) -> None:
+    """`cv2.warpAffine` into `result`, the tile's edges going on, by `cv2.resize` in a third of the time where it can.
+
+    `resize` has no offset: it begins in the middle between two pixels of the source. So it begins up to `SPARE` pixels
+    early, where that lies on the grid of `warpAffine`, which counts in 1/32 px itself; seldom there is no such place.
+    """
+    height, width = result.shape[:2]
+    begins = [begin for axis in (0, 1) if (begin := _begin(matrix[axis, axis], matrix[axis, 2]))]
+    if len(begins) < 2:
+        cv2.warpAffine(tile, matrix, (width, height), dst=result, borderMode=cv2.BORDER_REPLICATE)
+        return
+    (x_spare, left), (y_spare, top) = begins
+    right, bottom = (start + 2 + math.ceil((spare + n) / matrix[axis, axis]) for axis, start, spare, n in (
+        (0, left, x_spare, width), (1, top, y_spare, height)))
+    part = tile[max(top, 0) : bottom, max(left, 0) : right]
+    above, below, before, behind = (max(n, 0) for n in (-top, bottom - tile.shape[0], -left, right - tile.shape[1]))
+    if above or below or before or behind:
+        part = cv2.copyMakeBorder(part, above, below, before, behind, cv2.BORDER_REPLICATE)
+    scaled = cv2.resize(part, None, fx=matrix[0, 0], fy=matrix[1, 1], interpolation=cv2.INTER_LINEAR)
+    result[:] = scaled[y_spare : y_spare + height, x_spare : x_spare + width]
+
+
+def _begin(scale: float, shift: float) -> tuple[int, int] | None:
+    """How many pixels early a resize begins, and at which pixel of the source, to give `x * scale + shift`."""
+    source = 0.5 - (np.arange(SPARE) + shift + 0.5) / scale
+    found = np.flatnonzero(np.abs(source - np.round(source)) <= GRID)
+    return (int(found[0]), round(source[found[0]])) if len(found) else None
 
 
 def _seen(canvas: Canvas, matrix: np.ndarray, dsize: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision.ops import batched_nms
 
-from livestock.boxes import XYXY, make_boxes
-from livestock.postprocess import suppress
+from livestock.boxes import XYXY, make_boxes, pairwise_iou
+from livestock.postprocess import keep_boxes, suppress, suppression
 from livestock.postprocess.suppression import BLOCK, count_capped
 
 
@@ -42,6 +44,26 @@ def test_equals_torchvision(n, iou_threshold, agnostic, piece, monkeypatch):
     table = draw_candidates(np.random.default_rng(n), n)
     found = suppress(table, iou_threshold=iou_threshold, conf_threshold=0, max_det=n, agnostic=agnostic)
     pd.testing.assert_frame_equal(found, by_torchvision(table, iou_threshold, agnostic))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    corners=st.lists(st.tuples(*[st.integers(0, 12)] * 4), min_size=1, max_size=60),
+    scale=st.sampled_from([1.0, 1 / 3, 1e-3, 700.0]), shift=st.sampled_from([0.0, 0.1, 5000.0]),
+    iou_threshold=st.sampled_from([0.0, 0.25, 1 / 3, 0.45, 0.5, 1.0]), most=st.integers(1, 61),
+)
+def test_near_the_threshold_every_box_is_settled_exactly(corners, scale, shift, iou_threshold, most):
+    """On a grid many IoUs are the threshold itself; boxes without an area, far out and tiny ones are there too."""
+    boxes = np.array([[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners]) * scale + shift
+    ious, kept = pairwise_iou(boxes, boxes), []
+    for row in range(len(boxes)):
+        if not any(ious[row, other] > iou_threshold for other in kept):
+            kept.append(row)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suppression, "BLOCK", 4)
+        patch.setattr(suppression, "COLUMNS", 7)
+        assert keep_boxes(boxes, iou_threshold).tolist() == kept
+        assert keep_boxes(boxes, iou_threshold, most).tolist() == kept[:most]
 
 
 def test_a_box_goes_only_above_the_threshold_and_only_to_a_kept_box():

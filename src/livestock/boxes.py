@@ -163,6 +163,15 @@ def box_area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
+def paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU row by row of two `(N, 4)` arrays of xyxy boxes, `(N,)`; 0 where they do not overlap."""
+    width = np.minimum(first[:, 2], second[:, 2]) - np.maximum(first[:, 0], second[:, 0])
+    height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
+    overlap = np.maximum(width, 0) * np.maximum(height, 0)
+    union = box_area(first) + box_area(second) - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+
+
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
     """COCO's `(N, 4)` corner-and-size pixel boxes as xyxy."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)

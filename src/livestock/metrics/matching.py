@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ..boxes import XYXY, box_area
+from ..boxes import XYXY, paired_iou
 
 PAIRS_AT_ONCE = 100_000  # bounds memory, and keeps the arrays of one step in the processor's cache
 
@@ -116,7 +116,7 @@ def overlaps(pair: Pair, iou_threshold: float) -> tuple[np.ndarray, np.ndarray, 
         raise ValueError(f"iou_threshold: expected a number above 0 and up to 1, found {iou_threshold!r}")
     found = []
     for box, target in _candidates(pair):
-        iou = _paired_iou(pair.answer.xyxy[box], pair.truth.xyxy[target])
+        iou = paired_iou(pair.answer.xyxy[box], pair.truth.xyxy[target])
         enough = iou >= iou_threshold
         found.append((box[enough], target[enough], iou[enough]))
     box, target, iou = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -135,15 +135,6 @@ def _candidates(pair: Pair) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         box = np.repeat(rows, count[rows])
         nth = np.arange(len(box)) - np.repeat(np.cumsum(count[rows]) - count[rows], count[rows])
         yield box, order[start[box] + nth]
-
-
-def _paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU row by row of two `(N, 4)` arrays, in `map_boxes`' order of operations; `(N,)`."""
-    width = np.minimum(first[:, 2], second[:, 2]) - np.maximum(first[:, 0], second[:, 0])
-    height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
-    overlap = np.maximum(width, 0) * np.maximum(height, 0)
-    union = box_area(first) + box_area(second) - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
 
 
 def assign(box: np.ndarray, target: np.ndarray, pair: Pair) -> np.ndarray:

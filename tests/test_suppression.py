@@ -66,6 +66,18 @@ def test_near_the_threshold_every_box_is_settled_exactly(corners, scale, shift, 
         assert keep_boxes(boxes, iou_threshold, most).tolist() == kept[:most]
 
 
+def test_single_precision_loses_no_pair():
+    """Two boxes each, far from the corner of the picture, whose IoU is a hair above the threshold, and below it."""
+    rng = np.random.default_rng(0)
+    for hair, n_kept in ((1e-8, 1), (-1e-8, 2)):
+        iou = 0.45 * (1 + hair)
+        for _ in range(300):
+            (x, y), (width, height) = rng.uniform(4000, 8000, 2), rng.uniform(2, 300, 2)
+            moved = width * (1 - iou) / (1 + iou)
+            pair = np.array([[x, y, x + width, y + height], [x + moved, y, x + moved + width, y + height]])
+            assert len(keep_boxes(pair, 0.45)) == n_kept
+
+
 def test_a_box_goes_only_above_the_threshold_and_only_to_a_kept_box():
     chain = [(0, 10), (4, 14), (8, 18)]  # neighbours overlap by 6 / 14, the ends by 2 / 18
     rows = [box("a", 0.9 - x_min / 100, x_min, x_max) for x_min, x_max in chain]

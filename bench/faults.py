@@ -6,6 +6,7 @@ python bench/faults.py --short   some four minutes, with the `smoke` profile and
 `kills`: the run is killed with everything it started (SIGKILL, as when a session vanishes) at random moments spread
 over all notebooks, and started again each time. After each kill every table must be readable; no step that had finished
 may run again; the last run must score what an undisturbed one does, within the spread of trainings of several seeds.
+Whether it comes to the very same answer.csv is said too: on one machine it does.
 `inputs`: the corpus of bad inputs and their outcomes (`tests/corpus*.py`). `fuzz`: valid files damaged at random, and
 readers that must neither crash nor lose anything in silence (`tests/fuzz.py`). `memory`: see `bench/memory.py`.
 """
@@ -83,6 +84,7 @@ def measure_kills(short: bool, seed: int, calm: Path | None = None) -> bool:
             calm = Path(folder, "calm")
             run_until(calm, profile, skip)
         scores = [test_score(workspace, profile) for workspace in (killed, calm)]
+        same = (killed / "answer.csv").read_bytes() == (calm / "answer.csv").read_bytes()
         print(f"{len(where)} kills, {n_rerun} reruns, {len(torn)} torn, scores {scores}")
         spread = SHORT_SPREAD if short else score_spread(calm, profile)
         print("\n".join(torn))
@@ -91,7 +93,8 @@ def measure_kills(short: bool, seed: int, calm: Path | None = None) -> bool:
     n_real = sum(place != "the end" for place in where)
     return print_faults(
         "kills", f"survived={n_real} of={n_asked} notebooks={len(set(where) - {'the end'})} reruns={n_rerun} "
-        f"torn={len(torn)} score={scores[0]:.4f} undisturbed={scores[1]:.4f} apart={apart:.4f} spread={spread:.4f}",
+        f"torn={len(torn)} score={scores[0]:.4f} undisturbed={scores[1]:.4f} apart={apart:.4f} spread={spread:.4f} "
+        f"same_answer={'yes' if same else 'no'}",
         n_real == n_asked and not n_rerun and not torn and apart <= spread)
 
 

@@ -47,8 +47,13 @@ class Running:
 
 
 def single_precision(model: Any) -> Any:
-    """A copy, its tensors whole in memory and in the order in which yolov5 can fold batch norm."""
-    return copy.deepcopy(model)._apply(torch.Tensor.contiguous)  # yolov5's own also goes over the grids
+    """A copy with each tensor whole in memory and in the usual order, in which yolov5 can fold batch norm."""
+
+    def in_order(tensor: torch.Tensor) -> torch.Tensor:
+        # `contiguous` would leave weights of 1 x 1 in the order they have, with which PyTorch rounds otherwise
+        return tensor.clone(memory_format=torch.contiguous_format)
+
+    return copy.deepcopy(model)._apply(in_order)  # yolov5's own also goes over the grids
 
 
 def save_whole(save: Callable[..., None], running: Running) -> Callable[..., None]:

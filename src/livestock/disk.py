@@ -11,8 +11,9 @@ import pandas as pd
 SPARE_BYTES = 500_000_000  # logs, tables, and what others write meanwhile
 BYTES_PER_PIXEL = 0.6  # of a photograph as JPEG at quality 95; half of that is usual
 N_COPIES = 10  # weights in half precision: of the last epochs, their mean, those kept, one being written
-# A checkpoint to resume from, in weights files in half precision: the model, its average, and float32 for each moment.
-RESUMABLE = {"SGD": 1 + 1 + 2, "Adam": 1 + 1 + 4, "AdamW": 1 + 1 + 4}
+# A checkpoint to resume from, in weights files in half precision: the model, its average, the moments, all in float32.
+RESUMABLE = {"SGD": 2 + 2 + 2, "Adam": 2 + 2 + 4, "AdamW": 2 + 2 + 4}
+N_RESUMABLE = 4  # `last.pt`, the one before it, the one being written, and `best.pt`, which is smaller
 
 
 class DiskSpaceError(OSError):
@@ -33,9 +34,9 @@ def check_disk_space(directory: Path, needed_bytes: int) -> None:
 def training_disk_bytes(weights_bytes: int, optimizer: str = "SGD") -> int:
     """Bytes of checkpoints that a training writes at most, given the file in half precision it starts from.
 
-    `last.pt` and `best.pt` can be resumed from. An optimizer that is not known counts like the largest one.
+    An optimizer that is not known counts like the largest one.
     """
-    return weights_bytes * (2 * RESUMABLE.get(optimizer, max(RESUMABLE.values())) + N_COPIES)
+    return weights_bytes * (N_RESUMABLE * RESUMABLE.get(optimizer, max(RESUMABLE.values())) + N_COPIES)
 
 
 def used_bytes(directory: Path) -> int:

@@ -52,17 +52,17 @@ def main(run_dir: Path) -> None:
     callbacks = Callbacks()
     if int(os.environ.get("RANK", "-1")) in (-1, 0):
         _report_progress(callbacks, run_dir / "progress.jsonl", config, _watch_validation(yolov5_train.validate))
+        _keep_hold(yolov5_train, callbacks, running)
     if config.save:
         callbacks.register_action("on_model_save", callback=lambda last, epoch, *_: keep_epoch(last, epoch))
     else:
         _end_after_last_epoch(callbacks, config.epochs)
     _use_the_processor(yolov5_train)
-    _keep_hold(yolov5_train, callbacks, running)
+    if config.nominal_batch != NOMINAL_BATCH:
+        _set_nominal_batch(yolov5_train, config.nominal_batch)
     checkpoint = find_resumable(run_dir / "weights")
     start_epoch = _prepare_to_resume(yolov5_train, run_dir, checkpoint)
     _seed_epochs(callbacks, config.seed, start_epoch)
-    if config.nominal_batch != NOMINAL_BATCH:
-        _set_nominal_batch(yolov5_train, config.nominal_batch)
     sys.argv = sys.argv[:1]  # yolov5 parses the command line for its defaults
     options = yolov5_train.parse_opt(True)
     for name, value in _options(config, run_dir).items():

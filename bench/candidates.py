@@ -125,6 +125,7 @@ def run_stock(folder: Path, weights: Path, device: str, output: Path) -> dict:
 
 def run_ours(folder: Path, weights: Path, device: str, output: Path) -> dict:
     """All boxes before suppression and after it, in two files."""
+    import pyarrow.parquet  # noqa: F401 - pandas imports it when it first writes
     import torch
 
     from livestock import detector

@@ -113,7 +113,7 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     if len(table) <= CHUNK:
-        table.to_parquet(beside, index=False)
+        table.to_parquet(beside, index=False, use_dictionary=_repeating(table))
     else:
         _write_in_chunks(table, beside)
     with open(beside, "rb") as file:
@@ -140,10 +140,15 @@ def _write_in_chunks(table: pd.DataFrame, path: Path) -> None:
     from pyarrow import parquet
 
     schema = pyarrow.Schema.from_pandas(table.iloc[:1], preserve_index=False)
-    with parquet.ParquetWriter(path, schema) as writer:
+    with parquet.ParquetWriter(path, schema, use_dictionary=_repeating(table)) as writer:
         for start in range(0, len(table), CHUNK):
             chunk = table.iloc[start : start + CHUNK]
             writer.write_table(pyarrow.Table.from_pandas(chunk, schema=schema, preserve_index=False))
+
+
+def _repeating(table: pd.DataFrame) -> list[str]:
+    """Columns in which values come again. Among coordinates few do: a dictionary of them takes time and room."""
+    return [name for name in table if table[name].dtype.kind != "f"]
 
 
 def clip_xyxy(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:

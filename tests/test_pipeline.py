@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from pyarrow import parquet
 
 from livestock import pipeline
-from livestock.boxes import make_boxes, make_images, write_table
+from livestock.boxes import make_boxes, make_images, read_table, write_table
 from livestock.config import REPOSITORY
 from livestock.pipeline.training import data_basis
 from livestock.steps import write_json
@@ -153,3 +154,16 @@ def test_reading_real_data_twice_reads_it_once(
     pd.testing.assert_frame_equal(first.boxes, second.boxes)
     assert (len(first.images), len(first.test_images)) == (84, 15)
     assert "read: done before, skipped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("chunk", [3, 500_000])
+@pytest.mark.parametrize("n", [0, 1, 10])
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, n: int
+                                              ) -> None:
+    monkeypatch.setattr("livestock.boxes.CHUNK", chunk)
+    table = make_boxes([{"image_id": f"{row % 4}.jpg", "label": "pig", **BOX, "x_min": row / 3} for row in range(n)])
+    path = write_table(table.assign(known=True, n=7), tmp_path / "new/boxes.parquet")
+    pd.testing.assert_frame_equal(read_table(path), table.assign(known=True, n=7))
+    columns = [parquet.read_metadata(path).row_group(0).column(index) for index in range(9)] if n else []
+    assert all(("DICTIONARY" in str(column.encodings)) == (column.physical_type in ("BYTE_ARRAY", "INT64"))
+               for column in columns)

@@ -30,6 +30,7 @@ from ..yolov5_compat import overlay, with_globals
 CACHE_BYTES = 2 << 30  # of decoded pictures, in all workers together
 MARGIN = 2  # px around what a warp reads, for its interpolation
 SPARE, GRID = 64, 1 / 32  # px
+_rooms: dict[str, np.ndarray] = {}
 
 
 class Canvas:
@@ -103,9 +104,35 @@ def _scale(tile: np.ndarray, matrix: np.ndarray, result: np.ndarray) -> None:
     part = tile[max(top, 0) : bottom, max(left, 0) : right]
     above, below, before, behind = (max(n, 0) for n in (-top, bottom - tile.shape[0], -left, right - tile.shape[1]))
     if above or below or before or behind:
-        part = cv2.copyMakeBorder(part, above, below, before, behind, cv2.BORDER_REPLICATE)
-    scaled = cv2.resize(part, None, fx=matrix[0, 0], fy=matrix[1, 1], interpolation=cv2.INTER_LINEAR)
+        wider = _room("border", part.shape[0] + above + below, part.shape[1] + before + behind)
+        part = cv2.copyMakeBorder(part, above, below, before, behind, cv2.BORDER_REPLICATE, dst=wider)
+    size = (round(part.shape[0] * matrix[1, 1]), round(part.shape[1] * matrix[0, 0]))
+    scaled = cv2.resize(part, None, dst=_room("scaled", *size), fx=matrix[0, 0], fy=matrix[1, 1])
     result[:] = scaled[y_spare : y_spare + height, x_spare : x_spare + width]
+
+
+def _room(name: str, height: int, width: int) -> np.ndarray:
+    """`(height, width, 3)` bytes of memory that is used again each time: new memory would come page by page."""
+    room = _rooms.get(name)
+    if room is None or room.shape[0] < height or room.shape[1] < width:
+        before = (0, 0) if room is None else room.shape
+        room = _rooms[name] = np.empty((max(height, before[0]), max(width, before[1]), 3), np.uint8)
+    return room[:height, :width]
+
+
+def _to_hsv_and_back(image: np.ndarray, code: int, dst: np.ndarray | None = None) -> np.ndarray:
+    """`cv2.cvtColor`, for yolov5's `augment_hsv`: the first result is gone before the next picture."""
+    return cv2.cvtColor(image, code, dst=_room("hsv", *image.shape[:2]) if dst is None else dst)
+
+
+def _merge(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """`cv2.merge`, into what was split."""
+    return cv2.merge(planes, dst=_room("hsv", *planes[0].shape))
+
+
+def _look_up(plane: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """`cv2.LUT`, in place."""
+    return cv2.LUT(plane, table, dst=plane)
 
 
 def _begin(scale: float, shift: float) -> tuple[int, int] | None:
@@ -195,8 +222,11 @@ def speed_up() -> None:
 
     flips = {"fliplr": partial(cv2.flip, flipCode=1), "flipud": partial(cv2.flip, flipCode=0)}
     images.load_image, images.load_mosaic = load_image_once, load_mosaic_lazily
+    augment_hsv = with_globals(augmentations.augment_hsv, cv2=overlay(cv2, cvtColor=_to_hsv_and_back, merge=_merge,
+                                                                      LUT=_look_up))
     images.__getitem__ = with_globals(
-        images.__getitem__, np=overlay(np, ascontiguousarray=to_planes, **flips), random_perspective=random_perspective)
+        images.__getitem__, np=overlay(np, ascontiguousarray=to_planes, **flips), random_perspective=random_perspective,
+        augment_hsv=augment_hsv)
     images.collate_fn = staticmethod(with_globals(images.collate_fn, torch=overlay(torch, stack=_stack)))
 
 

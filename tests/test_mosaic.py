@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 from torch.utils.data import BatchSampler, DistributedSampler
@@ -214,6 +214,8 @@ def test_what_is_held_stays_within_the_budget(sizes: list[int], budget: int, ask
 
 
 @settings(max_examples=200, deadline=None)
+@example(scale=0.9916853630628955, x=-50.58513581075883, y=101.84226073715965, wide=94, high=25)  # keeps its size
+@example(scale=1.48, x=-48.90625, y=-17.0625, wide=94, high=76)  # the first pixel seen has a neighbour before it
 @given(scale=st.floats(0.4, 1.6), x=st.floats(-120, 120), y=st.floats(-120, 120), wide=st.integers(20, 160),
        high=st.integers(20, 120))
 def test_scaled_pixels_are_those_of_a_warp(scale: float, x: float, y: float, wide: int, high: int) -> None:
@@ -228,7 +230,7 @@ def test_scaled_pixels_are_those_of_a_warp(scale: float, x: float, y: float, wid
     rows, columns = (np.arange(n) for n in (120, 160))
     inside = np.ix_((rows >= scale * -0.5 + y) & (rows < scale * (high - 0.5) + y),
                     (columns >= scale * -0.5 + x) & (columns < scale * (wide - 0.5) + x))
-    assert (np.abs(found - expected)[inside] <= [1, 1, 30]).all()
+    assert (np.abs(found - expected)[inside] <= [1, 1, 18]).all()
     outside = np.ones((120, 160), bool)
     outside[inside] = False
     assert (found[outside] == 114).all()

@@ -88,27 +88,40 @@ def _scale_tiles(canvas: Canvas, matrix: np.ndarray, dsize: tuple[int, int]) -> 
 
 
 def _scale(tile: np.ndarray, matrix: np.ndarray, result: np.ndarray) -> None:
-    """`cv2.warpAffine` into `result`, the tile's edges going on, by `cv2.resize` in a third of the time where it can.
-
-    `resize` has no offset: it begins in the middle between two pixels of the source. So it begins up to `SPARE` pixels
-    early, where that lies on the grid of `warpAffine`, which counts in 1/32 px itself; seldom there is no such place.
-    """
+    """`cv2.warpAffine` into `result`, the tile's edges going on, by `cv2.resize`, three times as fast, where it can."""
     height, width = result.shape[:2]
-    begins = [begin for axis in (0, 1) if (begin := _begin(matrix[axis, axis], matrix[axis, 2]))]
-    if len(begins) < 2:
+    part = _resizable(tile, matrix, height, width)
+    if part is None:
         cv2.warpAffine(tile, matrix, (width, height), dst=result, borderMode=cv2.BORDER_REPLICATE)
         return
+    pixels, size, top, left = part
+    scaled = cv2.resize(pixels, None, dst=_room("scaled", *size), fx=matrix[0, 0], fy=matrix[1, 1])
+    result[:] = scaled[top : top + height, left : left + width]
+
+
+def _resizable(tile: np.ndarray, matrix: np.ndarray, height: int, width: int
+               ) -> tuple[np.ndarray, tuple[int, int], int, int] | None:
+    """The part of a tile to resize, with its edges going on, its size afterwards, and row and column to begin with.
+
+    `resize` has no offset: it begins in the middle between two pixels of the source. So it begins up to `SPARE` pixels
+    early, where that lies on the grid of `warpAffine`, which counts in 1/32 px itself. None where there is no such
+    place, or where the size stays the same by rounding, for then `resize` copies.
+    """
+    begins = [begin for axis in (0, 1) if (begin := _begin(matrix[axis, axis], matrix[axis, 2]))]
+    if len(begins) < 2:
+        return None
     (x_spare, left), (y_spare, top) = begins
     right, bottom = (start + 2 + math.ceil((spare + n) / matrix[axis, axis]) for axis, start, spare, n in (
         (0, left, x_spare, width), (1, top, y_spare, height)))
+    size = (round((bottom - top) * matrix[1, 1]), round((right - left) * matrix[0, 0]))
+    if size == (bottom - top, right - left):
+        return None
     part = tile[max(top, 0) : bottom, max(left, 0) : right]
     above, below, before, behind = (max(n, 0) for n in (-top, bottom - tile.shape[0], -left, right - tile.shape[1]))
     if above or below or before or behind:
-        wider = _room("border", part.shape[0] + above + below, part.shape[1] + before + behind)
+        wider = _room("border", bottom - top, right - left)
         part = cv2.copyMakeBorder(part, above, below, before, behind, cv2.BORDER_REPLICATE, dst=wider)
-    size = (round(part.shape[0] * matrix[1, 1]), round(part.shape[1] * matrix[0, 0]))
-    scaled = cv2.resize(part, None, dst=_room("scaled", *size), fx=matrix[0, 0], fy=matrix[1, 1])
-    result[:] = scaled[y_spare : y_spare + height, x_spare : x_spare + width]
+    return part, size, y_spare, x_spare
 
 
 def _room(name: str, height: int, width: int) -> np.ndarray:
@@ -136,10 +149,14 @@ def _look_up(plane: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def _begin(scale: float, shift: float) -> tuple[int, int] | None:
-    """How many pixels early a resize begins, and at which pixel of the source, to give `x * scale + shift`."""
-    source = 0.5 - (np.arange(SPARE) + shift + 0.5) / scale
+    """How many pixels early a resize begins, and at which pixel of the source, to give `x * scale + shift`.
+
+    Early enough that the first pixel to be seen has its source behind that one: before it there is nothing to mix with.
+    """
+    early = np.arange(max(math.ceil((scale - 1) / 2), 0), SPARE)
+    source = 0.5 - (early + shift + 0.5) / scale
     found = np.flatnonzero(np.abs(source - np.round(source)) <= GRID)
-    return (int(found[0]), round(source[found[0]])) if len(found) else None
+    return (int(early[found[0]]), round(source[found[0]])) if len(found) else None
 
 
 def _seen(canvas: Canvas, matrix: np.ndarray, dsize: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -169,7 +169,10 @@ def box_area(boxes: np.ndarray) -> np.ndarray:
 
 
 def paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU row by row of two `(N, 4)` arrays of xyxy boxes, `(N,)`; 0 where they do not overlap."""
+    """IoU row by row of two `(N, 4)` arrays of xyxy boxes, `(N,)`; 0 where they do not overlap.
+
+    In `map_boxes`' order of operations, so that an IoU at the threshold falls on the same side.
+    """
     width = np.minimum(first[:, 2], second[:, 2]) - np.maximum(first[:, 0], second[:, 0])
     height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
     overlap = np.maximum(width, 0) * np.maximum(height, 0)

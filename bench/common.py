@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -31,10 +29,10 @@ def print_line(name: str, ours: float, stock: float | None, *, ratio: float | No
     print(f"bench {name} ours={ours:.3g}s {other} bar={bar} {'ok' if ok else 'short'}{more}", flush=True)
 
 
-def in_new_process(function: Callable[..., T], *arguments: Any, environment: Mapping[str, str] | None = None) -> T:
-    """What the function returns, run in a process of its own that starts from nothing, with this in its environment."""
+def in_new_process(function: Callable[..., T], *arguments: Any) -> T:
+    """What the function returns, run in a process of its own that starts from nothing."""
     spawn = multiprocessing.get_context("spawn")
-    with patch.dict(os.environ, environment or {}), ProcessPoolExecutor(1, spawn, _start_children_as_usual) as pool:
+    with ProcessPoolExecutor(1, spawn, _start_children_as_usual) as pool:
         return pool.submit(function, *arguments).result()
 
 

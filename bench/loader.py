@@ -21,7 +21,7 @@ from common import in_new_process, print_line
 
 from livestock import readers, yolo_dataset
 from livestock.config import REPOSITORY, read_competition
-from livestock.detector.training import KEEP_BLOCKS
+from livestock.memory import keep_blocks
 from livestock.sample import draw_sample
 
 ROOT = REPOSITORY / "data/bench_loader"
@@ -40,8 +40,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in COLUMNS}
     for _ in range(arguments.runs):
         for name, (size, is_ours) in COLUMNS.items():
-            own = KEEP_BLOCKS if is_ours else {}  # what our training starts its process with
-            seconds[name].append(in_new_process(measure, lists[size], is_ours, arguments.batches, environment=own))
+            seconds[name].append(in_new_process(measure, lists[size], is_ours, arguments.batches))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     pace = {name: arguments.batches * BATCH / value for name, value in median.items()}
     print_line("loader", median["ours"], median["stock, full size"], ratio=BAR,
@@ -87,7 +86,8 @@ def measure(images: Path, is_ours: bool, n_batches: int) -> float:
     from livestock.detector import mosaic
 
     yolov5_compat.apply()
-    if is_ours:
+    if is_ours:  # as our training's process does
+        keep_blocks(of_any_size=True)
         mosaic.speed_up()
     from yolov5.utils.dataloaders import create_dataloader
 

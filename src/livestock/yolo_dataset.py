@@ -15,6 +15,8 @@ from tqdm.auto import tqdm
 
 from .archives import read_bytes, read_image
 from .boxes import XYXY, xyxy_to_cxcywhn
+from .memory import keep_blocks
+from .pictures import fit
 from .steps import write_bytes, write_text
 
 JPEG_QUALITY = 95
@@ -48,6 +50,7 @@ def write_images(
     learns neither an animal nor background. `same` is a folder that has the images at this size unpainted: those that
     stay as they are become hard links to it, or copies where a disk has none.
     """
+    keep_blocks()
     (directory / "images").mkdir(parents=True, exist_ok=True)
     areas = {} if hidden is None else {name: own[XYXY].to_numpy() for name, own in hidden.groupby("image_id")}
     spared = {} if boxes is None else {name: own[XYXY].to_numpy() for name, own in boxes.groupby("image_id")}
@@ -87,8 +90,7 @@ def _write_image(
         if grey is not None:
             picture = paint_grey(picture, grey, spared)
         if scale < 1:
-            size = (round(width * scale), round(height * scale))
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            picture = fit(picture, imgsz)
         turned = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         content = cv2.imencode(".jpg", turned, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
     write_bytes(content, target, flush=False)

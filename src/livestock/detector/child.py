@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 
+from ..memory import keep_blocks
 from ..metrics import average_precision
 from . import mosaic
 from .averaging import keep_epoch
@@ -37,6 +38,7 @@ def main(run_dir: Path) -> None:
     """Trains as `run_dir/config.json` says; what `train` starts."""
     from .. import yolov5_compat
 
+    keep_blocks(of_any_size=True)
     yolov5_compat.apply()
     mosaic.speed_up()
     import yolov5.train as yolov5_train

@@ -21,6 +21,8 @@ from tqdm.auto import tqdm
 
 from ..archives import read_image
 from ..boxes import BOX_COLUMNS, BOX_DTYPES, XYXY, clip_xyxy, make_boxes
+from ..memory import keep_blocks
+from ..pictures import fit, fitted_size
 from .forward import Forward, load_forward, threads
 
 Keep = Callable[[pd.DataFrame], pd.DataFrame]  # an image's boxes to those of them that stay
@@ -93,6 +95,7 @@ def find_candidates(
         raise ValueError(
             f"{forward.path}: expected a model of the {len(labels)} classes {labels}, found {len(forward.labels)}"
         )
+    keep_blocks()
     look = _Look(imgsz, flip, conf_floor, max_per_image)
     chunks = _same_size_chunks(images, batch or (GPU_BATCH if _is_gpu(forward.device) else 1))
     tables: list[_Boxes] = []
@@ -172,13 +175,9 @@ def _is_gpu(device: str) -> bool:
 
 def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
     """`(H, W, 3)` scaled so that its longer side is `imgsz`, centred on grey padded up to multiples of `stride`."""
+    picture = fit(picture, imgsz)
     height, width = picture.shape[:2]
-    scale = imgsz / max(height, width)
-    size = (round(width * scale), round(height * scale))
-    if size != (width, height):
-        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        picture = cv2.resize(picture, size, interpolation=interpolation)
-    rows, columns = -size[1] % stride, -size[0] % stride
+    rows, columns = -height % stride, -width % stride
     top, left = rows // 2, columns // 2
     return cv2.copyMakeBorder(
         picture, top, rows - top, left, columns - left, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY)
@@ -268,7 +267,6 @@ def _to_table(found: list[_Boxes], labels: list[str]) -> pd.DataFrame:
 
 def _undo_letterbox(corners: np.ndarray, width: int, height: int, imgsz: int, stride: int) -> np.ndarray:
     """xyxy in the letterboxed picture back to pixels of the original `width` x `height` image."""
-    scale = imgsz / max(width, height)
-    scaled = np.array([round(width * scale), round(height * scale)])
+    scaled = np.array(fitted_size(width, height, imgsz))
     offset = (-scaled % stride) // 2
     return (corners - np.tile(offset, 2)) / np.tile(scaled / [width, height], 2)

@@ -38,8 +38,6 @@ HISTORY_COLUMNS = {
 
 NOMINAL_BATCH = 64  # yolov5's own
 CHILD = f"{__package__}.child"
-# glibc gives large blocks back at once and takes them anew for the next batch, page by page: here it keeps them.
-KEEP_BLOCKS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,7 @@ def _run_child(config: TrainConfig, run_dir: Path, on_epoch: Callable[[dict[str,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # an interrupt from the keyboard is for this process, which ends that one
-            env={**KEEP_BLOCKS, **os.environ,
-                 "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *_python_path()])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *_python_path()])},
         )
         try:
             _show_progress(process, progress_path, config.epochs, on_epoch)

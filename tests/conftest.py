@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import matplotlib
+import numpy as np
 import pytest
+
+from livestock import yolo_dataset
+from livestock.boxes import make_boxes, make_images
 
 matplotlib.use("Agg")
 
@@ -19,6 +24,26 @@ def real_data() -> Path:
     if not REAL_DATA.exists():
         pytest.skip(f"no real images at {REAL_DATA}: put some there in the layout of `livestock run --data`")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a training takes: sixteen pictures of 64 x 64 px with one bright square each, four for validation."""
+    folder = tmp_path_factory.mktemp("squares")
+    rng, records, boxes = np.random.default_rng(0), [], []
+    for index in range(16):
+        picture = rng.integers(0, 90, (64, 64, 3), np.uint8)
+        x, y = map(int, rng.integers(0, 34, 2))
+        picture[y : y + 30, x : x + 30] = (40, 200, 90)
+        name = f"{index:02d}.jpg"
+        cv2.imwrite(str(folder / name), picture)
+        records.append({"image_id": name, "archive": str(folder), "member": name, "width": 64, "height": 64})
+        boxes.append({"image_id": name, "label": "pig", "x_min": x, "y_min": y, "x_max": x + 30, "y_max": y + 30})
+    images = make_images(records)
+    yolo_dataset.write_images(images, folder / "yolo", imgsz=64)
+    yolo_dataset.write_labels(images, make_boxes(boxes), ["pig"], folder / "yolo")
+    ids = images["image_id"]
+    return yolo_dataset.write_lists(folder / "yolo", "tiny", ids[:12], ids[12:], ["pig"])
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,12 @@ import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
 
 from livestock import detector
-from livestock.boxes import make_boxes, make_images
 from livestock.config import REPOSITORY
 from livestock.detector.resuming import (
     Running,
@@ -27,32 +24,16 @@ from livestock.detector.resuming import (
     read_epochs,
     save_whole,
 )
-from livestock.detector.weights import load_checkpoint
-from livestock.yolo_dataset import write_images, write_labels, write_lists
+from livestock.detector.weights import STARTER, load_checkpoint
 
 EPOCHS = 5
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> detector.TrainConfig:
-    """Sixteen pictures of one bright square each."""
-    folder = tmp_path_factory.mktemp("data")
-    rng, records, boxes = np.random.default_rng(0), [], []
-    for index in range(16):
-        picture = rng.integers(0, 90, (64, 64, 3), np.uint8)
-        x, y = map(int, rng.integers(0, 34, 2))
-        picture[y : y + 30, x : x + 30] = (40, 200, 90)
-        name = f"{index:02d}.jpg"
-        cv2.imwrite(str(folder / name), picture)
-        records.append({"image_id": name, "archive": str(folder), "member": name, "width": 64, "height": 64})
-        boxes.append({"image_id": name, "label": "pig", "x_min": x, "y_min": y, "x_max": x + 30, "y_max": y + 30})
-    images = make_images(records)
-    write_images(images, folder / "yolo", imgsz=64)
-    write_labels(images, make_boxes(boxes), ["pig"], folder / "yolo")
-    ids = images["image_id"]
-    data_yaml = write_lists(folder / "yolo", "tiny", ids[:12], ids[12:], ["pig"])
+def config(squares: Path) -> detector.TrainConfig:
+    """Five epochs of twelve pictures."""
     return detector.TrainConfig(
-        data_yaml=str(data_yaml), weights=str(detector.find_weights("starter.pt", folder)), imgsz=64, batch=4,
+        data_yaml=str(squares), weights=str(STARTER), imgsz=64, batch=4,
         nominal_batch=128,  # the optimizer's steps, more batches apart as training warms up, do not end with an epoch
         epochs=EPOCHS, hyp=str(REPOSITORY / "hyp/demo.yaml"), device="cpu", workers=2)
 

@@ -20,6 +20,7 @@ from .pictures import fit
 from .steps import write_bytes, write_text
 
 JPEG_QUALITY = 95
+VERSION = "2: bilinear down to half the size"  # of what is written of the same images; files that stand are kept
 GREY = 114  # what yolov5 pads with: it has learnt that nothing is there
 
 
@@ -29,7 +30,7 @@ def dataset_dir(images: pd.DataFrame, imgsz: int, yolo_dir: Path, *boxes: pd.Dat
     Labels of a folder are rewritten when human boxes change; tables of other labels or of hidden boxes, given as
     `boxes`, get a folder of their own.
     """
-    content = images[["image_id", "archive", "member", "width", "height"]].to_csv(index=False)
+    content = VERSION + images[["image_id", "archive", "member", "width", "height"]].to_csv(index=False)
     content += "".join(table[["image_id", "label", *XYXY]].to_csv(index=False) for table in boxes if len(table))
     stamps = "".join(f"{path}\0{os.stat(path).st_mtime_ns}\n" for path in sorted(set(images["archive"])))
     return yolo_dir / f"{imgsz}_{hashlib.sha256((content + stamps).encode()).hexdigest()[:8]}"

@@ -57,6 +57,8 @@ class TrainConfig:
     seed: int = 0
     nominal_batch: int = NOMINAL_BATCH  # gradients of so many images make one optimizer step
     save: bool = True  # a trial of a search needs scores alone: no checkpoint, no last validation of the best one
+    compiler: str = ""  # such as "inductor", PyTorch's own, which takes minutes at the start
+    bf16: bool = False  # mixed precision of GPUs from 2020 on, and of a CPU
     cfg: str = ""  # a model.yaml such as yolov5n.yaml to train from scratch, with `weights` empty
 
 

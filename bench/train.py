@@ -2,19 +2,28 @@
 
 python bench/train.py                                                           the demo's, ten minutes on 2 cores
 python bench/train.py --device 0 --cfg yolov5m6.yaml --imgsz 1280 --batch 16 --images 600           on a GPU
+                      ... --compiler inductor --bf16       with what is no default, for it was not measured yet
 
 The embedded sample, the same files, hyper-parameters, batch and seeds for both; each run in a process of its own. The
-seconds are those from the end of the first epoch to that of the last, each with its validation.
+seconds are those from the end of the first epoch to that of the last, each with its validation. On a GPU a line more
+for each: the share of those runs in which some kernel ran, how often a step of one more epoch made the CPU wait, and at
+which lines of code.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +49,75 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=demo.imgsz)
     parser.add_argument("--batch", type=int, default=demo.batch)
     parser.add_argument("--cfg", default="", help="a model to train from no weights; without it the starter is tuned")
+    parser.add_argument("--compiler", default="")
+    parser.add_argument("--bf16", action="store_true")
     arguments = parser.parse_args()
     data_yaml, n_images = write_data(arguments.images, arguments.imgsz)
     weights = "" if arguments.cfg else str(detector.find_weights("starter.pt", ROOT))
     config = detector.TrainConfig(
         data_yaml=str(data_yaml), weights=weights, cfg=arguments.cfg, hyp=str(REPOSITORY / "hyp/demo.yaml"),
-        imgsz=arguments.imgsz, batch=arguments.batch, epochs=arguments.epochs, device=arguments.device, workers=2)
+        imgsz=arguments.imgsz, batch=arguments.batch, epochs=arguments.epochs, device=arguments.device, workers=2,
+        compiler=arguments.compiler, bf16=arguments.bf16)
+    on_gpu = arguments.device != "cpu"
+    busy: dict[str, list[float]] = {"ours": [], "stock": []}
     runs: dict[str, list[tuple[float, float]]] = {"ours": [], "stock": []}
     for seed in range(arguments.runs):
         for who, found in runs.items():
-            found.append(in_new_process(RUNS[who], config, seed))
+            with watch_gpu(busy[who], on_gpu):
+                found.append(in_new_process(RUNS[who], config, seed))
     pace = {who: n_images / statistics.median(seconds for seconds, _ in found) for who, found in runs.items()}
     gains = np.subtract(*([ap for _, ap in runs[who]] for who in ("ours", "stock")))
     error = gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
     print_line(
-        "train", 1000 / pace["ours"], 1000 / pace["stock"], ratio=BAR_CPU if arguments.device == "cpu" else BAR_GPU,
+        "train", 1000 / pace["ours"], 1000 / pace["stock"], ratio=BAR_GPU if on_gpu else BAR_CPU,
         more=f" per 1,000 images; ours {pace['ours']:.1f} images/s, stock {pace['stock']:.1f}; AP50-95 after "
         f"{arguments.epochs} epochs {np.mean([ap for _, ap in runs['ours']]):.3f}, ours - stock {gains.mean():+.4f} "
         f"(standard error {error:.4f}, {len(gains)} seeds); {arguments.imgsz} px, batch {arguments.batch}, "
         f"{arguments.device}")
+    for who in RUNS if on_gpu else ():
+        waits = in_new_process(count_waits, who, replace(config, epochs=1))
+        n_steps = -(-n_images // arguments.batch)
+        print(f"{who}: a kernel ran in {np.mean(busy[who]):.0f} % of the time; {sum(waits.values()) / n_steps:.1f} "
+              f"waits a step, {dict(waits.most_common(8))}")
+
+
+@contextmanager
+def watch_gpu(found: list[float], on_gpu: bool) -> Iterator[None]:
+    """Adds the percentage of each second in which a kernel ran, as the driver counts it."""
+    if not on_gpu:
+        yield
+        return
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop=1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        yield
+        process.terminate()
+        found += [float(line) for line in process.communicate()[0].split()]
+
+
+def count_waits(who: str, config: Any) -> Counter[str]:
+    """Of one epoch, with its validation: how often which line made the CPU wait for the GPU."""
+    import torch
+
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        if who == "stock":
+            train_stock(config, 0)
+        else:
+            train_here(config)
+    return Counter(f"{Path(warning.filename).name}:{warning.lineno}" for warning in found
+                   if "synchronizing" in str(warning.message))
+
+
+def train_here(config: Any) -> None:
+    """Ours, in this process."""
+    from livestock.detector import child
+
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder, "run")
+        run_dir.mkdir()
+        (run_dir / "config.json").write_text(json.dumps(asdict(config)))
+        child.main(run_dir)
 
 
 def write_data(n_images: int, imgsz: int) -> tuple[Path, int]:
@@ -110,7 +169,7 @@ def train_stock(config: Any, seed: int) -> tuple[float, float]:
         }.items():
             setattr(options, name, value)
         yolov5_train.main(options, callbacks)
-    return (stamps[config.epochs - 1] - stamps[0]) / (config.epochs - 1), scores[config.epochs - 1]
+    return (stamps[config.epochs - 1] - stamps[0]) / max(config.epochs - 1, 1), scores[config.epochs - 1]
 
 
 RUNS = {"ours": train_ours, "stock": train_stock}

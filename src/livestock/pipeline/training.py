@@ -93,6 +93,8 @@ def train_fold(run: Run, data_yaml: Path, fold: int = 0, hyp: str = "") -> Path:
         optimizer=run.profile.optimizer,
         cos_lr=run.profile.cos_lr,
         nominal_batch=run.profile.nominal_batch,
+        compiler=run.profile.compiler,
+        bf16=run.profile.bf16,
         device=run.profile.device,
         workers=run.profile.workers,
         seed=run.seed,

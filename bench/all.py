@@ -21,7 +21,7 @@ RESULTS, README = REPOSITORY / "bench/results.txt", REPOSITORY / "README.md"
 SCRIPTS = ["read", "dataset", "loader", "train", "candidates", "eda", "startup", "sweep", "map", "bootstrap", "int8"]
 WHAT = {  # in the table, in this order: what is timed, and what a user would otherwise run
     "read": ("archives to tables, 16,455 small images", "unpack, decode each image, parse each JSON"),
-    "dataset": ("600 images at 1920 px to training size", "unpack, copy a split, tar to Drive (65 MB/s), untar"),
+    "dataset": ("600 images to training size, Drive at 65 MB/s", "unpack, copy a split, tar to Drive, untar"),
     "loader": ("320 images into training at 1280 px, mosaic", "yolov5's loader on the full-size files"),
     "train": ("1,000 images through the demo's training, CPU", "`yolov5.train`"),
     "candidates": ("all boxes of 60 images at 1280 px, CPU", "`yolov5.detect --save-txt`"),

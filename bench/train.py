@@ -6,8 +6,8 @@ python bench/train.py --device 0 --cfg yolov5m6.yaml --imgsz 1280 --batch 16 --i
 
 The embedded sample, the same files, hyper-parameters, batch and seeds for both; each run in a process of its own. The
 seconds are those from the end of the first epoch to that of the last, each with its validation. On a GPU a line more
-for each: the share of those runs in which some kernel ran, how often a step of one more epoch made the CPU wait, and at
-which lines of code.
+for each: the share of its runs, from start to end, in which some kernel ran; how often a step of one more epoch made
+the CPU wait for a number, and at which lines of code.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
     runs: dict[str, list[tuple[float, float]]] = {"ours": [], "stock": []}
     for seed in range(arguments.runs):
         for who, found in runs.items():
-            with watch_gpu(busy[who], on_gpu):
+            with watch_gpu(busy[who], arguments.device):
                 found.append(in_new_process(RUNS[who], config, seed))
     pace = {who: n_images / statistics.median(seconds for seconds, _ in found) for who, found in runs.items()}
     gains = np.subtract(*([ap for _, ap in runs[who]] for who in ("ours", "stock")))
@@ -82,23 +82,38 @@ def main() -> None:
 
 
 @contextmanager
-def watch_gpu(found: list[float], on_gpu: bool) -> Iterator[None]:
-    """Adds the percentage of each second in which a kernel ran, as the driver counts it."""
-    if not on_gpu:
+def watch_gpu(found: list[float], device: str) -> Iterator[None]:
+    """Adds the percentage of each second in which a kernel ran on that GPU, as the driver counts it."""
+    if device == "cpu":
         yield
         return
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop=1"]
+    command = ["nvidia-smi", f"--id={device}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits",
+               "--loop=1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        yield
-        process.terminate()
-        found += [float(line) for line in process.communicate()[0].split()]
+        try:
+            yield
+        finally:
+            process.terminate()
+            found += [float(line) for line in process.communicate()[0].split() if line.isdigit()]
 
 
 def count_waits(who: str, config: Any) -> Counter[str]:
-    """Of one epoch, with its validation: how often which line made the CPU wait for the GPU."""
+    """In the steps of one epoch: how often which line made the CPU wait for the GPU."""
     import torch
 
-    torch.cuda.set_sync_debug_mode("warn")
+    from livestock import yolov5_compat
+
+    yolov5_compat.apply()
+    from yolov5.utils.callbacks import Callbacks
+
+    run, modes = Callbacks.run, {"on_train_epoch_start": "warn", "on_train_epoch_end": "default"}
+
+    def run_and_watch(self: Any, hook: str, *args: Any, **options: Any) -> None:
+        run(self, hook, *args, **options)
+        if hook in modes and config.device != "cpu":
+            torch.cuda.set_sync_debug_mode(modes[hook])
+
+    Callbacks.run = run_and_watch
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         if who == "stock":

@@ -71,9 +71,15 @@ def test_the_loss_is_that_of_yolov5_number_by_number(model: Any, n: int, seed: i
     assert type(found[1][0]) is torch.Tensor
 
 
+def to_fake(found: Any, fake: FakeTensorMode) -> Any:
+    """A tensor or a tuple of tensors."""
+    return tuple(map(fake.from_tensor, found)) if isinstance(found, tuple) else fake.from_tensor(found)
+
+
 @pytest.mark.parametrize("n", [0, 30])
-def test_the_loss_asks_a_gpu_for_nothing(model: Any, n: int) -> None:
-    """On a make-believe GPU, which has no numbers to give: whatever would wait for one is an error there."""
+def test_the_loss_asks_a_gpu_for_nothing(model: Any, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a make-believe GPU, which has no numbers to give: whatever depends on one is an error there."""
+    monkeypatch.setattr(loop, "_send", lambda tensor, device: tensor.to(device))  # no memory to pin
     labels = draw_labels(n)
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         head = model.model[-1]
@@ -90,7 +96,7 @@ def test_the_loss_asks_a_gpu_for_nothing(model: Any, n: int) -> None:
         def match_for_real(p: Any, targets: torch.Tensor) -> Any:
             with unset_fake_temporarily():  # the CPU's part has numbers
                 found = match(p, targets)
-            return torch.utils._pytree.tree_map(fake.from_tensor, found)
+            return tuple([to_fake(layer, fake) for layer in part] for part in found)
 
         ours.match = match_for_real
         value, items = ours(layers, labels.as_subclass(loop.HostTensor).to("cuda"))
@@ -129,6 +135,44 @@ def test_fused_steps_are_those_of_yolov5(model: Any, name: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_a_first_step_with_an_infinite_gradient_leaves_nothing_behind(name: str) -> None:
+    """Mixed precision begins with a scale that is too large: the step is skipped, on the GPU, by the fused step itself.
+
+    With PyTorch's own SGD the moments were whatever lay in memory, for good.
+    """
+    networks = [torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(3, 4, 3)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    gradients = [torch.randn(tensor.shape) for tensor in networks[0].parameters()]
+    for network, skips in zip(networks, (False, True), strict=True):
+        optimizer: Any = loop._make_optimizer(smart_optimizer, compiler="")(network, name, 0.01, 0.9, 0.0005)
+        for skipped in (True, False, False) if skips else (False, False):
+            for tensor, gradient in zip(network.parameters(), gradients, strict=True):
+                tensor.grad = gradient * (torch.inf if skipped else 1)
+            optimizer.grad_scale, optimizer.found_inf = None, torch.tensor(float(skipped))  # as GradScaler does
+            optimizer.step()
+    for usual, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        torch.testing.assert_close(other, usual)
+
+
+def test_a_checkpoint_of_steps_that_were_not_fused_goes_on_fused(model: Any) -> None:
+    before, after = copy.deepcopy(model), copy.deepcopy(model)
+    plain = smart_optimizer(before, "AdamW", 0.01, 0.9, 0.0005)
+    for tensor in before.parameters():
+        tensor.grad = torch.ones_like(tensor)
+    plain.step()
+    optimizer = loop._make_optimizer(smart_optimizer, compiler="")(after, "AdamW", 0.01, 0.9, 0.0005)
+    optimizer.load_state_dict(copy.deepcopy(plain.state_dict()))
+    after.load_state_dict(before.state_dict())
+    for network, each in ((before, plain), (after, optimizer)):
+        for tensor in network.parameters():
+            tensor.grad = torch.full_like(tensor, 2)
+        each.step()
+    assert all(group["fused"] for group in optimizer.param_groups)
+    for theirs, ours in zip(before.parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_another_train_is_refused() -> None:
     with pytest.raises(RuntimeError, match="expected the bar's text .* once, found it 0 times"):
         loop._print_no_losses(types.SimpleNamespace(train=draw_labels))
@@ -155,4 +199,5 @@ def test_compiled_or_in_bf16_it_is_the_same_training(
     """For real; the compiler is one that is there everywhere."""
     found = detector.train(replace(config, **changes), tmp_path / "run")[LOSSES]
     np.testing.assert_allclose(found, losses, rtol=rtol, atol=1e-6)
-    assert found.equals(losses) == ("compiler" in changes)  # in bf16 it was at all
+    if "bf16" in changes:
+        assert not found.equals(losses)  # it was in bf16 at all

@@ -22,7 +22,7 @@ def use(n_bytes):
         libc.free(block)
 
 if len(sys.argv) > 2:
-    assert keep_blocks(of_any_size=sys.argv[2] == "any")
+    keep_blocks(of_any_size=sys.argv[2] == "any")
 n_bytes = int(sys.argv[1]) << 20
 use(n_bytes)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -41,7 +41,7 @@ def count_pages(megabytes: int, *how: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the setting is glibc's: run on Linux to see it")
 def test_freed_blocks_are_used_again() -> None:
-    assert count_pages(30) > 10_000  # without the setting
+    assert count_pages(30) > 300  # without the setting, even if pages are huge
     assert count_pages(30, "usual") < 100
-    assert count_pages(100, "usual") > 10_000  # a large table goes back to the system
+    assert count_pages(100, "usual") > 300  # a large table goes back to the system
     assert count_pages(100, "any") < 100

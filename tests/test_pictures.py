@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livestock.pictures import fit
+from livestock.pictures import BILINEAR_DOWN_TO, fit
 
 
-@given(size=st.integers(20, 300), imgsz=st.integers(8, 299), column=st.integers(0, 299))
-def test_every_pixel_of_the_original_is_seen(size: int, imgsz: int, column: int) -> None:
-    """One white column in black, wherever it lies, shows after scaling down by anything."""
+@settings(deadline=None)
+@given(size=st.integers(20, 2000), imgsz=st.integers(8, 1999), line=st.integers(0, 1999), upright=st.booleans())
+def test_every_pixel_of_the_original_is_seen(size: int, imgsz: int, line: int, upright: bool) -> None:
+    """One white line across a black picture, wherever it lies, shows after scaling down by anything."""
     imgsz = max(min(imgsz, size - 1), size // 60)
     picture: np.ndarray = np.zeros((8, size, 3), np.uint8)
-    picture[:, column % size] = 255
-    assert fit(picture, imgsz).max() > 0
+    picture[:, line % size] = 255
+    assert fit(picture.transpose(1, 0, 2).copy() if upright else picture, imgsz).max() > 0
+
+
+@given(size=st.integers(20, 2000), share=st.floats(BILINEAR_DOWN_TO, 1))
+def test_bilinear_reads_each_pixel_with_half_of_the_mean_weight_at_least(size: int, share: float) -> None:
+    """By definition, not by OpenCV: each pixel of the result lies between two of the original."""
+    smaller = round(size * share)
+    centre = (np.arange(smaller) + 0.5) * size / smaller - 0.5
+    left = np.floor(centre).astype(int)
+    weights: np.ndarray = np.zeros(size + 1)
+    np.add.at(weights, left.clip(0), 1 - (centre - left))
+    np.add.at(weights, left + 1, centre - left)
+    assert weights[1 : size - 1].min(initial=9) * size / smaller > 0.5
 
 
 @given(width=st.integers(20, 300), height=st.integers(20, 300), imgsz=st.integers(8, 400))

@@ -66,7 +66,7 @@ class Profile:
     cos_lr: bool = False
     nominal_batch: int = 64  # images an optimizer step; less means more steps, which short trainings lack
     compiler: str = ""  # "inductor": PyTorch writes kernels for the model, which takes minutes at the start
-    bf16: bool = False  # mixed precision of GPUs from 2020 on; these two were not measured on any yet
+    bf16: bool = False  # instead of fp16, on GPUs from 2020 on; these two were not measured on any yet
     trials: int = 40  # of the search, and epochs of each
     trial_epochs: int = 7
     n_verified: int = 3  # seeds with which its best values are trained again, and the start values

@@ -20,7 +20,7 @@ from .pictures import fit
 from .steps import write_bytes, write_text
 
 JPEG_QUALITY = 95
-VERSION = "2: bilinear down to half the size"  # of what is written of the same images; files that stand are kept
+VERSION = "2: bilinear down to 0.6 of the size"  # of what is written of the same images; files that stand are kept
 GREY = 114  # what yolov5 pads with: it has learnt that nothing is there
 
 

@@ -1,10 +1,11 @@
-"""yolov5's training loop, its steps the same, but the GPU is not kept waiting for the CPU.
+"""yolov5's training loop with the same steps, in which the GPU is not kept waiting for the CPU.
 
 yolov5 asks the GPU for numbers some twenty times a step (which anchors a box fits, for each layer; the losses, to print
 them; whether a gradient is infinite), and each time the CPU waits until the GPU has done all that it was given, and the
 GPU then until it is given more. Here labels stay on the CPU, where they come from, and are matched to anchors there;
 losses are read once a second; a fused optimizer keeps the question of infinite gradients on the GPU. The averaged
-weights take some operations a step instead of three a tensor.
+weights take some operations a step instead of three a tensor. On a CPU the numbers are yolov5's but for the rounding of
+fused steps; on a GPU the loss is computed in single precision too, where yolov5 has half.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 
 from ..yolov5_compat import overlay, with_globals
 
+FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 PROGRESS = "%11s" * 2 + "%11.4g" * 5  # of yolov5's bar, once a step
 
 
@@ -54,31 +56,48 @@ def _make_optimizer(make: Any, compiler: str) -> Any:
     to 0.61 s a batch of 16 at 416 px on 2 cores. It is undone in what is saved, for yolov5 cannot fold batch norm into
     such weights.
     """
-    fused = {name: partial(getattr(torch.optim, name), fused=True) for name in ("SGD", "Adam", "AdamW")}
+    fused = {kind.__name__: partial(kind, fused=True) for kind in FUSED}
     make_fused = with_globals(make, torch=overlay(torch, optim=overlay(torch.optim, **fused)))
 
     def smart_optimizer(model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         if compiler:
             model.compile(backend=compiler, dynamic=False)  # the last batch, a smaller one, gets kernels of its own
         optimizer = make_fused(model.to(memory_format=torch.channels_last), *args, **kwargs)
-        optimizer.register_step_pre_hook(_lay_alike)
+        if isinstance(optimizer, FUSED):
+            _make_ready(optimizer)
+            optimizer.register_load_state_dict_post_hook(_make_ready)
+            optimizer.register_step_pre_hook(_lay_gradients)
         return optimizer
 
     return smart_optimizer
 
 
-def _lay_alike(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Gradients and moments in the order in memory of their weights: fused steps run over them as if they were.
+def _make_ready(optimizer: torch.optim.Optimizer) -> None:
+    """Settings and moments as fused steps need them, after a checkpoint of whatever kind was loaded too.
 
-    On a GPU another order is an error, also where it means nothing, as of convolutions of 1 x 1; on a CPU numbers would
-    be mixed up. Autograd keeps to the order but for those; a checkpoint to resume from may hold another one.
+    Moments lie in memory as their weights do, for steps run over both as if they did. SGD's begin as zeros, which comes
+    to the same: made in a first step that mixed precision then skips for an infinite gradient, they would stay unset.
+    """
+    for group in optimizer.param_groups:
+        group["fused"], group["foreach"] = True, None
+        for weights in group["params"]:
+            state = optimizer.state[weights]
+            if isinstance(optimizer, torch.optim.SGD) and state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(weights)
+            for name, value in state.items():
+                is_moment = value.shape == weights.shape
+                state[name] = torch.empty_like(weights).copy_(value) if is_moment else value.to(weights.device)
+
+
+def _lay_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Gradients in the order in memory of their weights.
+
+    Autograd keeps to it, but states it otherwise for convolutions of 1 x 1, where it means nothing: an error to fused
+    steps on a GPU.
     """
     for weights in (tensor for group in optimizer.param_groups for tensor in group["params"]):
         if weights.grad is not None and weights.grad.stride() != weights.stride():
             weights.grad = torch.empty_like(weights).copy_(weights.grad)
-        for name, value in optimizer.state[weights].items():
-            if torch.is_tensor(value) and value.shape == weights.shape and value.stride() != weights.stride():
-                optimizer.state[weights][name] = torch.empty_like(weights).copy_(value)
 
 
 def _keep_labels_on_the_host() -> None:
@@ -87,8 +106,8 @@ def _keep_labels_on_the_host() -> None:
     batches = dataloaders.InfiniteDataLoader.__iter__
 
     def batches_with_labels(self: Any) -> Iterator[tuple]:
+        is_training = self.dataset.augment
         for images, labels, *others in batches(self):
-            is_training = self.dataset.augment
             yield images, labels.as_subclass(HostTensor) if is_training else labels, *others
 
     dataloaders.InfiniteDataLoader.__iter__ = batches_with_labels
@@ -112,17 +131,19 @@ def host_loss(compute_loss: Any) -> Any:
         def build_targets(self, p: list[torch.Tensor], targets: torch.Tensor) -> Any:
             if not isinstance(targets, HostTensor):
                 return super().build_targets(p, targets)
-            found = self.match(p, targets.as_subclass(torch.Tensor))
-            return torch.utils._pytree.tree_map(partial(_send, device=self.device), found)
+            classes, boxes, places, anchors = self.match(p, targets.as_subclass(torch.Tensor))
+            numbers = [_send(torch.stack((*place, class_id)), self.device)
+                       for place, class_id in zip(places, classes, strict=True)]
+            sizes = [_send(torch.cat(pair, 1), self.device) for pair in zip(boxes, anchors, strict=True)]
+            return ([layer[4] for layer in numbers], [layer[:, :4] for layer in sizes],
+                    [layer[:4].unbind() for layer in numbers], [layer[:, 4:] for layer in sizes])
 
     return HostLoss
 
 
 def _send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """To the GPU, without waiting until it is there."""
-    if device.type == "cpu":
-        return tensor
-    return (tensor.pin_memory() if torch.cuda.is_available() else tensor).to(device, non_blocking=True)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def quick_average(model_ema: Any) -> Any:

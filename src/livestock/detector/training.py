@@ -58,7 +58,7 @@ class TrainConfig:
     nominal_batch: int = NOMINAL_BATCH  # gradients of so many images make one optimizer step
     save: bool = True  # a trial of a search needs scores alone: no checkpoint, no last validation of the best one
     compiler: str = ""  # such as "inductor", PyTorch's own, which takes minutes at the start
-    bf16: bool = False  # mixed precision of GPUs from 2020 on, and of a CPU
+    bf16: bool = False  # mixed precision in bf16: on GPUs from 2020 on, or a CPU
     cfg: str = ""  # a model.yaml such as yolov5n.yaml to train from scratch, with `weights` empty
 
 
@@ -73,9 +73,11 @@ def train(
     Writes `weights/best.pt` (highest 0.1 AP50 + 0.9 mAP50-95 on the validation list), `weights/last.pt` and
     `weights/averaged.pt` (mean of the last epochs), all stripped and in half precision, `results.csv` and `train.log`.
     Several GPUs go through torchrun.
-    Raises RuntimeError with the end of the log if the process fails.
+    Raises RuntimeError with the end of the log if the process fails, and ValueError for a `compiler` with several GPUs
+    or `bf16` with one that cannot.
     """
     run_dir = run_dir.resolve()
+    _check_precision(config)
     if config.weights:
         check_checkpoint(Path(config.weights))
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -118,6 +120,16 @@ def read_history(run_dir: Path) -> pd.DataFrame:
 
 def _python_path() -> list[str]:
     return [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+
+
+def _check_precision(config: TrainConfig) -> None:
+    on_gpus = config.device != "cpu" and torch.cuda.is_available()
+    n_gpus = config.device.count(",") + 1 if config.device else torch.cuda.device_count()
+    if config.compiler and on_gpus and n_gpus > 1:
+        raise ValueError(f"compiler {config.compiler!r}: expected one GPU, found {n_gpus}; name one as device, or "
+                         "leave the compiler out")
+    if config.bf16 and on_gpus and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(f"bf16: {torch.cuda.get_device_name()} has no such arithmetic; leave it out for fp16")
 
 
 def _launcher(device: str) -> list[str]:

@@ -261,6 +261,7 @@ def _trial_config(run: Run, data_yaml: Path, hyp: Path, device: str) -> detector
         workers=profile.workers,
         seed=run.seed,
         nominal_batch=profile.nominal_batch,
+        bf16=profile.bf16,  # but no compiler, which takes longer than a trial gains
         save=False,
     )
 

@@ -123,7 +123,7 @@ def find_candidates(
         settings={"imgsz": imgsz, "flip": look.flip, "image_ids": images["image_id"].tolist(),
                   **({"likely": True} if likely else {})},
         workspace=run.workspace.root,
-        version=2,  # 2: pictures are scaled down to half by bilinear interpolation
+        version=2,  # 2: pictures are scaled down to 0.6 by bilinear interpolation
     )
     return read_table(path)
 

@@ -60,6 +60,7 @@ def _make_optimizer(make: Any, compiler: str) -> Any:
     make_fused = with_globals(make, torch=overlay(torch, optim=overlay(torch.optim, **fused)))
 
     def smart_optimizer(model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """In place of yolov5's, with its arguments."""
         if compiler:
             model.compile(backend=compiler, dynamic=False)  # the last batch, a smaller one, gets kernels of its own
         optimizer = make_fused(model.to(memory_format=torch.channels_last), *args, **kwargs)
@@ -129,6 +130,7 @@ def host_loss(compute_loss: Any) -> Any:
             return self.compute(self, [layer.float() for layer in p], targets)
 
         def build_targets(self, p: list[torch.Tensor], targets: torch.Tensor) -> Any:
+            """As yolov5's: of each layer classes, boxes, places `(image, anchor, row, column)` and anchors."""
             if not isinstance(targets, HostTensor):
                 return super().build_targets(p, targets)
             classes, boxes, places, anchors = self.match(p, targets.as_subclass(torch.Tensor))
@@ -151,6 +153,7 @@ def quick_average(model_ema: Any) -> Any:
 
     class QuickAverage(model_ema):
         def update(self, model: Any) -> None:
+            """After a step: each averaged tensor moves towards the model's by one minus the decay."""
             self.updates += 1
             decay, state = self.decay(self.updates), getattr(model, "module", model).state_dict()
             pairs = [(own, state[name].detach()) for name, own in self.ema.state_dict().items()

@@ -33,8 +33,9 @@ def test_the_mean_of_one_and_three_is_two(tmp_path: Path) -> None:
 
 
 def test_the_last_epochs_are_kept(tmp_path: Path) -> None:
+    model = load_checkpoint(STARTER)["model"]
     for epoch in range(N_AVERAGED + 2):
-        keep_epoch(write_scaled(1.0, tmp_path / "last.pt"), epoch)
+        keep_epoch(model, tmp_path, epoch)
     assert [path.name for path in epoch_weights(tmp_path)] == [f"epoch{n:04d}.pt" for n in range(2, N_AVERAGED + 2)]
 
 

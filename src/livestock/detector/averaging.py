@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from .weights import load_checkpoint, write_weights
+from .weights import load_checkpoint, save_weights
 
 N_AVERAGED = 5  # epochs; the paper has a constant rate, here the schedule has almost ended and they lie close
 
 
-def keep_epoch(checkpoint: Path, epoch: int) -> None:
-    """Keeps an epoch's weights beside its checkpoint, half precision, no optimizer; those long past go."""
-    write_weights(checkpoint, checkpoint.with_name(f"epoch{epoch:04d}.pt"))
-    for path in epoch_weights(checkpoint.parent)[:-N_AVERAGED]:
+def keep_epoch(model: torch.nn.Module, directory: Path, epoch: int) -> None:
+    """Keeps an epoch's model in half precision, which it then has itself; those long past go."""
+    save_weights(model, directory / f"epoch{epoch:04d}.pt")
+    for path in epoch_weights(directory)[:-N_AVERAGED]:
         path.unlink()
 
 
@@ -44,7 +43,4 @@ def average_weights(sources: Sequence[Path], target: Path) -> Path:
             state[key] = state[key] + value if value.is_floating_point() else value
     mean = {key: value / len(sources) if value.is_floating_point() else value for key, value in state.items()}
     model.load_state_dict(mean)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    torch.save({"model": model.half(), "epoch": -1}, beside)
-    os.replace(beside, target)
-    return target
+    return save_weights(model, target)

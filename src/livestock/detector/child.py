@@ -58,7 +58,8 @@ def main(run_dir: Path) -> None:
         _report_progress(callbacks, run_dir / "progress.jsonl", config, _watch_validation(yolov5_train.validate))
         _keep_hold(yolov5_train, callbacks, running)
     if config.save:
-        callbacks.register_action("on_model_save", callback=lambda last, epoch, *_: keep_epoch(last, epoch))
+        callbacks.register_action("on_model_save", callback=lambda last, epoch, *_: keep_epoch(
+            single_precision(running.ema.ema), last.parent, epoch))
     else:
         _end_after_last_epoch(callbacks, config.epochs)
     if config.nominal_batch != NOMINAL_BATCH:

@@ -102,10 +102,14 @@ def load_model(path: Path, device: str = "cpu") -> torch.nn.Module:
 def write_weights(source: Path, target: Path) -> Path:
     """The averaged weights of a checkpoint in half precision, without the optimizer: the file to submit."""
     checkpoint = load_checkpoint(source)
-    model = (checkpoint.get("ema") or checkpoint["model"]).half()
-    for parameter in model.parameters():
-        parameter.requires_grad = False
     target.parent.mkdir(parents=True, exist_ok=True)
+    return save_weights(checkpoint.get("ema") or checkpoint["model"], target)
+
+
+def save_weights(model: torch.nn.Module, target: Path) -> Path:
+    """Writes a model as `load_checkpoint` reads it, beside and renamed; the model itself becomes half precision."""
+    for parameter in model.half().parameters():
+        parameter.requires_grad = False
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     torch.save({"model": model, "epoch": -1}, beside)
     os.replace(beside, target)

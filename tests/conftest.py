@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from livestock import yolo_dataset
 from livestock.boxes import make_boxes, make_images
 
 matplotlib.use("Agg")
+
+# Tests run side by side. A thread of PyTorch that waits for another one spins on the core that the other one needs;
+# so it sleeps instead. OpenMP reads this when torch is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

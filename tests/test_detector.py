@@ -83,6 +83,14 @@ def test_training_leaves_the_mean_of_its_last_epochs(run_dir: Path) -> None:
     torch.testing.assert_close(mean[key], ((first[key] + last[key]) / 2).half())
 
 
+def test_an_epoch_is_kept_with_the_averaged_weights_of_its_checkpoint(run_dir: Path) -> None:
+    kept, checkpoint = (load_checkpoint(run_dir / "weights" / name)["model"] for name in ("epoch0001.pt", "last.pt"))
+    assert not any(parameter.requires_grad for parameter in kept.parameters())
+    assert kept.state_dict().keys() == checkpoint.state_dict().keys()
+    for name, tensor in checkpoint.state_dict().items():
+        assert torch.equal(kept.state_dict()[name], tensor), name
+
+
 def test_submitted_weights_are_half_and_stripped(run_dir: Path, tmp_path: Path) -> None:
     written = detector.write_weights(run_dir / "weights/last.pt", tmp_path / "weights.pt")
     model = detector.load_model(written)

@@ -59,7 +59,8 @@ def single_precision(model: Any) -> Any:
 def save_whole(save: Callable[..., None], running: Running) -> Callable[..., None]:
     """`torch.save` that writes beside, flushed, and renames; the `last.pt` before stays as `previous.pt`.
 
-    What becomes `last.pt` gets the state of `running`; the other files stay in half precision.
+    What becomes `last.pt` gets the state of `running` while there is an epoch to go on from; stripped at the end, it
+    stays in half precision like the other files.
     """
 
     def saved(content: Any, target: Any, *args: Any, **kwargs: Any) -> None:
@@ -67,7 +68,7 @@ def save_whole(save: Callable[..., None], running: Running) -> Callable[..., Non
             return save(content, target, *args, **kwargs)
         path = Path(target)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
-        if path.name == LAST and isinstance(content, dict):
+        if path.name == LAST and isinstance(content, dict) and content.get("epoch", -1) >= 0:
             content = {**content, **running.state()}
         with open(beside, "wb") as file:
             save(content, file, *args, **kwargs)

@@ -67,12 +67,17 @@ def describe_machine() -> str:
             f"{platform.python_version()}")
 
 
+def without_exponent(figure: str) -> str:
+    """`2.18e+04s` as `21,800s`; other figures and words as they are."""
+    return re.sub(r"[\d.]+e\+\d+", lambda number: f"{float(number[0]):,.0f}", figure)
+
+
 def write_table(lines: dict[str, str]) -> None:
     """Puts the table between the marks in the README."""
     rows = ["| what | instead of | ours | stock | ratio | bar | |", "|---|---|---|---|---|---|---|"]
     for name, (what, instead) in WHAT.items():
         if name in lines and (found := LINE.match(lines[name])):
-            _, ours, stock, ratio, bar, verdict, _ = found.groups()
+            ours, stock, ratio, bar, verdict = map(without_exponent, found.groups()[1:-1])
             bar = bar if bar.endswith("s") else f"{bar} x"
             row = f"| {what} | {instead} | {ours} | {stock} | {ratio} | {bar} | {verdict} |"
             rows.append(row.replace("| none |", "| |").replace("| none |", "| |"))

@@ -14,7 +14,7 @@ N_AVERAGED = 5  # epochs; the paper has a constant rate, here the schedule has a
 
 
 def keep_epoch(model: torch.nn.Module, directory: Path, epoch: int) -> None:
-    """Keeps an epoch's model in half precision, which it then has itself; those long past go."""
+    """Keeps an epoch's weights; those long past go. The model is changed: see `save_weights`."""
     save_weights(model, directory / f"epoch{epoch:04d}.pt")
     for path in epoch_weights(directory)[:-N_AVERAGED]:
         path.unlink()

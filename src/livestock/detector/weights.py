@@ -107,7 +107,7 @@ def write_weights(source: Path, target: Path) -> Path:
 
 
 def save_weights(model: torch.nn.Module, target: Path) -> Path:
-    """Writes a model as `load_checkpoint` reads it, beside and renamed; the model itself becomes half precision."""
+    """Writes a model as `load_checkpoint` reads it, and returns the path; the model itself becomes half precision."""
     for parameter in model.half().parameters():
         parameter.requires_grad = False
     beside = target.with_name(f".{target.name}.{os.getpid()}")

@@ -22,6 +22,9 @@ class Competition:
     metric_iou: float = 0.75
     weight_limit_bytes: int = 100_000_000
     count_bins: dict[str, list[int]] = field(default_factory=dict)
+    unlabelled: str = "leave out"  # images without a label: "leave out", or "background" to train on them as empty
+    group_pattern: str | None = None  # images whose paths agree in its groups (clip, camera, farm) stay in one fold
+    answer_name: str = "name"  # how answer.csv calls an image: its file "name", "stem" or "path" below the data
 
     def __post_init__(self) -> None:
         if not isinstance(self.classes, dict) or not self.classes:

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
+from livestock.archives import read_image
 from livestock.boxes import check_images, make_boxes, make_images
 from livestock.config import REPOSITORY, Competition, read_competition
 from livestock.folds import (
+    Undecodable,
     assign_folds,
     baseline_folds,
     fold_table,
@@ -22,11 +25,13 @@ from livestock.folds import (
     mini_set,
     near_duplicate_groups,
     near_pairs,
+    perceptual_hashes,
     split_distances,
     split_report,
     stratum_counts,
     stratum_labels,
 )
+from livestock.pictures import ERRORS, ORIENTATION, TURNS, decode, decode_small
 
 COMPETITION = Competition("test", {"pig": [], "cow": []}, count_bins={"pig": [8, 13], "cow": [4, 6]})
 
@@ -117,12 +122,88 @@ def test_frames_of_a_scene_form_a_group_whatever_their_order(tmp_path):
     pd.testing.assert_series_equal(groups, shuffled)
 
 
-def test_an_image_that_cannot_be_decoded_is_named(tmp_path):
+BLOBS = Image.fromarray((np.random.default_rng(5).random((6, 10)) * 200).astype(np.uint8)).resize((320, 192))
+
+
+def save(path: Path, picture: Image.Image, **options: object) -> dict[str, object]:
+    """A row of an images table, and its file."""
+    picture.save(path, **options)
+    return {"image_id": path.name, "archive": str(path.parent), "member": path.name, "width": picture.width,
+            "height": picture.height}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_copy_turned_by_exif_is_hashed_as_it_is_shown(tmp_path, suffix, orientation):
+    """The file's pixels are turned so that EXIF turns them back: both show the same, as `read_image` confirms."""
+    undo, quarter = TURNS.get(orientation), {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    stored = BLOBS if undo is None else BLOBS.transpose(quarter.get(orientation, undo))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {"tiffinfo": {ORIENTATION: orientation}} if suffix == "tif" else {"exif": exif}
+    options |= {"webp": {"lossless": True}, "jpg": {"quality": 95}}.get(suffix, {})
+    rows = [save(tmp_path / "plain.png", BLOBS), save(tmp_path / f"turned.{suffix}", stored, **options)]
+    plain, turned = (read_image(str(tmp_path), str(row["member"])) for row in rows)
+    assert np.abs(plain.astype(int) - turned).max() <= (12 if suffix == "jpg" else 0)
+    different = np.bitwise_count(np.bitwise_xor(*perceptual_hashes(make_images(rows))))
+    assert different <= (2 if suffix == "jpg" else 0)
+
+
+def test_a_picture_that_is_really_turned_is_another(tmp_path):
+    rows = [save(tmp_path / "a.png", BLOBS), save(tmp_path / "b.png", BLOBS.transpose(Image.Transpose.ROTATE_90))]
+    assert near_duplicate_groups(make_images(rows)).tolist() == [0, 1]
+
+
+@pytest.mark.bad_input
+def test_every_image_that_cannot_be_decoded_is_named_in_one_error(tmp_path):
+    """Nine files, of which four are broken: no picture, empty, cut off, and cut off but filled up with zeros."""
+    whole = io.BytesIO()
+    BLOBS.save(whole, "JPEG")
+    half = whole.getvalue()[: len(whole.getvalue()) // 2]
+    contents = dict.fromkeys("acegi", whole.getvalue())
+    contents |= {"b": b"no image", "d": b"", "f": half, "h": half + bytes(9000)}
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("broken.jpg", b"no image")
-    row = {"image_id": "broken.jpg", "archive": str(tmp_path / "a.zip"), "member": "broken.jpg"}
-    with pytest.raises(ValueError, match=r"a\.zip: broken\.jpg: expected an image"):
-        near_duplicate_groups(make_images([{**row, "width": 1, "height": 1}]))
+        for name, content in sorted(contents.items()):
+            archive.writestr(f"{name}.jpg", content)
+    images = make_images([{"image_id": f"{name}.jpg", "archive": str(tmp_path / "a.zip"), "member": f"{name}.jpg",
+                           "width": 320, "height": 192} for name in contents])
+    with pytest.raises(Undecodable, match=r"^4 images cannot be decoded:\n.*a\.zip: b\.jpg: expected an ") as caught:
+        near_duplicate_groups(images)
+    assert [member for _, member, _ in caught.value.images] == ["b.jpg", "d.jpg", "f.jpg", "h.jpg"]
+    assert all(archive == str(tmp_path / "a.zip") for archive, _, _ in caught.value.images)
+    assert "truncated" in caught.value.images[2][2] and "truncated" in caught.value.images[3][2]
+    good = images[~images["member"].isin([member for _, member, _ in caught.value.images])]
+    assert near_duplicate_groups(good).tolist() == [0] * 5
+    with pytest.raises(ValueError, match=r"^.*a\.zip: d\.jpg: expected an image that can be decoded: cannot identify"):
+        perceptual_hashes(images[images["image_id"] == "d.jpg"])
+
+
+@pytest.mark.bad_input
+def test_a_disk_that_fails_is_not_taken_for_a_broken_picture(tmp_path):
+    images = make_images([save(tmp_path / "a.png", BLOBS)])
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ValueError, match="a.png: cannot be read: .*No such file") as caught:
+        perceptual_hashes(images)
+    assert not isinstance(caught.value, Undecodable)
+
+
+@pytest.mark.parametrize("kind", [{}, {"progressive": True}, {"exif": b"Exif\0\0II*\0\10\0\0\0\0\0\0\0\0\0"}])
+def test_a_file_cut_anywhere_is_hashed_if_and_only_if_it_can_be_read(kind):
+    file = io.BytesIO()
+    BLOBS.save(file, "JPEG", quality=80, **kind)
+    whole = file.getvalue()
+    for length in [*range(2, len(whole), len(whole) // 40), *range(len(whole) - 4, len(whole) + 1)]:
+        outcomes = [_decodes(read, whole[:length]) for read in (decode, lambda it: decode_small(it, (64, 64)))]
+        assert outcomes[0] == outcomes[1] == (length == len(whole))
+
+
+def _decodes(read: Callable[[io.BytesIO], object], content: bytes) -> bool:
+    try:
+        read(io.BytesIO(content))
+    except ERRORS:
+        return False
+    return True
 
 
 def test_pictures_of_16_bits_are_not_all_alike(tmp_path):

@@ -117,6 +117,22 @@ def decode(file: IO[bytes]) -> np.ndarray:
     return np.array(picture if turn is None else picture.transpose(turn))
 
 
+def decode_small(file: IO[bytes], size: tuple[int, int]) -> Image.Image:
+    """What `decode` shows, in grey and where the format allows it smaller, but not below `size`: for looking at many.
+
+    A JPEG is decoded at up to an eighth of its size. Raises what `decode` raises, for the same files.
+    """
+    with Image.open(file, formats=FORMATS) as image:
+        _check_mode(image)
+        if image.format == "JPEG":
+            _check_end(file.read())
+            image.draft("L", size)
+        image.load()
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+        picture = eight_bits(image).convert("L")
+    return picture if turn is None else picture.transpose(turn)
+
+
 def _decode_plain(content: bytes) -> np.ndarray | None:
     """A whole JPEG of the plainest kind, of which OpenCV makes the same in a third of the time; None for all others.
 

@@ -1,12 +1,13 @@
 """Folds: near-duplicate groups, strata, the stratified split over groups, the mini set, and a report."""
 
 from .assign import assign_folds, mini_set
-from .duplicates import RADIUS, near_duplicate_groups, near_pairs, perceptual_hashes
+from .duplicates import RADIUS, Undecodable, near_duplicate_groups, near_pairs, perceptual_hashes
 from .report import baseline_folds, fold_table, group_report, leakage, split_distances, split_report
 from .strata import stratum_counts, stratum_labels
 
 __all__ = [
     "RADIUS",
+    "Undecodable",
     "assign_folds",
     "baseline_folds",
     "fold_table",

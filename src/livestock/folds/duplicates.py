@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import imagehash
 import numpy as np
 import pandas as pd
-from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
@@ -37,8 +36,7 @@ def near_duplicate_groups(
     image.
 
     Images within `radius` of each other share a group, and so do those linked by a chain of such pairs: the
-    frames of a fixed camera, mostly. Raises ValueError naming the archive and member of an image that cannot
-    be decoded.
+    frames of a fixed camera, mostly. Raises `Undecodable` with every image that cannot be decoded.
     """
     images = images.sort_values("image_id", ignore_index=True)
     hashes = perceptual_hashes(images, n_threads=n_threads)
@@ -52,26 +50,45 @@ def near_duplicate_groups(
     )
 
 
-def perceptual_hashes(images: pd.DataFrame, *, n_threads: int | None = None) -> np.ndarray:
-    """64-bit pHash of each image, `(N,)` uint64, by row of `images` (DCT hash as `imagehash.phash` computes
-    it).
+class Undecodable(ValueError):
+    """Pictures that cannot be decoded: `images` lists `(archive, member, reason)` of all that were met."""
 
-    Decoding and reading release Python's lock, so threads are enough (`n_threads`, default the number of
-    cores). Raises ValueError naming the archive and member of an image that cannot be decoded.
+    def __init__(self, images: list[tuple[str, str, str]]) -> None:
+        self.images = images
+        lines = [f"{archive}: {member}: expected an image that can be decoded: {reason}"
+                 for archive, member, reason in images]
+        super().__init__("\n".join(lines if len(lines) == 1 else [f"{len(lines)} images cannot be decoded:", *lines]))
+
+
+def perceptual_hashes(images: pd.DataFrame, *, n_threads: int | None = None) -> np.ndarray:
+    """64-bit pHash of each image as `archives.read_image` shows it, so turned as its EXIF orientation says.
+
+    `(N,)` uint64, by row of `images` (DCT hash as `imagehash.phash` computes it). Decoding and reading release Python's
+    lock, so threads are enough (`n_threads`, default the number of cores). Raises `Undecodable` with every image that
+    cannot be decoded, after all have been tried; ValueError if the disk cannot be read.
     """
     with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
-        hashes = pool.map(_hash_member, images["archive"], images["member"])
-        found = list(tqdm(hashes, total=len(images), desc="perceptual hashes", unit="image"))
+        tried = pool.map(_hash_member, images["archive"], images["member"])
+        found = list(tqdm(tried, total=len(images), desc="perceptual hashes", unit="image"))
+    faults = [(archive, member, result) for archive, member, result
+              in zip(images["archive"], images["member"], found, strict=True) if isinstance(result, str)]
+    if faults:
+        raise Undecodable(faults)
     return np.array(found, dtype=np.uint64)
 
 
-def _hash_member(archive: str, member: str) -> int:
+def _hash_member(archive: str, member: str) -> int | str:
+    """The hash as a number, or why there is none."""
     try:
-        with Image.open(io.BytesIO(read_bytes(archive, member))) as image:
-            image.draft("L", THUMBNAIL)
-            bits = imagehash.phash(pictures.eight_bits(image).convert("L")).hash
+        content = read_bytes(archive, member)
+    except ValueError as error:
+        if isinstance(error.__cause__, OSError):  # the disk or Drive fails, which says nothing about this picture
+            raise
+        return f"cannot be read: {error.__cause__ or error}"
+    try:
+        bits = imagehash.phash(pictures.decode_small(io.BytesIO(content), THUMBNAIL)).hash
     except pictures.ERRORS as error:
-        raise ValueError(f"{archive}: {member}: expected an image that can be decoded: {error}") from error
+        return f"{error}"
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 

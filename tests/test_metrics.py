@@ -12,6 +12,7 @@ from livestock.metrics import (
     average_precision,
     coco_map,
     competition_map,
+    describe_missing_classes,
     image_errors,
     match_usual,
     precision_recall,
@@ -243,6 +244,21 @@ def test_matches_carry_what_resampling_needs():
     assert (np.diff(matches.confidence)[np.diff(matches.label) == 0] <= 0).all()
     hits = pd.crosstab(matches.image[matches.is_true], matches.label[matches.is_true]).to_numpy()
     assert 0 < hits.sum() <= matches.n_truth.sum()
+
+
+@pytest.mark.parametrize(
+    ("labels", "present", "words"),
+    [
+        (["pig", "cow"], ["pig", "cow"], ""),
+        (["pig", "cow"], ["pig", "goat"], "cow has no true box here: the mean is over pig alone"),
+        (["a", "b", "c", "d"], ["d", "a"], "b and c have no true box here: the mean is over a and d"),
+        (["pig", "cow"], [], "no class has a true box here: there is nothing to score"),
+        ([str(n) for n in range(9)], ["0", "1", "2"],
+         "3, 4, 5, 6 and 2 others have no true box here: the mean is over 0, 1 and 2"),
+    ],
+)
+def test_classes_without_truth_are_named(labels, present, words):
+    assert describe_missing_classes(labels, pd.DataFrame({"label": present})) == words
 
 
 LEFT, RIGHT = (0.0, 0.4, 0.0, 1.0), (0.6, 1.0, 0.0, 1.0)  # XMin, XMax, YMin, YMax

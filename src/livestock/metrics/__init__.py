@@ -16,7 +16,7 @@ average precision of that. Resampling repeats only the second.
 from .bootstrap import draw_counts, draw_group_counts, interval, mean_interval, resample
 from .breakdown import COCO_SIZES, ORIGINAL_SIZES, image_errors, precision_recall, score_counts, score_sizes
 from .matching import Matches, claims, match_competition, match_usual
-from .precision import Score, average_precision, coco_map, competition_map, score, usual_map
+from .precision import Score, average_precision, coco_map, competition_map, describe_missing_classes, score, usual_map
 
 __all__ = [
     "COCO_SIZES",
@@ -27,6 +27,7 @@ __all__ = [
     "claims",
     "coco_map",
     "competition_map",
+    "describe_missing_classes",
     "draw_counts",
     "draw_group_counts",
     "image_errors",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from .matching import Matches, match_competition, match_usual
 
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
+NAMES_SHOWN = 4  # classes that a sentence names before it counts the others
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,29 @@ def interpolated_precision(is_true: np.ndarray, n_truth: int) -> float:
     envelope = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
     reached = np.searchsorted(found / n_truth, RECALLS, side="left")
     return float(envelope[reached[reached < len(found)]].sum() / len(RECALLS))
+
+
+def describe_missing_classes(labels: Sequence[str], truth: pd.DataFrame) -> str:
+    """Which of `labels` have no box in `truth`, and over which the mean therefore is; empty where none is missing.
+
+    A mean AP leaves such a class out without a word: with cows in one group of frames alone, the score of a fold may be
+    the score of pigs.
+
+    >>> describe_missing_classes(["pig", "cow"], pd.DataFrame({"label": ["pig", "pig"]}))
+    'cow has no true box here: the mean is over pig alone'
+    """
+    present = set(truth["label"].dropna())
+    missing, scored = ([label for label in labels if (label in present) is there] for there in (False, True))
+    if not missing:
+        return ""
+    if not scored:
+        return "no class has a true box here: there is nothing to score"
+    over = f"{scored[0]} alone" if len(scored) == 1 else _enumerate(scored)
+    return f"{_enumerate(missing)} {'has' if len(missing) == 1 else 'have'} no true box here: the mean is over {over}"
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    """`a, b and c`; of many names the first few and the number of the others."""
+    if len(names) > NAMES_SHOWN + 1:
+        names = [*names[:NAMES_SHOWN], f"{len(names) - NAMES_SHOWN} others"]
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

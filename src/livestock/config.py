@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from .competition_file import clean_keys, read_keys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -27,15 +28,11 @@ class Competition:
     answer_name: str = "name"  # how answer.csv calls an image: its file "name", "stem" or "path" below the data
 
     def __post_init__(self) -> None:
-        if not isinstance(self.classes, dict) or not self.classes:
-            raise ValueError(f"classes: expected a mapping of label to names, found {self.classes!r}")
-        if not 0 < self.metric_iou < 1:
-            raise ValueError(f"metric_iou: expected a number between 0 and 1, found {self.metric_iou!r}")
-        for label in self.count_bins:
-            if label not in self.classes:
-                raise ValueError(f"count_bins: {label!r} is not one of the classes {self.labels}")
-        if self.class_pattern is not None and re.compile(self.class_pattern).groups < 1:
-            raise ValueError(f"class_pattern: expected a pattern with a group, found {self.class_pattern!r}")
+        values, faults = clean_keys({item.name: getattr(self, item.name) for item in fields(self)})
+        if faults:
+            raise ValueError(in_words(faults))
+        for name, value in values.items():  # "100 MB" has become a number
+            object.__setattr__(self, name, value)
 
     @property
     def labels(self) -> list[str]:
@@ -45,7 +42,7 @@ class Competition:
     def label_of(self, source_name: str, file_name: str = "") -> str | None:
         """The label for a source's own class name, or for a file name where `class_pattern` applies; None: unknown."""
         if self.class_pattern and (found := re.search(self.class_pattern, file_name)):
-            source_name = found.group(1)
+            source_name = found.group(1) or source_name  # a group that is optional may be empty
         wanted = source_name.strip().casefold()
         for label, names in self.classes.items():
             if wanted == label.casefold() or wanted in (str(name).casefold() for name in names):
@@ -141,15 +138,21 @@ class Workspace:
 
 
 def read_competition(path: Path) -> Competition:
-    """Reads a competition file. Raises ValueError naming the file and the key that is unknown or wrong."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a mapping of keys, found {type(content).__name__}")
-    try:
-        _reject_unknown("competition", content, Competition)
-        return Competition(**content)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    """Reads a competition file. Raises ValueError that names the file and lists every key that is unknown or wrong."""
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else f"none in {path.absolute().parent}"
+        raise ValueError(f"{path}: expected a competition file (classes, metric, limits), found {found}; name yours "
+                         f"with --competition, in a notebook as COMPETITION, such as {REPOSITORY / 'competition.yaml'}")
+    content, faults = read_keys(path)
+    values, others = clean_keys(content)
+    if faults := [*faults, *others]:
+        raise ValueError(f"{path}: {in_words(faults)}")
+    return Competition(**values)
+
+
+def in_words(faults: Sequence[str]) -> str:
+    """One fault as it is; several as a list, a line each, below how many there are."""
+    return faults[0] if len(faults) == 1 else "\n- ".join([f"{len(faults)} things to put right:", *faults])
 
 
 def _reject_unknown(what: str, content: dict[str, Any], of: type) -> None:

@@ -13,7 +13,7 @@ average precision of that. Resampling repeats only the second.
 | equal confidences rank | as `numpy.argsort` leaves them | in row order |
 """
 
-from .bootstrap import draw_counts, draw_group_counts, interval, mean_interval, resample
+from .bootstrap import draw_counts, draw_group_counts, interval, mean_interval, resample, resample_classes
 from .breakdown import COCO_SIZES, ORIGINAL_SIZES, image_errors, precision_recall, score_counts, score_sizes
 from .matching import Matches, claims, match_competition, match_usual
 from .precision import Score, average_precision, coco_map, competition_map, describe_missing_classes, score, usual_map
@@ -37,6 +37,7 @@ __all__ = [
     "mean_interval",
     "precision_recall",
     "resample",
+    "resample_classes",
     "score",
     "score_counts",
     "score_sizes",

@@ -17,13 +17,23 @@ def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarr
     Matches stay as they are, for boxes are matched within their image: an image drawn twice counts twice. The mean is
     over the classes of which a resample has truth. `images` must hold all that the matches name.
     """
+    aps = resample_classes(matches, images, counts)
+    known = np.isfinite(aps)
+    return np.where(known, aps, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+
+
+def resample_classes(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarray:
+    """AP of each class of `matches.labels` in each resample, `(n_resamples, n_labels)`, as `resample` has it.
+
+    NaN where a resample has no truth of the class.
+    """
     where = images.get_indexer(matches.images)
     if (where < 0).any():
         raise ValueError(f"images: {matches.images[where < 0][0]!r} is judged, but not among those to resample")
     bounds = np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
-    result = np.zeros(len(counts))
+    result = np.full((len(counts), len(matches.labels)), np.nan)
     for nth, drawn in enumerate(counts[:, where]):
-        n_truth, aps = drawn @ matches.n_truth, []
+        n_truth = drawn @ matches.n_truth
         for class_id in np.flatnonzero(n_truth):
             mine = slice(bounds[class_id], bounds[class_id + 1])
             weight, is_true = drawn[matches.image[mine]], matches.is_true[mine]
@@ -31,8 +41,7 @@ def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarr
             # The precision after a true box drawn n times; its n copies have no other boxes between them.
             precision = np.cumsum(found) / np.maximum(np.cumsum(weight)[is_true], 1)
             envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            aps.append(float(envelope @ found) / n_truth[class_id])
-        result[nth] = np.mean(aps) if aps else 0.0
+            result[nth, class_id] = float(envelope @ found) / n_truth[class_id]
     return result
 
 

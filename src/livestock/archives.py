@@ -29,7 +29,7 @@ from .zips import (
     read_quickly,
 )
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,17 @@ def image_size(archive: str, member: str) -> tuple[int, int]:
         with _open_member(archive, zipped, member) as file:
             return pictures.measure(file)
     except (*pictures.ERRORS, *ZIP_ERRORS) as error:
+        raise ValueError(f"{archive}: {member}: expected a picture, found no readable header: {error}") from error
+
+
+def orientation(archive: str, member: str) -> int:
+    """The EXIF orientation of a picture, 1 where it has none; `read_image` has undone it.
+
+    Raises ValueError naming archive and member if there is no picture's header.
+    """
+    try:
+        return pictures.orientation(io.BytesIO(read_bytes(archive, member)))
+    except pictures.ERRORS as error:
         raise ValueError(f"{archive}: {member}: expected a picture, found no readable header: {error}") from error
 
 

@@ -2,49 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from ..boxes import check_boxes, check_images
 from ..config import Competition
-from .aihub import read_aihub
+from . import aihub, clean, coco, open_images, tree, voc, yolo
 from .clean import Reading
-from .coco import read_coco
-from .open_images import read_open_images
-from .voc import read_voc
-from .yolo import read_yolo
+from .recognise import recognise
+from .report import Report
 
-READERS: dict[str, Callable[..., Reading]] = {
-    "aihub": read_aihub,
-    "coco": read_coco,
-    "open_images": read_open_images,
-    "voc": read_voc,
-    "yolo": read_yolo,
+__all__ = ["AUTO", "READERS", "DataSet", "Reading", "read", "read_data_set", "read_train_and_test"]
+
+AUTO = "auto"  # in place of a reader's name: the layout is recognised
+READERS: dict[str, Callable[[clean.Source, Competition], clean.Labels]] = {
+    "aihub": aihub.find_labels,
+    "coco": coco.find_labels,
+    "open_images": open_images.find_labels,
+    "voc": voc.find_labels,
+    "yolo": yolo.find_labels,
 }
 
 
-def read(name: str, path: Path, competition: Competition, *, labelled: bool = True) -> Reading:
-    """Images, boxes and what was left out, read from `path` by the reader of this name and checked.
+class DataSet(NamedTuple):
+    """A data folder as it was read: by which reader and `why`, the training data, and the images to be answered.
 
-    `labelled=False` reads images alone. Raises ValueError for an unknown reader, a path that does not exist, or
-    one without any image, and for archives that are refused (see `archives.list_members`).
+    `test` is None where there are none. `pictures` is the number of picture files found.
     """
-    if name not in READERS:
-        raise ValueError(f"reader: expected one of {sorted(READERS)}, found {name!r}")
+
+    reader: str
+    why: str
+    train: Reading
+    test: Reading | None
+    pictures: int
+
+
+def read(
+    name: str, path: Path, competition: Competition, *, labelled: bool = True, skip: Collection[Path] = ()
+) -> Reading:
+    """Images, boxes and what was left out, all that lies below `path` or in a zip, read by the reader of this name.
+
+    `labelled=False` reads images alone; folders in `skip` are passed over. Raises ValueError for an unknown reader, a
+    path that does not exist or has no image, and for archives that are refused (see `archives.list_members`).
+    """
+    _check(name, path)
+    report = Report()
+    source = _look(path, report, skip, is_test=lambda _: not labelled)
+    if not labelled:
+        return _finish(Reading(source.images, clean.clean_boxes([], source.images, competition, report),
+                               report.table()), name, path, competition)
+    name, _ = recognise(source) if name == AUTO else (name, "")
+    return _finish(_label(name, source, competition), name, path, competition)
+
+
+def read_train_and_test(
+    name: str, path: Path, competition: Competition, *, skip: Collection[Path] = ()
+) -> tuple[Reading, Reading | None]:
+    """The training data and the test images; see `read_data_set`."""
+    found = read_data_set(name, path, competition, skip=skip)
+    return found.train, found.test
+
+
+def read_data_set(name: str, path: Path, competition: Competition, *, skip: Collection[Path] = ()) -> DataSet:
+    """A data folder or a zip of one, as downloaded: what lies in a folder `test` is to be answered, the rest trains.
+
+    Folders of other parts, `train`, `valid` and the like at any depth, are training data. Where all images lie in
+    `test`, they are training data too. Labels of test images are not read. Raises ValueError as `read`.
+    """
+    _check(name, path)
+    report = Report()
+    source = _look(path, report, skip, is_test=_is_test)
+    n_pictures = len(source.images) + sum(row[2] == clean.UNREADABLE_IMAGE for row in report.rows)
+    name, why = recognise(source) if name == AUTO else (name, "as asked for")
+    in_test = source.images["image_id"].isin(list(source.test))
+    test_images = source.images[in_test].reset_index(drop=True)
+    train = _label(name, source, competition)
+    of_test = train.left_out["image_id"].map(_is_test) & bool(len(test_images))
+    test = Reading(test_images, train.boxes.iloc[:0], train.left_out[of_test].reset_index(drop=True))
+    train = train._replace(left_out=train.left_out[~of_test].reset_index(drop=True))
+    train = _finish(train, name, path, competition)
+    return DataSet(name, why, train, _finish(test, name, path, competition) if len(test_images) else None, n_pictures)
+
+
+def _check(name: str, path: Path) -> None:
+    if name not in (*READERS, AUTO):
+        raise ValueError(f"reader: expected one of {[AUTO, *sorted(READERS)]}, found {name!r}")
     if not path.exists():
         raise ValueError(f"{path}: expected raw data for the reader {name!r}, found no such path")
-    reading = READERS[name](path, competition, labelled=labelled)
+
+
+def _is_test(image_id: str) -> bool:
+    return tree.part_of(image_id) == "test"
+
+
+def _look(path: Path, report: Report, skip: Collection[Path], is_test: Callable[[str], bool]) -> clean.Source:
+    """The files below a path, and the images among them; where all are test images none is."""
+    files = tree.list_files(path, report, skip)
+    tree.note_unread(files, report)
+    images = clean.measure_images(tree.pictures_among(files), report)
+    test = frozenset(image_id for image_id in images["image_id"] if is_test(image_id))
+    return clean.Source(path, files, images, test if len(test) < len(images) else frozenset(), report)
+
+
+def _label(name: str, source: clean.Source, competition: Competition) -> Reading:
+    """The labelled images that are not to be answered, and their boxes."""
+    labels, report = READERS[name](source, competition), source.report
+    images = source.images[~source.images["image_id"].isin(list(source.test))]
+    images = clean.keep_labelled(images, labels, competition, report)
+    if source.n_test_labels:
+        report.add(clean.OF_TEST, str(source.root), "", f"{source.n_test_labels} labels")
+    return Reading(images, clean.clean_boxes(labels.boxes, images, competition, report), report.table())
+
+
+def _finish(reading: Reading, name: str, path: Path, competition: Competition) -> Reading:
+    """The tables checked. Raises ValueError where there is no image."""
     if reading.images.empty:
         reasons = "; ".join(f"{n} x {reason}" for reason, n in reading.left_out["reason"].value_counts().items())
         raise ValueError(f"{path}: the reader {name!r} found no image to use there ({reasons or 'no image file'})")
     check_images(reading.images, str(path))
     check_boxes(reading.boxes, reading.images, competition.labels, str(path))
     return reading
-
-
-def read_train_and_test(name: str, path: Path, competition: Competition) -> tuple[Reading, Reading | None]:
-    """The training data and the test images: the folders `train` and `test` of `path`, else all is for training."""
-    if (path / "train").is_dir() and (path / "test").is_dir():
-        test = read(name, path / "test", competition, labelled=False)
-        return read(name, path / "train", competition), test
-    return read(name, path, competition), None

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..archives import image_size
+from ..archives import image_size, split_name
 from ..config import Competition
 from . import clean
+from .tree import File
 from .values import is_number, to_number
 
 TABLES_URL = "https://storage.googleapis.com/openimages"
@@ -25,48 +29,58 @@ TABLES = {
 DESCRIPTIONS = "v5/class-descriptions-boxable.csv"
 IMAGES_URL = "https://open-images-dataset.s3.amazonaws.com"
 COLUMNS = ["ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf"]
+BOXES_MARK, DESCRIPTIONS_MARK = "bbox", "class-descriptions"  # in the names of tables
 N_TRIES = 4
 
 
-def read_open_images(path: Path, competition: Competition, *, labelled: bool = True) -> clean.Reading:
-    """Reads the box tables (`*bbox*.csv`) below `path` for the pictures `IMAGE_ID.jpg` there.
+def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
+    """The box tables (`*bbox*.csv`), whose `ImageID` is the stem of a picture, wherever it lies.
 
     Corners are relative to the picture; class codes are named by `*class-descriptions*.csv`. Boxes around groups are
-    left out. Rows for pictures that are not below `path` are counted in one line of the report.
+    left out. Rows of pictures that are not there are counted in one line of the report. Raises ValueError for a table
+    that is none, and naming both for two pictures of a stem that a table has.
     """
-    report = clean.Report()
-    images = clean.measure_images(clean.find_pictures(path, report), report)
-    if not labelled:
-        return clean.Reading(images, clean.clean_boxes([], images, competition, report), report.table())
-    by_id = {Path(row.image_id).stem: row for row in images.itertuples()}
-    names = _class_names(path)
+    by_id: dict[str, list[Any]] = defaultdict(list)
+    for row in source.images.itertuples():
+        by_id[split_name(row.image_id)[1]].append(row)
+    tables = source.with_suffix(".csv")
+    names = _class_names([(file.place, file.read()) for file in tables if DESCRIPTIONS_MARK in _name(file)])
     boxes: list[clean.RawBox] = []
     known: set[str] = set()
-    for file in sorted(path.rglob("*bbox*.csv")):
-        boxes += _raw_boxes(file, by_id, names, known, report)
-    images = clean.drop_unlabelled(images, known, report)
-    clean.report_empty(images, {box.image_id for box in boxes}, report)
-    return clean.Reading(images, clean.clean_boxes(boxes, images, competition, report), report.table())
+    for file in tables:
+        if BOXES_MARK in _name(file):
+            boxes += _raw_boxes(file, by_id, names, known, source)
+    return clean.Labels(known, boxes)
+
+
+def _name(file: File) -> str:
+    return file.path.rpartition("/")[2].lower()
 
 
 def _raw_boxes(
-    file: Path, by_id: dict[str, Any], names: dict[str, str], known: set[str], report: clean.Report
+    file: File, by_id: dict[str, list[Any]], names: dict[str, str], known: set[str], source: clean.Source
 ) -> list[clean.RawBox]:
     """The boxes of one table; its pictures go into `known`, and what a table before has of one counts."""
-    table, boxes, found = _read_table(file), [], set()
+    table, boxes, found = _read_table(file.place, file.read()), [], set()
     is_here = table["ImageID"].isin(list(by_id))
     if n_elsewhere := int((~is_here).sum()):
-        report.add(clean.NO_IMAGE, str(file), "", f"{n_elsewhere} boxes of pictures that are not here")
+        source.report.add(clean.NO_IMAGE, file.place, "", f"{n_elsewhere} boxes of pictures that are not here")
     for number, box in zip(table.index[is_here] + 2, table[is_here].itertuples(), strict=True):
-        row = by_id[box.ImageID]
+        row, *others = by_id[box.ImageID]
+        name, where = names.get(box.LabelName, box.LabelName), f"{file.place}:{number}"
+        if others:
+            raise ValueError(f"{where}: expected one picture of the id {box.ImageID!r}, found {row.image_id} and "
+                             f"{others[0].image_id}; rename or remove one")
+        if row.image_id in source.test:
+            source.n_test_labels += 1
+            continue
         found.add(row.image_id)
-        name, where = names.get(box.LabelName, box.LabelName), f"{file}:{number}"
         if row.image_id in known:
-            report.add(clean.DUPLICATE_LABEL, where, row.image_id, name)
+            source.report.add(clean.DUPLICATE_LABEL, where, row.image_id, name)
         elif box.IsGroupOf not in ("1", "0", "-1"):  # the last column: a row that is cut short lacks it
-            report.add(clean.UNREADABLE_ROW, where, row.image_id, f"{','.join(tuple(box)[1:]):.200}")
+            source.report.add(clean.UNREADABLE_ROW, where, row.image_id, f"{','.join(tuple(box)[1:]):.200}")
         elif box.IsGroupOf == "1":
-            report.add(clean.CROWD, where, row.image_id, name)
+            source.report.add(clean.CROWD, where, row.image_id, name)
         else:
             boxes.append(clean.RawBox(where, row.image_id, name, _corners(box, row)))
     known |= found
@@ -96,10 +110,11 @@ def download_open_images(
     for name in (DESCRIPTIONS, TABLES[split]):
         if not (target := directory / Path(name).name).exists() and (why := _download(f"{tables_url}/{name}", target)):
             raise ValueError(f"{tables_url}/{name}: cannot be downloaded: {why}")
-    codes = {code for code, name in _class_names(directory).items() if competition.label_of(name)}
+    names = _class_names([_place_and_bytes(directory / Path(DESCRIPTIONS).name)])
+    codes = {code for code, name in names.items() if competition.label_of(name)}
     if not codes:
         raise ValueError(f"Open Images has no class of these names: {competition.classes}")
-    table = _read_table(directory / Path(TABLES[split]).name)
+    table = _read_table(*_place_and_bytes(directory / Path(TABLES[split]).name))
     wanted = sorted(table.loc[table["LabelName"].isin(list(codes)), "ImageID"].unique())[:limit]
 
     def fetch(image_id: str) -> tuple[str, str]:
@@ -154,34 +169,39 @@ def _download(url: str, target: Path) -> str:
     return why
 
 
-def _class_names(path: Path) -> dict[str, str]:
-    """Class code such as /m/01xq0k1 to name such as Cattle; the table has no header."""
+def _place_and_bytes(path: Path) -> tuple[str, bytes]:
+    return str(path), path.read_bytes()
+
+
+def _class_names(tables: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+    """Class code such as /m/01xq0k1 to name such as Cattle, from tables without a header: their names and bytes."""
     names: dict[str, str] = {}
-    for file in sorted(path.rglob("*class-descriptions*.csv")):
-        table = _read_csv(file, header=None)
+    for place, content in tables:
+        table = _read_csv(place, content, header=None)
         if len(table.columns) != 2:
-            raise ValueError(f"{file}: expected two columns, code and name, found {len(table.columns)}")
+            raise ValueError(f"{place}: expected two columns, code and name, found {len(table.columns)}")
         names |= dict(zip(table[0], table[1], strict=True))
     return names
 
 
-def _read_csv(file: Path, **options: Any) -> pd.DataFrame:
+def _read_csv(place: str, content: bytes, **options: Any) -> pd.DataFrame:
     """All values as text. Raises ValueError naming the file for what is no CSV or has rows longer than its first."""
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
     except ValueError as error:  # pandas' own are among them, and they do not name the file
-        raise ValueError(f"{file}: expected a CSV: {error}") from error
+        raise ValueError(f"{place}: expected a CSV: {error}") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is too much for row names
-        raise ValueError(f"{file}: expected {len(table.columns)} fields a row as in its header, found more")
+        raise ValueError(f"{place}: expected {len(table.columns)} fields a row as in its header, found more")
     return table
 
 
-def _read_table(file: Path) -> pd.DataFrame:
-    table = _read_csv(file, quoting=csv.QUOTE_NONE)  # nothing is quoted there: a stray quote must not swallow rows
+def _read_table(place: str, content: bytes) -> pd.DataFrame:
+    # Nothing is quoted there: a stray quote must not swallow rows.
+    table = _read_csv(place, content, quoting=csv.QUOTE_NONE)
     if missing := [name for name in COLUMNS if name not in table]:
-        raise ValueError(f"{file}: expected the columns {COLUMNS}, {missing[0]!r} is missing")
+        raise ValueError(f"{place}: expected the columns {COLUMNS}, {missing[0]!r} is missing")
     if doubled := [name for name in COLUMNS if f"{name}.1" in table]:  # pandas numbers them
-        raise ValueError(f"{file}: expected the columns {COLUMNS}, {doubled[0]!r} is there twice")
+        raise ValueError(f"{place}: expected the columns {COLUMNS}, {doubled[0]!r} is there twice")
     return table[COLUMNS]
 
 

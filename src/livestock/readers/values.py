@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from reprlib import repr as short  # of bounded length and depth: what stands in a broken file has neither
 from typing import Any
 
-__all__ = ["identifier", "is_number", "read_json", "short", "to_number"]
+__all__ = ["identifier", "is_number", "is_true", "number", "read_json", "short", "to_number"]
 
 
 def is_number(value: Any) -> bool:
@@ -25,9 +26,24 @@ def to_number(text: str | None) -> Any:
         return text
 
 
+def number(value: Any) -> Any:
+    """The number that a text of a label stands for; anything else as it is."""
+    return to_number(value) if isinstance(value, str) else value
+
+
+def is_true(value: Any) -> bool:
+    """Whether a flag is set: 1, true, and the same as texts."""
+    return value is True or identifier(value) == 1 or isinstance(value, str) and value.casefold() == "true"
+
+
 def identifier(value: Any) -> int | str | None:
-    """An id as it can be compared, or None: whole numbers and texts are ids, `true`, `null` and lists are none."""
+    """An id as it can be compared, or None: whole numbers and texts are ids, `true`, `null` and lists are none.
+
+    Some exporters write numbers as texts, in one place or in all: "7" is 7.
+    """
     if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and len(value) < 20 and re.fullmatch(r"0|-?[1-9][0-9]*", value):
         return int(value)
     return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 

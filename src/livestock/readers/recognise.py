@@ -1,0 +1,100 @@
+"""Which reader a data folder needs, by looking at its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from ..archives import split_name
+from . import clean, coco, open_images, yolo
+from .tree import File
+from .values import is_number, read_json, to_number
+
+N_LOOKED_AT = 20  # label files of a kind that are opened
+FOREIGN = {  # formats that are not read, by what gives them away: in a file's name, and what to do
+    "_annotations.createml.json": "CreateML", "_annotations.csv": "a CSV of boxes (RetinaNet, Keras)",
+    ".tfrecord": "TFRecord", ".mat": "MATLAB", ".rec": "RecordIO",
+}
+
+
+def recognise(source: clean.Source) -> tuple[str, str]:
+    """The name of the reader for these files, and in words why.
+
+    Raises ValueError that lists what was looked for and found where no format is recognised, or more than one.
+    """
+    found = {name: why for name, look in LOOKS.items() if (why := look(source))}
+    if len(found) == 1:
+        return next(iter(found.items()))
+    if found:
+        words = "; ".join(f"{name}: {why}" for name, why in found.items())
+        raise ValueError(f"{source.root}: labels of {len(found)} formats ({words}); say which with --reader")
+    raise ValueError(f"{source.root}: no label format recognised among {len(source.files):,} files, "
+                     f"{len(source.images):,} of them images; looked for {LOOKED_FOR}{_foreign(source)}")
+
+
+def _foreign(source: clean.Source) -> str:
+    names = {words for file in source.files for end, words in FOREIGN.items() if file.path.lower().endswith(end)}
+    for file in source.with_suffix(".json")[:N_LOOKED_AT]:
+        content = _json(file)
+        if isinstance(content, dict) and "shapes" in content and "imagePath" in content:
+            names.add("LabelMe")
+    for file in source.with_suffix(".xml")[:N_LOOKED_AT]:
+        if b"<annotations>" in file.read()[:200]:
+            names.add("CVAT for images")
+    return f". Found {', '.join(sorted(names))}, which is not read: export it as COCO, YOLO or Pascal VOC" if names else ""
+
+
+def _looks_yolo(source: clean.Source) -> str:
+    stems = {split_name(image_id)[1] for image_id in source.images["image_id"]}
+    files = [file for file in yolo.label_files(source) if split_name(file.path)[1] in stems]
+    if not files or not any(_is_line(file) for file in files[:N_LOOKED_AT]):
+        return ""
+    return f"{len(files):,} text files named like images, with lines of a class and at least four numbers"
+
+
+def _is_line(file: File) -> bool:
+    """Whether the first line that holds something is a class and numbers; a file without any says nothing against."""
+    lines = [line.split() for line in file.read().decode("utf-8-sig", "replace").splitlines() if line.strip()]
+    return not lines or len(lines[0]) > 4 and all(is_number(to_number(part)) for part in lines[0][1:])
+
+
+def _looks_voc(source: clean.Source) -> str:
+    files = source.with_suffix(".xml")
+    n = sum(b"<annotation" in (content := file.read()) and b"<annotations" not in content
+            for file in files[:N_LOOKED_AT])
+    return f"{len(files):,} XML files with <annotation>" if n else ""
+
+
+def _looks_coco(source: clean.Source) -> str:
+    names = [file.path for file in source.with_suffix(".json")[:N_LOOKED_AT] if coco.is_coco(_json(file))]
+    return f"lists of images, annotations and categories in {', '.join(names[:3])}" if names else ""
+
+
+def _looks_aihub(source: clean.Source) -> str:
+    files = source.with_suffix(".json")
+    n = sum(isinstance(content := _json(file), dict) and "label_info" in content for file in files[:N_LOOKED_AT])
+    return f"{len(files):,} JSON files with `label_info`" if n else ""
+
+
+def _looks_open_images(source: clean.Source) -> str:
+    for file in source.with_suffix(".csv"):
+        header = file.read()[:2000].decode("utf-8-sig", "replace").splitlines()[:1]
+        if header and set(open_images.COLUMNS) <= set(header[0].split(",")) and open_images.BOXES_MARK in (
+                file.path.lower()):
+            return f"the columns {','.join(open_images.COLUMNS)} in {file.path}"
+    return ""
+
+
+def _json(file: File) -> object:
+    try:
+        return read_json(file.read())
+    except (ValueError, json.JSONDecodeError):  # the reader says what is wrong with it
+        return None
+
+
+LOOKS: dict[str, Callable[[clean.Source], str]] = {
+    "aihub": _looks_aihub, "coco": _looks_coco, "open_images": _looks_open_images, "voc": _looks_voc,
+    "yolo": _looks_yolo,
+}
+LOOKED_FOR = ("aihub (one JSON an image with `label_info`), coco (a JSON with images, annotations and categories), voc "
+              "(one XML an image with <annotation>), yolo (one .txt an image), open_images (a table *bbox*.csv)")

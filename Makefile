@@ -1,6 +1,6 @@
 # make demo   from nothing to answer.csv on the embedded sample: installs, runs every notebook, prints the score
 # make test   installs if needed, lints, checks types, runs every test
-.PHONY: demo test faults bench install install-colab notebooks starter clean
+.PHONY: demo test test-all faults bench install install-colab home notebooks starter clean
 
 # The first Python that runs and is 3.11 or newer; or say which: make PYTHON=/path/to/python demo
 NEW_ENOUGH := import sys; print(sys.version_info >= (3, 11) or "")
@@ -45,18 +45,27 @@ $(VENV)/installed: requirements.txt requirements-nodeps.txt constraints.txt pypr
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=/path/to/python demo"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing (torch is some 3 GB with its CUDA libraries; minutes, once)"
-	$(PIP) --constraint constraints.txt --editable .
+	$(PIP) --constraint constraints.txt --editable ".[run]"
 	$(PIP) --no-deps --requirement requirements-nodeps.txt
 	touch $(VENV)/installed
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) --constraint constraints.txt --editable ".[dev]"
+	$(PIP) --constraint constraints.txt --editable ".[run,dev]"
 	touch $(VENV)/installed-dev
 
-# Into the Python that runs, without a virtual environment and without constraints: Colab keeps what it has.
+# Into the Python that runs, without a virtual environment. What is there already, Colab's kernel and Google's packages
+# need as it is: its versions are the constraints, so that pip adds releases that fit them and changes none of them.
+COLAB_PIP := python3 -m pip --disable-pip-version-check
 install-colab:
-	python3 -m pip install --quiet --requirement requirements.txt
-	python3 -m pip install --quiet --no-deps --requirement requirements-nodeps.txt
+	@held=$$(mktemp) && trap 'rm -f "$$held"' EXIT && $(COLAB_PIP) list --format=freeze >"$$held" && \
+	$(COLAB_PIP) install --quiet --constraint "$$held" --requirement requirements.txt && \
+	$(COLAB_PIP) install --quiet --no-deps --constraint "$$held" --requirement requirements-nodeps.txt || \
+	{ echo "not installed: see pip's lines above; what was there before is as it was" >&2; exit 1; }
+
+# Where the project lies on GitHub, for badges and Colab: make home REPOSITORY=owner/name; empty for none.
+home: $(VENV)/installed
+	@$(if $(filter undefined,$(origin REPOSITORY)),$(error say which: make home REPOSITORY=owner/name, or REPOSITORY= for none))
+	@$(RUN) -m livestock.home "$$REPOSITORY"
 
 clean:
 	rm -rf $(VENV) data/interim data/yolo data/runs data/raw data/weights data/formats data/*.pt data/*.json data/*.csv data/*.yaml

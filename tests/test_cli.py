@@ -117,6 +117,90 @@ def test_check_accepts_a_missing_image_only_if_it_is_boxless(here):
     assert check("falling.csv --boxless boxless.txt")[0] == 0
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r\n\r\n"])
+def test_check_reads_the_names_of_boxless_images_as_editors_write_them(here, ending):
+    (here / "test" / "c.png").touch()
+    (here / "boxless.txt").write_bytes(("\ufeff c.png" + ending).encode())
+    assert check("falling.csv --boxless boxless.txt")[:2] == (
+        0, "falling.csv: all is well: 3 rows, 3 images, weights not checked\n")
+    (here / "boxless.txt").write_bytes(b"\xff\xfe")
+    assert "boxless.txt: expected names in UTF-8, one a line" in check("falling.csv --boxless boxless.txt")[2]
+
+
+@pytest.mark.bad_input
+def test_check_counts_pictures_that_nothing_here_opens(here):
+    (here / "test" / "c.HEIC").touch()
+    (here / "test" / "rest.7z").touch()
+    code, out, _ = check("falling.csv")
+    assert code == 1
+    assert out.splitlines() == [
+        "test/rest.7z: archive that is not read: unpack it first",
+        "test/c.HEIC: a picture of a format that is not read here, 1 in all; the answer needs rows for them all the "
+        "same",
+        "falling.csv: not fit to submit",
+        "- 1 of 3 test images have no row and are not known to be without a box: c.HEIC"]
+    (here / "more.csv").write_text(HEADER + FALLING + "c.HEIC,cow,0.5,0,0.4,0,1\n")
+    assert check("more.csv")[0] == 0
+    assert call("check more.csv --images test --pixels")[0] == 1  # its size is not known, but the others' is
+
+
+@pytest.mark.bad_input
+def test_check_names_two_pictures_of_one_name(here):
+    (here / "test" / "cam1").mkdir()
+    shutil.copy(here / "test" / "a.jpg", here / "test" / "cam1" / "a.jpg")
+    code, out, _ = check("falling.csv")
+    assert code == 1
+    assert "- two test images would both be called 'a.jpg' in the answer, test/a.jpg and test/cam1/a.jpg" in out
+    with open(here / "competition.yaml", "a") as file:
+        file.write("answer_name: path\n")
+    rows = "".join(f"{image_id},cow,0.5,0,0.4,0,1\n" for image_id in ("test/a.jpg", "test/cam1/a.jpg", "test/소/b.jpg"))
+    (here / "paths.csv").write_text(HEADER + rows)
+    assert check("paths.csv")[0] == 0
+
+
+def test_check_takes_the_test_images_of_a_whole_data_folder(here):
+    (here / "train").mkdir()
+    shutil.copy(here / "test" / "a.jpg", here / "train" / "x.jpg")
+    code, out, _ = call("check falling.csv --images .")
+    assert code == 0
+    assert out.splitlines() == [".: of 3 images the 2 below a folder test are checked",
+                                "falling.csv: all is well: 3 rows, 2 images, weights not checked"]
+
+
+@pytest.mark.bad_input
+def test_check_names_every_picture_that_cannot_be_measured(here):
+    for name in ("c.png", "d.png"):
+        (here / "test" / name).touch()
+    (here / "pixels.csv").write_text(HEADER + "a.jpg,cow,0.9,0,100,0,50\nb.jpg,cow,0.9,0,100,0,50\n")
+    (here / "boxless.txt").write_text("c.png\nd.png\n")
+    code, out, _ = check("pixels.csv --pixels --boxless boxless.txt")
+    assert code == 1
+    assert [line.split(":")[1] for line in out.splitlines()[1:]] == [" c.png", " d.png"]
+
+
+@pytest.mark.bad_input
+def test_an_answer_without_a_box_is_fit_only_where_that_is_meant(here):
+    (here / "none.csv").write_text(HEADER)
+    (here / "boxless.txt").write_text("a.jpg\nb.jpg\n")
+    code, out, _ = check("none.csv --boxless boxless.txt")
+    assert code == 1
+    assert "- no box at all: a model that sees nothing" in out
+    code, out, _ = check("none.csv --boxless boxless.txt --allow-empty")
+    assert (code, out) == (0, "none.csv: all is well: 0 rows, 2 images, weights not checked\n")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("command", ["check falling.csv --images test", "run", "evolve", "download somewhere"])
+def test_a_missing_competition_file_says_where_it_was_looked_for(here, command):
+    (here / "competition.yaml").unlink()
+    code, out, err = call(command)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert f"competition.yaml: expected a competition file (classes, metric, limits), found none in {here}" in err
+    assert f"name yours with --competition, in a notebook as COMPETITION, such as {REPOSITORY}" in err
+
+
 def test_check_reads_sizes_for_pixels(here):
     (here / "pixels.csv").write_text(HEADER + "a.jpg,cow,0.9,0,100,0,50\nb.jpg,cow,0.9,0,100,0,51\n")
     code, out, _ = check("pixels.csv --pixels")

@@ -133,10 +133,10 @@ def test_what_is_meant_is_understood(tmp_path: Path, text: str, key: str, value:
         ("just text", "expected a mapping of keys such as `metric_iou: 0.75`, found 'just text'"),
         ("", "expected a mapping of keys such as `metric_iou: 0.75`, found an empty file"),
         ("name: x\nclasses: {pig: [p]\n", "line 3, column 1: this cannot be read as YAML: expected ',' or '}'"),
-        ("name: x\nclasses: 'pig\n", "this cannot be read as YAML: found unexpected end of stream (what is not closed may begin in line 2)"),
+        ("name: x\nclasses: 'pig\n", "found unexpected end of stream (what is not closed may begin in line 2)"),
         ("name: x\n\tclasses: [pig]\n", "line 2, column 1: this cannot be read as YAML: "),
         ("name: \x00\n", "this cannot be read as YAML: unacceptable character"),
-        ("[" * 3000, "nested too deeply"),
+        ("[" * 1500, "nested too deeply"),
         (b"\xff\xfePK", "expected a text file in UTF-8"),
     ],
 )
@@ -195,13 +195,14 @@ KEYS = st.sampled_from(["name", "classes", "class_pattern", "metric_iou", "weigh
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(KEYS | st.text(max_size=6), TREES))
-def test_whatever_stands_in_a_file_gives_a_competition_or_words(content: dict) -> None:
+def test_whatever_stands_in_a_file_gives_a_competition_or_words(
+    tmp_path_factory: pytest.TempPathFactory, content: dict
+) -> None:
     values, faults = clean_keys(content)  # as Python has them
     assert all(isinstance(fault, str) and len(fault) < 700 for fault in faults)
     if not faults:
         assert Competition(**values).labels
-    path = REPOSITORY / ".pytest_cache/any.yaml"
-    path.parent.mkdir(exist_ok=True)
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(yaml.safe_dump(content, allow_unicode=False), encoding="utf-8")  # and as texts
     try:
         assert read_competition(path).labels
@@ -211,9 +212,8 @@ def test_whatever_stands_in_a_file_gives_a_competition_or_words(content: dict) -
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.sampled_from(list("{}[]:,-'\"|>&*!%@`#?\n\t abn01.~")), max_size=40) | st.text(max_size=30))
-def test_whatever_text_stands_in_a_file_gives_words(text: str) -> None:
-    path = REPOSITORY / ".pytest_cache/any_text.yaml"
-    path.parent.mkdir(exist_ok=True)
+def test_whatever_text_stands_in_a_file_gives_words(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any_text.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(ValueError, match="any_text.yaml: "):
         read_competition(path)

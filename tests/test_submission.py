@@ -7,7 +7,16 @@ import pytest
 from livestock.boxes import XYXY, make_boxes, make_images
 from livestock.config import Competition
 from livestock.metrics import competition_map, usual_map
-from livestock.submission import check_answer, check_weights, read_answer, read_truth, write_answer
+from livestock.submission import (
+    answer_names,
+    check_answer,
+    check_weights,
+    from_rows,
+    read_answer,
+    read_truth,
+    to_rows,
+    write_answer,
+)
 
 COMPETITION = Competition("test", {"pig": [], "cow": []}, weight_limit_bytes=1_000_000)
 HEADER = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax"
@@ -99,9 +108,118 @@ def test_an_unknown_image_or_class_is_not_written(tmp_path, images, boxes):
 
 
 def test_an_answer_without_boxes(tmp_path, images, boxes):
-    path = write_answer(boxes[:0], images, tmp_path / "answer.csv", boxless=["a.jpg", "b.jpg"])
+    options = {"boxless": ["a.jpg", "b.jpg"], "allow_empty": True}
+    path = write_answer(boxes[:0], images, tmp_path / "answer.csv", **options)
+    assert check_answer(path, images=images, competition=COMPETITION, **options) == []
     assert read_answer(path).dtypes.equals(boxes.dtypes)
     assert len(read_answer(path)) == 0
+
+
+@pytest.mark.bad_input
+def test_an_answer_without_any_box_is_a_fault_unless_it_is_meant(tmp_path, images, boxes):
+    (fault,) = faults(tmp_path, images, boxless=["a.jpg", "b.jpg"])
+    assert fault.startswith("no box at all: a model that sees nothing, or thresholds that nothing passes")
+    assert "--allow-empty" in fault
+    with pytest.raises(ValueError, match="new.csv: no box at all: a model that sees nothing"):
+        write_answer(boxes[:0], images, tmp_path / "new.csv", boxless=["a.jpg", "b.jpg"])
+    assert not (tmp_path / "new.csv").exists()
+
+
+@pytest.fixture
+def cameras() -> pd.DataFrame:
+    """Images of two cameras that name their pictures alike, and one more."""
+    ids = ["test/cam0/1.jpg", "test/cam1/1.jpg", "test/cam1/2.b.png"]
+    return make_images([{"image_id": i, "archive": "", "member": i, "width": 10 * n, "height": 10}
+                        for n, i in enumerate(ids, 1)])
+
+
+def box_of(image_id: str, x_max: float, confidence: float = 1.0) -> dict:
+    return {"image_id": image_id, "label": "cow", "x_min": 0.0, "y_min": 0.0, "x_max": x_max, "y_max": 10.0,
+            "confidence": confidence, "source": "model"}
+
+
+def test_images_are_called_as_the_competition_asks(cameras):
+    others = cameras[1:]
+    assert answer_names(others).to_dict() == {"test/cam1/1.jpg": "1.jpg", "test/cam1/2.b.png": "2.b.png"}
+    assert answer_names(others, "stem").tolist() == ["1", "2.b"]
+    assert answer_names(cameras, "path").tolist() == cameras["image_id"].tolist()
+
+
+@pytest.mark.bad_input
+def test_two_images_of_one_name_are_refused_with_both_paths(tmp_path, cameras):
+    boxes = make_boxes([box_of(image_id, 5) for image_id in cameras["image_id"]])
+    words = (r"two test images would both be called '1.jpg' in the answer, test/cam0/1.jpg and test/cam1/1.jpg: .*"
+             "write `answer_name: path` into its file")
+    for action in (lambda: answer_names(cameras), lambda: to_rows(boxes, cameras),
+                   lambda: write_answer(boxes, cameras, tmp_path / "answer.csv")):
+        with pytest.raises(ValueError, match=words):
+            action()
+    with pytest.raises(ValueError, match="answer_name: expected one of .*, found 'file'"):
+        answer_names(cameras, "file")
+
+
+def test_boxes_keep_their_image_under_its_name(tmp_path, cameras):
+    boxes = make_boxes([box_of("test/cam0/1.jpg", 5), box_of("test/cam1/1.jpg", 5), box_of("test/cam1/2.b.png", 6)])
+    path = write_answer(boxes, cameras, tmp_path / "answer.csv", answer_name="path")
+    assert path.read_text().splitlines()[1:] == [
+        "test/cam0/1.jpg,cow,1.0,0.0,0.5,0.0,1.0",  # 10, 20 and 30 px wide
+        "test/cam1/1.jpg,cow,1.0,0.0,0.25,0.0,1.0",
+        "test/cam1/2.b.png,cow,1.0,0.0,0.2,0.0,1.0",
+    ]
+    by_path = Competition("test", {"cow": []}, answer_name="path")
+    assert check_answer(path, images=cameras, competition=by_path) == []
+    rows = to_rows(boxes[1:], cameras[1:], answer_name="stem")
+    assert rows["ImageID"].tolist() == ["1", "2.b"]
+    assert from_rows(rows)["x_max"].tolist() == [0.25, 0.2]
+
+
+def test_boxless_images_may_be_named_as_in_the_data_or_as_in_the_answer(tmp_path, cameras):
+    boxes, others = make_boxes([box_of("test/cam1/1.jpg", 5)]), cameras[1:]
+    for name, answer_name in (("test/cam1/2.b.png", "stem"), ("2.b", "stem"), ("2.b.png", "stem"), ("2.b.png", "name")):
+        path = write_answer(boxes, others, tmp_path / "answer.csv", boxless=[name], answer_name=answer_name)
+        asked = Competition("test", {"cow": []}, answer_name=answer_name)
+        assert check_answer(path, images=others, competition=asked, boxless=[name]) == []
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("answer_name", "image_id", "words"), [
+    ("name", "test/cam1/1.jpg", "this is an image's path, where the competition's `answer_name` asks for its name"),
+    ("stem", "1.jpg", "this is an image's name, where the competition's `answer_name` asks for its stem"),
+    ("path", "cam1/1.jpg", "its path begins elsewhere than that of 'test/cam1/1.jpg', which begins at the data folder"),
+    ("name", "1.jpg ", "'1.jpg ' has a blank before or after it"),
+    ("name", "1.JPG", "'1.JPG' and '1.jpg' differ in upper and lower case"),
+])
+def test_an_image_called_otherwise_says_how(tmp_path, cameras, answer_name, image_id, words):
+    path = write(tmp_path, HEADER, f"{image_id},cow,0.9,0.1,0.5,0.1,0.5")
+    asked = Competition("test", {"cow": []}, answer_name=answer_name)
+    found = check_answer(path, images=cameras[1:2], competition=asked, boxless=["test/cam1/1.jpg"])
+    assert found == [f"line 2 ({image_id}): not one of the test images: {words}"]
+
+
+@pytest.mark.bad_input
+def test_a_check_names_two_images_of_one_name(tmp_path, cameras):
+    (fault,) = faults(tmp_path, cameras[:2], "1.jpg,cow,0.9,0.1,0.5,0.1,0.5")
+    assert "both be called '1.jpg' in the answer, test/cam0/1.jpg and test/cam1/1.jpg" in fault
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("label", "words"), [
+    ("Cow", "unknown class Cow: 'Cow' and 'cow' differ in upper and lower case"),
+    (" cow", "unknown class  cow: ' cow' has a blank before or after it"),
+    ("{x} {Conf}", "unknown class {x} "),
+])
+def test_a_label_that_only_looks_the_same_says_so(tmp_path, images, label, words):
+    (fault,) = faults(tmp_path, images, f"a.jpg,{label},0.9,0.1,0.5,0.1,0.5", boxless=["b.jpg"])
+    assert fault.startswith(f"line 2 (a.jpg): {words}")
+
+
+@pytest.mark.bad_input
+def test_divided_corners_are_recognised_where_pixels_are_expected(tmp_path, images):
+    (fault,) = faults(tmp_path, images, *GOOD, pixels=True)
+    assert fault.startswith("line 2 (a.jpg): box XMin 0.1, XMax 0.5, YMin 0.1, YMax 0.5 lies within one pixel: these "
+                            "look divided by width and height; check without --pixels (and 2 more such rows)")
+    sliver = ["a.jpg,cow,0.9,0,1,0,1", "a.jpg,cow,0.4,5,50,5,50", "b.jpg,pig,0.7,1,5,1,5"]  # of which one is tiny
+    assert faults(tmp_path, images, *sliver, pixels=True) == []
 
 
 def test_a_sound_answer_has_no_faults(tmp_path, images):
@@ -173,6 +291,8 @@ def test_columns_in_another_order_are_read_but_not_submitted(tmp_path, images):
         ([TRUTH_HEADER.replace(",", "\t")], "line 1: expected commas between columns, found '\\t'"),
         ([HEADER], "line 1: unknown column 'Conf'"),
         (["ImageID,LabelName,XMin,XMax,YMin"], "line 1: missing column 'YMax'"),
+        ([TRUTH_HEADER.replace(",", ", ")], "a column is misspelt: ' LabelName' has a blank before or after it"),
+        ([TRUTH_HEADER.lower()], "a column is misspelt: 'imageid' and 'ImageID' differ in upper and lower case"),
         (["ImageID," + TRUTH_HEADER], "line 1: a column is there twice"),
         ([TRUTH_HEADER, "a,cow,0,1,0,1", "a,cow,0,1,1,0"], "line 3 (a): box XMin 0, XMax 1, YMin 1, YMax 0"),
         ([TRUTH_HEADER, "a,cow,0,1,0,1", "", "a,cow,0.0,1,0,1"], "line 4 (a): repeats an earlier row"),

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 class _Group(TyperGroup):
@@ -183,29 +180,14 @@ def check(
     competition: Annotated[Path, typer.Option(help="classes and limits")] = Path("competition.yaml"),
     boxless: Annotated[Path | None, typer.Option(help="names of images that have no box, one a line")] = None,
     pixels: Annotated[bool, typer.Option(help="corners are in pixels, not divided by the size")] = False,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="an answer without any box is meant")] = False,
 ) -> None:
     """Says in words what is wrong with a submission (exit code 1), or that all is well."""
-    from ..config import read_competition
-    from ..submission import check_answer, read_answer
+    from .check import print_check
 
-    test_images = _find_images(images, sized=pixels)
-    faults = check_answer(
-        answer,
-        images=test_images,
-        competition=read_competition(competition),
-        weights=weights or (),
-        pixels=pixels,
-        boxless=boxless.read_text(encoding="utf-8").splitlines() if boxless else (),
-    )
-    if faults:
-        typer.echo(f"{answer}: not fit to submit")
-        for fault in faults:
-            typer.echo(f"- {fault}")
+    if not print_check(answer, images, weights or [], competition, boxless=boxless, pixels=pixels,
+                       allow_empty=allow_empty):
         raise typer.Exit(1)
-    n_bytes = sum(path.stat().st_size for path in weights or ())
-    size = f"weights {n_bytes / 1e6:.1f} MB" if weights else "weights not checked"
-    n_rows = len(read_answer(answer))
-    typer.echo(f"{answer}: all is well: {n_rows:,} rows, {len(test_images):,} images, {size}")
 
 
 @app.command()
@@ -217,26 +199,6 @@ def trace(
     from ..pipeline import trace_answer
 
     typer.echo("\n".join(trace_answer(Workspace(workspace))))
-
-
-def _find_images(folder: Path, *, sized: bool) -> pd.DataFrame:
-    """`image_id`, and if `sized` also `width, height`, of the images in a folder and its zips, or in one zip.
-
-    Raises ValueError if there are none.
-    """
-    import pandas as pd
-
-    from ..archives import IMAGE_SUFFIXES, find_zips, image_size, list_members
-
-    members = [(path, member) for path in [folder, *find_zips(folder)] for member in list_members(path)]
-    members = [(path, member) for path, member in members if member.path.suffix.lower() in IMAGE_SUFFIXES]
-    found = {member.path.name: (str(path), member.raw) for path, member in members}
-    if not found:
-        raise ValueError(f"{folder}: expected images or zips of images, found none")
-    images = pd.DataFrame({"image_id": sorted(found)})
-    if sized:
-        images[["width", "height"]] = [image_size(*found[name]) for name in images["image_id"]]
-    return images
 
 
 def main() -> None:

@@ -1,0 +1,102 @@
+"""What `livestock check` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import typer
+
+from ..archives import IMAGE_SUFFIXES, image_size, split_name
+from ..config import read_competition
+from ..readers.report import Report
+from ..readers.tree import BAD_NAME, NESTED, OTHER_PICTURES, list_files, note_unread, part_name, part_of
+from ..submission import check_answer, read_answer
+
+
+def print_check(
+    answer: Path,
+    images: Path,
+    weights: Sequence[Path],
+    competition: Path,
+    *,
+    boxless: Path | None = None,
+    pixels: bool = False,
+    allow_empty: bool = False,
+) -> bool:
+    """Says in words what is wrong with a submission, or that all is well; returns whether it is."""
+    asked = read_competition(competition)
+    test_images, report = find_images(images)
+    faults = _measure(test_images) if pixels else []
+    faults += check_answer(answer, images=test_images, competition=asked, weights=weights, pixels=pixels,
+                           boxless=read_names(boxless) if boxless else (), allow_empty=allow_empty)
+    for line in report:
+        typer.echo(line)
+    if faults:
+        typer.echo(f"{answer}: not fit to submit")
+        for fault in faults:
+            typer.echo(f"- {fault}")
+        return False
+    n_bytes = sum(path.stat().st_size for path in weights)
+    size = f"weights {n_bytes / 1e6:.1f} MB" if weights else "weights not checked"
+    typer.echo(f"{answer}: all is well: {len(read_answer(answer)):,} rows, {len(test_images):,} images, {size}")
+    return True
+
+
+def find_images(folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The images in a folder and its zips, or in one zip, as the readers find them; and in words what is not opened.
+
+    Columns `image_id`, `archive`, `member`, and whether its kind is `readable` here: another program may have answered
+    for a picture that is not, and without a row it is missing all the same. Raises ValueError if there are none.
+    """
+    folder.stat()  # raises the system's own error for a path that is not there
+    base = folder.resolve() if folder.is_dir() else folder.resolve().parent
+    before = f"{base.name}/" if part_name(base.name) else ""  # an image's path begins with test/ in the data folder
+    report, found = Report(), []
+    files = list_files(folder, report)
+    for file in files:
+        suffix = split_name(file.path)[2]
+        if suffix in IMAGE_SUFFIXES | OTHER_PICTURES:
+            found.append((before + file.path, file.archive, file.member, suffix in IMAGE_SUFFIXES))
+    if not found:
+        raise ValueError(f"{folder}: expected images or zips of images, found none")
+    images = pd.DataFrame(found, columns=["image_id", "archive", "member", "readable"])
+    note_unread(files, report)
+    left_out = report.table()
+    left_out = left_out[left_out["reason"].isin([NESTED, BAD_NAME])]
+    words = [f"{row.file}: {row.reason}" for row in left_out.itertuples()]
+    is_test = np.array([part_of(image_id) == "test" for image_id in images["image_id"]])
+    if is_test.any() and not is_test.all():
+        images = images[is_test].reset_index(drop=True)
+        words.append(f"{folder}: of {len(is_test):,} images the {len(images):,} below a folder test are checked")
+    if len(others := images.loc[~images["readable"], "image_id"]):
+        words.append(f"{others.iloc[0]}: a picture of a format that is not read here, {len(others):,} in all; the "
+                     "answer needs rows for them all the same")
+    return images, words
+
+
+def _measure(images: pd.DataFrame) -> list[str]:
+    """Adds `width, height` to the images; returns a fault for each that cannot be measured, whose sizes are NaN."""
+    sizes, faults = [], []
+    for row in images.itertuples():
+        try:
+            sizes.append(image_size(str(row.archive), str(row.member)) if row.readable else (np.nan, np.nan))
+        except ValueError as error:
+            sizes.append((np.nan, np.nan))
+            faults.append(str(error))
+    images[["width", "height"]] = np.array(sizes, float)
+    return faults
+
+
+def read_names(path: Path) -> list[str]:
+    """The names in a text file, one a line, as editors on any system write it; blank lines are none.
+
+    Raises ValueError naming the file if it is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected names in UTF-8, one a line, found {error}") from error
+    return [line.strip() for line in lines if line.strip()]

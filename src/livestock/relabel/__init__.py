@@ -1,0 +1,23 @@
+"""Labels out to an annotation tool and back: what people correct there replaces the raw labels, which stay."""
+
+from .changes import compare_labels, count_changes
+from .export import describe_export, export_suspects
+from .importing import Imported, describe_import, import_labels
+from .sheets import FORMATS
+from .store import apply_relabels, describe_relabels, read_relabels, relabels_path, write_relabels
+
+__all__ = [
+    "FORMATS",
+    "Imported",
+    "apply_relabels",
+    "compare_labels",
+    "count_changes",
+    "describe_export",
+    "describe_import",
+    "describe_relabels",
+    "export_suspects",
+    "import_labels",
+    "read_relabels",
+    "relabels_path",
+    "write_relabels",
+]

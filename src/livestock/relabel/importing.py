@@ -1,0 +1,247 @@
+"""Reads what comes back from an annotation tool as human labels, and says what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..boxes import XYXY, clip_xyxy, make_boxes
+from ..config import Competition, Workspace
+from ..readers.values import short
+from ..steps import fingerprint
+from . import cvat, label_studio, yolo
+from .changes import SAME_PX, compare_labels, count_changes, find_same, merge_labels
+from .entries import HUMAN, Entry, Returned, ReturnedBox, Source
+from .sheets import Exported, boxes_sha256, find_exported, read_manifests
+from .store import current_labels, log_import, read_relabels, relabels_path, write_relabels
+
+SHOWN = 20  # faults of a file that are listed
+SUSPECT_KINDS = ["accepted", "rejected", "undecided"]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import found: the new labels of its images, and every box that changed (see `changes.compare_labels`).
+
+    `before` and `after` are boxes tables of the images in `image_ids`; `suspects` counts suspects by what became of
+    them; `unreviewed` are images that the file names and that nobody has looked at; `stale` are those whose labels
+    changed between export and import.
+    """
+
+    format: str
+    image_ids: list[str]
+    before: pd.DataFrame
+    after: pd.DataFrame
+    changes: pd.DataFrame
+    suspects: dict[str, int]
+    unreviewed: list[str]
+    stale: list[str]
+    notes: list[str]
+
+    @property
+    def changed_ids(self) -> list[str]:
+        """The images of which a box changed."""
+        return sorted(self.changes.loc[self.changes["kind"] != "unchanged", "image_id"].unique())
+
+    @property
+    def emptied(self) -> pd.Series:
+        """The images that lost all their boxes, with how many they had."""
+        lost = self.before[~self.before["image_id"].isin(self.after["image_id"])]
+        return lost.groupby("image_id").size()
+
+
+def import_labels(path: Path, workspace: Workspace, competition: Competition, *, accept_suspects: bool | None = None,
+                  dry_run: bool = False) -> Imported:
+    """Reads a file, a zip or a folder from CVAT, Label Studio or a YOLO tool, and stores its labels in the workspace.
+
+    Nothing is stored with `dry_run`, or if anything in the file is at fault; images that are not in it stay as they
+    are. `accept_suspects` says whether a suspect that came back as it was is a label. By default it is one in Label
+    Studio's files, whose tasks are submitted one by one, and none in others, where nothing shows that it was looked at.
+
+    Raises ValueError that lists what is at fault, by file and entry: an image that was not exported, or stands twice,
+    or has another size now; a class that is not the competition's; a box whose corners are no numbers or not in order.
+    """
+    known = read_manifests(workspace, path if path.is_dir() else None)
+    source = Source(path)
+    format, read = find_format(source)
+    returned = read(source)
+    found, suspects_of = _resolve(returned, known, competition)
+    if returned.faults:
+        more = f"\n... and {len(returned.faults) - SHOWN} more" if len(returned.faults) > SHOWN else ""
+        raise ValueError(f"{path}: nothing was imported: {len(returned.faults)} faults\n"
+                         + "\n".join(f"- {fault}" for fault in returned.faults[:SHOWN]) + more)
+    if accept_suspects is None:
+        accept_suspects = format == "label-studio"
+    image_ids = sorted(suspects_of)
+    images, labels = current_labels(workspace)
+    if gone := sorted(set(image_ids) - set(images["image_id"])):
+        raise ValueError(f"{path}: nothing was imported: {len(gone)} of its images are not in the data any more, such "
+                         f"as {gone[0]!r}")
+    before = labels[labels["image_id"].isin(image_ids)].reset_index(drop=True)
+    after, counts = _decide_suspects(found, before, pd.concat(suspects_of.values()) if suspects_of else found,
+                                     accept_suspects)
+    changes = compare_labels(before, after)
+    of_image = dict(list(before.groupby("image_id")))
+    by_id = {exported.image_id: exported for exported in known.values()}
+    stale = [name for name in image_ids
+             if boxes_sha256(of_image.get(name, before.iloc[:0])) != by_id[name].human_sha256]
+    imported = Imported(format, image_ids, before, merge_labels(before, after, changes), changes, counts,
+                        sorted(set(returned.unreviewed)), stale, returned.notes)
+    if not dry_run:
+        store_import(imported, path, workspace)
+    return imported
+
+
+def find_format(source: Source) -> tuple[str, Callable[[Source], Returned]]:
+    """The format of a file by what is in it, and its reader. Raises ValueError that says what was looked for."""
+    if source.with_suffix(".xml") and not source.named("labelling_config.xml"):
+        return "cvat", cvat.read_returned
+    if label_studio.task_files(source):
+        return "label-studio", label_studio.read_returned
+    if source.with_suffix(".txt"):
+        return "yolo", yolo.read_returned
+    raise ValueError(f"{source.path}: expected labels from an annotation tool, found none: an XML of CVAT (\"CVAT for "
+                     "images 1.1\"), a JSON of Label Studio, or YOLO's text files; also in a zip or a folder")
+
+
+def _resolve(returned: Returned, known: dict[str, Exported], competition: Competition
+             ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """A boxes table with the column `origin` of all entries, and the suspects exported of each image by `image_id`.
+
+    What is at fault goes to `returned.faults`, what is changed or left out to `returned.notes`.
+    """
+    rows: list[dict[str, Any]] = []
+    suspects: dict[str, pd.DataFrame] = {}
+    places: dict[str, str] = {}
+    for entry in returned.entries:
+        exported = find_exported(entry.name, known)
+        if exported is None:
+            returned.faults.append(f"{entry.where}: an image that was not exported from this workspace")
+        elif exported.image_id in places:
+            returned.faults.append(f"{entry.where}: the image {exported.image_id!r} a second time, after "
+                                   f"{places[exported.image_id]}")
+        elif entry.size is not None and entry.size != (exported.width, exported.height):
+            returned.faults.append(f"{entry.where}: expected a picture of {exported.width} x {exported.height} px, as "
+                                   f"exported, found {entry.size[0]:g} x {entry.size[1]:g}")
+        else:
+            places[exported.image_id] = entry.where
+            suspects[exported.image_id] = exported.suspects
+            rows += [row for box in entry.boxes
+                     if (row := _resolve_box(box, entry, exported, competition, returned)) is not None]
+    for name in returned.unreviewed:
+        if find_exported(name, known) is None:
+            returned.notes.append(f"{name}: an image that was not exported from this workspace")
+    table = make_boxes(pd.DataFrame(rows, columns=["image_id", "label", *XYXY]))
+    return table.assign(origin=[row["origin"] for row in sorted(rows, key=lambda row: row["image_id"])]), suspects
+
+
+def _resolve_box(box: ReturnedBox, entry: Entry, exported: Exported, competition: Competition, returned: Returned
+                 ) -> dict[str, Any] | None:
+    """A row of a boxes table, clipped to the image, or None for a box without area there or at fault."""
+    scale = np.array([exported.width, exported.height] * 2) if entry.is_relative else 1.0
+    corners = np.array(box.corners, float) * scale
+    if (label := competition.label_of(box.label)) is None:
+        returned.faults.append(f"{box.where}: class {short(box.label)}: expected one of {competition.labels}")
+        return None
+    if not np.isfinite(corners).all() or (corners[:2] > corners[2:]).any():
+        returned.faults.append(f"{box.where}: expected corners in order, found {corners.round(2).tolist()} px")
+        return None
+    clipped = clip_xyxy(corners[None], exported.width, exported.height)[0]
+    if (clipped[:2] >= clipped[2:]).any():
+        returned.notes.append(f"{box.where}: no area inside the image ({corners.round(2).tolist()} px): left out")
+        return None
+    if np.abs(clipped - corners).max() > SAME_PX:
+        returned.notes.append(f"{box.where}: partly outside the image ({corners.round(2).tolist()} px): clipped")
+    return {"image_id": exported.image_id, "label": label, "origin": box.origin,
+            **dict(zip(XYXY, clipped.tolist(), strict=True))}
+
+
+def _decide_suspects(found: pd.DataFrame, before: pd.DataFrame, suspects: pd.DataFrame, accept: bool
+                     ) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The boxes that are labels, and how many suspects were accepted, rejected or left undecided.
+
+    A suspect that came back as it was, and that nobody marked as human, is a label only with `accept`; one that was
+    moved or given another class was accepted by that; one that is not there any more was rejected.
+    """
+    untouched = find_same(found, suspects) & ~find_same(found, before)
+    undecided = untouched & (found["origin"] != HUMAN).to_numpy() & (not accept)
+    labels = found[~undecided].drop(columns="origin").reset_index(drop=True)
+    fate = compare_labels(suspects, labels)["kind"].value_counts()
+    n_undecided = int(undecided.sum())
+    rejected = int(fate.get("removed", 0)) - n_undecided
+    counts = (len(suspects) - rejected - n_undecided, rejected, n_undecided)
+    return labels, dict(zip(SUSPECT_KINDS, counts, strict=True))
+
+
+def store_import(imported: Imported, path: Path, workspace: Workspace) -> None:
+    """Writes the labels of the images that changed, or had been corrected before, and a line in the log."""
+    earlier = set(read_relabels(workspace)["image_id"])
+    stored = sorted(set(imported.changed_ids) | (earlier & set(imported.image_ids)))
+    if stored:
+        write_relabels(workspace, stored, imported.after[imported.after["image_id"].isin(stored)])
+    kinds = imported.changes["kind"].value_counts()
+    log_import(workspace, {
+        "file": str(path), "sha256": fingerprint(path), "format": imported.format,
+        "imported": datetime.now(UTC).isoformat(timespec="seconds"), "images": len(imported.image_ids),
+        "changed": imported.changed_ids, "emptied": sorted(imported.emptied.index),
+        "boxes": {str(kind): int(n) for kind, n in kinds.items()}, "suspects": imported.suspects,
+        "unreviewed": len(imported.unreviewed),
+    })
+
+
+def describe_import(imported: Imported, workspace: Workspace, labels: Sequence[str], *, dry_run: bool = False
+                    ) -> list[str]:
+    """What an import changed, in lines to print: by class, what was lost, left out or undecided, what to run next."""
+    lines = [*_shorten(imported.notes), count_changes(imported.changes, list(labels)).to_string()]
+    lines += _describe_class_changes(imported.changes)
+    n_same = len(imported.image_ids) - len(imported.changed_ids)
+    lines.append(f"{len(imported.image_ids):,} images in the file: {len(imported.changed_ids):,} changed, {n_same:,} "
+                 "as they were")
+    if imported.unreviewed:
+        lines.append(f"{len(imported.unreviewed):,} images were not reviewed and stay as they were")
+    if sum(imported.suspects.values()):
+        lines.append("suspects: " + ", ".join(f"{n:,} {kind}" for kind, n in imported.suspects.items()))
+    if imported.suspects["undecided"]:
+        lines.append(f"{imported.suspects['undecided']:,} suspects came back as they were and are no labels; if you "
+                     "deleted the wrong ones and the rest is right, import again with --accept-suspects")
+    if len(imported.emptied):
+        lost = [f"{name} ({n} boxes)" for name, n in imported.emptied.items()]
+        lines.append(f"WARNING: {len(lost):,} images have no box any more: " + ", ".join(lost[:SHOWN])
+                     + (" ..." if len(lost) > SHOWN else ""))
+    if imported.stale:
+        lines.append(f"WARNING: the labels of {len(imported.stale):,} images changed after the export, such as "
+                     f"{imported.stale[0]!r}; those in the file replace them")
+    return lines + _describe_next(imported, workspace, dry_run)
+
+
+def _describe_class_changes(changes: pd.DataFrame) -> list[str]:
+    own = changes[changes["kind"] == "class changed"]
+    return [f"{before} -> {after}: {n:,} boxes" for (before, after), n in
+            own.groupby(["label_before", "label_after"]).size().items()]
+
+
+def _describe_next(imported: Imported, workspace: Workspace, dry_run: bool) -> list[str]:
+    if not imported.changed_ids:
+        return ["no label changed: nothing to run again"]
+    if dry_run:
+        return ["nothing was stored (--dry-run)"]
+    n_corrected = read_relabels(workspace)["image_id"].nunique()
+    return [
+        f"stored in {relabels_path(workspace)}: corrected labels of {n_corrected:,} images; the raw ones are untouched",
+        "next: run 01 to 08 again, or `livestock run` with the same options. What rests on labels runs again: the "
+        "split, trainings, errors, silver labels, the answer. Images at training size and near-duplicate groups stay.",
+        "03_evolve stops if its study is of the earlier labels: leave it out (--skip 03_evolve), or search anew.",
+    ]
+
+
+def _shorten(notes: Sequence[str]) -> list[str]:
+    more = [f"... and {len(notes) - SHOWN:,} more"] if len(notes) > SHOWN else []
+    return [*notes[:SHOWN], *more]
+
+

@@ -1,8 +1,18 @@
 """Folds: near-duplicate groups, strata, the stratified split over groups, the mini set, and a report."""
 
 from .assign import assign_folds, mini_set
-from .duplicates import RADIUS, Undecodable, near_duplicate_groups, near_pairs, perceptual_hashes
-from .report import baseline_folds, fold_table, group_report, leakage, split_distances, split_report
+from .duplicates import RADIUS, Undecodable, hash_images, near_duplicate_groups, near_pairs, perceptual_hashes
+from .report import (
+    baseline_folds,
+    describe_leak,
+    describe_split,
+    fold_table,
+    group_report,
+    leakage,
+    leaky_folds,
+    split_distances,
+    split_report,
+)
 from .strata import stratum_counts, stratum_labels
 
 __all__ = [
@@ -10,9 +20,13 @@ __all__ = [
     "Undecodable",
     "assign_folds",
     "baseline_folds",
+    "describe_leak",
+    "describe_split",
     "fold_table",
     "group_report",
+    "hash_images",
     "leakage",
+    "leaky_folds",
     "mini_set",
     "near_duplicate_groups",
     "near_pairs",

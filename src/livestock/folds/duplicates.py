@@ -30,17 +30,19 @@ THUMBNAIL = (64, 64)  # pHash looks at 32 x 32, so a JPEG decoded at a fraction 
 
 
 def near_duplicate_groups(
-    images: pd.DataFrame, *, radius: int = RADIUS, n_threads: int | None = None
+    images: pd.DataFrame, *, radius: int = RADIUS, n_threads: int | None = None, hashes: pd.Series | None = None
 ) -> pd.Series:
     """Numbers the groups of near-duplicate images: index `image_id`, sorted; values from 0 in order of first
     image.
 
     Images within `radius` of each other share a group, and so do those linked by a chain of such pairs: the
-    frames of a fixed camera, mostly. Raises `Undecodable` with every image that cannot be decoded.
+    frames of a fixed camera, mostly. `hashes` by `image_id`, as `hash_images` gives them, spare reading the images
+    again. Raises `Undecodable` with every image that cannot be decoded.
     """
     images = images.sort_values("image_id", ignore_index=True)
-    hashes = perceptual_hashes(images, n_threads=n_threads)
-    different, position = np.unique(hashes, return_inverse=True)
+    known = perceptual_hashes(images, n_threads=n_threads) if hashes is None else (
+        hashes.loc[images["image_id"]].to_numpy(np.uint64))
+    different, position = np.unique(known, return_inverse=True)
     pairs = near_pairs(different, radius)
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(different),) * 2)
     _, component = connected_components(links, directed=False)
@@ -67,14 +69,24 @@ def perceptual_hashes(images: pd.DataFrame, *, n_threads: int | None = None) -> 
     lock, so threads are enough (`n_threads`, default the number of cores). Raises `Undecodable` with every image that
     cannot be decoded, after all have been tried; ValueError if the disk cannot be read.
     """
+    hashes, faults = hash_images(images, n_threads=n_threads)
+    if faults:
+        raise Undecodable(faults)
+    return hashes.to_numpy(np.uint64)
+
+
+def hash_images(
+    images: pd.DataFrame, *, n_threads: int | None = None
+) -> tuple[pd.Series, list[tuple[str, str, str]]]:
+    """The hashes of `perceptual_hashes` by `image_id`, and `(archive, member, reason)` of what cannot be decoded."""
     with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
         tried = pool.map(_hash_member, images["archive"], images["member"])
         found = list(tqdm(tried, total=len(images), desc="perceptual hashes", unit="image"))
     faults = [(archive, member, result) for archive, member, result
               in zip(images["archive"], images["member"], found, strict=True) if isinstance(result, str)]
-    if faults:
-        raise Undecodable(faults)
-    return np.array(found, dtype=np.uint64)
+    hashes = {image_id: result for image_id, result in zip(images["image_id"], found, strict=True)
+              if not isinstance(result, str)}
+    return pd.Series(hashes, dtype="uint64", name="hash").rename_axis("image_id"), faults
 
 
 def _hash_member(archive: str, member: str) -> int | str:

@@ -16,7 +16,16 @@ average precision of that. Resampling repeats only the second.
 from .bootstrap import draw_counts, draw_group_counts, interval, mean_interval, resample, resample_classes
 from .breakdown import COCO_SIZES, ORIGINAL_SIZES, image_errors, precision_recall, score_counts, score_sizes
 from .matching import Matches, claims, match_competition, match_usual
-from .precision import Score, average_precision, coco_map, competition_map, describe_missing_classes, score, usual_map
+from .precision import (
+    Score,
+    average_precision,
+    coco_map,
+    competition_map,
+    describe_missing_classes,
+    join_names,
+    score,
+    usual_map,
+)
 
 __all__ = [
     "COCO_SIZES",
@@ -32,6 +41,7 @@ __all__ = [
     "draw_group_counts",
     "image_errors",
     "interval",
+    "join_names",
     "match_competition",
     "match_usual",
     "mean_interval",

@@ -112,12 +112,16 @@ def describe_missing_classes(labels: Sequence[str], truth: pd.DataFrame) -> str:
         return ""
     if not scored:
         return "no class has a true box here: there is nothing to score"
-    over = f"{scored[0]} alone" if len(scored) == 1 else _enumerate(scored)
-    return f"{_enumerate(missing)} {'has' if len(missing) == 1 else 'have'} no true box here: the mean is over {over}"
+    over = f"{scored[0]} alone" if len(scored) == 1 else join_names(scored)
+    return f"{join_names(missing)} {'has' if len(missing) == 1 else 'have'} no true box here: the mean is over {over}"
 
 
-def _enumerate(names: Sequence[str]) -> str:
-    """`a, b and c`; of many names the first few and the number of the others."""
+def join_names(names: Sequence[str]) -> str:
+    """Names as a sentence has them; of many the first few, and how many others there are.
+
+    >>> join_names(["pig", "cow", "goat"])
+    'pig, cow and goat'
+    """
     if len(names) > NAMES_SHOWN + 1:
         names = [*names[:NAMES_SHOWN], f"{len(names) - NAMES_SHOWN} others"]
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
+import gc
 import html
 import io
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from PIL import Image
 
 from .config import REPOSITORY, Workspace
 from .disk import check_disk_space, used_bytes
-from .pipeline import Run, ensure_data, expect, images_to_answer, make_run, score_known_truth, submitted_weights
+from .pipeline import Run, expect, images_to_answer, make_run, prepare_run, score_known_truth, submitted_weights
 from .steps import write_bytes, write_json, write_text
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
@@ -29,11 +32,18 @@ def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bo
     """The notebooks with these parameters, then the index page and the closing lines; returns the result.
 
     `skip` names notebooks to leave out, such as `03_evolve`; `publish` puts the outputs into the committed notebooks.
-    Says first how much disk and how many minutes that is expected to take; DiskSpaceError if the disk has not so much.
+    Reads the data and checks all that the trainings rest on first; NotReadyError lists what is wrong with any of it.
+    Then says how much disk and how many minutes the run is expected to take; DiskSpaceError if the disk has not so
+    much. Relative paths in the parameters begin at the repository, as they do in a notebook, wherever this is called.
     """
+    with contextlib.chdir(REPOSITORY):
+        return _run_all(parameters, skip, publish)
+
+
+def _run_all(parameters: dict[str, Any], skip: Sequence[str], publish: bool) -> dict[str, Any]:
     run_dir = Workspace(Path(parameters["WORKSPACE"])).runs_dir / parameters["PROFILE"]
-    run, notebooks = _make_run(parameters), choose_notebooks(parameters, skip)
-    ensure_data(run)  # before a kernel is started for nothing
+    notebooks = choose_notebooks(parameters, skip)
+    run, _ = prepare_run(parameters)
     expected = expect(run, {path.stem: own for path, own in notebooks.items()})
     print(expected, flush=True)
     there = sum(used_bytes(directory) for directory in (run.workspace.yolo_dir, run.workspace.runs_dir))
@@ -50,6 +60,10 @@ def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bo
     print(f"answer: {result['answer']}")
     print(f"executed notebooks and figures: {index}")
     return result
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user has stopped a run; the message says in which notebook, and how it goes on."""
 
 
 class NotebookFailed(ValueError):
@@ -87,7 +101,8 @@ def choose_notebooks(parameters: Mapping[str, Any], skip: Sequence[str] = ()) ->
 def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> list[Executed]:
     """Executes the notebooks in order with their parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
 
-    Prints one line a notebook. Raises NotebookFailed for a cell that failed; its copy stays in `run_dir`.
+    Prints one line a notebook. Raises NotebookFailed for a cell that failed, whose copy stays in `run_dir`, and
+    Interrupted for Ctrl-C: the kernel and what it started have then ended.
     """
     import papermill
 
@@ -105,12 +120,24 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
         except papermill.PapermillExecutionError as error:
             message = f"{path.stem}: {error.ename}: {error.evalue}\nThe cell that failed: {copy}"
             raise NotebookFailed(message) from error
+        except KeyboardInterrupt:
+            print(flush=True)
+            _forget_tasks()
+            raise Interrupted(f"interrupted in {path.stem}; run the same command again to go on") from None
         seconds = time.monotonic() - started
         print(f"{seconds:.0f} s", flush=True)
         notebook = nbformat.read(copy, as_version=4)
         write_text(_to_html(notebook, path.stem), copy.with_suffix(".html"))
         executed.append(Executed(path.stem, notebook, seconds))
     return executed
+
+
+def _forget_tasks() -> None:
+    """Drops what an interrupt left of the task that waited for a cell; asyncio would print its 160 lines otherwise."""
+    log = logging.getLogger("asyncio")
+    before, log.disabled = log.disabled, True
+    gc.collect()
+    log.disabled = before
 
 
 def _to_html(notebook: NotebookNode, title: str) -> str:

@@ -8,13 +8,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .relabel import app as relabel_app
+
 
 class _Group(TyperGroup):
-    """Says what is wrong with an input on stderr, exit code 2, instead of a traceback."""
+    """Says what is wrong with an input on stderr, exit code 2, or that it was interrupted, 130: no traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            typer.echo(f"livestock: {error}" if str(error) else "livestock: interrupted", err=True)
+            raise typer.Exit(130) from None  # as shells have it: 128 and the number of SIGINT
         except (ValueError, OSError) as error:
             typer.echo(f"livestock: {error}", err=True)
             raise typer.Exit(2) from error
@@ -26,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(relabel_app, name="relabel")
 
 
 @app.callback()

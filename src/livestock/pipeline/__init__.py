@@ -35,6 +35,7 @@ from .final import (
 )
 from .manifest import record_answer, trace_answer
 from .passes import PASSES, find_candidates, find_oof, oof_images, trained_folds
+from .preflight import NotReadyError, find_data_faults, prepare_run
 from .silver import HUMAN, find_silver, read_labels, read_new, train_teachers, write_silver
 from .students import (
     choose_labels,
@@ -54,6 +55,7 @@ __all__ = [
     "VALID_FOLD",
     "Expectation",
     "Inference",
+    "NotReadyError",
     "RawTables",
     "Run",
     "SplitTables",
@@ -67,6 +69,7 @@ __all__ = [
     "expect",
     "find_answer",
     "find_candidates",
+    "find_data_faults",
     "find_groups",
     "find_oof",
     "find_silver",
@@ -75,6 +78,7 @@ __all__ = [
     "learning_curve",
     "make_run",
     "oof_images",
+    "prepare_run",
     "read_data",
     "read_final",
     "read_labels",

@@ -1,0 +1,92 @@
+"""Everything that can be known before the first training, checked before it and listed at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..config import REPOSITORY, Profile, Workspace, get_profile, in_words, read_competition
+from ..submission import answer_names
+from .data import RawTables, Run, make_run, read_data
+
+T = TypeVar("T")
+RUN_NAMES = ("COMPETITION", "PROFILE", "WORKSPACE", "DATA", "READER", "SEED", "WEIGHTS")  # what `make_run` takes
+
+
+class NotReadyError(ValueError):
+    """What would stop a run, all of it; nothing was trained yet."""
+
+
+def prepare_run(parameters: Mapping[str, Any]) -> tuple[Run, RawTables]:
+    """The run of these parameters and its data, read: nothing that can be known before a training stops it later.
+
+    Checks the competition file, profile, reader, start weights, hyper-parameters, the workspace and the data. Raises
+    NotReadyError that lists everything that is wrong with any of them.
+    """
+    faults: list[str] = []
+    _attempt(lambda: read_competition(Path(parameters["COMPETITION"])), faults)
+    profile = _attempt(lambda: get_profile(parameters["PROFILE"], weights=parameters.get("WEIGHTS") or None), faults)
+    workspace = Workspace(Path(parameters["WORKSPACE"]))
+    run = tables = None
+    if not faults:
+        run = _attempt(lambda: make_run(**{name.lower(): parameters[name] for name in RUN_NAMES if name in parameters}),
+                       faults)
+    if profile is not None:
+        _attempt(lambda: check_weights_file(profile, workspace), faults)
+        _attempt(lambda: check_hyp_file(profile, parameters.get("HYP", "")), faults)
+    may_write = len(faults)
+    _attempt(lambda: check_writable(workspace.root), faults)
+    if run is not None and len(faults) == may_write:
+        ready = run
+        tables = _attempt(lambda: read_data(ready), faults)
+        if tables is not None:
+            faults += find_data_faults(ready, tables)
+    if run is None or tables is None or faults:
+        raise NotReadyError(in_words(faults))
+    return run, tables
+
+
+def _attempt(action: Callable[[], T], faults: list[str]) -> T | None:
+    """What the action returns, or None with its error among the faults."""
+    try:
+        return action()
+    except (ValueError, OSError) as error:
+        faults.append(str(error))
+        return None
+
+
+def check_weights_file(profile: Profile, workspace: Workspace) -> Path:
+    """The start weights' file, downloaded if it is an official one. Raises ValueError if it would be refused."""
+    from .. import detector
+
+    path = detector.find_weights(profile.weights, workspace.weights_dir)
+    detector.check_checkpoint(path)
+    return path
+
+
+def check_hyp_file(profile: Profile, hyp: str = "") -> Path:
+    """The file of hyper-parameters. Raises ValueError naming it and each key that is missing, unknown or impossible."""
+    from ..evolution.space import find_hyp_faults, read_hyp
+
+    path = Path(hyp) if hyp else REPOSITORY / "hyp" / profile.hyp
+    if faults := find_hyp_faults(read_hyp(path)):
+        raise ValueError(f"{path}: {in_words(faults)}")
+    return path
+
+
+def check_writable(directory: Path) -> None:
+    """Raises OSError naming the folder if nothing can be written there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    beside = directory / f".writable.{os.getpid()}"
+    beside.write_bytes(b"x")
+    beside.unlink()
+
+
+def find_data_faults(run: Run, tables: RawTables) -> list[str]:
+    """What of the data would stop the run after its trainings, in words: names that the answer cannot tell apart."""
+    faults: list[str] = []
+    if len(tables.test_images):
+        _attempt(lambda: answer_names(tables.test_images, run.competition.answer_name), faults)
+    return faults

@@ -11,8 +11,8 @@ from .disk import check_disk_space
 from .drive import copy_new, missing_bytes, retry
 
 # `raw` is on Drive already, and `yolo` is made again
-KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "evolved.yaml", "manifest.json",
-        "inference.yaml", "answer.csv"]
+KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "relabels.parquet", "relabels.jsonl",
+        "evolved.yaml", "manifest.json", "inference.yaml", "answer.csv"]
 
 
 def start(workspace: str = "data") -> None:

@@ -17,6 +17,7 @@ def export_command(
     workspace: Annotated[Path, typer.Option(help="where the run wrote")] = Path("data"),
     out: Annotated[Path | None, typer.Option(help="a new folder; default: relabel_FORMAT in the workspace")] = None,
     suspects: Annotated[Path | None, typer.Option(help="an edited copy of suspects.csv")] = None,
+    again: Annotated[bool, typer.Option("--again", help="also suspects that were rejected in an import")] = False,
     competition: Annotated[Path, typer.Option(help="classes")] = Path("competition.yaml"),
 ) -> None:
     """Writes images with human boxes and suspects as pre-annotations, for CVAT, Label Studio or a YOLO tool."""
@@ -25,7 +26,7 @@ def export_command(
 
     labels = read_competition(competition).labels
     folder, sheets = export_suspects(
-        Workspace(workspace), labels, format, top=top, out=out, suspects_path=suspects
+        Workspace(workspace), labels, format, top=top, out=out, suspects_path=suspects, again=again
     )
     n_human, n_suspects = sum(len(sheet.human) for sheet in sheets), sum(len(sheet.suspects) for sheet in sheets)
     typer.echo(f"{folder}: {len(sheets):,} images with {n_human:,} human boxes and {n_suspects:,} suspects")

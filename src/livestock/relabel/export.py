@@ -18,8 +18,9 @@ from ..config import Workspace
 from ..errors import SUSPECT_IOU
 from ..steps import MANIFEST_DIR, write_bytes, write_text
 from . import cvat, label_studio, yolo
+from .changes import SAME_IOU
 from .sheets import FORMATS, Sheet, sheet_name, write_manifest
-from .store import current_labels
+from .store import current_labels, read_rejected
 
 WRITERS = {"cvat": cvat.write_sheets, "label-studio": label_studio.write_sheets, "yolo": yolo.write_sheets}
 SHOWN_BY_BROWSERS = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP": ".webp"}
@@ -27,11 +28,12 @@ JPEG_QUALITY = 95
 
 
 def export_suspects(workspace: Workspace, labels: list[str], format: str, *, top: int = 200, out: Path | None = None,
-                    suspects_path: Path | None = None) -> tuple[Path, list[Sheet]]:
+                    suspects_path: Path | None = None, again: bool = False) -> tuple[Path, list[Sheet]]:
     """Writes an export into a new folder; returns the folder and what it holds, the most suspicious image first.
 
     `top` counts suspects: the images of so many are written, each with all its human boxes and those suspects of the
-    `top` that it has. `suspects_path` is `suspects.csv` or an edited copy. Raises ValueError for an unknown format, a
+    `top` that it has. `suspects_path` is `suspects.csv` or an edited copy. Suspects that people have rejected in an
+    earlier import are left out, but for `again`. Raises ValueError for an unknown format, a
     folder that is not empty, a missing or broken `suspects.csv`, and pictures that are not as notebook 01 read them.
     """
     if format not in FORMATS:
@@ -46,9 +48,12 @@ def export_suspects(workspace: Workspace, labels: list[str], format: str, *, top
     images, boxes = current_labels(workspace)
     path = suspects_path or workspace.root / "suspects.csv"
     suspects = read_suspects(path, images, labels)
-    suspects = suspects[largest_iou(suspects, boxes) < SUSPECT_IOU]  # the others have got a label since
+    is_labelled = largest_iou(suspects, boxes) >= SUSPECT_IOU  # it has got a label since
+    is_rejected = largest_iou(suspects, read_rejected(workspace)) >= SAME_IOU
+    suspects = suspects[~is_labelled & ~(is_rejected & (not again))]
     if suspects.empty:
-        raise ValueError(f"{path}: no suspect is left that has no label yet: there is nothing to look at")
+        raise ValueError(f"{path}: no suspect is left to look at: {is_labelled.sum():,} have a label by now, "
+                         f"{is_rejected.sum():,} were rejected before (--again takes those)")
     beside = out.with_name(f".{out.name}.part")  # half an export must not be taken for one
     shutil.rmtree(beside, ignore_errors=True)
     try:

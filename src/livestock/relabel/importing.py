@@ -30,8 +30,8 @@ class Imported:
     """What an import found: the new labels of its images, and every box that changed (see `changes.compare_labels`).
 
     `before` and `after` are boxes tables of the images in `image_ids`; `suspects` counts suspects by what became of
-    them; `unreviewed` are images that the file names and that nobody has looked at; `stale` are those whose labels
-    changed between export and import.
+    them, `rejected` is a boxes table of those that are not there any more; `unreviewed` are images that the file names
+    and that nobody has looked at; `stale` are those whose labels changed between export and import.
     """
 
     format: str
@@ -40,6 +40,7 @@ class Imported:
     after: pd.DataFrame
     changes: pd.DataFrame
     suspects: dict[str, int]
+    rejected: pd.DataFrame
     unreviewed: list[str]
     stale: list[str]
     notes: list[str]
@@ -84,15 +85,17 @@ def import_labels(path: Path, workspace: Workspace, competition: Competition, *,
         raise ValueError(f"{path}: nothing was imported: {len(gone)} of its images are not in the data any more, such "
                          f"as {gone[0]!r}")
     before = labels[labels["image_id"].isin(image_ids)].reset_index(drop=True)
-    after, counts = _decide_suspects(found, before, pd.concat(suspects_of.values()) if suspects_of else found,
-                                     accept_suspects)
+    suspects = make_boxes(pd.concat([make_boxes([]), *suspects_of.values()]))
+    after, rejected, n_undecided = _decide_suspects(found, before, suspects, accept_suspects)
+    n_accepted = len(suspects) - len(rejected) - n_undecided
+    counts = dict(zip(SUSPECT_KINDS, (n_accepted, len(rejected), n_undecided), strict=True))
     changes = compare_labels(before, after)
     of_image = dict(list(before.groupby("image_id")))
     by_id = {exported.image_id: exported for exported in known.values()}
     stale = [name for name in image_ids
              if boxes_sha256(of_image.get(name, before.iloc[:0])) != by_id[name].human_sha256]
     imported = Imported(format, image_ids, before, merge_labels(before, after, changes), changes, counts,
-                        sorted(set(returned.unreviewed)), stale, returned.notes)
+                        rejected, sorted(set(returned.unreviewed)), stale, returned.notes)
     if not dry_run:
         store_import(imported, path, workspace)
     return imported
@@ -105,7 +108,7 @@ def find_format(source: Source) -> tuple[str, Callable[[Source], Returned]]:
     if label_studio.task_files(source):
         return "label-studio", label_studio.read_returned
     if source.with_suffix(".txt"):
-        return "yolo", yolo.read_returned
+        return ("label-studio" if source.named("notes.json") else "yolo"), yolo.read_returned
     raise ValueError(f"{source.path}: expected labels from an annotation tool, found none: an XML of CVAT (\"CVAT for "
                      "images 1.1\"), a JSON of Label Studio, or YOLO's text files; also in a zip or a folder")
 
@@ -163,20 +166,17 @@ def _resolve_box(box: ReturnedBox, entry: Entry, exported: Exported, competition
 
 
 def _decide_suspects(found: pd.DataFrame, before: pd.DataFrame, suspects: pd.DataFrame, accept: bool
-                     ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The boxes that are labels, and how many suspects were accepted, rejected or left undecided.
+                     ) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """The boxes that are labels, the suspects that were rejected, and how many were left undecided.
 
     A suspect that came back as it was, and that nobody marked as human, is a label only with `accept`; one that was
     moved or given another class was accepted by that; one that is not there any more was rejected.
     """
     untouched = find_same(found, suspects) & ~find_same(found, before)
     undecided = untouched & (found["origin"] != HUMAN).to_numpy() & (not accept)
-    labels = found[~undecided].drop(columns="origin").reset_index(drop=True)
-    fate = compare_labels(suspects, labels)["kind"].value_counts()
-    n_undecided = int(undecided.sum())
-    rejected = int(fate.get("removed", 0)) - n_undecided
-    counts = (len(suspects) - rejected - n_undecided, rejected, n_undecided)
-    return labels, dict(zip(SUSPECT_KINDS, counts, strict=True))
+    fate = compare_labels(suspects, found)
+    rejected = suspects.iloc[sorted(fate.loc[fate["kind"] == "removed", "before"])]
+    return found[~undecided].drop(columns="origin").reset_index(drop=True), rejected, int(undecided.sum())
 
 
 def store_import(imported: Imported, path: Path, workspace: Workspace) -> None:
@@ -192,6 +192,7 @@ def store_import(imported: Imported, path: Path, workspace: Workspace) -> None:
         "changed": imported.changed_ids, "emptied": sorted(imported.emptied.index),
         "boxes": {str(kind): int(n) for kind, n in kinds.items()}, "suspects": imported.suspects,
         "unreviewed": len(imported.unreviewed),
+        "rejected": imported.rejected[["image_id", "label", *XYXY]].to_numpy().tolist(),
     })
 
 
@@ -212,7 +213,7 @@ def describe_import(imported: Imported, workspace: Workspace, labels: Sequence[s
                      "deleted the wrong ones and the rest is right, import again with --accept-suspects")
     if len(imported.emptied):
         lost = [f"{name} ({n} boxes)" for name, n in imported.emptied.items()]
-        lines.append(f"WARNING: {len(lost):,} images have no box any more: " + ", ".join(lost[:SHOWN])
+        lines.append(f"WARNING: images without any box from now on: {len(lost):,}: " + ", ".join(lost[:SHOWN])
                      + (" ..." if len(lost) > SHOWN else ""))
     if imported.stale:
         lines.append(f"WARNING: the labels of {len(imported.stale):,} images changed after the export, such as "

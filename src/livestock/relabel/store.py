@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..boxes import BOX_COLUMNS, BOX_DTYPES, XYXY, check_boxes, make_boxes, write_table
 from ..config import Workspace
-from ..readers.clean import EMPTY, LEFT_OUT_COLUMNS, Reading
+from ..readers.clean import EMPTY
 from ..steps import write_text
 
 CORRECTED = "labels corrected by hand: those are used"
@@ -55,8 +55,7 @@ def write_relabels(workspace: Workspace, image_ids: list[str], boxes: pd.DataFra
     without = sorted(set(image_ids) - set(boxes["image_id"]))
     empty = pd.DataFrame({"image_id": without, "label": "", **dict.fromkeys(XYXY, float("nan"))})
     kept = earlier[~earlier["image_id"].isin(image_ids)]
-    tables = [table for table in (kept, boxes[BOX_COLUMNS], make_boxes(empty)) if len(table)]
-    write_table(make_boxes(pd.concat(tables) if tables else []), relabels_path(workspace))
+    write_table(_concat_boxes(kept, boxes[BOX_COLUMNS], make_boxes(empty)), relabels_path(workspace))
 
 
 def log_import(workspace: Workspace, record: Mapping[str, Any]) -> None:
@@ -66,30 +65,44 @@ def log_import(workspace: Workspace, record: Mapping[str, Any]) -> None:
     write_text(before + json.dumps(record, ensure_ascii=False) + "\n", path)
 
 
-def apply_relabels(reading: Reading, relabels: pd.DataFrame, labels: list[str], origin: str = "relabels") -> Reading:
-    """What a reader found, with the corrected labels of `relabels` in the place of the raw ones.
+def read_rejected(workspace: Workspace) -> pd.DataFrame:
+    """The suspects that people did not take as labels when they looked at them: a boxes table."""
+    path = log_path(workspace)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = [row for line in lines for row in json.loads(line)["rejected"]]
+    return make_boxes(pd.DataFrame(rows, columns=["image_id", "label", *XYXY]).assign(source="model"))
+
+
+def apply_relabels(
+    images: pd.DataFrame, boxes: pd.DataFrame, left_out: pd.DataFrame, relabels: pd.DataFrame, labels: list[str],
+    origin: str = "relabels",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The boxes that a reader found, corrected labels in the place of the raw ones, and its report.
 
     `relabels` as `read_relabels` gives it, `labels` the competition's. The report gains a line for each corrected
-    image and for each that is not among `reading.images`. Raises ValueError naming `origin` and the row for labels
-    that are not the competition's or boxes that do not fit their image.
+    image, and for each that is not among `images`. Raises ValueError naming `origin` and the row for labels that are
+    not the competition's or boxes that do not fit their image.
     """
     if relabels.empty:
-        return reading
+        return boxes, left_out
     corrected = set(relabels["image_id"])
-    known = corrected & set(reading.images["image_id"])
+    known = corrected & set(images["image_id"])
     new = relabels[relabels["image_id"].isin(known) & (relabels["label"] != "")].reset_index(drop=True)
-    check_boxes(new, reading.images, labels, origin)
-    n_before = reading.boxes[reading.boxes["image_id"].isin(known)].groupby("image_id").size()
+    check_boxes(new, images, labels, origin)
+    n_before = boxes[boxes["image_id"].isin(known)].groupby("image_id").size()
     n_after = new.groupby("image_id").size()
-    boxes = make_boxes(pd.concat([reading.boxes[~reading.boxes["image_id"].isin(known)], new]))
+    boxes = _concat_boxes(boxes[~boxes["image_id"].isin(known)], new)
     lines = [(origin, name, CORRECTED, f"boxes: {n_after.get(name, 0)} in place of {n_before.get(name, 0)}")
              for name in sorted(known)]
     lines += [(origin, name, EMPTY, "") for name in sorted(known - set(new["image_id"]))]
     lines += [(origin, name, NOT_IN_DATA, "") for name in sorted(corrected - known)]
-    no_more = (reading.left_out["reason"] == EMPTY) & reading.left_out["image_id"].isin(known)
-    left_out = pd.concat([reading.left_out[~no_more], pd.DataFrame(lines, columns=LEFT_OUT_COLUMNS, dtype=str)])
-    left_out = left_out.sort_values(["file", "image_id", "reason"], kind="stable", ignore_index=True)
-    return Reading(reading.images, boxes, left_out)
+    no_more = (left_out["reason"] == EMPTY) & left_out["image_id"].isin(known)
+    report = pd.concat([left_out[~no_more], pd.DataFrame(lines, columns=left_out.columns, dtype=str)])
+    return boxes, report.sort_values(["file", "image_id", "reason"], kind="stable", ignore_index=True)
+
+
+def _concat_boxes(*tables: pd.DataFrame) -> pd.DataFrame:
+    return make_boxes(pd.concat([table for table in tables if len(table)] or [tables[0]]))
 
 
 def current_labels(workspace: Workspace) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -104,7 +117,7 @@ def current_labels(workspace: Workspace) -> tuple[pd.DataFrame, pd.DataFrame]:
     relabels = read_relabels(workspace)
     relabels = relabels[relabels["image_id"].isin(images["image_id"])]
     new = relabels[relabels["label"] != ""]
-    return images, make_boxes(pd.concat([boxes[~boxes["image_id"].isin(relabels["image_id"])], new]))
+    return images, _concat_boxes(boxes[~boxes["image_id"].isin(relabels["image_id"])], new)
 
 
 def describe_relabels(workspace: Workspace, images: pd.DataFrame) -> str:

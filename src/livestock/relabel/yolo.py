@@ -8,14 +8,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from ..archives import IMAGE_SUFFIXES, Member
+from ..archives import IMAGE_SUFFIXES
 from ..boxes import XYXY, cxcywhn_to_xyxy, xyxy_to_cxcywhn
 from ..readers.values import read_json, short, to_number
 from ..steps import write_text
@@ -66,9 +66,11 @@ def read_returned(source: Source) -> Returned:
     """
     returned, names = Returned(), _class_names(source)
     is_label_studio = bool(source.named("notes.json"))
-    files = [member for member in source.with_suffix(".txt") if member.path.name.lower() not in NOT_LABELS]
-    for member in files:
-        boxes = _read_lines(source, member, names, returned)
+    texts = {member: source.text(member) for member in source.with_suffix(".txt")
+             if member.path.name.lower() not in NOT_LABELS}
+    files = {member: text for member, text in texts.items() if not _is_list(text)}
+    for member, text in files.items():
+        boxes = _read_lines(source.where(member), text, names, returned)
         if not boxes and is_label_studio:
             returned.unreviewed.append(member.path.stem)
             returned.notes.append(f"{source.where(member)}: empty, which Label Studio writes for tasks without "
@@ -81,10 +83,17 @@ def read_returned(source: Source) -> Returned:
     return returned
 
 
-def _read_lines(source: Source, member: Member, names: dict[str, str], returned: Returned) -> list[ReturnedBox]:
+def _is_list(text: str) -> bool:
+    """Whether a text file lists images, as `train.txt` does under whatever name."""
+    lines = text.split("\n") if text.strip() else []
+    return bool(lines) and all(PurePosixPath(line.strip()).suffix.lower() in IMAGE_SUFFIXES for line in lines
+                               if line.strip())
+
+
+def _read_lines(file: str, text: str, names: dict[str, str], returned: Returned) -> list[ReturnedBox]:
     boxes = []
-    for number, line in enumerate(source.text(member).splitlines(), 1):
-        parts, where = line.split(), f"{source.where(member)}: line {number}"
+    for number, line in enumerate(text.splitlines(), 1):
+        parts, where = line.split(), f"{file}: line {number}"
         values = [to_number(part) for part in parts[1:]]
         if not parts:
             continue

@@ -130,6 +130,17 @@ def test_published_checkpoints_find_the_same_classes() -> None:
     assert models.yolo.Model is yolov5.models.yolo.Model
 
 
+def test_albumentations_is_left_alone_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its import asks the network for its newest version."""
+    (tmp_path / "albumentations.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "albumentations", raising=False)
+    from yolov5.utils import dataloaders
+
+    picture, labels = np.zeros((4, 4, 3), np.uint8), np.array([[1, 0.5, 0.5, 0.2, 0.2]])
+    assert dataloaders.Albumentations(size=64)(picture, labels) == (picture, labels)
+
+
 def test_setuptools_still_has_pkg_resources() -> None:
     import pkg_resources
 

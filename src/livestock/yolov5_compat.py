@@ -151,6 +151,23 @@ def hub_downloads() -> None:
             module.attempt_download_from_hub = lambda *args, **kwargs: None
 
 
+class _Unchanged:
+    """In place of yolov5's `Albumentations`: hands on what it is given."""
+
+    def __init__(self, size: int = 640) -> None: ...
+
+    def __call__(self, im: Any, labels: Any, p: float = 1.0) -> tuple[Any, Any]:
+        return im, labels
+
+
+def no_albumentations() -> None:
+    """Where albumentations is installed, as on Colab, importing it asks pypi.org for its newest version.
+
+    Older releases would also blur and grey some pictures there that stay as they are elsewhere.
+    """
+    _module("yolov5.utils.dataloaders").Albumentations = _Unchanged
+
+
 def safe_checkpoints() -> None:
     """`torch.load` refuses classes since 2.6, rightly: allow the ones a detection checkpoint is made of, by name."""
     torch.serialization.add_safe_globals(allowed_globals())
@@ -166,7 +183,8 @@ def quiet_deprecations() -> None:
 
 
 MENDS: list[Callable[[], None]] = [
-    trapezoid, fonts, mixed_precision, suppression_clock, hub_downloads, safe_checkpoints, quiet_deprecations
+    trapezoid, fonts, mixed_precision, suppression_clock, hub_downloads, no_albumentations, safe_checkpoints,
+    quiet_deprecations
 ]
 
 

@@ -24,16 +24,19 @@ from livestock.folds import (
     describe_split,
     fold_table,
     group_report,
+    groups_by_pattern,
     leakage,
     leaky_folds,
     mini_set,
     near_duplicate_groups,
     near_pairs,
     perceptual_hashes,
+    read_groups,
     split_distances,
     split_report,
     stratum_counts,
     stratum_labels,
+    unite_groups,
 )
 from livestock.pictures import ERRORS, ORIENTATION, TURNS, decode, decode_small
 
@@ -541,3 +544,75 @@ def test_a_fold_of_one_image_is_all_in_the_mini_set() -> None:
                         for i in range(5)])
     competition = Competition("x", {"pig": ["pig"]})
     assert mini_set(images, boxes, competition).groupby(images["fold"].to_numpy()).sum().tolist() == [2, 1]
+
+
+def test_a_pattern_in_paths_names_groups():
+    ids = ["farm1/cam2/0001.jpg", "farm1/cam10/0001.jpg", "farm1/cam2/0002.jpg", "loose.jpg"]
+    found = groups_by_pattern(ids, r"(farm\d+)/(cam\d+)/")
+    assert found.tolist() == [("farm1", "cam2"), ("farm1", "cam10"), ("farm1", "cam2"), None]
+    assert groups_by_pattern(["a_1.jpg", "b_1.jpg"], r"^(a)?").tolist() == [("a",), None]
+
+
+@pytest.mark.bad_input
+def test_patterns_that_name_nothing_are_refused():
+    with pytest.raises(ValueError, match="group_pattern: expected a pattern with a group"):
+        groups_by_pattern(["a.jpg"], "cam")
+    with pytest.raises(ValueError, match=r"'\(cam\)' is found in none of 2 images, such as 'a.jpg'"):
+        groups_by_pattern(["a.jpg", "b.jpg"], "(cam)")
+
+
+def test_a_file_names_groups(tmp_path):
+    """Paths and file names, a byte order mark, more columns, blanks, a row without a group, a blank line."""
+    path = tmp_path / "groups.csv"
+    path.write_text("image_id, note, group\na/1.jpg, x, barn 1\n\n2.jpg,, barn 2\na/3.jpg,,\n", encoding="utf-8-sig")
+    assert read_groups(path, ["a/1.jpg", "a/2.jpg", "a/3.jpg", "b/1.jpg"]).to_dict() == {
+        "a/1.jpg": "barn 1", "a/2.jpg": "barn 2"}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("text", "words"), [
+    ("image_id,cam\na/1.jpg,x\n", "line 1: missing column 'group'; expected image_id,group, found 'image_id,cam'"),
+    ("", "line 1: missing column 'image_id'"),
+    ("image_id,group\na/1.jpg,x\n9.jpg,y\n1.jpg,y\na/1.jpg,z\n",
+     "3 rows do not fit the images; an image is named like 'a/1.jpg'\nline 3: no image '9.jpg'\nline 4: 2 images are "
+     "called '1.jpg', such as a/1.jpg and b/1.jpg: write the path\nline 5: 'a/1.jpg' is in line 2 already"),
+    ("image_id,group\na/1.jpg\n", "line 2: expected 2 values, found 1"),
+    ('image_id,group\n"a/1.jpg,x\n', "expected comma-separated values: unexpected end of data"),
+    ("image_id,group\n" + "".join(f"{n}.png,x\n" for n in range(50)), "line 21: no image '19.png'\nand 30 more"),
+])
+def test_a_file_of_groups_that_does_not_fit_is_refused_with_all_its_faults(tmp_path, text, words):
+    path = tmp_path / "groups.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        read_groups(path, ["a/1.jpg", "b/1.jpg"])
+    assert str(caught.value).startswith(f"{path}: ") and words in str(caught.value)
+
+
+@pytest.mark.bad_input
+def test_a_file_of_groups_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "groups.csv").write_bytes("image_id,group\n1.jpg,소\n".encode("cp949"))
+    with pytest.raises(ValueError, match="groups.csv: expected UTF-8 text"):
+        read_groups(tmp_path / "groups.csv", ["1.jpg"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([None, "a", "b", "c"]), st.sampled_from([None, 1, 2])),
+                min_size=1, max_size=12))
+def test_united_groups_are_the_components_of_what_is_linked(rows):
+    """Against a loop that joins any two images that agree in something, until nothing changes."""
+    ids = [f"{number:02}" for number in range(len(rows))]
+    near, *known = (pd.Series(column, index=ids, dtype=object) for column in zip(*rows, strict=True))
+    united = unite_groups(near.astype(int), [series.dropna() if series.isna().any() else series for series in known])
+    of = list(range(len(rows)))
+    for _ in rows:
+        for i, j in itertools.combinations(range(len(rows)), 2):
+            if any(a is not None and a == b for a, b in zip(rows[i], rows[j], strict=True)):
+                low = min(of[i], of[j])
+                of = [low if each in (of[i], of[j]) else each for each in of]
+    assert united.tolist() == pd.factorize(np.array(of))[0].tolist()
+    assert united.index.tolist() == ids
+
+
+def test_near_duplicates_of_two_cameras_are_one_group():
+    near = pd.Series([0, 0, 1, 2], index=["cam1/1.jpg", "cam2/1.jpg", "cam2/2.jpg", "cam3/1.jpg"])
+    assert unite_groups(near, [groups_by_pattern(near.index, r"(cam\d)/")]).tolist() == [0, 0, 0, 1]
+    assert unite_groups(near, []).tolist() == [0, 0, 1, 2]

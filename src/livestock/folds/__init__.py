@@ -2,6 +2,7 @@
 
 from .assign import assign_folds, mini_set
 from .duplicates import RADIUS, Undecodable, hash_images, near_duplicate_groups, near_pairs, perceptual_hashes
+from .groups import GROUPS_NAME, groups_by_pattern, read_groups, unite_groups
 from .report import (
     baseline_folds,
     describe_leak,
@@ -16,6 +17,7 @@ from .report import (
 from .strata import stratum_counts, stratum_labels
 
 __all__ = [
+    "GROUPS_NAME",
     "RADIUS",
     "Undecodable",
     "assign_folds",
@@ -24,6 +26,7 @@ __all__ = [
     "describe_split",
     "fold_table",
     "group_report",
+    "groups_by_pattern",
     "hash_images",
     "leakage",
     "leaky_folds",
@@ -31,8 +34,10 @@ __all__ = [
     "near_duplicate_groups",
     "near_pairs",
     "perceptual_hashes",
+    "read_groups",
     "split_distances",
     "split_report",
     "stratum_counts",
     "stratum_labels",
+    "unite_groups",
 ]

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,9 +21,11 @@ from scipy.spatial import cKDTree
 from livestock import detector, yolov5_compat
 from livestock.boxes import XYXY, check_boxes, make_boxes, make_images
 from livestock.config import REPOSITORY
-from livestock.detector.child import _set_nominal_batch, _watch_validation
+from livestock.detector.child import _choose_by_metric, _set_nominal_batch
 from livestock.detector.inference import _undo_letterbox, letterbox
+from livestock.detector.training import HISTORY_COLUMNS
 from livestock.detector.weights import load_checkpoint
+from livestock.plots.training import best_epoch, plot_scores
 from livestock.postprocess import suppress
 from livestock.yolo_dataset import write_images, write_labels, write_lists
 
@@ -71,7 +74,7 @@ def test_training_leaves_history_and_weights(run_dir: Path, config: detector.Tra
     assert json.loads((run_dir / "config.json").read_text()) == asdict(config)
     events = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text().splitlines()]
     assert events[-1]["epochs_done"] == 2
-    assert set(events[-1]["scores"]) == {"AP50", "AP75", "mAP50_95"}
+    assert set(events[-1]["scores"]) == {"AP", "AP50", "AP75", "mAP50_95"}
 
 
 def test_training_leaves_the_mean_of_its_last_epochs(run_dir: Path) -> None:
@@ -118,7 +121,7 @@ def test_a_trial_reports_each_epoch_and_saves_nothing(config: detector.TrainConf
     epochs: list[dict[str, float]] = []
     history = detector.train(replace(config, save=False), tmp_path / "run", epochs.append)
     reported = pd.DataFrame(epochs)
-    assert {"AP75", "mAP50_95", "val_box_loss", "precision"} <= set(reported)
+    assert {"AP", "AP75", "mAP50_95", "val_box_loss", "precision"} <= set(reported)
     shared = [name for name in history if name in reported]
     np.testing.assert_allclose(reported[shared], history[shared], rtol=1e-3, atol=1e-6)  # the file has five digits
     assert not list((tmp_path / "run").rglob("*.pt"))
@@ -137,15 +140,72 @@ def test_what_on_epoch_raises_ends_the_training(config: detector.TrainConfig, tm
     assert not [command for command in commands if str(tmp_path / "run") in command]
 
 
-def test_ap75_is_the_mean_over_classes_with_truth() -> None:
-    """Class 0 finds two of three, a wrong box between them: 1/3 * 1 + 1/3 * 2/3; class 1 finds nothing: 0."""
-    library = SimpleNamespace(ap_per_class=lambda *arguments, **options: "as before")
-    latest = _watch_validation(library)
-    tp = np.zeros((3, 10), bool)
-    tp[[0, 2], 5] = True  # the sixth column is IoU 0.75
+def validation(ap_per_class: Any) -> SimpleNamespace:
+    """What `_choose_by_metric` changes of yolov5's training."""
+    return SimpleNamespace(validate=SimpleNamespace(torch=torch, ap_per_class=ap_per_class), fitness=None)
+
+
+def test_ap_is_the_mean_over_classes_with_truth() -> None:
+    """At IoU 0.75 class 0 finds two of three, a wrong box between them: 1/3 * 1 + 1/3 * 2/3; class 1 nothing: 0.
+
+    At the metric's IoU it finds the first alone: 1/3. yolov5 gets the ten columns that it knows.
+    """
+    yolov5_train = validation(lambda tp, *arguments, **options: tp.shape)
+    latest = _choose_by_metric(yolov5_train, 0.9)
+    tp = np.zeros((3, 11), bool)
+    tp[[0, 2], 5], tp[0, 10] = True, True  # the sixth column is IoU 0.75, the eleventh the metric's
     confidence, predicted, true = np.array([0.9, 0.8, 0.7]), np.zeros(3), np.array([0, 0, 0, 1])
-    assert library.ap_per_class(tp, confidence, predicted, true, names={}) == "as before"
-    assert latest["AP75"] == pytest.approx((5 / 9 + 0) / 2)
+    assert yolov5_train.validate.ap_per_class(tp, confidence, predicted, true, names={}) == (3, 10)
+    assert latest == {"AP": pytest.approx((1 / 3 + 0) / 2), "AP75": pytest.approx((5 / 9 + 0) / 2)}
+    assert yolov5_train.fitness(np.zeros((1, 7))).tolist() == [latest["AP"]]
+
+
+@pytest.mark.parametrize(("metric_iou", "expected"), [(0.3, 1.0), (0.6, 1.0), (0.62, 0.0), (0.95, 0.0)])
+def test_boxes_are_matched_at_any_iou_of_a_metric(metric_iou: float, expected: float) -> None:
+    """yolov5's own matching of a box of 100 x 100 px, of which the detection covers 61 %: true up to IoU 0.61."""
+    from yolov5.val import process_batch
+
+    yolov5_train = validation(lambda *arguments, **options: None)
+    latest = _choose_by_metric(yolov5_train, metric_iou)
+    ious = yolov5_train.validate.torch.linspace(0.5, 0.95, 10, device="cpu")
+    assert len(ious) == 11
+    torch.testing.assert_close(ious[:10], torch.linspace(0.5, 0.95, 10), rtol=0, atol=0)
+    detections = torch.tensor([[0.0, 0.0, 100.0, 61.0, 0.9, 0.0]])
+    correct = process_batch(detections, torch.tensor([[0.0, 0.0, 0.0, 100.0, 100.0]]), ious)
+    yolov5_train.validate.ap_per_class(correct.numpy(), np.array([0.9]), np.zeros(1), np.zeros(1), names={})
+    assert latest == {"AP": expected, "AP75": 0.0}
+
+
+def test_the_kept_epoch_is_the_best_by_the_metric(run_dir: Path) -> None:
+    """And the one that the figure marks; yolov5's own 0.1 AP50 + 0.9 mAP50-95 has no say."""
+    history = detector.read_history(run_dir)
+    kept, best = (load_checkpoint(run_dir / "weights" / name)["model"].state_dict()
+                  for name in (f"epoch{best_epoch(history):04d}.pt", "best.pt"))
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in best.items())
+
+
+def test_the_marked_epoch_is_the_later_of_equals_by_the_metric() -> None:
+    history = pd.DataFrame({"epoch": [0, 1, 2, 3], "AP": [0.1, 0.4, 0.4, 0.3], "AP50": [0.9, 0.5, 0.5, 0.9],
+                            "mAP50_95": [0.9, 0.2, 0.2, 0.9], "precision": 0.5, "recall": 0.5})
+    assert best_epoch(history) == 2
+    axes = plot_scores(history, 0.6)
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "kept: epoch 2" in shown
+    assert "AP at IoU 0.6" in shown
+
+
+def test_scores_of_an_epoch_outlive_a_kill(tmp_path: Path) -> None:
+    """A half line, then the epoch again: the last whole line of each epoch counts."""
+    columns = list(HISTORY_COLUMNS)
+    rows = "".join(f"{epoch}," + ",".join("0.5" for _ in columns[1:]) + "\n" for epoch in range(2))
+    (tmp_path / "results.csv").write_text(",".join(columns) + "\n" + rows)
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text('\n{"epoch": 0, "AP": 0.25, "AP75": 0.5}\n\n{"epoch": 1, "AP": 0.1, "AP75": 0.1}\n\n{"epoch": 1, "A'
+                      '\n{"epoch": 1, "AP": 0.75, "AP75": 1.0}\n')
+    assert detector.read_history(tmp_path)[["AP", "AP75"]].to_numpy().tolist() == [[0.25, 0.5], [0.75, 1.0]]
+    scores.write_text('\n{"epoch": 0, "AP": 0.25, "AP75": 0.5}\n')
+    with pytest.raises(ValueError, match=r"scores\.jsonl: expected the scores of epoch 1, found none"):
+        detector.read_history(tmp_path)
 
 
 def test_a_changed_library_is_noticed() -> None:
@@ -202,7 +262,9 @@ def test_a_model_of_stride_64_gives_boxes_in_pixels_of_the_image(tmp_path: Path)
     from yolov5.utils.general import check_yaml, xywh2xyxy
 
     torch.manual_seed(0)
-    torch.save({"model": Model(check_yaml("yolov5n6.yaml"), nc=2), "epoch": -1}, tmp_path / "n6.pt")
+    model = Model(check_yaml("yolov5n6.yaml"), nc=2)
+    model.names = LABELS
+    torch.save({"model": model, "epoch": -1}, tmp_path / "n6.pt")
     picture = np.random.default_rng(0).integers(0, 255, (32, 128, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "wide.png"), picture[..., ::-1])
     image = make_images([{"image_id": "wide.png", "archive": str(tmp_path), "member": "wide.png", "width": 128,
@@ -247,9 +309,29 @@ def test_what_the_limit_cuts_is_counted(run_dir: Path, images: pd.DataFrame) -> 
     assert (cut.n_cut > 0).all()
 
 
-def test_a_model_of_other_classes_is_refused(run_dir: Path, images: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match="expected a model of the 1 classes"):
-        detector.candidates(run_dir / "weights/last.pt", images, ["pig"], imgsz=64, device="cpu")
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(["pig"], r"expected a model of the 1 classes \['pig'\], found 2: \['pig', 'cow'\]"),
+     (["cow", "pig"], r"expected a model with the classes in the order \['cow', 'pig'\], found \['pig', 'cow'\]"),
+     (["pig", "cattle"], r"expected a model of the classes \['pig', 'cattle'\], found \['pig', 'cow'\]")])
+def test_a_model_of_other_classes_is_refused(
+    labels: list[str], message: str, run_dir: Path, images: pd.DataFrame
+) -> None:
+    weights = run_dir / "weights/last.pt"
+    with pytest.raises(ValueError, match=rf"last\.pt: {message}"):
+        detector.candidates(weights, images, labels, imgsz=64, device="cpu")
+    with pytest.raises(ValueError, match=rf"last\.pt: {message}"):
+        detector.find_candidates(detector.load_forward(weights), images, labels, imgsz=64)
+
+
+def test_a_model_may_call_a_class_by_its_synonym(run_dir: Path, images: pd.DataFrame) -> None:
+    """Its boxes have the competition's labels."""
+    options: dict[str, Any] = {"imgsz": 64, "conf_floor": 0.0, "device": "cpu"}
+    found = detector.candidates(run_dir / "weights/last.pt", images[:1], ["Hog", "cattle"],
+                                label_of={"pig": "Hog", "cow": "cattle"}.get, **options).boxes
+    plain = detector.candidates(run_dir / "weights/last.pt", images[:1], LABELS, **options).boxes
+    assert found["label"].tolist() == plain["label"].map({"pig": "Hog", "cow": "cattle"}).tolist()
 
 
 def test_no_images_give_no_boxes(run_dir: Path, images: pd.DataFrame) -> None:

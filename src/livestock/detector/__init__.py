@@ -6,7 +6,7 @@ from .forward import Forward, load_forward
 from .inference import Candidates, candidates, find_candidates
 from .pace import measure_pace
 from .safe import load_safetensors, write_safetensors
-from .training import TrainConfig, read_history, train
+from .training import TrainConfig, read_history, read_ignored, train
 from .weights import check_checkpoint, find_weights, load_model, write_weights
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "measure_pace",
     "quantize_onnx",
     "read_history",
+    "read_ignored",
     "train",
     "write_safetensors",
     "write_weights",

@@ -17,6 +17,7 @@ import yaml
 
 from ..memory import keep_blocks
 from ..metrics import average_precision
+from ..yolov5_compat import overlay
 from . import loop, mosaic
 from .averaging import keep_epoch
 from .order import make_seed, seed_batches, seed_everything
@@ -30,8 +31,10 @@ from .resuming import (
     single_precision,
     write_options,
 )
-from .training import HISTORY_COLUMNS, NOMINAL_BATCH, TrainConfig
+from .training import HISTORY_COLUMNS, NOMINAL_BATCH, SCORES, START, TrainConfig
 from .weights import load_checkpoint
+
+N_IOUS, AT_75 = 10, 5  # of yolov5's validation: 0.5, 0.55 ... 0.95
 
 
 def main(run_dir: Path) -> None:
@@ -55,7 +58,8 @@ def main(run_dir: Path) -> None:
     yolov5_train.deepcopy = single_precision  # yolov5 copies models only to save them
     callbacks = Callbacks()
     if int(os.environ.get("RANK", "-1")) in (-1, 0):
-        _report_progress(callbacks, run_dir / "progress.jsonl", config, _watch_validation(yolov5_train.validate))
+        _report_progress(callbacks, run_dir / "progress.jsonl", config,
+                         _choose_by_metric(yolov5_train, config.metric_iou))
         _keep_hold(yolov5_train, callbacks, running)
     if config.save:
         callbacks.register_action("on_model_save", callback=lambda last, epoch, *_: keep_epoch(
@@ -149,7 +153,7 @@ def _options(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
     """yolov5's own spellings."""
     return {
         "data": config.data_yaml,
-        "weights": config.weights,
+        "weights": str(run_dir / START) if (run_dir / START).exists() else config.weights,
         "cfg": config.cfg,
         "hyp": config.hyp,
         "imgsz": config.imgsz,
@@ -168,22 +172,31 @@ def _options(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
     }
 
 
-def _watch_validation(yolov5_val: Any) -> dict[str, float]:
-    """Keeps `AP75` of the last validation, which yolov5 computes on the way to mAP50-95 and throws away.
+def _choose_by_metric(yolov5_train: Any, metric_iou: float) -> dict[str, float]:
+    """Makes `AP`, at the competition's IoU, choose the best epoch, and returns where it and `AP75` of the latest stand.
 
-    The mean over classes with truth of the area under the precision envelope, from yolov5's own matches at IoU 0.75.
+    yolov5 matches boxes at IoU 0.5, 0.55 ... 0.95 and chooses by 0.1 AP50 + 0.9 mAP50-95. It gets `metric_iou` as an
+    eleventh, of which only this function knows: precision, recall, AP50 and mAP50-95 stay what they were.
     """
-    latest, ap_per_class = {"AP75": 0.0}, yolov5_val.ap_per_class
+    yolov5_val = yolov5_train.validate
+    latest, ap_per_class = dict.fromkeys(("AP", "AP75"), 0.0), yolov5_val.ap_per_class
+
+    def one_more(*arguments: Any, **options: Any) -> torch.Tensor:
+        ious = torch.linspace(*arguments, **options)
+        return torch.cat([ious, ious.new_tensor([metric_iou])])
 
     def watched(tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_cls: np.ndarray, **options: Any) -> Any:
-        order, of = np.argsort(-conf, kind="stable"), 5  # columns are IoU 0.5, 0.55 ... 0.95
-        found, predicted = tp[order, of], pred_cls[order]
+        order = np.argsort(-conf, kind="stable")
         classes, n_truth = np.unique(target_cls, return_counts=True)
-        each = [average_precision(found[predicted == name], n) for name, n in zip(classes, n_truth, strict=True)]
-        latest["AP75"] = float(np.mean(each))
-        return ap_per_class(tp, conf, pred_cls, target_cls, **options)
+        for name, column in (("AP", N_IOUS), ("AP75", AT_75)):
+            found, predicted = tp[order, column], pred_cls[order]
+            each = [average_precision(found[predicted == of], n) for of, n in zip(classes, n_truth, strict=True)]
+            latest[name] = float(np.mean(each))
+        return ap_per_class(tp[:, :N_IOUS], conf, pred_cls, target_cls, **options)
 
+    yolov5_val.torch = overlay(torch, linspace=one_more)
     yolov5_val.ap_per_class = watched
+    yolov5_train.fitness = lambda results: np.array([latest["AP"]])
     return latest
 
 
@@ -218,9 +231,11 @@ def _report_progress(callbacks: Any, path: Path, config: TrainConfig, latest: di
 
     def on_epoch(values: list[Any], epoch: int, best_fitness: Any, fitness: Any) -> None:
         named = dict(zip(list(HISTORY_COLUMNS.values())[1:11], map(float, values), strict=False))
+        with open(path.with_name(SCORES), "a", encoding="utf-8") as file:
+            file.write(f"\n{json.dumps({'epoch': epoch, **latest})}\n")  # not behind the half line of a kill
         scores = {name: named[name] for name in ("AP50", "mAP50_95")} | latest
         write(epoch + 1, scores, epoch={"epoch": epoch, **named, **latest})
-        latest["AP75"] = 0.0  # yolov5 does not come by where nothing was found
+        latest.update(dict.fromkeys(latest, 0.0))  # yolov5 does not come by where nothing was found
 
     callbacks.register_action("on_train_batch_end", callback=on_batch)
     callbacks.register_action("on_fit_epoch_end", callback=on_epoch)

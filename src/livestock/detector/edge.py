@@ -16,6 +16,7 @@ from ..postprocess import suppress
 from .export import export_onnx, export_torchscript, quantize_onnx
 from .forward import Forward, load_forward
 from .inference import find_candidates, picture_batches, to_tensor
+from .labels import check_labels
 from .safe import write_safetensors
 
 LEAST, MOST, SECONDS = 3, 12, 12.0  # rounds: so many in any case, and up to so many while they take no longer
@@ -51,11 +52,13 @@ def edge_table(
     other work on the machine meets them all. `calibration` is an images table for int8 that shares none with `images`.
     A format that does not run here, or is so slow that scoring it takes minutes, has NaN and the reason in `note`.
 
-    Raises ValueError for no images, for images to calibrate with that are also scored, and for what the exports refuse.
+    Raises ValueError for no images, for images to calibrate with that are also scored, for a model of other classes than
+    `labels` or in another order, and for what the exports refuse.
     """
     if images.empty or images["image_id"].isin(calibration["image_id"]).any():
         raise ValueError(f"{weights}: expected images to score, none of them to calibrate with, found {len(images)} "
                          f"and {len(calibration)} that share some")
+    check_labels(load_forward(weights).labels, labels, weights)  # before minutes of exports
     rows = _write_formats(weights, directory, calibration, imgsz)
     loaded = {(row.name, n): load_forward(row.path, n_threads=n, half=row.half, trusted=True)
               for row in rows for n in n_threads}

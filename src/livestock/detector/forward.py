@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 
+from .labels import names_of
 from .safe import load_safetensors
-from .weights import load_model
+from .weights import check_finite, load_model
+from .wrong_file import describe_wrong_file
 
 SUFFIXES = [".pt", ".safetensors", ".onnx", ".torchscript"]
 METADATA = "livestock"  # the key, in ONNX and TorchScript files, of the JSON with labels and stride
@@ -41,17 +43,21 @@ class Forward:
     is_parallel: bool = False
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Raises ValueError if the output is not of that shape."""
+        """Raises ValueError as `compute` does."""
         with threads(self.n_threads):
             return self.compute(pictures).cpu()
 
     def compute(self, pictures: torch.Tensor) -> torch.Tensor:
-        """As `run`. Raises ValueError if the output is not of that shape."""
+        """As `run`. Raises ValueError if the output is not of that shape, or holds NaN, of which no box would come."""
         found = self.run(pictures)
         expected = (len(pictures), 5 + len(self.labels))
         if found.ndim != 3 or (found.shape[0], found.shape[2]) != expected:
             raise ValueError(f"{self.path}: expected an output ({expected[0]}, N, {expected[1]}) for the labels "
                              f"{self.labels}, found {tuple(found.shape)}")
+        if found.isnan().any():
+            raise ValueError(f"{self.path}: expected numbers, found NaN in the output for pictures of the shape "
+                             f"{tuple(pictures.shape)}: half precision that overflows, or weights that are damaged; try "
+                             "the device 'cpu'")
         return found
 
 
@@ -85,15 +91,12 @@ def load_forward(
     is_parallel = torch.device(device).type == "cpu"
     own = _per_thread(model) if is_parallel else lambda: model
     run = _torch_run(lambda pictures: own()(pictures)[0], device, torch.float16 if half else torch.float32)
-    return Forward(path, run, list(model.names.values()), int(model.stride.max()), device, n_threads, is_parallel)
+    return Forward(path, run, names_of(model), int(model.stride.max()), device, n_threads, is_parallel)
 
 
 def load_torch(path: Path, device: str = "cpu") -> Any:
     """The PyTorch model of a `.pt` or `.safetensors` file, float32, evaluation mode, batch norm folded in."""
-    model = load_safetensors(path, device) if path.suffix == ".safetensors" else load_model(path, device)
-    for parameter in model.parameters():
-        parameter.detach_()  # folding leaves weights that remember what they were computed from
-    return model
+    return load_safetensors(path, device) if path.suffix == ".safetensors" else load_model(path, device)
 
 
 @contextmanager
@@ -156,7 +159,9 @@ def _load_torchscript(path: Path, device: str, n_threads: int | None) -> Forward
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated", category=DeprecationWarning)
             model = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
     except RuntimeError as error:
-        raise ValueError(f"{path}: expected a TorchScript file, found {str(error)[:200]}") from error
+        what = describe_wrong_file(path, ".torchscript")
+        raise ValueError(f"{path}: expected a TorchScript file, found {what or str(error)[:200]}") from error
+    check_finite(model.state_dict(), path)
     labels, stride = _read_metadata(extra[METADATA], path)
     run = _torch_run(lambda pictures: model(pictures)[0], device, torch.float32)
     return Forward(path, run, labels, stride, device, n_threads)

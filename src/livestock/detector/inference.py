@@ -24,6 +24,7 @@ from ..boxes import BOX_COLUMNS, BOX_DTYPES, XYXY, clip_xyxy, make_boxes
 from ..memory import keep_blocks
 from ..pictures import fit, fitted_size
 from .forward import Forward, load_forward, threads
+from .labels import LabelOf, check_labels
 
 Keep = Callable[[pd.DataFrame], pd.DataFrame]  # an image's boxes to those of them that stay
 GREY = 114  # yolov5 pads with this grey
@@ -56,6 +57,7 @@ def candidates(
     n_threads: int | None = None,
     trusted: bool = False,
     keep: Keep | None = None,
+    label_of: LabelOf | None = None,
 ) -> Candidates:
     """Every box and class above `conf_floor` in every image of an images table, in pixels of the original image.
 
@@ -65,16 +67,17 @@ def candidates(
 
     A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
     left lay wholly outside and is dropped; `keep` says which of an image's boxes stay, so that those of many images fit
-    into memory. `labels` is the class order of the model; confidence is objectness times class probability. With
-    `flip` the model sees mirrored images; the boxes are those of the images as they are.
+    into memory. `labels` is the class order of the model, whose own names may be synonyms that `label_of` knows;
+    confidence is objectness times class probability. With `flip` the model sees mirrored images; the boxes are those of
+    the images as they are.
 
-    Raises ValueError if the model's number of classes is not that of `labels`.
+    Raises ValueError if the model's classes are not `labels` in that order, see `labels.check_labels`.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     forward = load_forward(weights, device, n_threads=n_threads, half=_is_gpu(device), trusted=trusted)
     return find_candidates(
         forward, images, labels, imgsz=imgsz, flip=flip, conf_floor=conf_floor, max_per_image=max_per_image,
-        batch=batch, keep=keep,
+        batch=batch, keep=keep, label_of=label_of,
     )
 
 
@@ -89,12 +92,10 @@ def find_candidates(
     max_per_image: int = 30_000,
     batch: int | None = None,
     keep: Keep | None = None,
+    label_of: LabelOf | None = None,
 ) -> Candidates:
     """As `candidates`, of a model that is loaded."""
-    if len(forward.labels) != len(labels):
-        raise ValueError(
-            f"{forward.path}: expected a model of the {len(labels)} classes {labels}, found {len(forward.labels)}"
-        )
+    check_labels(forward.labels, labels, forward.path, label_of)
     keep_blocks()
     look = _Look(imgsz, flip, conf_floor, max_per_image)
     chunks = _same_size_chunks(images, batch or (GPU_BATCH if _is_gpu(forward.device) else 1))

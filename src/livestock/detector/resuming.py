@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from ..steps import write_text
-from .weights import load_checkpoint
+from .weights import check_finite, load_checkpoint
 
 LAST, BEST, PREVIOUS = "last.pt", "best.pt", "previous.pt"
 LAST_STEP = "last_step"  # in the checkpoint: the batch, counted from the first epoch, of the optimizer's last step
@@ -59,8 +59,9 @@ def single_precision(model: Any) -> Any:
 def save_whole(save: Callable[..., None], running: Running) -> Callable[..., None]:
     """`torch.save` that writes beside, flushed, and renames; the `last.pt` before stays as `previous.pt`.
 
-    What becomes `last.pt` gets the state of `running` while there is an epoch to go on from; stripped at the end, it
-    stays in half precision like the other files.
+    Weights that are not finite are an error, so that the file before them stays. What becomes `last.pt` gets the state
+    of `running` while there is an epoch to go on from; stripped at the end, it stays in half precision like the other
+    files.
     """
 
     def saved(content: Any, target: Any, *args: Any, **kwargs: Any) -> None:
@@ -70,6 +71,8 @@ def save_whole(save: Callable[..., None], running: Running) -> Callable[..., Non
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         if path.name == LAST and isinstance(content, dict) and content.get("epoch", -1) >= 0:
             content = {**content, **running.state()}
+        if path.name in (LAST, BEST):
+            _check_models(content, path)
         with open(beside, "wb") as file:
             save(content, file, *args, **kwargs)
             file.flush()
@@ -80,6 +83,12 @@ def save_whole(save: Callable[..., None], running: Running) -> Callable[..., Non
         return None
 
     return saved
+
+
+def _check_models(content: Any, path: Path) -> None:
+    for model in ([content.get("model"), content.get("ema")] if isinstance(content, dict) else []):
+        if isinstance(model, torch.nn.Module):
+            check_finite(model.state_dict(), path)
 
 
 def find_resumable(weights_dir: Path) -> Path | None:

@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 
 from .architecture import build, check_architecture, layers_without_numbers
 from .contents import known_entries
+from .labels import names_of
 from .quiet import quiet
-from .weights import load_checkpoint
+from .weights import check_finite, load_checkpoint
+from .wrong_file import describe_wrong_file
 
 FORMAT = "livestock-yolov5-1"
 
@@ -28,8 +30,7 @@ def write_safetensors(source: Path, target: Path) -> Path:
     checkpoint = load_checkpoint(source)
     model: Any = (checkpoint.get("ema") or checkpoint["model"]).half().eval()
     architecture = known_entries(model.yaml)
-    names = list(model.names.values()) if isinstance(model.names, dict) else list(model.names)
-    metadata = {"format": FORMAT, "architecture": json.dumps(architecture), "labels": json.dumps(names)}
+    metadata = {"format": FORMAT, "architecture": json.dumps(architecture), "labels": json.dumps(names_of(model))}
     state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{os.getpid()}")
@@ -64,16 +65,17 @@ def load_safetensors(path: Path, device: str = "cpu", *, fuse: bool = True) -> t
             _check_tensors(found, _expected_shapes(architecture, path), path)
             state = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: expected a safetensors file, found {error}") from error
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path}: {name}: expected finite numbers, found infinity or NaN")
+        what = describe_wrong_file(path, ".safetensors") if path.is_file() else ""
+        raise ValueError(f"{path}: expected a safetensors file, found {what or error}") from error
+    check_finite(state, path)
     model = build(architecture, path)
     model.load_state_dict(state)
     model.names = dict(enumerate(labels))
-    with quiet():
+    with quiet(), torch.no_grad():
         model = model.to(torch.device(device)).eval()
-        return model.fuse() if fuse else model
+        model = model.fuse() if fuse else model
+    check_finite(model.state_dict(), path)
+    return model
 
 
 def _read_metadata(metadata: dict[str, str], path: Path) -> tuple[Any, list[str]]:

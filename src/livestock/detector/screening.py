@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from .stand_ins import STORAGES, Global, Module, Numpy, Ordered, RefusedError, Storage, Tensor, all_globals, is_count
+from .wrong_file import describe_classes, describe_wrong_file
 
 MOST_PICKLE_BYTES = 1 << 23  # the largest published model has less than a tenth of that
 MOST_NESTED = 20  # two or three is what torch.save writes
@@ -35,6 +36,8 @@ def read_stand_ins(path: Path) -> Any:
 
     Raises ValueError naming the file and what is refused: code, a tensor beyond the file's bytes, a broken file.
     """
+    if what := describe_wrong_file(path):
+        raise ValueError(f"{path}: expected a checkpoint written by torch.save (a zip), found {what}")
     try:
         content, sizes = _read_zip(path)
         names = _names_in(content)
@@ -42,6 +45,8 @@ def read_stand_ins(path: Path) -> Any:
     except (*BROKEN, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path}: expected a checkpoint written by torch.save (a zip), found {error}") from error
     if unknown := names - all_globals().keys():
+        if what := describe_classes(unknown):
+            raise RefusedError(f"{path}: expected a checkpoint of YOLOv5, found {what}")
         raise RefusedError(f"{path}: refused, it would run or load {', '.join(sorted(unknown))}")
     try:
         found = _Unpickler(content, sizes).load()

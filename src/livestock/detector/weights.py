@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,37 +63,52 @@ def _download(url: str, path: Path) -> Path:
 def check_checkpoint(path: Path) -> None:
     """Raises ValueError naming what a checkpoint would run, lacks or claims, or why it cannot be read.
 
-    Runs nothing of it: see `screening` for the file and `contents` for the model in it.
+    Runs nothing of it: see `screening` for the file and `contents` for the model in it. Weights must be finite.
+    """
+    load_checkpoint(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's dictionary on the CPU, read with `weights_only=True` and yolov5's model classes allowed.
+
+    Raises ValueError for a checkpoint that would run code, is broken, holds no model, or one with infinity or NaN.
     """
     yolov5_compat.apply()
     try:
         check_contents(read_stand_ins(path), path)
     except RecursionError as error:
         raise ValueError(f"{path}: refused, its values are nested without end") from error
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's dictionary on the CPU, read with `weights_only=True` and yolov5's model classes allowed.
-
-    Raises ValueError for a checkpoint that would run code, is broken, or holds no model.
-    """
-    check_checkpoint(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"{path}: refused, it cannot be read as weights: {error}") from error
+    for key in ("ema", "model"):
+        if checkpoint.get(key) is not None:
+            check_finite(checkpoint[key].state_dict(), path)
+    return checkpoint
+
+
+def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raises ValueError naming the first tensor that holds infinity or NaN: with it a model sees nothing, in silence."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not (is_finite := torch.isfinite(tensor)).all():
+            raise ValueError(f"{path}: {name}: expected finite numbers, found infinity or NaN in "
+                             f"{int((~is_finite).sum()):,} of {tensor.numel():,}: a training that diverged, or a "
+                             "damaged file; take weights of an earlier epoch, or train with a lower lr0")
 
 
 def load_model(path: Path, device: str = "cpu") -> torch.nn.Module:
     """A detection model in float32 and evaluation mode, batch norm folded in, on `device`.
 
+    Its weights hang on nothing that they were computed from, whether or not those in the file ask for gradients.
     Raises ValueError for a checkpoint that is refused, see `check_checkpoint`.
     """
     check_checkpoint(path)
     from yolov5.models.experimental import attempt_load
 
-    with quiet():
+    with quiet(), torch.no_grad():
         model: Any = attempt_load(str(path), device=torch.device(device), fuse=True)
+    check_finite(model.state_dict(), path)  # folded, a negative variance becomes NaN
     strides = torch.as_tensor(model.stride).flatten().tolist()
     if not strides or not all(0 < stride <= MOST_STRIDE for stride in strides):
         raise ValueError(f"{path}: expected strides of up to {MOST_STRIDE} pixels, found {strides[:8]}")
@@ -107,8 +123,12 @@ def write_weights(source: Path, target: Path) -> Path:
 
 
 def save_weights(model: torch.nn.Module, target: Path) -> Path:
-    """Writes a model as `load_checkpoint` reads it, and returns the path; the model itself becomes half precision."""
-    for parameter in model.half().parameters():
+    """Writes a model as `load_checkpoint` reads it, and returns the path; the model itself becomes half precision.
+
+    Raises ValueError, and writes nothing, for weights that are not finite, or no longer in half precision.
+    """
+    check_finite(model.half().state_dict(), target)
+    for parameter in model.parameters():
         parameter.requires_grad = False
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     torch.save({"model": model, "epoch": -1}, beside)

@@ -107,7 +107,7 @@ def find_candidates(
 
         found = detector.candidates(
             weights, images, run.competition.labels, imgsz=imgsz, flip=look.flip, device=profile.device,
-            keep=likely_boxes if likely else None,
+            keep=likely_boxes if likely else None, label_of=run.competition.label_of,
         )
         n_cut = {image_id: int(n) for image_id, n in found.n_cut.items() if n}
         if n_cut:

@@ -98,6 +98,7 @@ def train_fold(run: Run, data_yaml: Path, fold: int = 0, hyp: str = "") -> Path:
         device=run.profile.device,
         workers=run.profile.workers,
         seed=run.seed,
+        metric_iou=run.competition.metric_iou,
     )
     return train(run, f"fold{fold}", config)
 
@@ -106,7 +107,7 @@ def train_as_fold(run: Run, name: str, data_yaml: Path, seed: int, *, selects: b
     """Trains on other lists as `04_train` trained fold 0: the same start weights, hyper-parameters and epochs.
 
     `selects=False` where the validation list is no judge: the best epoch's weights are not kept. Raises ValueError if
-    there is no such training, or if it was at another image size than this run's.
+    there is no such training, or if it was at another image size or for another metric than this run's.
     """
     from .. import detector
 
@@ -114,6 +115,9 @@ def train_as_fold(run: Run, name: str, data_yaml: Path, seed: int, *, selects: b
     if settings["imgsz"] != run.profile.imgsz:
         raise ValueError(f"profile {run.profile.name!r}: {run.profile.imgsz} px, but fold {VALID_FOLD} was trained at "
                          f"{settings['imgsz']} px; run 04_train again with this profile")
+    if settings["metric_iou"] != run.competition.metric_iou:
+        raise ValueError(f"competition {run.competition.name!r}: metric_iou {run.competition.metric_iou:g}, but the best "
+                         f"epoch of fold {VALID_FOLD} was chosen at {settings['metric_iou']:g}; run 04_train again")
     config = replace(detector.TrainConfig(**settings), data_yaml=str(data_yaml.resolve()), seed=seed)
     return train(run, name, config, selects=selects)
 
@@ -134,7 +138,7 @@ def train(run: Run, name: str, config: detector.TrainConfig, *, selects: bool = 
     def action() -> None:
         needed = training_disk_bytes(Path(config.weights).stat().st_size, config.optimizer)
         check_disk_space(run_dir, needed)
-        detector.train(config, run_dir)
+        detector.train(config, run_dir, label_of=run.competition.label_of)
         if selects:
             detector.write_weights(run_dir / "weights/best.pt", best)
         detector.write_weights(run_dir / "weights/averaged.pt", averaged)

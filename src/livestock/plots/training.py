@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from .common import new_axes
 
 LOSSES = {"box": "box", "obj": "objectness", "cls": "class"}
-SCORES = ["precision", "recall", "AP50", "mAP50_95"]
+SCORES = ["AP", "precision", "recall", "AP50", "mAP50_95"]
 
 
 def plot_losses(history: pd.DataFrame) -> Axes:
@@ -31,9 +31,13 @@ def plot_losses(history: pd.DataFrame) -> Axes:
     return _finish(axes)
 
 
-def plot_scores(history: pd.DataFrame) -> Axes:
-    """Precision, recall, AP50 and mAP50-95 on the validation images over epochs; the epoch kept is marked."""
-    table = history.melt("epoch", SCORES, var_name="score", value_name="value")
+def plot_scores(history: pd.DataFrame, metric_iou: float = 0.75) -> Axes:
+    """AP at the competition's IoU and yolov5's scores on the validation images over epochs; the epoch kept is marked.
+
+    `history` of `read_history`; its `AP` is that at `metric_iou`.
+    """
+    names = {name: name for name in SCORES} | {"AP": f"AP at IoU {metric_iou:g}", "mAP50_95": "AP, mean of IoU 0.5 to 0.95"}
+    table = history.rename(columns=names).melt("epoch", list(names.values()), var_name="score", value_name="value")
     axes = new_axes(None, width=9)
     sns.lineplot(table, x="epoch", y="value", hue="score", marker="o", markersize=5, ax=axes)
     best = best_epoch(history)
@@ -43,9 +47,8 @@ def plot_scores(history: pd.DataFrame) -> Axes:
 
 
 def best_epoch(history: pd.DataFrame) -> int:
-    """The epoch whose weights yolov5 keeps as best: the highest 0.1 AP50 + 0.9 mAP50-95, the later of equals."""
-    fitness = 0.1 * history["AP50"] + 0.9 * history["mAP50_95"]
-    return int(history.loc[fitness[::-1].idxmax(), "epoch"])
+    """The epoch whose weights are kept as best: the highest `AP`, the competition's, and the later of equals."""
+    return int(history.loc[history["AP"][::-1].idxmax(), "epoch"])
 
 
 def _finish(axes: Axes) -> Axes:

@@ -30,10 +30,12 @@ class Case:
     refused: str = ""
 
 
-def jpeg(width: int = 100, height: int = 60) -> bytes:
-    """A black picture."""
-    content = io.BytesIO()
-    Image.fromarray(np.zeros((height, width, 3), np.uint8)).save(content, "JPEG")
+def jpeg(width: int = 100, height: int = 60, orientation: int = 1) -> bytes:
+    """A black picture, as it is stored; an orientation from 5 on shows it on its side."""
+    content, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    options = {"exif": exif} if orientation > 1 else {}
+    Image.fromarray(np.zeros((height, width, 3), np.uint8)).save(content, "JPEG", **options)
     return content.getvalue()
 
 
@@ -42,7 +44,9 @@ SIZE = {"a.jpg": (100, 60)}
 COW = "livestock_cow_a"  # the class of AI Hub's pictures stands in their name
 COW_SIZE = {f"{COW}.jpg": (100, 60)}
 BOX_REASONS = {clean.NOT_A_NUMBER, clean.SWAPPED, clean.NO_AREA, clean.OUTSIDE, clean.CLIPPED, clean.UNKNOWN_CLASS}
+
 BOX = [10, 12, 50, 24]
+NAMES = {"classes.txt": b"pig\ncow\n"}  # without which a YOLO label says nothing
 DEEP = 100_000
 HUGE = "1" + "0" * 400  # a whole number that no float holds
 
@@ -79,16 +83,16 @@ def aihub(name: str, label: str | bytes, reason: str = "", words: str = "", boxe
 
 
 def coco(name: str, label: str | bytes, *left_out: tuple[str, str, str, str], kept: bool = True,
-         boxes: list[Any] | None = None, **files: bytes) -> Case:
+         boxes: list[Any] | None = None, size: tuple[int, int] = (100, 60), **files: bytes) -> Case:
     """One picture, its JSON, and other files."""
-    images = SIZE if kept else {}
-    content = {"a.jpg": JPEG, "l.json": _bytes(label), **files}
+    images = {"a.jpg": size} if kept else {}
+    content = {"a.jpg": JPEG, "l.json": _bytes(label)} | files
     return Case(f"coco: {name}", "coco", content, images, [["a.jpg", "cow", *box] for box in boxes or []], [*left_out])
 
 
 def voc(name: str, label: str | bytes, reason: str = "", words: str = "", boxes: list[Any] | None = None) -> Case:
     """One picture and its XML."""
-    kept = reason != clean.UNREADABLE_LABEL
+    kept = reason not in (clean.UNREADABLE_LABEL, clean.OTHER_SIZE)
     return _one("voc", name, "a.xml", label, "a.jpg", reason, words, boxes, kept)
 
 
@@ -115,12 +119,10 @@ def open_images(name: str, table: str, reason: str = "", words: str = "", boxes:
 def _one(reader: str, name: str, file: str, label: str | bytes, image_id: str, reason: str, words: str,
          boxes: list[Any] | None, kept: bool) -> Case:
     left_out = [(file, image_id, reason, words)] if reason else []
-    if not kept and reader != "aihub":
-        left_out.append((image_id, image_id, clean.NO_LABEL, ""))
-    if kept and not boxes and reader in ("voc", "yolo") and reason not in BOX_REASONS:
+    if kept and not boxes and reader in ("aihub", "voc", "yolo") and reason not in BOX_REASONS:
         left_out.append((image_id, image_id, clean.EMPTY, ""))
     rows = [[image_id, "cow", *box] for box in boxes or []]
-    files = {image_id: JPEG, file: _bytes(label)}
+    files = {image_id: JPEG, file: _bytes(label)} | (NAMES if reader == "yolo" else {})
     return Case(f"{reader}: {name}", reader, files, {image_id: (100, 60)} if kept else {}, rows, left_out)
 
 

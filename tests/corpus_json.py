@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from corpus import BOX, DEEP, HUGE, JPEG, Case, aihub, aihub_json, coco, coco_json
+from corpus import BOX, DEEP, HUGE, JPEG, Case, aihub, aihub_json, coco, coco_json, jpeg
 
 from livestock.readers import clean
 
@@ -26,7 +26,8 @@ BAD_BOXES: list[tuple[str, str, str, list[Any] | None]] = [  # what, xyxy as JSO
     ("larger than floats are, as a fraction", "[10, 12, 1e999, 24]", clean.NOT_A_NUMBER, None),
     ("NaN", "[10, 12, NaN, 24]", clean.NOT_A_NUMBER, None),
     ("Infinity", "[10, 12, Infinity, 24]", clean.NOT_A_NUMBER, None),
-    ("a text for a number", '[10, 12, "50", 24]', clean.NOT_A_NUMBER, None),
+    ("a number as text", '[10, 12, "50", 24]', "", [[10, 12, 50, 24]]),
+    ("a text for a number", '[10, 12, "fifty", 24]', clean.NOT_A_NUMBER, None),
     ("true for a number", "[10, 12, true, 24]", clean.NOT_A_NUMBER, None),
     ("null for a number", "[10, 12, null, 24]", clean.NOT_A_NUMBER, None),
     ("a list for a number", "[10, 12, [50], 24]", clean.NOT_A_NUMBER, None),
@@ -51,7 +52,7 @@ AIHUB = [
     aihub("no box in an annotation", aihub_json('[{"id": 0}]'), clean.UNREADABLE_LABEL, "KeyError: 'bbox'"),
     aihub("no image", aihub_json(image="null"), clean.UNREADABLE_LABEL, "NoneType"),
     aihub("a list for an id", aihub_json().replace('"category_id": 1', '"category_id": [1]'), boxes=[BOX]),
-    aihub("no annotations", aihub_json("[]"), clean.EMPTY),
+    aihub("no annotations", aihub_json("[]")),
     aihub("nested deeply", "[" * DEEP + "]" * DEEP, clean.UNREADABLE_LABEL, "nested too deeply"),
     aihub("a trailing comma", aihub_json().replace("}]}}", "},]}}"), clean.UNREADABLE_LABEL, "JSONDecodeError"),
     aihub("cut off", aihub_json()[:60], clean.UNREADABLE_LABEL, "JSONDecodeError"),
@@ -60,12 +61,17 @@ AIHUB = [
     aihub("UTF-16", aihub_json().encode("utf-16"), boxes=[BOX]),
     aihub("UTF-16 without its mark", aihub_json().encode("utf-16-le"), boxes=[BOX]),
     aihub("cp949", aihub_json().replace("lying", "눕기").encode("cp949"), clean.UNREADABLE_LABEL, "UnicodeDecodeError"),
-    aihub("another size", aihub_json(image='{"width": 60, "height": 100}'), clean.OTHER_SIZE, "(60, 100)", [BOX]),
-    aihub("a size of text", aihub_json(image='{"width": "100", "height": 60}'), clean.OTHER_SIZE, "('100', 60)", [BOX]),
+    aihub("another size", aihub_json(image='{"width": 60, "height": 100}'), clean.OTHER_SIZE, "60 x 100", kept=False),
+    aihub("a size of text", aihub_json(image='{"width": "100", "height": "60"}'), boxes=[BOX]),
+    aihub("no size", aihub_json(image='{"width": 0, "height": null}'), boxes=[BOX]),
+    aihub("twice the size", aihub_json(image='{"width": 200, "height": 120}'), clean.SCALED, "200 x 120",
+          [[5, 6, 25, 12]]),
     aihub("a size that is huge", aihub_json(image=f'{{"width": {HUGE}, "height": 60}}'), clean.OTHER_SIZE, "1000",
-          [BOX]),
+          kept=False),
+    aihub("a negative size", aihub_json(image='{"width": -100, "height": 60}'), clean.OTHER_SIZE, "-100", kept=False),
 ]
 
+PACKED = "Tc0<`10dT5"  # the mask before it
 NO_BOX = ("a.jpg", "a.jpg", clean.EMPTY, "")
 NOT_LABELLED = ("a.jpg", "a.jpg", clean.NO_LABEL, "")
 
@@ -135,7 +141,32 @@ COCO = [
     coco("a whole number that no float holds", coco_json().replace("12]", f"{HUGE}]"),
          ("l.json", "a.jpg", clean.NOT_A_NUMBER, "1000")),
     coco("another size", coco_json(images=json.dumps([_entry(width=50)])),
-         ("l.json", "a.jpg", clean.OTHER_SIZE, "label (50, 60), image (100, 60)"), boxes=[BOX]),
+         ("l.json", "a.jpg", clean.OTHER_SIZE, "label 50 x 60, image 100 x 60"),
+         ("l.json", "a.jpg", clean.OTHER_SIZE, "annotation"), kept=False),
+    coco("twice the size", coco_json(images=json.dumps([_entry(width=200, height=120)])),
+         ("l.json", "a.jpg", clean.SCALED, "label 200 x 120"), boxes=[[5, 6, 25, 12]]),
+    coco("an image turned by its EXIF, labelled as it is stored", coco_json(),
+         ("l.json", "a.jpg", clean.TURNED, "label 100 x 60, image 60 x 100"), size=(60, 100),
+         boxes=[[36, 10, 48, 50]], **{"a.jpg": jpeg(orientation=6)}),
+    coco("numbers as texts", coco_json('[{"image_id": "7", "category_id": "1", "bbox": ["10", "12", "40", "12"], '
+         '"iscrowd": "0"}]', categories='[{"id": "1", "name": "cow"}]'), boxes=[BOX]),
+    coco("a group in text", coco_json(_annotation(iscrowd="1")), ("l.json", "a.jpg", clean.CROWD, "[10, 12, 40, 12]"),
+         NO_BOX),
+    coco("a polygon without a box", coco_json(_annotation(bbox=[], segmentation=[[10, 12, 50, 12, 50, 24]])),
+         ("l.json", "", clean.OUTLINE, "1 of 1"), boxes=[BOX]),
+    coco("a mask without a box", coco_json(_annotation(bbox=None, segmentation={
+         "counts": [10 * 60 + 12, 12, 48, 12, 100 * 60 - 684], "size": [60, 100]})),
+         ("l.json", "", clean.OUTLINE, "1 of 1"), boxes=[[10, 12, 12, 24]]),
+    coco("a packed mask without a box", coco_json(_annotation(bbox=None, segmentation={
+         "counts": PACKED, "size": [60, 100]})), ("l.json", "", clean.OUTLINE, "1 of 1"), boxes=[[10, 12, 12, 24]]),
+    coco("a mask beyond the picture", coco_json(_annotation(bbox=None, segmentation={
+         "counts": [10, 10**9], "size": [60, 100]})), ("l.json", "a.jpg", clean.NOT_A_NUMBER, "[None]")),
+    coco("masks that are all marked as groups", coco_json(_annotation(iscrowd=1, segmentation={
+         "counts": [0, 10], "size": [60, 100]})), ("l.json", "", clean.ALL_CROWD, "1 objects"), boxes=[BOX]),
+    coco("a path that is another folder's", coco_json(images=json.dumps([_entry(file_name="/home/me/x/a.jpg")])),
+         boxes=[BOX]),
+    coco("an address for a name", coco_json(images=json.dumps([_entry(file_name="https://x.y/up%20load/a.jpg")])),
+         boxes=[BOX]),
     coco("a name in Windows' spelling", coco_json(images=json.dumps([_entry(file_name="train\\a.jpg")])), boxes=[BOX]),
     coco("half a surrogate", coco_json(_annotation(category_id="\ud800")),
          ("l.json", "a.jpg", clean.UNKNOWN_CLASS, r"category_id '\ud800'")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from corpus import (
     BOX,
     COW,
@@ -10,9 +12,11 @@ from corpus import (
     CSV_ROW,
     DEEP,
     JPEG,
+    NAMES,
     SIZE,
     Case,
     aihub_json,
+    jpeg,
     open_images,
     voc,
     voc_xml,
@@ -35,11 +39,20 @@ VOC = [
         clean.UNREADABLE_LABEL, "klingon"),
     voc("a byte order mark", voc_xml().encode("utf-8-sig"), boxes=[BOX]),
     voc("a web page", "<html></html>", clean.UNREADABLE_LABEL, "expected <annotation>, found <html>"),
-    voc("nested deeply", voc_xml(size="<a>" * DEEP + "</a>" * DEEP), clean.OTHER_SIZE, "label (None, None)", [BOX]),
-    voc("no object", "<annotation/>", clean.OTHER_SIZE, "label (None, None)"),
-    voc("no size", voc_xml(size=""), clean.OTHER_SIZE, "label (None, None)", [BOX]),
+    voc("nested deeply", voc_xml(size="<a>" * DEEP + "</a>" * DEEP), boxes=[BOX]),
+    voc("no object", "<annotation/>"),
+    voc("no size", voc_xml(size=""), boxes=[BOX]),
+    voc("a size of 0", voc_xml(size="<size><width>0</width><height>0</height></size>"), boxes=[BOX]),
+    voc("a polygon", voc_xml("<polygon><x1>11</x1><y1>13</y1><x2>50</x2><y2>13</y2><x3>50</x3><y3>24</y3></polygon>"),
+        clean.OUTLINE, "1 of 1", [BOX]),
+    voc("a polygon of points", voc_xml("<polygon><pt><x>11</x><y>13</y></pt><pt><x>50</x><y>13</y></pt><pt><x>9</x>"
+        "<y>24</y></pt></polygon>"), clean.OUTLINE, "1 of 1", [[8, 12, 50, 24]]),
+    voc("a turned box", voc_xml("<robndbox><cx>30</cx><cy>20</cy><w>20</w><h>10</h><angle>0</angle></robndbox>"),
+        clean.OUTLINE, "1 of 1", [[20, 15, 40, 25]]),
+    voc("a polygon of two points", voc_xml("<polygon><x1>11</x1><y1>13</y1><x2>50</x2><y2>13</y2></polygon>"),
+        clean.NOT_A_NUMBER, "cow [None]"),
     voc("another size", voc_xml(size="<size><width>9</width><height>60</height></size>"), clean.OTHER_SIZE,
-        "label (9.0, 60.0), image (100, 60)", [BOX]),
+        "label 9.0 x 60.0, image 100 x 60"),
     voc("no box", voc_xml(""), clean.NOT_A_NUMBER, "cow [None]"),
     voc("two boxes in one object", voc_xml(voc_xml().split("</name>")[1].split("</object>")[0] * 2), boxes=[BOX, BOX]),
     voc("two objects", voc_xml().replace("</object>", "</object>" + voc_xml().split("</size>")[1][:-13]),
@@ -68,7 +81,7 @@ YOLO = [
     yolo("as large as floats are", "1 1e308 0.3 1e308 0.2", clean.NOT_A_NUMBER, "inf"),
     yolo("UTF-16", "1 0.3 0.3 0.4 0.2".encode("utf-16-le"), clean.NOT_A_NUMBER, ""),
     yolo("a byte order mark", "1 0.3 0.3 0.4 0.2".encode("utf-8-sig"), boxes=[BOX]),
-    Case("yolo: no line", "yolo", {"a.jpg": JPEG, "a.txt": b"\n \n"}, SIZE, [], [("a.jpg", "a.jpg", clean.EMPTY, "")]),
+    Case("yolo: no line", "yolo", {"a.jpg": JPEG, "a.txt": b"\n \n"} | NAMES, SIZE, [], [("a.jpg", "a.jpg", clean.EMPTY, "")]),
 ]
 
 HEADER = CSV_HEADER + "\n"
@@ -93,16 +106,17 @@ OPEN_IMAGES = [
 
 
 PAIR = {f"{COW}.jpg": JPEG, f"{COW}.json": aihub_json().encode()}
+OTHER = jpeg(50, 40)
 COW_BOX = [[f"{COW}.jpg", "cow", *BOX]]
-YOLO_PAIR = {"a.jpg": JPEG, "a.txt": b"1 0.3 0.3 0.4 0.2"}
+YOLO_PAIR = {"a.jpg": JPEG, "a.txt": b"1 0.3 0.3 0.4 0.2"} | NAMES
 YOLO_BOX = [["a.jpg", "cow", *BOX]]
 
 
-def _folder(name: str, reader: str, files: dict[str, bytes], *left_out: tuple[str, str, str, str]) -> Case:
-    """A pair that is right, and other files."""
-    if reader == "aihub":
-        return Case(f"files: {name}", reader, PAIR | files, COW_SIZE, COW_BOX, [*left_out])
-    return Case(f"files: {name}", reader, YOLO_PAIR | files, SIZE, YOLO_BOX, [*left_out])
+def _folder(name: str, reader: str, files: dict[str, bytes], *left_out: tuple[str, str, str, str],
+            more: dict[str, tuple[int, int]] | None = None, boxes: list[list[Any]] | None = None) -> Case:
+    """A pair that is right, and other files, of which come `more` images and their `boxes`."""
+    pair, images, rows = (PAIR, COW_SIZE, COW_BOX) if reader == "aihub" else (YOLO_PAIR, SIZE, YOLO_BOX)
+    return Case(f"files: {name}", reader, pair | files, images | (more or {}), rows + (boxes or []), [*left_out])
 
 
 FILES = [
@@ -113,15 +127,18 @@ FILES = [
     _folder("a tar", "aihub", {"b.tar": b"x"}, ("b.tar", "", clean.NESTED, "")),
     _folder("a zip in a zip", "aihub", {"z.zip": zipped({"in.zip": zipped(PAIR)})},
             ("z.zip/in.zip", "", clean.NESTED, "")),
-    _folder("pictures in a zip and beside it", "aihub", {"z.zip": zipped(PAIR)},
-            (f"{COW}.jpg", f"{COW}.jpg", clean.DUPLICATE, ""), (f"{COW}.json", COW, clean.DUPLICATE_LABEL, "")),
+    _folder("what is in a zip lies beside it too", "aihub", {"z.zip": zipped(PAIR)},
+            ("z.zip", "", clean.UNPACKED, "")),
+    _folder("what is in a zip lies in a folder of its name", "yolo",
+            {"z.zip": zipped({"b.jpg": OTHER}), "z/b.jpg": OTHER, "z/b.txt": b""}, ("z.zip", "", clean.UNPACKED, ""), ("z/b.jpg", "z/b.jpg", clean.EMPTY, ""),
+            more={"z/b.jpg": (50, 40)}),
     _folder("two YOLO labels of one picture", "yolo", {"b/a.txt": b"0 0.5 0.5 0.5 0.5"},
-            ("b/a.txt", "a", clean.DUPLICATE_LABEL, "")),
+            ("b/a.txt", "a.jpg", clean.DUPLICATE_LABEL, "its label is ")),
     Case("files: a zip in capitals", "aihub", {"Z.ZIP": zipped(PAIR)}, COW_SIZE, COW_BOX),
-    Case("files: pictures in capitals", "yolo", {"Z.ZIP": zipped({"a.JPG": JPEG}), "a.txt": YOLO_PAIR["a.txt"]},
+    Case("files: pictures in capitals", "yolo", {"Z.ZIP": zipped({"a.JPG": JPEG}), "a.txt": YOLO_PAIR["a.txt"]} | NAMES,
          {"a.JPG": (100, 60)}, [["a.JPG", "cow", *BOX]]),
     Case("files: two VOC labels of one picture", "voc", {"a.jpg": JPEG, "a.xml": voc_xml().encode(), "b/a.xml": b""},
-         SIZE, YOLO_BOX, [("b/a.xml", "a", clean.DUPLICATE_LABEL, "")]),
+         SIZE, YOLO_BOX, [("b/a.xml", "a.jpg", clean.DUPLICATE_LABEL, "its label is ")]),
     Case("files: two tables of one picture", "open_images",
          {"a.jpg": JPEG, **dict.fromkeys(("1-bbox.csv", "2-bbox.csv"), (HEADER + CSV_ROW).encode())},
          SIZE, YOLO_BOX, [("2-bbox.csv:2", "a.jpg", clean.DUPLICATE_LABEL, "cow")]),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from corpus import Case, zipped
+from corpus import NAMES, Case, zipped
 from corpus_images import PICTURES, Picture
 from corpus_json import AIHUB, COCO
 from corpus_text import FILES, OPEN_IMAGES, VOC, YOLO
@@ -60,7 +60,7 @@ def test_bad_labels(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
 @pytest.mark.filterwarnings("ignore:Truncated File Read", "ignore:Corrupt EXIF data")
 def test_bad_pictures(picture: Picture, packed: bool, tmp_path: Path) -> None:
-    label = {f"{picture.file[:-4]}.txt": b"1 0.5 0.5 0.5 0.5"}
+    label = {f"{picture.file[:-4]}.txt": b"1 0.5 0.5 0.5 0.5"} | NAMES
     pictures = {picture.file: picture.content}
     write_files(tmp_path, label | ({"a.zip": zipped(pictures)} if packed else pictures))
     archive = tmp_path / "a.zip" if packed else tmp_path

@@ -83,7 +83,7 @@ def test_pictures_of_the_classes_are_downloaded_and_read(url: str, tmp_path: Pat
 
     reading = readers.read("open_images", tmp_path, COMPETITION)
     assert reading.boxes[["image_id", "label", *XYXY]].to_numpy().tolist() == [
-        ["aa.jpg", "pig", 10, 12, 50, 24], ["bb.jpg", "cow", 0, 0, 100, 60]]
+        ["images/aa.jpg", "pig", 10, 12, 50, 24], ["images/bb.jpg", "cow", 0, 0, 100, 60]]
     assert Counter(reading.left_out["reason"]) == {clean.UNKNOWN_CLASS: 1, clean.CROWD: 1, clean.NO_IMAGE: 1}
 
 

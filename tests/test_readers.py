@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_aihub_boxes_are_cows_by_file_name(tmp_path: Path) -> None:
         ([10, 20, 30, 20], clean.NO_AREA, None),
         ([10, 20, math.nan, 40], clean.NOT_A_NUMBER, None),
         ([10, 20, math.inf, 40], clean.NOT_A_NUMBER, None),
-        ([10, 20, "30", 40], clean.NOT_A_NUMBER, None),
+        ([10, 20, "thirty", 40], clean.NOT_A_NUMBER, None),
         ([10, 20, True, 40], clean.NOT_A_NUMBER, None),
         ([10, 20, 30], clean.NOT_A_NUMBER, None),
     ],
@@ -98,7 +99,7 @@ def test_a_wrong_box_is_reported(tmp_path: Path, box: list[Any], reason: str, ke
         (b"\xff\xfe", clean.UNREADABLE_LABEL, 0),
         (b"[" * 100_000, clean.UNREADABLE_LABEL, 0),
         (aihub_label([], annotations=None), clean.UNREADABLE_LABEL, 0),
-        (aihub_label([[1, 2, 3, 4]], image={"width": 9, "height": 9}), clean.OTHER_SIZE, 1),
+        (aihub_label([[1, 2, 3, 4]], image={"width": 9, "height": 9}), clean.OTHER_SIZE, 0),
         (b"\xef\xbb\xbf" + json.dumps(aihub_label([[1, 2, 3, 4]])).encode(), None, 1),
     ],
 )
@@ -128,9 +129,10 @@ def test_labels_and_images_without_a_partner_and_doubles_are_reported(tmp_path: 
         archive.writestr("alone.json", "{}")
         archive.writestr(f"{COW}.json", json.dumps(aihub_label([])))
     reading = readers.read("aihub", tmp_path, COMPETITION)
-    expected = [clean.DUPLICATE, clean.DUPLICATE_LABEL, clean.UNREADABLE_IMAGE, clean.NO_IMAGE]
-    assert reasons(reading) == dict.fromkeys(expected, 1)
-    assert (len(reading.images), len(reading.boxes)) == (1, 1)  # the first of each counts
+    assert reasons(reading) == dict.fromkeys([clean.UNREADABLE_IMAGE, clean.NO_IMAGE, clean.EMPTY], 1)
+    more, first = "more/livestock_cow_bbox_000001.jpg", "[원천]소_bbox/livestock_cow_bbox_000001.jpg"
+    assert reading.images["image_id"].tolist() == [first, more]  # each with the label of its own archive
+    assert reading.boxes["image_id"].tolist() == [first]
 
 
 def test_unpacked_folders_and_unlabelled_images(tmp_path: Path) -> None:
@@ -186,20 +188,22 @@ def test_voc_xml_that_is_broken_or_declares_entities_is_reported(tmp_path: Path,
     (tmp_path / "a.xml").write_text(text)
     (tmp_path / "b.xml").write_text("<annotation><size><width>100</width><height>60</height></size></annotation>")
     reading = readers.read("voc", tmp_path, COMPETITION)
-    assert reasons(reading) == {clean.UNREADABLE_LABEL: 1, clean.NO_LABEL: 1, clean.EMPTY: 1}
+    assert reasons(reading) == {clean.UNREADABLE_LABEL: 1, clean.EMPTY: 1}
 
 
-@pytest.mark.parametrize("names", ["data.yaml", "classes.txt", None])
-def test_yolo_boxes_are_centre_and_size(tmp_path: Path, names: str | None) -> None:
+@pytest.mark.parametrize("names", ["data.yaml", "farm.yml", "classes.txt", "obj.names", "_darknet.labels",
+                                   "notes.json"])
+def test_yolo_boxes_are_centre_and_size(tmp_path: Path, names: str) -> None:
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
     (tmp_path / "images/a.jpg").write_bytes(JPEG)
     (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.2 0.5\n\n5 0.5 0.5 0.2 0.5\n0 0.1 x 0.2 0.2\n0 1 2 3\n")
-    if names:
-        text = "names: [cattle, hog]" if names == "data.yaml" else "cattle\nhog\n"
-        (tmp_path / names).write_text(text)
+    notes = {"categories": [{"id": 0, "name": "cattle"}, {"id": 1, "name": "hog"}]}
+    texts = {"data.yaml": "names: [cattle, hog]", "farm.yml": "names: {0: cattle, 1: hog}",
+             "notes.json": json.dumps(notes)}
+    (tmp_path / names).write_text(texts.get(names, "cattle\nhog\n"))
     reading = readers.read("yolo", tmp_path, COMPETITION)
-    assert reading.boxes[["label", *XYXY]].to_numpy().tolist() == [["cow" if names else "pig", 40, 15, 60, 45]]
+    assert reading.boxes[["label", *XYXY]].to_numpy().tolist() == [["cow", 40, 15, 60, 45]]
     assert reasons(reading) == {clean.UNKNOWN_CLASS: 1, clean.NOT_A_NUMBER: 2}
     assert reading.left_out["file"].str[-2:].tolist() == [":3", ":4", ":5"]
 
@@ -209,20 +213,21 @@ def test_a_size_that_is_not_the_images_is_reported(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     write_coco(tmp_path / "coco", [{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}])
     instances = tmp_path / "coco/instances.json"
-    instances.write_text(instances.read_text().replace('"width": 100', '"width": 99'))
+    instances.write_text(instances.read_text().replace('"width": 100', '"width": 90'))
     (tmp_path / "voc/a.jpg").write_bytes(JPEG)
     box = "<object><name>cow</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>4</xmax><ymax>6</ymax></bndbox></object>"
-    size = "<size><width>100</width><height>61</height></size>"
+    size = "<size><width>100</width><height>70</height></size>"
     (tmp_path / "voc/a.xml").write_text(f"<annotation>{size}{box}</annotation>")
     for reader in ("coco", "voc"):
-        reading = readers.read(reader, tmp_path / reader, COMPETITION)
-        assert reasons(reading) == {clean.OTHER_SIZE: 1}
-        assert len(reading.boxes) == 1
+        reading = readers.READERS[reader](tmp_path / reader, COMPETITION)
+        assert set(reasons(reading)) == {clean.OTHER_SIZE}
+        assert (len(reading.images), len(reading.boxes)) == (0, 0)
 
 
 def test_a_yolo_label_without_its_image_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(JPEG)
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.5\n")
+    (tmp_path / "classes.txt").write_text("pig\n")
     (tmp_path / "lonely.txt").write_text("0 0.5 0.5 0.2 0.5\n")
     assert reasons(readers.read("yolo", tmp_path, COMPETITION)) == {clean.NO_IMAGE: 1}
 
@@ -312,21 +317,26 @@ def test_real_archives_hold_what_their_list_says(real_data: Path) -> None:
     sources = pd.read_csv(real_data / "livestock_small/sources.csv").set_index("image_id").sort_index()
     train, test = readers.read_train_and_test("aihub", real_data / "livestock_small", COMPETITION)
     assert test is not None
-    both = pd.concat([train.images, test.images]).set_index("image_id").sort_index()
+    both = pd.concat([train.images, test.images])
+    both = both.assign(image_id=both["image_id"].str.rpartition("/")[2]).set_index("image_id").sort_index()
     pd.testing.assert_frame_equal(both[["width", "height"]], sources[["width", "height"]])
-    counts = train.boxes.groupby("image_id").size()
+    counts = train.boxes.groupby(train.boxes["image_id"].str.rpartition("/")[2]).size()
     listed = sources.loc[sources["split"] == "train", "n_boxes"]
     assert counts.reindex(listed.index, fill_value=0).tolist() == listed.tolist()
 
 
-def test_real_files_of_other_formats(real_data: Path) -> None:
+def test_real_files_of_other_formats(real_data: Path, tmp_path: Path) -> None:
     coco = json.loads((real_data / "coco_cows/instances.json").read_text())
     reading = readers.read("coco", real_data / "coco_cows", COMPETITION)
     assert (len(reading.images), len(reading.boxes)) == (len(coco["images"]), len(coco["annotations"]))
     reading = readers.read("voc", real_data / "voc_cattle", COMPETITION)
     n_objects = sum(path.read_text().count("<object>") for path in (real_data / "voc_cattle").glob("*.xml"))
     assert (len(reading.images), len(reading.boxes)) == (60, n_objects)
-    reading = readers.read("yolo", real_data / "yolo_chute", COMPETITION)
+    with pytest.raises(ValueError, match="expected a name for class 0, found no file of class names"):
+        readers.read("yolo", real_data / "yolo_chute", COMPETITION)
+    shutil.copytree(real_data / "yolo_chute", tmp_path / "chute")
+    (tmp_path / "chute/classes.txt").write_text("cow\ncalf\n")
+    reading = readers.read("yolo", tmp_path / "chute", COMPETITION)
     lines = [line for path in (real_data / "yolo_chute/labels").rglob("*.txt") for line in path.read_text().split("\n")]
-    assert len(reading.boxes) == sum(bool(line.strip()) for line in lines)
+    assert len(reading.boxes) == sum(bool(line.strip()) for line in lines) - reasons(reading)[clean.UNKNOWN_CLASS]
     assert len(reading.images) == len(list((real_data / "yolo_chute/images").rglob("*.jpg")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -18,6 +19,11 @@ from livestock.boxes import make_boxes, make_images
 from livestock.yolo_dataset import dataset_dir, file_name, hash_lists, write_images, write_labels, write_lists
 
 SIZES = {"big.jpg": (640, 360), "small.jpg": (100, 80), "drawing.png": (50, 200)}
+
+
+def label_name(image_id: str) -> str:
+    """The label's file beside `file_name`."""
+    return file_name(image_id).replace(".jpg", ".txt")
 
 
 @pytest.fixture
@@ -45,11 +51,11 @@ def boxes() -> pd.DataFrame:
 def test_images_are_at_training_size_and_small_ones_untouched(images: pd.DataFrame, tmp_path: Path) -> None:
     write_images(images, tmp_path / "yolo", imgsz=320)
     written = {path.name: path for path in (tmp_path / "yolo/images").iterdir()}
-    assert sorted(written) == ["big.jpg", "drawing.png.jpg", "small.jpg"]
-    assert cv2.imread(str(written["big.jpg"])).shape == (180, 320, 3)
-    assert written["small.jpg"].read_bytes() == ZipFile(tmp_path / "images.zip").read("small.jpg")
+    assert sorted(written) == sorted(map(file_name, SIZES))
+    assert cv2.imread(str(written[file_name("big.jpg")])).shape == (180, 320, 3)
+    assert written[file_name("small.jpg")].read_bytes() == ZipFile(tmp_path / "images.zip").read("small.jpg")
     original = cv2.imdecode(np.frombuffer(ZipFile(tmp_path / "images.zip").read("drawing.png"), np.uint8), 1)
-    difference = cv2.imread(str(written["drawing.png.jpg"])).astype(int) - original
+    difference = cv2.imread(str(written[file_name("drawing.png")])).astype(int) - original
     assert np.abs(difference).mean() < 3  # the colours are not swapped; JPEG costs a little
 
 
@@ -65,36 +71,36 @@ def test_what_opencv_would_read_otherwise_is_not_handed_on(tmp_path: Path) -> No
             for name in ("half.jpg", "cmyk.jpg")}
     with pytest.raises(ValueError, match=r"half\.jpg: expected a picture that can be decoded, found: truncated"):
         write_images(rows["half.jpg"], tmp_path / "yolo", imgsz=320)
-    assert not (tmp_path / "yolo/images/half.jpg").exists()
+    assert not (tmp_path / "yolo/images" / file_name("half.jpg")).exists()
     write_images(rows["cmyk.jpg"], tmp_path / "yolo", imgsz=320)
-    written = tmp_path / "yolo/images/cmyk.jpg"
+    written = tmp_path / "yolo/images" / file_name("cmyk.jpg")
     assert written.read_bytes() != cmyk.getvalue()
     np.testing.assert_allclose(cv2.imread(str(written))[20, 30, ::-1].astype(int), red[20, 30], atol=5)
 
 
 def test_images_that_stand_are_kept(images: pd.DataFrame, tmp_path: Path) -> None:
     write_images(images, tmp_path, imgsz=320)
-    kept = tmp_path / "images/big.jpg"
+    kept = tmp_path / "images" / file_name("big.jpg")
     os.utime(kept, (1, 1))
-    (tmp_path / "images/small.jpg").unlink()
+    (tmp_path / "images" / file_name("small.jpg")).unlink()
     write_images(images, tmp_path, imgsz=320)
     assert kept.stat().st_mtime == 1
-    assert (tmp_path / "images/small.jpg").exists()
+    assert (tmp_path / "images" / file_name("small.jpg")).exists()
 
 
 def test_labels_by_hand(images: pd.DataFrame, boxes: pd.DataFrame, tmp_path: Path) -> None:
     write_labels(images, boxes, ["pig", "cow"], tmp_path)
     read = {path.name: path.read_text() for path in (tmp_path / "labels").iterdir()}
     assert read == {
-        "big.txt": "1 0.300000 0.300000 0.400000 0.400000\n0 0.500000 0.500000 1.000000 1.000000\n",
-        "drawing.png.txt": "0 0.300000 0.150000 0.200000 0.100000\n",
-        "small.txt": "",
+        label_name("big.jpg"): "1 0.300000 0.300000 0.400000 0.400000\n0 0.500000 0.500000 1.000000 1.000000\n",
+        label_name("drawing.png"): "0 0.300000 0.150000 0.200000 0.100000\n",
+        label_name("small.jpg"): "",
     }
 
 
 def test_the_class_order_is_the_configs(images: pd.DataFrame, boxes: pd.DataFrame, tmp_path: Path) -> None:
     write_labels(images, boxes, ["cow", "pig"], tmp_path)
-    assert (tmp_path / "labels/big.txt").read_text().startswith("0 0.3")
+    assert (tmp_path / "labels" / label_name("big.jpg")).read_text().startswith("0 0.3")
     with pytest.raises(ValueError, match="found 'pig'"):
         write_labels(images, boxes, ["cow"], tmp_path)
 
@@ -112,8 +118,8 @@ def test_a_label_cache_is_removed(images: pd.DataFrame, boxes: pd.DataFrame, tmp
 
 def test_lists_and_data_yaml(tmp_path: Path) -> None:
     data_yaml = write_lists(tmp_path, "fold0", np.array(["b.jpg", "a.png"]), np.array(["c.jpg"]), ["pig", "cow"])
-    assert (tmp_path / "fold0_train.txt").read_text() == "./images/a.png.jpg\n./images/b.jpg\n"
-    assert (tmp_path / "fold0_valid.txt").read_text() == "./images/c.jpg\n"
+    assert (tmp_path / "fold0_train.txt").read_text() == "".join(f"./images/{file_name(name)}\n" for name in ("a.png", "b.jpg"))
+    assert (tmp_path / "fold0_valid.txt").read_text() == f"./images/{file_name('c.jpg')}\n"
     content = yaml.safe_load(data_yaml.read_text())
     assert content["names"] == {0: "pig", 1: "cow"}
     assert (Path(content["path"]) / content["val"]).exists()
@@ -128,10 +134,12 @@ def test_other_data_or_size_goes_elsewhere(images: pd.DataFrame, tmp_path: Path)
     assert dataset_dir(images, 320, tmp_path) != first
 
 
-def test_no_two_images_share_a_file() -> None:
-    assert file_name("a.jpg") == "a.jpg"
-    assert file_name("a.png") == "a.png.jpg"
-    assert file_name("a.JPG") == "a.JPG.jpg"
+def test_no_two_images_share_a_file_and_names_are_plain() -> None:
+    names = ["a.jpg", "a.png", "a.JPG", "b/a.jpg", "b_a.jpg", "b/a\n.jpg", "소/1.jpg", "돼/1.jpg", "a\u2028b.jpg", "$x$.jpg",
+             f"{'long' * 60}.jpg"]
+    files = [file_name(name) for name in names]
+    assert len(set(files)) == len(set(map(str.lower, files))) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,90}\.jpg", file) for file in files)
 
 
 def test_unpainted_images_of_another_data_set_take_no_disk(images: pd.DataFrame, tmp_path: Path) -> None:
@@ -141,8 +149,8 @@ def test_unpainted_images_of_another_data_set_take_no_disk(images: pd.DataFrame,
     plain, silver = ({path.name: path for path in (tmp_path / name / "images").iterdir()} for name in
                      ("plain", "silver"))
     assert sorted(silver) == sorted(plain)
-    assert silver["small.jpg"].samefile(plain["small.jpg"])
-    assert np.ptp(cv2.imread(str(silver["big.jpg"]))) < 3 < np.ptp(cv2.imread(str(plain["big.jpg"])))
+    assert silver[file_name("small.jpg")].samefile(plain[file_name("small.jpg")])
+    assert np.ptp(cv2.imread(str(silver[file_name("big.jpg")]))) < 3 < np.ptp(cv2.imread(str(plain[file_name("big.jpg")])))
 
 
 def test_the_hash_of_lists_is_of_names_and_labels(images: pd.DataFrame, boxes: pd.DataFrame, tmp_path: Path) -> None:

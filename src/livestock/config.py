@@ -39,15 +39,28 @@ class Competition:
         """Labels in class order: `labels[class_id]` is the label of a class."""
         return list(self.classes)
 
-    def label_of(self, source_name: str, file_name: str = "") -> str | None:
-        """The label for a source's own class name, or for a file name where `class_pattern` applies; None: unknown."""
-        if self.class_pattern and (found := re.search(self.class_pattern, file_name)):
-            source_name = found.group(1) or source_name  # a group that is optional may be empty
+    def label_of(self, source_name: str, image_id: str = "") -> str | None:
+        """The label for a source's own class name, or for an image's path where `class_pattern` applies; None: unknown.
+
+        The pattern is searched in the file name first, then in the path below the data.
+        """
+        source_name = self._name_in(image_id) or source_name
         wanted = source_name.strip().casefold()
         for label, names in self.classes.items():
             if wanted == label.casefold() or wanted in (str(name).casefold() for name in names):
                 return label
         return None
+
+    def is_named_by(self, image_id: str) -> bool:
+        """Whether `class_pattern` names the class of all boxes in this image."""
+        return bool(self._name_in(image_id))
+
+    def _name_in(self, image_id: str) -> str:
+        """What the first group of `class_pattern` holds; empty where there is no pattern or it does not apply."""
+        for text in (image_id.rpartition("/")[2], image_id) if self.class_pattern else ():
+            if found := re.search(self.class_pattern or "", text):
+                return found.group(1) or ""
+        return ""
 
 
 @dataclass(frozen=True)

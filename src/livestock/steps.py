@@ -38,7 +38,7 @@ def run_step(
     for path in inputs:
         if not path.exists():
             raise FileNotFoundError(f"step {name}: {path} is missing; run the notebook that writes it first")
-    made_from = {"version": version, "inputs": {str(path): fingerprint(path) for path in inputs},
+    made_from = {"version": version, "inputs": {str(path): fingerprint(path, workspace) for path in inputs},
                  "settings": _plain(settings)}
     manifest_path = workspace / "interim" / MANIFEST_DIR / f"{name}.json"
     if _is_done(manifest_path, made_from, outputs):
@@ -66,16 +66,21 @@ def run_step(
     return True
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, workspace: Path | None = None) -> str:
     """SHA-256 of a file's bytes; of a zip, of its size and its end; of a folder, of its files' names and the like.
+
+    A `workspace` that lies in the folder is no part of it.
 
     A zip ends with the list of its members and their checksums, so that a copy of it is the same and one other member
     is not, without gigabytes being read. A folder counts its zips so, and other files by size and time of change.
     """
     if not path.is_dir():
         return f"sha256:{_hash_file(path)}"
-    digest = hashlib.sha256()
+    digest, results = hashlib.sha256(), workspace and workspace.resolve()
+    is_inside = results is not None and results != path.resolve() and results.is_relative_to(path.resolve())
     for item in sorted(item for item in path.rglob("*") if item.is_file()):
+        if is_inside and results and item.resolve().is_relative_to(results):
+            continue
         stat = item.stat()
         content = _hash_file(item) if _is_zip(item) else stat.st_mtime_ns
         digest.update(f"{item.relative_to(path)}\0{stat.st_size}\0{content}\n".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,14 +14,14 @@ import pandas as pd
 import yaml
 from tqdm.auto import tqdm
 
-from .archives import read_bytes, read_image
+from .archives import read_bytes, read_image, split_name
 from .boxes import XYXY, xyxy_to_cxcywhn
 from .memory import keep_blocks
 from .pictures import fit
 from .steps import write_bytes, write_text
 
 JPEG_QUALITY = 95
-VERSION = "2: bilinear down to 0.6 of the size"  # of what is written of the same images; files that stand are kept
+VERSION = "3: names without folders"  # of what is written of the same images; files that stand are kept
 GREY = 114  # what yolov5 pads with: it has learnt that nothing is there
 
 
@@ -37,8 +38,13 @@ def dataset_dir(images: pd.DataFrame, imgsz: int, yolo_dir: Path, *boxes: pd.Dat
 
 
 def file_name(image_id: str) -> str:
-    """The JPEG's name: the image_id, with `.jpg` behind it unless it has that, so that no two images share one."""
-    return image_id if image_id.endswith(".jpg") else f"{image_id}.jpg"
+    """The JPEG's name: what is plain of the image's own name, and a hash of its path, so that no two images share one.
+
+    >>> file_name("train/cam 0/frame 1.png")
+    'frame_1-8c538bf3318b51c0.jpg'
+    """
+    stem = re.sub(r"[^A-Za-z0-9._]+", "_", split_name(image_id)[1])[:60]
+    return f"{stem}-{hashlib.sha256(image_id.encode()).hexdigest()[:16]}.jpg"
 
 
 def write_images(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ import pandas as pd
 from .. import readers
 from ..boxes import write_table
 from ..config import Competition, Profile, Workspace, get_profile, read_competition
-from ..steps import run_step
+from ..readers.clean import UNKNOWN_CLASS
+from ..relabel import apply_relabels, describe_relabels, read_relabels, relabels_path
+from ..steps import run_step, write_json
+from .reading import Examined, examine
 
 TRUTH_NAME = "truth_test.csv"  # beside the data, in the scorer's format; only ever read to score once
 MISSING_COWS = 0.3  # of the sample that is drawn here: the original found that many cows had no label
@@ -34,8 +38,8 @@ def make_run(
     *, competition: str, profile: str, workspace: str, data: str, reader: str, seed: int, weights: str = ""
 ) -> Run:
     """A run from a notebook's parameters. Raises ValueError for an unknown profile, reader or competition key."""
-    if reader not in readers.READERS:
-        raise ValueError(f"reader: expected one of {sorted(readers.READERS)}, found {reader!r}")
+    if reader not in (*readers.READERS, readers.AUTO):
+        raise ValueError(f"reader: expected one of {[readers.AUTO, *sorted(readers.READERS)]}, found {reader!r}")
     return Run(
         competition=read_competition(Path(competition)),
         profile=get_profile(profile, weights=weights or None),
@@ -48,12 +52,14 @@ def make_run(
 
 @dataclass(frozen=True)
 class RawTables:
-    """What the readers found. `test_images` is empty where the data has no test set."""
+    """What the readers found, by which reader and `why` that one. `test_images` is empty where there is no test set."""
 
     images: pd.DataFrame
     boxes: pd.DataFrame
     left_out: pd.DataFrame
     test_images: pd.DataFrame
+    reader: str = ""
+    why: str = ""
 
 
 def ensure_data(run: Run) -> None:
@@ -74,43 +80,84 @@ def ensure_data(run: Run) -> None:
 
 
 def read_data(run: Run) -> RawTables:
-    """Raw archives to `images`, `boxes`, `left_out` and `test_images` in `interim/`."""
+    """Raw archives to `images`, `boxes`, `left_out`, `test_images` and `hashes` in `interim/`, and how they were read.
+
+    Images that cannot be decoded are among what is left out. Raises ValueError for data that cannot be used (see
+    `reading.examine`), without a single box, or that the workspace lies on top of.
+    """
     ensure_data(run)
-    names = ["images", "boxes", "left_out", "test_images"]
+    if run.data_dir.resolve() == run.workspace.root.resolve():
+        raise ValueError(f"{run.data_dir}: the data folder is the workspace too, where results would lie among the "
+                         "data; name another --workspace")
+    names = ["images", "boxes", "left_out", "test_images", "hashes"]
     paths = [run.workspace.interim_dir / f"{name}.parquet" for name in names]
+    how_path = run.workspace.interim_dir / "reading.json"
+    relabels = relabels_path(run.workspace)
 
     def action() -> None:
-        train, test = readers.read_train_and_test(run.reader, run.data_dir, run.competition)
-        test_images = train.images.iloc[:0] if test is None else test.images
-        for table, path in zip([train.images, train.boxes, train.left_out, test_images], paths, strict=True):
+        found = examine(run.reader, run.data_dir, run.competition, skip=[run.workspace.root])
+        boxes, left_out = apply_relabels(found.images, found.boxes, found.left_out, read_relabels(run.workspace),
+                                         run.competition.labels, str(relabels))
+        found = found._replace(boxes=boxes, left_out=left_out)
+        if found.boxes.empty:
+            raise ValueError(_no_boxes(run.data_dir, found))
+        for table, path in zip([*found[:4], found.hashes.reset_index()], paths, strict=True):
             write_table(table, path)
+        write_json({"reader": found.reader, "why": found.why, "pictures": found.pictures}, how_path)
 
     run_step(
         "read",
         action,
-        inputs=[run.data_dir],
-        outputs=paths,
+        inputs=[run.data_dir, *([relabels] if relabels.exists() else [])],
+        outputs=[*paths, how_path],
         settings={"reader": run.reader, "competition": asdict(run.competition)},
         workspace=run.workspace.root,
+        version=2,  # 2: image_id is the path below the data, and every image is decoded
     )
-    return RawTables(*(pd.read_parquet(path) for path in paths))
+    how = json.loads(how_path.read_text(encoding="utf-8"))
+    if sentence := describe_relabels(run.workspace, pd.read_parquet(paths[0], columns=["image_id"])):
+        print(sentence)
+    images, boxes, left_out, test_images = (pd.read_parquet(path) for path in paths[:4])
+    return RawTables(images, boxes, left_out, test_images, how["reader"], how["why"])
+
+
+def _no_boxes(data_dir: Path, found: Examined) -> str:
+    reasons = found.left_out["reason"].value_counts()
+    unknown = found.left_out.loc[found.left_out["reason"] == UNKNOWN_CLASS, "detail"].unique()
+    words = "; ".join(f"{n:,} x {reason}" for reason, n in reasons.items())
+    names = f"; classes that the competition's file does not know: {', '.join(unknown[:8])}" if len(unknown) else ""
+    return (f"{data_dir}: no box of any class in {len(found.images):,} images, read as {found.reader}: there is "
+            f"nothing to train on ({words}{names})")
 
 
 def find_groups(run: Run) -> pd.Series:
-    """The near-duplicate group of each training image by `image_id`; written to `interim/groups.parquet`."""
+    """The group of each training image by `image_id`; written to `interim/groups.parquet`.
+
+    Near-duplicates share a group, and so do images whose paths agree in the competition's `group_pattern` or that
+    `groups.csv` in the data folder puts together.
+    """
     from .. import folds
 
-    images_path, path = (run.workspace.interim_dir / f"{name}.parquet" for name in ("images", "groups"))
+    images_path, hashes_path, test_path, path = (run.workspace.interim_dir / f"{name}.parquet"
+                                                 for name in ("images", "hashes", "test_images", "groups"))
+    listed = run.data_dir / folds.GROUPS_NAME
 
     def action() -> None:
-        write_table(folds.near_duplicate_groups(pd.read_parquet(images_path)).reset_index(), path)
+        images, hashes = pd.read_parquet(images_path), pd.read_parquet(hashes_path).set_index("image_id")["hash"]
+        known = []
+        if run.competition.group_pattern is not None:
+            known.append(folds.groups_by_pattern(images["image_id"], run.competition.group_pattern))
+        if listed.is_file():  # it may list the test images too
+            known.append(folds.read_groups(listed, [*images["image_id"], *pd.read_parquet(test_path)["image_id"]]))
+        groups = folds.unite_groups(folds.near_duplicate_groups(images, hashes=hashes), known)
+        write_table(groups.reset_index(), path)
 
     run_step(
         "groups",
         action,
-        inputs=[run.data_dir, images_path],
+        inputs=[images_path, hashes_path, test_path, *([listed] if listed.is_file() else [])],
         outputs=[path],
-        settings={"radius": folds.RADIUS},
+        settings={"radius": folds.RADIUS, "group_pattern": run.competition.group_pattern},
         workspace=run.workspace.root,
     )
     return pd.read_parquet(path).set_index("image_id")["group"]
@@ -149,6 +196,7 @@ def split_data(run: Run) -> SplitTables:
         outputs=paths[3:],
         settings={"seed": run.seed, "competition": asdict(run.competition)},
         workspace=run.workspace.root,
+        version=2,  # 2: folds that hold every class come first
     )
     images, chosen = pd.read_parquet(paths[3]), pd.read_parquet(paths[4])["image_id"]
     mini = images["image_id"].isin(chosen).set_axis(images["image_id"]).rename("mini")

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..archives import IMAGE_SUFFIXES, find_zips, image_size, list_members
+from ..archives import image_size
 from ..disk import images_disk_bytes, training_disk_bytes
+from ..readers.report import Report
+from ..readers.tree import File, list_files, pictures_among
 from ..steps import run_step, write_json
 from .data import Run
 
@@ -50,7 +52,7 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     """
     from .. import detector
 
-    images = count_images(run.data_dir)
+    images = count_images(run.data_dir, run.workspace.root)
     weights = detector.find_weights(run.profile.weights, run.workspace.weights_dir)
     trainings, pace = list_trainings(run, notebooks), measure_pace(run, weights)
     n_images, profile = len(images), run.profile
@@ -80,15 +82,26 @@ def measure_pace(run: Run, weights: Path) -> float:
     return json.loads(path.read_text(encoding="utf-8"))["seconds_an_image"]
 
 
-def count_images(data_dir: Path) -> pd.DataFrame:
-    """A row for each image below a folder and in its zips: `width, height`, the median of some that were measured."""
-    found = [(str(path), member.raw) for path in [data_dir, *find_zips(data_dir)] for member in list_members(path)
-             if member.path.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
+def count_images(data_dir: Path, workspace: Path) -> pd.DataFrame:
+    """A row for each image below a folder and in its zips: `width, height`, the median of some that were measured.
+
+    A `workspace` in the folder is passed over.
+    """
+    files = pictures_among(list_files(data_dir, Report(), skip=[workspace]))
+    if not files:
         raise ValueError(f"{data_dir}: expected images or zips of images, found none")
-    some = [found[index] for index in np.linspace(0, len(found) - 1, min(N_MEASURED, len(found))).astype(int)]
-    width, height = np.median([image_size(*item) for item in some], axis=0)
-    return pd.DataFrame({"width": width, "height": height}, index=range(len(found)))
+    some = [files[index] for index in np.linspace(0, len(files) - 1, min(N_MEASURED, len(files))).astype(int)]
+    sizes = [size for file in some if (size := _size(file)) is not None]
+    width, height = np.median(sizes, axis=0) if sizes else (0, 0)  # reading says what is wrong with each
+    return pd.DataFrame({"width": width, "height": height}, index=range(len(files)))
+
+
+def _size(file: File) -> tuple[int, int] | None:
+    """None for a picture that cannot be read, which stops no run: the reader leaves it out with a line."""
+    try:
+        return image_size(file.archive, file.member)
+    except ValueError:
+        return None
 
 
 def list_trainings(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, int]]:

@@ -68,7 +68,7 @@ def record_answer(run: Run, inference: Inference, weights: Iterable[Path], part:
                     for path in weights},
         "candidates": {path.name: fingerprint(path) for path in answered},
         "run": {"seed": run.seed, "reader": run.reader, "data": str(run.data_dir),
-                "data_hash": fingerprint(run.data_dir),
+                "data_hash": fingerprint(run.data_dir, run.workspace.root),
                 "profile": asdict(run.profile), "competition": asdict(run.competition)},
         "code": describe_code(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from .report import Report
 __all__ = ["AUTO", "READERS", "DataSet", "Reading", "read", "read_data_set", "read_train_and_test"]
 
 AUTO = "auto"  # in place of a reader's name: the layout is recognised
-READERS: dict[str, Callable[[clean.Source, Competition], clean.Labels]] = {
+FORMATS: dict[str, Callable[[clean.Source, Competition], clean.Labels]] = {
     "aihub": aihub.find_labels,
     "coco": coco.find_labels,
     "open_images": open_images.find_labels,
@@ -47,13 +48,20 @@ def read(
     path that does not exist or has no image, and for archives that are refused (see `archives.list_members`).
     """
     _check(name, path)
+    return _finish(_read(name, path, competition, labelled=labelled, skip=skip), name, path, competition)
+
+
+def _read(
+    name: str, path: Path, competition: Competition, *, labelled: bool = True, skip: Collection[Path] = ()
+) -> Reading:
     report = Report()
-    source = _look(path, report, skip, is_test=lambda _: not labelled)
+    source = _look(path, report, skip, is_test=lambda _: False)
     if not labelled:
-        return _finish(Reading(source.images, clean.clean_boxes([], source.images, competition, report),
-                               report.table()), name, path, competition)
-    name, _ = recognise(source) if name == AUTO else (name, "")
-    return _finish(_label(name, source, competition), name, path, competition)
+        return Reading(source.images, clean.clean_boxes([], source.images, competition, report), report.table())
+    return _label(recognise(source)[0] if name == AUTO else name, source, competition)
+
+
+READERS: dict[str, Callable[..., Reading]] = {name: partial(_read, name) for name in FORMATS}  # not checked
 
 
 def read_train_and_test(
@@ -86,8 +94,8 @@ def read_data_set(name: str, path: Path, competition: Competition, *, skip: Coll
 
 
 def _check(name: str, path: Path) -> None:
-    if name not in (*READERS, AUTO):
-        raise ValueError(f"reader: expected one of {[AUTO, *sorted(READERS)]}, found {name!r}")
+    if name not in (*FORMATS, AUTO):
+        raise ValueError(f"reader: expected one of {[AUTO, *sorted(FORMATS)]}, found {name!r}")
     if not path.exists():
         raise ValueError(f"{path}: expected raw data for the reader {name!r}, found no such path")
 
@@ -107,7 +115,7 @@ def _look(path: Path, report: Report, skip: Collection[Path], is_test: Callable[
 
 def _label(name: str, source: clean.Source, competition: Competition) -> Reading:
     """The labelled images that are not to be answered, and their boxes."""
-    labels, report = READERS[name](source, competition), source.report
+    labels, report = FORMATS[name](source, competition), source.report
     images = source.images[~source.images["image_id"].isin(list(source.test))]
     images = clean.keep_labelled(images, labels, competition, report)
     if source.n_test_labels:

@@ -200,9 +200,12 @@ def fit_to_image(stated: tuple[Any, Any], row: Any, file: str, report: Report) -
     """
     size = (row.width, row.height)
     width, height = (to_number(value) if isinstance(value, str) else value for value in stated)
-    if (width, height) == size or not all(is_number(value) and value > 0 for value in (width, height)):
+    if (width, height) == size or not width or not height:
         return lambda corners: corners
     words = f"label {short(width)} x {short(height)}, image {row.width} x {row.height}"
+    if not all(is_number(value) and value > 0 for value in (width, height)):
+        report.add(OTHER_SIZE, file, row.image_id, words)
+        return None
     turn, is_scaled = orientation(row.archive, row.member), _same_shape((width, height), size)
     is_stored = (width, height) == size[::-1] or not is_scaled and _same_shape((width, height), size[::-1])
     if turn in SWAPS_SIDES and is_stored:

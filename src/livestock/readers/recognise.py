@@ -41,7 +41,8 @@ def _foreign(source: clean.Source) -> str:
     for file in source.with_suffix(".xml")[:N_LOOKED_AT]:
         if b"<annotations>" in file.read()[:200]:
             names.add("CVAT for images")
-    return f". Found {', '.join(sorted(names))}, which is not read: export it as COCO, YOLO or Pascal VOC" if names else ""
+    advice = "which is not read: export it as COCO, YOLO or Pascal VOC"
+    return f". Found {', '.join(sorted(names))}, {advice}" if names else ""
 
 
 def _looks_yolo(source: clean.Source) -> str:

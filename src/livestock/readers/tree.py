@@ -84,8 +84,8 @@ def list_files(root: Path, report: Report, skip: Collection[Path] = ()) -> list[
 
 def _walk(root: Path, report: Report, skip: set[Path]) -> tuple[list[File], list[File]]:
     """The files below a folder without zips, and the zips; links to folders are followed, once each."""
-    files, zips, n_system = [], [], 0
-    seen: set[str] = set()
+    files, zips = list[File](), list[File]()
+    n_system, seen = 0, set[str]()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:

@@ -89,7 +89,7 @@ def _check_names(boxes: list[clean.RawBox], competition: Competition, source: cl
     for box in boxes:
         if is_number(to_number(box.source_name)) and not competition.is_named_by(box.image_id):
             raise ValueError(
-                f"{source.root}: {box.file}: expected a name for class {box.source_name}, found no file of class names "
+                f"{box.file}: expected a name for class {box.source_name}, found no file of class names "
                 f"below the folder; looked for {', '.join(NAME_FILES)}. Write the names to {source.root}/classes.txt, "
                 "one a line in the order of their numbers")
 
@@ -106,13 +106,14 @@ def find_names(source: clean.Source) -> Names:
         name, stem, suffix = split_name(file.path)
         if suffix in (".yaml", ".yml"):
             content = _read_yaml(file, is_expected=stem.lower() == "data")
-            if isinstance(content, dict) and ("names" in content or stem.lower() == "data"):
+            if stem.lower() == "data" or isinstance(content, dict) and "names" in content:
                 found[file.place] = _names_of_yaml(file, content)
                 n_keypoint_values = max(n_keypoint_values, _n_values(content.get("kpt_shape")))
         elif name.lower() == "classes.txt" or suffix == ".names" or name.lower() == "_darknet.labels":
             found[file.place] = _names_of_lines(file)
         elif name.lower() == "notes.json":
-            found |= {file.place: names for names in [_names_of_notes(file)] if names}
+            if names := _names_of_notes(file):
+                found[file.place] = names
     if not found:
         return Names(None, n_keypoint_values)
     first = max(found, key=lambda place: len(found[place]))
@@ -133,7 +134,7 @@ def _read_yaml(file: File, *, is_expected: bool) -> Any:
         return None
 
 
-def _names_of_yaml(file: File, content: dict[str, Any]) -> dict[str, str]:
+def _names_of_yaml(file: File, content: Any) -> dict[str, str]:
     try:
         names = content["names"]
         pairs = dict(names if isinstance(names, dict) else enumerate(names)).items()

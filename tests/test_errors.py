@@ -38,6 +38,7 @@ ANSWER = make_boxes([
 
 def test_each_cause_is_recognised() -> None:
     errors = find_errors(TRUTH, ANSWER, 0.75)
+    assert errors["row"].tolist() == [1, 2, 3, 4, 5, 6, -1, -1, -1, -1]
     false = errors[errors["source"] == "model"].set_index("confidence")
     assert false["cause"].to_dict() == {0.8: "duplicate", 0.7: "localisation", 0.6: "class", 0.5: "class",
                                         0.45: "both", 0.4: "background"}
@@ -54,19 +55,80 @@ def test_a_box_that_several_looks_agree_on_is_a_likely_missing_label() -> None:
     assert (errors["cause"] == "likely missing label").sum() == 1
 
 
+def test_the_cut_between_localisation_and_duplicate_is_the_metrics_iou() -> None:
+    """A second box on a found animal is a duplicate only if it would have been right; TIDE, section 2.2."""
+    answer = make_boxes([box(0, confidence=0.9), box(20, confidence=0.8), box(10, confidence=0.7)])  # 80/120, 90/110
+    for iou, causes in ((0.75, ["localisation", "duplicate"]), (0.5, ["duplicate", "duplicate"])):
+        assert find_errors(TRUTH.iloc[[0]], answer, iou).query("row >= 0")["cause"].tolist() == causes
+
+
 def test_costs_are_what_the_mended_answer_scores() -> None:
+    """By hand, at COCO's recalls 0, 0.01 ... 1: of three pigs one is found, of two cows none."""
     costs = cost_of_causes(TRUTH, ANSWER, find_errors(TRUTH, ANSWER, 0.75), 0.75)
-    before = usual_map(TRUTH, ANSWER, 0.75).mean  # one of three pigs, no cow: 1 / 6
-    assert before == pytest.approx(1 / 6)
-    # Two pigs of three at ranks 1 and 3: (1 + 2/3) / 3; nothing changes for cows.
-    assert costs.loc["localisation", "gain"] == pytest.approx((1 + 2 / 3) / 3 / 2 - before)
+    before = 34 / 101 / 2  # precision 1 up to a recall of 1/3: 34 of 101 recalls
+    # The second pig is found by the third box, after a false one: precision 1 up to 1/3, 2/3 up to a recall of 2/3.
+    assert costs.loc["localisation", "gain"] == pytest.approx((34 + 33 * 2 / 3) / 101 / 2 - before)
     # Both cows at ranks 1 and 2, before the two false ones; of the pigs still one of three.
-    assert costs.loc["class", "gain"] == pytest.approx((1 + 1 / 3) / 2 - before)
+    assert costs.loc["class", "gain"] == pytest.approx((1 + 34 / 101) / 2 - before)
     # One pig of two: the one that nothing explains does not count.
-    assert costs.loc["missed", "gain"] == pytest.approx(1 / 2 / 2 - before)
+    assert costs.loc["missed", "gain"] == pytest.approx(51 / 101 / 2 - before)
     assert costs["errors"].to_dict() == {"localisation": 2, "class": 4, "both": 1, "duplicate": 1, "background": 1,
                                          "likely missing label": 0, "missed": 1}
     assert costs.loc["duplicate", "sure"] == 1
+    assert costs.loc[["both", "duplicate", "background"], "gain"].tolist() == [0, 0, 0]
+
+
+def draw_farm(seed: int, n_images: int = 30) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Truth and answer with every kind of error in plenty; no two boxes have one confidence."""
+    rng, truth, answer = np.random.default_rng(seed), [], []
+    for number in range(n_images):
+        corner, size = rng.uniform(0, 250, (6, 2)), rng.uniform(40, 90, (6, 2))
+        true = pd.DataFrame(np.hstack([corner, corner + size]), columns=XYXY)
+        true = true.assign(image_id=f"{number:02}.jpg", label=rng.choice(["pig", "cow"], 6))
+        near = pd.concat([true[rng.random(6) < 0.85], true[rng.random(6) < 0.6], true[rng.random(6) < 0.4]])
+        near[XYXY] += rng.normal(0, 1, (len(near), 4)) * rng.choice([2.0, 8.0, 20.0], (len(near), 1))
+        swapped = rng.random(len(near)) < 0.2
+        near.loc[swapped, "label"] = near.loc[swapped, "label"].map({"pig": "cow", "cow": "pig"})
+        far = rng.uniform(0, 300, (4, 2))
+        stray = pd.DataFrame(np.hstack([far, far + 30]), columns=XYXY)
+        stray = stray.assign(image_id=f"{number:02}.jpg", label=rng.choice(["pig", "cow"], 4))
+        truth.append(true)
+        answer.append(pd.concat([near, stray]))
+    found = pd.concat(answer, ignore_index=True)
+    found[["x_max", "y_max"]] = np.maximum(found[["x_max", "y_max"]], found[["x_min", "y_min"]].to_numpy() + 5)
+    confidence = rng.permutation(len(found)) / len(found)
+    return make_boxes(pd.concat(truth)), make_boxes(found.assign(confidence=confidence, source="model"))
+
+
+# What tidecv 1.0.1 gives for `draw_farm(0)`, by `bench/tide.py`: errors, and dAP in points of mAP.
+TIDE = {
+    0.5: {"class": (28, 5.595491706236743), "localisation": (111, 15.81652336285488), "both": (28, 1.2658980572473908),
+          "duplicate": (57, 1.964089771747446), "background": (97, 8.087167537299408),
+          "missed": (14, 2.6469933746764482)},
+    0.75: {"class": (15, 2.763290497337465), "localisation": (201, 36.70422338577787), "both": (39, 0.8518868715496808),
+           "duplicate": (18, 0.21396426830552429), "background": (97, 3.3711331238094573),
+           "missed": (15, 1.2523805065593265)},
+}
+
+
+@pytest.mark.parametrize("iou", [0.5, 0.75])
+def test_causes_and_costs_are_those_of_the_authors_package(iou: float) -> None:
+    truth, answer = draw_farm(0)
+    errors = find_errors(truth, answer, iou)
+    costs = cost_of_causes(truth, answer, errors, iou)
+    of_tide = errors[(errors["row"] >= 0) | (errors["cause"] == "missed")]  # others that were not found are no extra
+    for cause, (n_errors, points) in TIDE[iou].items():
+        assert (of_tide["cause"] == cause).sum() == n_errors
+        assert 100 * costs.loc[cause, "gain"] == pytest.approx(points, abs=1e-6)
+
+
+def test_classes_without_truth_and_boxes_that_are_equal_count_once() -> None:
+    """Two boxes alike in everything are two rows; a goat, of which there is no true box, is not in the mean."""
+    answer = make_boxes([box(0, confidence=0.9), box(5, confidence=0.8), box(5, confidence=0.8), box(0, "goat", 0.7)])
+    errors = find_errors(TRUTH.iloc[[0]], answer, 0.75)
+    assert errors[["cause", "row"]].to_numpy().tolist() == [["duplicate", 1], ["duplicate", 2], ["class", 3]]
+    costs = cost_of_causes(TRUTH.iloc[[0]], answer, errors, 0.75)
+    assert costs["gain"].eq(0).all()  # the only pig is found first
 
 
 @settings(max_examples=20, deadline=None)

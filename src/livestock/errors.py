@@ -9,16 +9,16 @@ import pandas as pd
 
 from .bins import box_counts, count_bins, ratio_bins, size_bins
 from .boxes import XYXY, largest_iou, pairwise_iou
-from .metrics import claims, usual_map
+from .metrics import claims, interpolated_precision
 from .postprocess import fuse, suppress
 
 CAUSES = ["localisation", "class", "both", "duplicate", "background", "likely missing label", "missed"]
-BACKGROUND_IOU = 0.1  # a box that overlaps every true one by less lies on nothing
+BACKGROUND_IOU = 0.1  # TIDE's t_b: a box that overlaps every true one by less lies on nothing
 SUSPECT_IOU = 0.3  # a box that overlaps a human one by this much may be of the same animal
 LOOKS_IOU = 0.55  # two boxes of a look, and of several, that overlap by more are one
 RIGHT_IOU = 0.5  # from which a box is taken to be of the same animal as another
 SUSPECT_CONFIDENCE = 0.5  # fused over passes, from which a box without a label is called a likely missing label
-COLUMNS = ["image_id", "label", *XYXY, "confidence", "source", "cause", "target", "iou"]
+COLUMNS = ["image_id", "label", *XYXY, "confidence", "source", "cause", "target", "iou", "row"]
 
 
 def find_errors(
@@ -27,47 +27,55 @@ def find_errors(
     """Every false box and every true box that was not found, each with one cause.
 
     One row an error: the columns of its boxes table, `cause`, `target`, the row of `truth` it is about (-1 for none),
-    and `iou`, its overlap with that. Both tables in pixels, of the same images; matched as `metrics.usual_map` does.
+    `iou`, its overlap with that, and `row`, which row of `boxes` it is (-1 for a true box that was not found). Both
+    tables in pixels, of the same images; matched as `metrics.usual_map` does.
 
-    The causes of a false box, as in TIDE (Bolya et al. 2020, section 2.2) but for the second, and in this order:
-    `class`: it overlaps a true box of another class enough. `duplicate`: the true box of its class that it overlaps
-    most has been found by a surer one (TIDE asks for enough overlap, which at IoU 0.75 calls a second box on one animal
-    a matter of localisation). `localisation`: right class, too little overlap. `both`: another class, too little
-    overlap. `background`: it overlaps nothing, or `likely missing label` if it overlaps one of `suspects` (see
-    `find_suspects`). A true box that was not found is due to the box that localisation or class made false on it, else
-    `missed`.
+    The causes of a false box are those of TIDE (Bolya, Foley, Hays and Hoffman, "TIDE: A General Toolbox for
+    Identifying Object Detection Errors", ECCV 2020, section 2.2); where several apply, the first in the order of the
+    authors' package, tidecv 1.0.1. With t_f = `iou_threshold` and t_b = 0.1:
+
+    `localisation`: a true box of its class is overlapped by t_b or more, none by t_f. `class`: one of another class by
+    t_f or more. `duplicate`: one of its class by t_f or more, which another box has found. `both`: one of another class
+    by t_b or more. `background`: none by t_b; of these `likely missing label`, which TIDE does not set apart, overlaps
+    one of `suspects` (see `find_suspects`). A true box that was not found is due to the most confident box that
+    localisation or class made false on it, else `missed`.
     """
     truth, boxes = truth.reset_index(drop=True), boxes.reset_index(drop=True)
     claimed = claims(truth, boxes, iou_threshold)
-    found = np.zeros(len(truth), bool)
-    found[claimed[claimed >= 0]] = True
+    found = np.isin(np.arange(len(truth)), claimed)
     of_truth = dict(list(truth.groupby("image_id")))
     of_suspect = dict(list(suspects.groupby("image_id"))) if suspects is not None else {}
     tables = [
-        _causes_in_image(own, of_truth.get(name, truth.iloc[:0]), found, of_suspect.get(name), iou_threshold)
+        _causes_in_image(own, of_truth.get(name, truth.iloc[:0]), of_suspect.get(name), iou_threshold)
         for name, own in boxes[claimed < 0].groupby("image_id")
     ]
     false = pd.concat(tables) if tables else boxes.iloc[:0].assign(cause="", target=0, iou=0.0)
-    explained = false[false["cause"].isin(["localisation", "class"])].sort_values("confidence", ascending=False)
-    cause = explained.drop_duplicates("target").set_index("target")["cause"]
-    misses = truth[~found].assign(target=np.flatnonzero(~found), iou=0.0)
+    false = false.assign(row=false.index)
+    cause = _most_confident(false)["cause"]
+    misses = truth[~found].assign(target=np.flatnonzero(~found), iou=0.0, row=-1)
     misses = misses.assign(cause=misses["target"].map(cause).fillna("missed"))
     return pd.concat([false, misses], ignore_index=True)[COLUMNS]
 
 
+def _most_confident(false: pd.DataFrame) -> pd.DataFrame:
+    """Of the boxes that localisation or class made false on a true one the most confident, by `target`."""
+    on_target = false[false["cause"].isin(["localisation", "class"])]
+    falling = on_target.sort_values("confidence", ascending=False, kind="stable")
+    return falling.drop_duplicates("target").set_index("target")
+
+
 def _causes_in_image(
-    boxes: pd.DataFrame, truth: pd.DataFrame, found: np.ndarray, suspects: pd.DataFrame | None, iou_threshold: float
+    boxes: pd.DataFrame, truth: pd.DataFrame, suspects: pd.DataFrame | None, iou_threshold: float
 ) -> pd.DataFrame:
     same, same_row = _best_overlap(boxes, truth, same_class=True)
     other, other_row = _best_overlap(boxes, truth, same_class=False)
-    of_found = np.append(found, False)[same_row]  # -1, no true box, is the last
     suspected = np.zeros(len(boxes), bool)
     if suspects is not None:
         suspected = _best_overlap(boxes, suspects, same_class=True)[0] >= RIGHT_IOU
     rules = {
-        "class": (other >= iou_threshold) & (other > same),
-        "duplicate": (same >= BACKGROUND_IOU) & of_found,
-        "localisation": same >= BACKGROUND_IOU,
+        "localisation": (same >= BACKGROUND_IOU) & (same < iou_threshold),
+        "class": other >= iou_threshold,
+        "duplicate": same >= iou_threshold,  # and found by another box, or this one would not be false
         "both": other >= BACKGROUND_IOU,
         "likely missing label": suspected,
     }
@@ -94,35 +102,49 @@ def cost_of_causes(
 ) -> pd.DataFrame:
     """What mAP would gain were all errors of a cause put right: a row a cause, `errors, sure, gain`.
 
-    As TIDE's oracles (section 2.3): of the boxes that localisation or class made false on a true box, the surest gets
-    its corners or class and the others go; other false boxes go; missed true boxes no longer count. `sure` counts
-    false boxes of a confidence from 0.25, and misses. `errors` is what `find_errors` gave for these tables.
+    TIDE's dAP (section 2.3), and the numbers of tidecv 1.0.1 divided by 100: a true box that localisation or class cost
+    is found by the most confident box that either made false on it, if its cause is the one put right; all other false
+    boxes of the cause go; missed true boxes no longer count. AP is COCO's, the mean of the envelope at 101 recalls,
+    and no gain is below 0. Classes without a true box are left out of the mean, where tidecv counts them as 0; all
+    boxes of an image count, where tidecv takes the first 100.
+
+    `sure` counts false boxes of a confidence from 0.25, and misses. `errors` is what `find_errors` gave for these
+    tables.
     """
-    truth, boxes = truth.reset_index(drop=True), boxes.reset_index(drop=True)
-    before, rows = usual_map(truth, boxes, iou_threshold).mean, {}
+    labels = sorted(truth["label"].dropna().unique())
+    n_truth = truth["label"].value_counts().reindex(labels).to_numpy()
+    confidence, label = boxes["confidence"].to_numpy(), boxes["label"].to_numpy(object)
+    is_true = claims(truth, boxes, iou_threshold) >= 0
+    before, rows = _mean_precision(labels, n_truth, label, confidence, is_true), {}
+    is_miss = (errors["row"] < 0).to_numpy()
+    finders = _most_confident(errors[~is_miss])
+    finders = finders[finders.index.isin(errors.loc[is_miss, "target"])]  # else another box has found the true one
     for cause in CAUSES:
         own = errors[errors["cause"] == cause]
-        fixed = usual_map(*_fix(truth, boxes, own, cause), iou_threshold).mean
-        sure = (own["source"] == "gold") | (own["confidence"] >= 0.25)
-        rows[cause] = {"errors": len(own), "sure": int(sure.sum()), "gain": fixed - before}
+        keep, right, as_label, left = np.ones(len(boxes), bool), is_true.copy(), label.copy(), n_truth
+        if cause == "missed":
+            left = n_truth - own["label"].value_counts().reindex(labels, fill_value=0).to_numpy()
+        else:
+            keep[own.loc[own["row"] >= 0, "row"]] = False
+            fixed = finders[finders["cause"] == cause]
+            keep[fixed["row"]], right[fixed["row"]] = True, True
+            as_label[fixed["row"]] = truth["label"].to_numpy(object)[fixed.index]
+        after = _mean_precision(labels, left, as_label[keep], confidence[keep], right[keep])
+        sure = (own["row"] < 0) | (own["confidence"] >= 0.25)
+        rows[cause] = {"errors": len(own), "sure": int(sure.sum()), "gain": max(after - before, 0.0)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("cause")
 
 
-def _fix(truth: pd.DataFrame, boxes: pd.DataFrame, errors: pd.DataFrame, cause: str
-         ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    is_miss = errors["source"] == "gold"
-    if cause == "missed":
-        return truth.drop(errors.loc[is_miss, "target"]), boxes
-    false = errors[~is_miss]
-    keys = ["image_id", "label", *XYXY, "confidence"]
-    wrong = pd.MultiIndex.from_frame(boxes[keys]).isin(pd.MultiIndex.from_frame(false[keys]))
-    if cause not in ("localisation", "class"):
-        return truth, boxes[~wrong]
-    surest = false.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("target")
-    surest = surest[surest["target"].isin(errors.loc[is_miss, "target"])]  # else another box has found it
-    right = truth.loc[surest["target"], ["image_id", "label", *XYXY]]
-    mended = right.assign(confidence=surest["confidence"].to_numpy(), source="model")
-    return truth, pd.concat([boxes[~wrong], mended])
+def _mean_precision(
+    labels: Sequence[str], n_truth: np.ndarray, label: np.ndarray, confidence: np.ndarray, is_true: np.ndarray
+) -> float:
+    """COCO's AP at one IoU from flags, mean over classes; one with false boxes and no true one left counts as 0."""
+    found, order = [], np.argsort(-confidence, kind="stable")
+    for name, n in zip(labels, n_truth, strict=True):
+        flags = is_true[order][label[order] == name]
+        if n or len(flags):
+            found.append(interpolated_precision(flags, n) if n else 0.0)
+    return float(np.mean(found)) if found else 0.0
 
 
 def likely_boxes(candidates: pd.DataFrame) -> pd.DataFrame:

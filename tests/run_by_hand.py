@@ -32,8 +32,8 @@ def main() -> None:
             sys.exit(f"{path.name}: {error}")
         finally:
             nbformat.write(notebook, f"executed_{path.name}")
-        for cell in notebook.cells:
-            print(*(output.text for output in cell.get("outputs", []) if output.get("name") == "stdout"), sep="", end="")
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        print(*(output.text for output in outputs if output.get("name") == "stdout"), sep="", end="")
         print(f"{path.name}: {time.monotonic() - started:.0f} s", flush=True)
 
 

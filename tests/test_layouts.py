@@ -101,6 +101,14 @@ LAYOUTS: dict[str, tuple[str, dict[str, bytes], dict[str, list[str]], list[str]]
         "annotations/instances_default.json": coco_of("cam0/0.jpg", "cam1/0.jpg"), "images/default/cam1/0.jpg": A,
         "images/default/cam0/0.jpg": B,
     }, {"images/default/cam0/0.jpg": ["cow"], "images/default/cam1/0.jpg": ["cow"]}, []),
+    "CVAT for images": ("cvat", {
+        "annotations.xml": b"""<?xml version="1.0" encoding="utf-8"?>
+            <annotations><version>1.1</version><image id="0" name="cam0/0.jpg" width="100" height="60">
+            <box label="cow" xtl="10" ytl="12" xbr="50" ybr="24"/><polygon label="pig" points="1,1;20,1;9,9"/></image>
+            <image id="1" name="cam1/0.jpg" width="102" height="60">
+            <mask label="pig" rle="1, 2"/></image></annotations>""",
+        "images/cam0/0.jpg": A, "images/cam1/0.jpg": B,
+    }, {"images/cam0/0.jpg": ["cow", "pig"], "images/cam1/0.jpg": []}, []),
     "VOC devkit": ("voc", {
         **{f"VOCdevkit/VOC{year}/JPEGImages/0.jpg": picture for year, picture in ((2007, A), (2012, B))},
         **{f"VOCdevkit/VOC{year}/Annotations/0.xml": voc_xml(size="").encode() for year in (2007, 2012)},
@@ -199,7 +207,6 @@ def test_an_entry_never_takes_the_picture_of_another(tmp_path: Path) -> None:
     ({"a.jpg": A}, "no label format recognised among 1 files, 1 of them images; looked for aihub .*open_images"),
     ({"a.jpg": A, "_annotations.createml.json": b"[]"}, "Found CreateML, which is not read: export it as COCO"),
     ({"a.jpg": A, "a.json": b'{"shapes": [], "imagePath": "a.jpg"}'}, "Found LabelMe"),
-    ({"a.jpg": A, "a.xml": b"<annotations><image/></annotations>"}, "Found CVAT for images"),
     ({"a.jpg": A, "a.txt": LINE["pig"], "b.jpg": B, "b.xml": voc_xml().encode()},
      "labels of 2 formats .voc: 1 .*yolo: 1 .*--reader"),
     ({"a.jpg": A, "a.txt": b"a note about a.jpg"}, "no label format recognised"),
@@ -213,7 +220,8 @@ def test_a_layout_that_is_not_recognised_says_what_was_looked_for(files: dict[st
 @pytest.mark.bad_input
 def test_what_lies_about_is_not_taken_for_data(tmp_path: Path) -> None:
     files = {"classes.txt": b"pig\ncow", "a.jpg": A, "a.txt": LINE["pig"], "._a.jpg": b"mac",
-             "__MACOSX/._b.jpg": b"mac", ".ipynb_checkpoints/a.jpg": B, "z.zip": zipped({"b.jpg": B, "__MACOSX/._b.jpg": b"mac", "b.txt": b""}),
+             "__MACOSX/._b.jpg": b"mac", ".ipynb_checkpoints/a.jpg": B,
+             "z.zip": zipped({"b.jpg": B, "__MACOSX/._b.jpg": b"mac", "b.txt": b""}),
              "out/interim/steps/read.json": b"{}", "out/yolo/images/a-1.jpg": A, "out/yolo/labels/a-1.txt": LINE["pig"],
              "new/yolo/images/a-1.jpg": A, "data.zip.part0": b"x"}
     reading = readers.read("yolo", write(tmp_path, files), COMPETITION, skip=[tmp_path / "new"])

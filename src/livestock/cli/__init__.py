@@ -42,7 +42,7 @@ def _livestock() -> None:
 @app.command()
 def run(
     data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
-    reader: Annotated[str, typer.Option(help="aihub, coco, voc, yolo or open_images")] = "aihub",
+    reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
     weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
@@ -94,7 +94,7 @@ def _from_repository(path: Path) -> str:
 @app.command()
 def evolve(
     data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
-    reader: Annotated[str, typer.Option(help="aihub, coco, voc, yolo or open_images")] = "aihub",
+    reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs of a trial")] = "demo",
     weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
@@ -126,6 +126,26 @@ def evolve(
                "fitness": fitness, "study": study, "storage": storage, "budget_minutes": budget_minutes,
                "backup": backup}
     job.evolve_and_report(run, options, evolve_csv=evolve_csv, judge=verify)
+
+
+@app.command()
+def read(
+    path: Annotated[Path, typer.Argument(help="a data folder or a zip, as downloaded")],
+    reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="folder for images.parquet, boxes.parquet, left_out.csv")] = None,
+    competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
+    picture: Annotated[Path | None, typer.Option(help="PNG of four images with boxes; default: read.png")] = None,
+) -> None:
+    """Reads data and says what is in it, and what would be left out or changed and why; trains nothing.
+
+    Exit code 1 if there is no box of any class, or if a picture file is neither used nor listed.
+    """
+    from ..config import read_competition
+    from .read import print_reading
+
+    picture = picture or (out or Path()) / "read.png"
+    if not print_reading(path, reader, read_competition(competition), out, picture):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -168,14 +188,17 @@ def score(
     answer: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,Conf,XMin,XMax,YMin,YMax")],
     other: Annotated[Path | None, typer.Argument(help="a second answer, to compare with the first")] = None,
     iou: Annotated[float, typer.Option(help="IoU from which a box counts as found")] = 0.75,
+    images: Annotated[Path | None, typer.Option(help="the images, to group near-duplicates for the interval")] = None,
+    group_pattern: Annotated[str | None, typer.Option(help="images whose paths agree in its (groups) are one")] = None,
 ) -> None:
     """Prints mAP as the competition's scorer has it and as is usual, with each class's AP.
 
-    With two answers also how far apart they are, with the 95 % interval over images (paired bootstrap).
+    With two answers also how far apart they are, with the 95 % interval over groups of near-duplicates if the images
+    are given, else over images, which is too narrow where several are frames of one camera.
     """
     from .score import print_scores
 
-    print_scores(truth, answer, other, iou)
+    print_scores(truth, answer, other, iou, images, group_pattern)
 
 
 @app.command()

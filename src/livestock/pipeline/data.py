@@ -103,7 +103,7 @@ def read_data(run: Run) -> RawTables:
             raise ValueError(_no_boxes(run.data_dir, found))
         for table, path in zip([*found[:4], found.hashes.reset_index()], paths, strict=True):
             write_table(table, path)
-        write_json({"reader": found.reader, "why": found.why, "pictures": found.pictures}, how_path)
+        write_json({"reader": found.reader, "why": found.why, "pictures": len(found.pictures)}, how_path)
 
     run_step(
         "read",

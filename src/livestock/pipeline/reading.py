@@ -18,8 +18,8 @@ UNDECODABLE = "image that cannot be decoded to its end: left out"
 class Examined(NamedTuple):
     """What raw data holds: the tables, the perceptual hash of each training image by `image_id`, and how it was read.
 
-    `why` says why that `reader` was taken; `pictures` is the number of picture files found. Each of them is in one of
-    the images tables or has a line in `left_out`.
+    `why` says why that `reader` was taken; `pictures` are the paths of all picture files found. Each of them is in one
+    of the images tables or has a line in `left_out`.
     """
 
     images: pd.DataFrame
@@ -29,7 +29,7 @@ class Examined(NamedTuple):
     hashes: pd.Series
     reader: str
     why: str
-    pictures: int
+    pictures: list[str]
 
 
 def examine(reader: str, data_dir: Path, competition: Competition, *, skip: Collection[Path] = ()) -> Examined:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..boxes import check_boxes, check_images
 from ..config import Competition
-from . import aihub, clean, coco, open_images, tree, voc, yolo
+from . import aihub, clean, coco, cvat, open_images, tree, voc, yolo
 from .clean import Reading
 from .recognise import recognise
 from .report import Report
@@ -20,6 +20,7 @@ AUTO = "auto"  # in place of a reader's name: the layout is recognised
 FORMATS: dict[str, Callable[[clean.Source, Competition], clean.Labels]] = {
     "aihub": aihub.find_labels,
     "coco": coco.find_labels,
+    "cvat": cvat.find_labels,
     "open_images": open_images.find_labels,
     "voc": voc.find_labels,
     "yolo": yolo.find_labels,
@@ -29,14 +30,14 @@ FORMATS: dict[str, Callable[[clean.Source, Competition], clean.Labels]] = {
 class DataSet(NamedTuple):
     """A data folder as it was read: by which reader and `why`, the training data, and the images to be answered.
 
-    `test` is None where there are none. `pictures` is the number of picture files found.
+    `test` is None where there are none. `pictures` are the paths of all picture files found, used or not.
     """
 
     reader: str
     why: str
     train: Reading
     test: Reading | None
-    pictures: int
+    pictures: list[str]
 
 
 def read(
@@ -81,7 +82,7 @@ def read_data_set(name: str, path: Path, competition: Competition, *, skip: Coll
     _check(name, path)
     report = Report()
     source = _look(path, report, skip, is_test=_is_test)
-    n_pictures = len(source.images) + sum(row[2] == clean.UNREADABLE_IMAGE for row in report.rows)
+    pictures = [*source.images["image_id"], *(row[1] for row in report.rows if row[2] == clean.UNREADABLE_IMAGE)]
     name, why = recognise(source) if name == AUTO else (name, "as asked for")
     in_test = source.images["image_id"].isin(list(source.test))
     test_images = source.images[in_test].reset_index(drop=True)
@@ -90,7 +91,8 @@ def read_data_set(name: str, path: Path, competition: Competition, *, skip: Coll
     test = Reading(test_images, train.boxes.iloc[:0], train.left_out[of_test].reset_index(drop=True))
     train = train._replace(left_out=train.left_out[~of_test].reset_index(drop=True))
     train = _finish(train, name, path, competition)
-    return DataSet(name, why, train, _finish(test, name, path, competition) if len(test_images) else None, n_pictures)
+    return DataSet(name, why, train, _finish(test, name, path, competition) if len(test_images) else None,
+                   pictures)
 
 
 def _check(name: str, path: Path) -> None:

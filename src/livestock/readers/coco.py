@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
-from ..archives import normalise, split_name
 from ..config import Competition
 from . import clean
+from .entries import Finder, picture_path
 from .masks import outline_box
-from .tree import File, part_name, part_of
+from .tree import File
 from .values import identifier, is_number, is_true, number, read_json, short
 
 OF_TEST = "of a test image"  # stands for a reason where boxes are passed over without a line of their own
@@ -35,7 +32,7 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     """
     known: set[str] = set()
     boxes: list[clean.RawBox] = []
-    finder = _Finder(source.images["image_id"])
+    finder = Finder(source.images["image_id"])
     for file in source.with_suffix(".json"):
         if (content := _read_json(file, source.report)) is not None:
             matched = _match_images(file, content, finder, source, known)
@@ -74,64 +71,15 @@ def _category_names(content: dict[str, Any]) -> dict[Any, str]:
     return names
 
 
-class _Finder:
-    """Finds the picture that a `file_name` means."""
-
-    def __init__(self, image_ids: Sequence[str]) -> None:
-        self._by_name: dict[str, list[str]] = defaultdict(list)
-        for image_id in image_ids:
-            self._by_name[image_id.rpartition("/")[2]].append(image_id)
-
-    def by_path(self, name: str, file: File) -> str | None:
-        """The picture whose path ends as `name` does, the nearest to `file`; None for none.
-
-        Raises ValueError naming them if several are equally near.
-        """
-        return self._choose([image_id for image_id in self._same_name(name)
-                             if f"/{image_id}".endswith(f"/{name}")], name, file)
-
-    def by_name(self, name: str, file: File, taken: set[str]) -> str | None:
-        """The only picture of this name, wherever it lies, that no other entry has by its path; else as `by_path`."""
-        return self._choose([image_id for image_id in self._same_name(name) if image_id not in taken], name, file)
-
-    def _same_name(self, name: str) -> list[str]:
-        return self._by_name.get(name.rpartition("/")[2], [])
-
-    @staticmethod
-    def _choose(found: list[str], name: str, file: File) -> str | None:
-        if len(found) < 2:
-            return found[0] if found else None
-        folder, stem = file.path.rpartition("/")[0], split_name(file.path)[1]
-        parts = {part_name(word) for word in stem.replace("-", "_").replace(".", "_").split("_")} - {""}
-        of_part = [image_id for image_id in found if part_of(image_id) in parts]
-        exact = [image_id for image_id in found if image_id == (f"{folder}/{name}" if folder else name)]
-        depth = {image_id: _n_shared(folder, image_id) for image_id in found}
-        nearest = [image_id for image_id in found if depth[image_id] == max(depth.values())]
-        for chosen in (exact, of_part, nearest):
-            if len(chosen) == 1:
-                return chosen[0]
-        raise ValueError(f"{file.place}: expected file_name {name!r} to mean one picture, found {len(found)}: "
-                         f"{', '.join(found[:4])}; give the path in file_name")
-
-
-def _n_shared(folder: str, path: str) -> int:
-    """How many folders two paths have in common from the top."""
-    first, second = folder.split("/") if folder else [], path.split("/")[:-1]
-    return next((n for n, (one, other) in enumerate(zip(first, second, strict=False)) if one != other),
-                min(len(first), len(second)))
-
-
 def _match_images(
-    file: File, content: dict[str, Any], finder: _Finder, source: clean.Source, known: set[str]
+    file: File, content: dict[str, Any], finder: Finder, source: clean.Source, known: set[str]
 ) -> dict[Any, _Match]:
     """By the id of each entry its picture; pictures with a label go into `known`. What is left out is noted."""
     entries = [(image, _image_id(image), _file_name(image)) for image in content["images"]]
     names_of: dict[Any, set[str | None]] = defaultdict(set)
     for _, key, name in entries:
         names_of[key].add(name)
-    found = {name: finder.by_path(name, file) for _, _, name in entries if name is not None}
-    taken = {image_id for image_id in found.values() if image_id is not None}
-    found |= {name: finder.by_name(name, file, taken) for name, image_id in found.items() if image_id is None}
+    found = finder.find_all([name for _, _, name in entries if name is not None], file)
     rows = {row.image_id: row for row in source.images.itertuples()}
     matched: dict[Any, _Match] = {}
     for image, key, name in entries:
@@ -211,10 +159,4 @@ def _image_id(image: Any) -> int | str | None:
 
 
 def _file_name(image: Any) -> str | None:
-    """The picture's path as its files are spelt: NFC, "/" between folders, no `.`, `..`, drive or address before."""
-    name = image.get("file_name") if isinstance(image, dict) else None
-    if not isinstance(name, str):
-        return None
-    path = normalise(unquote(name) if "%" in name else name).replace("\\", "/").rpartition("://")[2]
-    names = [part for part in PurePosixPath(path).parts if part not in ("/", ".", "..") and not part.endswith(":")]
-    return "/".join(names) or None
+    return picture_path(image.get("file_name")) if isinstance(image, dict) else None

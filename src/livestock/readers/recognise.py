@@ -38,9 +38,6 @@ def _foreign(source: clean.Source) -> str:
         content = _json(file)
         if isinstance(content, dict) and "shapes" in content and "imagePath" in content:
             names.add("LabelMe")
-    for file in source.with_suffix(".xml")[:N_LOOKED_AT]:
-        if b"<annotations>" in file.read()[:200]:
-            names.add("CVAT for images")
     advice = "which is not read: export it as COCO, YOLO or Pascal VOC"
     return f". Found {', '.join(sorted(names))}, {advice}" if names else ""
 
@@ -93,9 +90,15 @@ def _json(file: File) -> object:
         return None
 
 
+def _looks_cvat(source: clean.Source) -> str:
+    names = [file.path for file in source.with_suffix(".xml")[:N_LOOKED_AT] if b"<annotations>" in file.read()[:1000]]
+    return f"<annotations> in {', '.join(names[:3])}" if names else ""
+
+
 LOOKS: dict[str, Callable[[clean.Source], str]] = {
-    "aihub": _looks_aihub, "coco": _looks_coco, "open_images": _looks_open_images, "voc": _looks_voc,
-    "yolo": _looks_yolo,
+    "aihub": _looks_aihub, "coco": _looks_coco, "cvat": _looks_cvat, "open_images": _looks_open_images,
+    "voc": _looks_voc, "yolo": _looks_yolo,
 }
-LOOKED_FOR = ("aihub (one JSON an image with `label_info`), coco (a JSON with images, annotations and categories), voc "
+LOOKED_FOR = ("aihub (one JSON an image with `label_info`), coco (a JSON with images, annotations and categories), "
+              "cvat (an XML with <annotations>), voc "
               "(one XML an image with <annotation>), yolo (one .txt an image), open_images (a table *bbox*.csv)")

@@ -111,9 +111,8 @@ def find_names(source: clean.Source) -> Names:
                 n_keypoint_values = max(n_keypoint_values, _n_values(content.get("kpt_shape")))
         elif name.lower() == "classes.txt" or suffix == ".names" or name.lower() == "_darknet.labels":
             found[file.place] = _names_of_lines(file)
-        elif name.lower() == "notes.json":
-            if names := _names_of_notes(file):
-                found[file.place] = names
+        elif name.lower() == "notes.json" and (names := _names_of_notes(file)):
+            found[file.place] = names
     if not found:
         return Names(None, n_keypoint_values)
     first = max(found, key=lambda place: len(found[place]))

@@ -21,7 +21,9 @@ import torch
 
 from .. import detector, yolo_dataset
 from ..metrics import mean_interval
+from ..pictures import too_thin
 from ..pipeline import Run, SplitTables, hyp_path, read_data, split_data, write_dataset
+from ..relabel import relabels_tag
 from ..steps import run_step, write_json
 from .report import add_generations, read_evolve_csv, trials_table
 from .search import ENDED, FITNESS, Search, best_value, count, evolve, load
@@ -30,6 +32,7 @@ from .storage import is_database, locked, open_storage
 
 VALID_FOLD, FRESH_FOLD = 0, 1  # trials are judged on the first; the search never sees the second
 DEFAULT_META = ("lr0", "lrf", "momentum")
+DEFAULT_STUDY = "evolve"
 
 
 def make_search(
@@ -45,12 +48,13 @@ def make_search(
     fitness: str = "AP75",
     budget_minutes: float | None = None,
     backup: Path | None = None,
-    study: str = "evolve",
+    study: str = DEFAULT_STUDY,
 ) -> Search:
     """The search of this run: space, start values, data and budget. `data_yaml` is that of `write_search_lists`.
 
     `start_hyp` is a file, without one the profile's. `storage` is a database's URL; without one the study is a journal
-    on the local disk, and `backup`, without one a file in the workspace, its copy after every trial.
+    on the local disk, and `backup`, without one a file in the workspace, its copy after every trial. The default study
+    gets another name with each set of labels that people corrected (`livestock relabel`), whose trials do not compare.
     Raises ValueError for what cannot be searched (see `space.check_meta`).
     """
     start = read_hyp(hyp_path(run, start_hyp))
@@ -62,6 +66,8 @@ def make_search(
         "training": {key: value for key, value in asdict(config).items()
                      if key not in ("data_yaml", "weights", "hyp", "device", "workers")},
     }
+    if study == DEFAULT_STUDY and (tag := relabels_tag(run.workspace)):
+        study = f"{DEFAULT_STUDY}_{tag}"
     if not storage:
         storage = str(_local_directory(run) / f"{study}.journal")
         backup = backup or run.workspace.runs_dir / "evolve" / f"{study}.journal"
@@ -90,6 +96,7 @@ def write_search_lists(run: Run, split: SplitTables) -> tuple[Path, Path]:
     """
     images = split.images
     directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir)
+    images = images[~too_thin(images, run.profile.imgsz)]  # which yolov5 would ignore
     is_mini = split.mini.loc[images["image_id"]].to_numpy()
     train_ids = images.loc[is_mini & ~images["fold"].isin([VALID_FOLD, FRESH_FOLD]), "image_id"]
     paths = []

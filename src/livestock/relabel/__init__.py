@@ -4,7 +4,7 @@ from .changes import compare_labels, count_changes
 from .export import describe_export, export_suspects
 from .importing import Imported, describe_import, import_labels
 from .sheets import FORMATS
-from .store import apply_relabels, describe_relabels, read_relabels, relabels_path, write_relabels
+from .store import apply_relabels, describe_relabels, read_relabels, relabels_path, relabels_tag, write_relabels
 
 __all__ = [
     "FORMATS",
@@ -19,5 +19,6 @@ __all__ = [
     "import_labels",
     "read_relabels",
     "relabels_path",
+    "relabels_tag",
     "write_relabels",
 ]

@@ -11,7 +11,7 @@ from ..archives import Member, list_members, read_bytes
 from ..readers.values import is_number
 
 HUMAN, SUSPECT = "human", "suspect"  # who drew a box, where a tool keeps that
-MAX_BYTES = 256 << 20  # of one file of labels
+MAX_BYTES = 64 << 20  # of one file of labels: some 200,000 boxes; parsed it takes many times as much memory
 
 
 class ReturnedBox(NamedTuple):
@@ -77,11 +77,11 @@ class Source:
         """The member's name for messages."""
         return str(self.path) if self.path.is_file() and len(self.members) == 1 else f"{self.path}/{member.name}"
 
-    def read(self, member: Member) -> bytes:
-        """The member's bytes. Raises ValueError for more than `MAX_BYTES`."""
-        if member.size > MAX_BYTES:
-            raise ValueError(f"{self.where(member)}: {member.size:,} bytes, more than {MAX_BYTES:,}; refused")
-        return read_bytes(str(self.archive), member.raw, MAX_BYTES)
+    def read(self, member: Member, max_bytes: int = MAX_BYTES) -> bytes:
+        """The member's bytes. Raises ValueError for more than `max_bytes`."""
+        if member.size > max_bytes:
+            raise ValueError(f"{self.where(member)}: {member.size:,} bytes, more than {max_bytes:,}; refused")
+        return read_bytes(str(self.archive), member.raw, max_bytes)
 
     def text(self, member: Member) -> str:
         """The member's text. Raises ValueError unless it is UTF-8."""

@@ -237,7 +237,7 @@ def _describe_next(imported: Imported, workspace: Workspace, dry_run: bool) -> l
         f"stored in {relabels_path(workspace)}: corrected labels of {n_corrected:,} images; the raw ones are untouched",
         "next: run 01 to 08 again, or `livestock run` with the same options. What rests on labels runs again: the "
         "split, trainings, errors, silver labels, the answer. Images at training size and near-duplicate groups stay.",
-        "03_evolve stops if its study is of the earlier labels: leave it out (--skip 03_evolve), or search anew.",
+        "03_evolve begins a new study, for trials with other labels do not compare; --skip 03_evolve leaves it out.",
     ]
 
 

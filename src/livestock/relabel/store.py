@@ -12,7 +12,7 @@ import pandas as pd
 from ..boxes import BOX_COLUMNS, BOX_DTYPES, XYXY, check_boxes, make_boxes, write_table
 from ..config import Workspace
 from ..readers.clean import EMPTY
-from ..steps import write_text
+from ..steps import fingerprint, write_text
 
 CORRECTED = "labels corrected by hand: those are used"
 NOT_IN_DATA = "corrected labels of an image that is not in the data: not used"
@@ -44,6 +44,12 @@ def read_relabels(workspace: Workspace) -> pd.DataFrame:
     except (ValueError, KeyError, OSError) as error:
         raise ValueError(f"{path}: expected corrected labels as `livestock relabel import` writes them, found: "
                          f"{error}; restore the file, or delete it to go back to the raw labels") from error
+
+
+def relabels_tag(workspace: Workspace) -> str:
+    """Six digits that stand for the corrected labels; empty where there are none."""
+    path = relabels_path(workspace)
+    return fingerprint(path).rpartition(":")[2][:6] if path.exists() else ""
 
 
 def write_relabels(workspace: Workspace, image_ids: list[str], boxes: pd.DataFrame) -> None:

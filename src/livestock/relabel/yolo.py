@@ -24,6 +24,7 @@ from .sheets import Sheet
 
 NOT_LABELS = {"classes.txt", "obj.names", "readme.txt", "readme.dataset.txt", "readme.roboflow.txt", "train.txt",
               "val.txt", "valid.txt", "validation.txt", "test.txt"}
+MAX_NAMES_BYTES = 1 << 20  # of a file with the names of the classes
 HOW_TO = [
     "YOLO, next steps:",
     "1. Open {out}/images in a tool that reads labels/ and classes.txt (classes: {labels}).",
@@ -120,7 +121,7 @@ def _class_names(source: Source) -> dict[str, str]:
     for member in source.named(*readers):
         where = source.where(member)
         try:
-            names = readers[member.path.name.lower()](source.read(member))
+            names = readers[member.path.name.lower()](source.read(member, MAX_NAMES_BYTES))
         except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"{where}: expected the names of the classes, found {type(error).__name__}: "
                              f"{error!s:.200}") from error

@@ -201,10 +201,11 @@ def xyxy_to_cxcywhn(boxes: np.ndarray, width: np.ndarray | float, height: np.nda
 
 def largest_iou(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
     """The largest IoU of each row of a boxes table with any of `others` in its image, whatever the class: `(N,)`."""
-    of_image, found = dict(list(others.groupby("image_id"))), np.zeros(len(boxes))
+    corners, other_corners, found = boxes[XYXY].to_numpy(), others[XYXY].to_numpy(), np.zeros(len(boxes))
+    of_image = others.groupby("image_id").indices
     for name, rows in boxes.groupby("image_id").indices.items():
         if name in of_image:
-            iou = pairwise_iou(boxes[XYXY].to_numpy()[rows], of_image[name][XYXY].to_numpy())
+            iou = pairwise_iou(corners[rows], other_corners[of_image[name]])
             found[rows] = iou.max(axis=1, initial=0.0)
     return found
 

@@ -1,0 +1,242 @@
+"""Does the guard of silver labels tell forgotten animals from confident mistakes? Made tables, no training.
+
+python bench/silver_guard.py [--short] [--seeds 20]
+
+Each world has groups of frames of a still camera, or single images, with animals of one class, of which people forgot
+a share, each box by itself. A model finds nine in ten animals, with a confidence of Beta(8, 2), and makes mistakes: so
+many of its confident boxes (3 to 8 %) are no animals, with the same confidence as animals, and there are as many unsure
+mistakes as animals, Beta(1.2, 6). Confident mistakes lie anywhere, or are one thing that comes again in every frame of
+its group. Rules: `shares`, the rule before the guard (the share of labelled boxes among the most confident alone),
+`frames`, the guard with nobody looking (ACCEPT = None), and `eye`, where somebody sees what twelve of the boxes that
+would be added show. A row counts, over seeds, boxes added and those on a forgotten animal; `precision` is of all that
+were added in all worlds, with a 95 % interval (bootstrap over worlds), `recovered` the share of all forgotten animals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+WIDTH, HEIGHT, PRECISION = 1000, 600, 0.9
+
+
+class World(NamedTuple):
+    """What a made world is like."""
+
+    forgotten: float
+    mistakes: float  # of the confident boxes
+    n_groups: int = 30
+    n_frames: int = 8
+    n_animals: int = 6  # in an image
+    again: bool = False  # a mistake is a thing that comes again in each frame of its group
+    moved: float = 0.05  # of its size an animal moves from frame to frame
+    by_frame: bool = True  # each box is forgotten by itself; else an animal is forgotten in all frames
+
+
+WORLDS = {
+    "nothing forgotten, no mistake": World(0, 0),
+    "nothing forgotten, 3 % mistakes": World(0, 0.03),
+    "nothing forgotten, 8 % mistakes": World(0, 0.08),
+    "nothing forgotten, 8 %, one thing again": World(0, 0.08, again=True),
+    "nothing forgotten, 8 %, single images": World(0, 0.08, n_groups=240, n_frames=1),
+    "nothing forgotten, 8 %, crowded": World(0, 0.08, n_animals=25),
+    "nothing forgotten, 8 %, few animals": World(0, 0.08, n_groups=6),
+    "15 % forgotten, 5 % mistakes": World(0.15, 0.05),
+    "15 % forgotten, 5 %, one thing again": World(0.15, 0.05, again=True),
+    "15 % forgotten, 5 %, single images": World(0.15, 0.05, n_groups=240, n_frames=1),
+    "15 % forgotten, 5 %, crowded": World(0.15, 0.05, n_animals=25),
+    "15 % forgotten, 5 %, animals that walk": World(0.15, 0.05, moved=0.25),
+    "15 % forgotten, 5 %, few animals": World(0.15, 0.05, n_groups=6),
+    "15 % forgotten in all frames, 5 %": World(0.15, 0.05, by_frame=False),
+    "15 % forgotten, no mistake": World(0.15, 0),
+    "30 % forgotten, 5 % mistakes": World(0.3, 0.05),
+    "30 % forgotten, 5 %, single images": World(0.3, 0.05, n_groups=240, n_frames=1),
+}
+SHORT = [name for name in WORLDS if "crowded" not in name]
+
+
+def main() -> None:
+    """Prints the table and the bench lines; exit code 1 if a promise is broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=100, help="0 to 19 were looked at while the guard was made")
+    parser.add_argument("--short", action="store_true", help="five seeds, without crowded worlds")
+    arguments = parser.parse_args()
+    seeds = range(arguments.first_seed, arguments.first_seed + (5 if arguments.short else arguments.seeds))
+    start, rows = time.perf_counter(), []
+    for name in SHORT if arguments.short else WORLDS:
+        rows += [{"world": name, "seed": seed, **row} for seed in seeds for row in try_rules(WORLDS[name], seed)]
+    table = pd.DataFrame(rows)
+    summary = table.groupby(["world", "rule"], sort=False).apply(summarise, include_groups=False).unstack("rule")
+    with pd.option_context("display.width", 250, "display.max_columns", 30):
+        for rule in ("shares", "frames", "eye"):
+            print(f"\n{rule}\n{summary.xs(rule, axis=1, level='rule').to_string()}")
+    sys.exit(report(table, time.perf_counter() - start))
+
+
+def try_rules(world: World, seed: int) -> list[dict]:
+    """Boxes added and hidden by each rule in one world, and how many of these are on a forgotten animal."""
+    from livestock import silver
+
+    images, animals, gold, found = make_world(world, np.random.default_rng(seed))
+    forgotten = animals[~animals["is_labelled"]]
+    bands = {"shares": shares_alone(gold, found), "frames": silver.choose_bands(gold, found, images)}
+    proposed = silver.choose_bands(gold, found, images, trust_shares=True)
+    shown = add(proposed, gold, found, images)[0]
+    crops, n_proposed = silver.draw_crops(shown, seed), len(shown)
+    n_right = int(on_animals(crops, animals).sum())
+    accepted = n_proposed and silver.lowest_precision(n_right, len(crops), n_proposed) >= PRECISION
+    bands["eye"] = proposed if accepted else dict.fromkeys(proposed, silver.NEVER)
+    rows = []
+    for rule, thresholds in bands.items():
+        added, hidden = add(thresholds, gold, found, images)
+        rows.append({"rule": rule, "added": len(added), "right": int(on_animals(added, animals).sum()),
+                     "hidden": len(hidden), "hidden_right": int(on_animals(hidden, animals).sum()),
+                     "forgotten": len(forgotten)})
+    return rows
+
+
+def shares_alone(gold: pd.DataFrame, found: pd.DataFrame) -> dict:
+    """The thresholds before there was a guard."""
+    from livestock import silver
+
+    return silver.choose_bands(gold, found, trust_shares=True)
+
+
+def add(bands: dict, gold: pd.DataFrame, found: pd.DataFrame, images: pd.DataFrame
+        ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The boxes that `complete` adds with these thresholds, and those that it hides."""
+    from livestock.silver import NothingSelected, select_silver
+
+    try:
+        boxes, hidden = select_silver("complete", gold, found, images, bands)
+    except NothingSelected:
+        return gold.iloc[:0], gold.iloc[:0]
+    return boxes[boxes["source"] == "silver"], hidden
+
+
+def on_animals(boxes: pd.DataFrame, animals: pd.DataFrame) -> np.ndarray:
+    """Whether each box lies on an animal, by IoU 0.5."""
+    from livestock.boxes import largest_iou
+
+    return largest_iou(boxes, animals) >= 0.5
+
+
+def make_world(world: World, rng: np.random.Generator
+               ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Images with groups, animals with `is_labelled`, human boxes, and what an unseen model finds: four tables."""
+    from livestock.boxes import XYXY, make_boxes, make_images
+
+    images, rows, things = [], [], []
+    for group in range(world.n_groups):
+        places, sure = place_animals(world.n_animals, rng), place_animals(3, rng)
+        is_forgotten = rng.random(len(places)) < world.forgotten
+        for frame in range(world.n_frames):
+            name = f"{group:03d}/{frame:03d}.jpg"
+            images.append({"image_id": name, "archive": "", "member": "", "width": WIDTH, "height": HEIGHT,
+                           "group": group})
+            left_out = rng.random(len(places)) < world.forgotten if world.by_frame else is_forgotten
+            rows += [{"image_id": name, "label": "cow", **dict(zip(XYXY, place, strict=True)), "is_labelled": not out}
+                     for place, out in zip(places, left_out, strict=True)]
+            things.append((group, name, sure[0]))
+            places = jitter(places, world.moved, rng)
+    animals = pd.DataFrame(rows)
+    seen = animals[rng.random(len(animals)) < 0.9]
+    n_mistakes = round(world.mistakes / (1 - world.mistakes) * len(seen))
+    tables = [detect(seen, rng.beta(8, 2, len(seen)), rng),
+              detect(place_mistakes(things, n_mistakes, world, rng), rng.beta(8, 2, n_mistakes), rng),
+              detect(scatter([name for _, name, _ in things], len(seen), rng), rng.beta(1.2, 6, len(seen)), rng)]
+    gold = make_boxes(animals[animals["is_labelled"]])
+    return make_images(images), animals, gold, make_boxes(pd.concat(tables).assign(source="model"))
+
+
+def place_animals(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Boxes `(n, 4)` that hardly overlap, as far as there is room."""
+    from livestock.boxes import pairwise_iou
+
+    places = np.empty((0, 4))
+    for _ in range(50 * n):
+        if len(places) == n:
+            break
+        size = rng.uniform(60, 160, 2) * min(1, np.sqrt(12 / n))
+        corner = rng.uniform(0, 1, 2) * ([WIDTH, HEIGHT] - size)
+        box = np.concatenate([corner, corner + size])[None]
+        if (pairwise_iou(box, places) < 0.15).all():
+            places = np.concatenate([places, box])
+    return places
+
+
+def jitter(places: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """The boxes moved by a normal share of their size, but kept within the image."""
+    size = places[:, 2:] - places[:, :2]
+    corner = np.clip(places[:, :2] + rng.normal(0, share, size.shape) * size, 0, [WIDTH, HEIGHT] - size)
+    return np.concatenate([corner, corner + size], axis=1)
+
+
+def place_mistakes(things: list[tuple], n: int, world: World, rng: np.random.Generator) -> pd.DataFrame:
+    """Where `n` confident mistakes lie: one thing in all frames of a group after another, or anywhere."""
+    from livestock.boxes import XYXY
+
+    if not world.again:
+        return scatter([name for _, name, _ in things], n, rng)
+    number = {group: place for place, group in enumerate(rng.permutation(world.n_groups))}
+    chosen = sorted(things, key=lambda thing: number[thing[0]])[:n]
+    table = pd.DataFrame([corners for _, _, corners in chosen], columns=XYXY)
+    return table.assign(image_id=[name for _, name, _ in chosen], label="cow")
+
+
+def scatter(names: list[str], n: int, rng: np.random.Generator) -> pd.DataFrame:
+    """`n` boxes anywhere in any of the images."""
+    from livestock.boxes import XYXY
+
+    table = pd.DataFrame(np.concatenate([np.empty((0, 4)), *(place_animals(1, rng) for _ in range(n))]), columns=XYXY)
+    return table.assign(image_id=rng.choice(names, n), label="cow")
+
+
+def detect(boxes: pd.DataFrame, confidence: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
+    """Boxes as a model draws them, a little off."""
+    from livestock.boxes import XYXY
+
+    return boxes.assign(confidence=confidence, **dict(zip(XYXY, jitter(boxes[XYXY].to_numpy(), 0.05, rng).T,
+                                                          strict=True)))
+
+
+def summarise(rows: pd.DataFrame) -> pd.Series:
+    """Of one world and rule, over seeds."""
+    added, right = rows["added"].to_numpy(), rows["right"].to_numpy()
+    drawn = np.random.default_rng(0).integers(0, len(rows), (2000, len(rows)))
+    with np.errstate(invalid="ignore"):
+        bounds = np.nanpercentile(right[drawn].sum(1) / added[drawn].sum(1), [2.5, 97.5]) if added.sum() else [0, 0]
+        hidden = rows["hidden_right"].sum() / rows["hidden"].sum()
+    missing, interval = rows["forgotten"].sum(), f"({bounds[0]:.3f} to {bounds[1]:.3f})"
+    return pd.Series({
+        "forgotten": rows["forgotten"].mean(), "runs that add": f"{(added > 0).sum()} of {len(rows)}",
+        "added": added.mean(), "wrong": (added - right).mean(),
+        "precision": f"{right.sum() / added.sum():.3f} {interval}" if added.sum() else "",
+        "recovered": f"{right.sum() / missing:.2f}" if missing else "", "hidden": rows["hidden"].mean(),
+        "hidden right": f"{hidden:.2f}"})
+
+
+def report(table: pd.DataFrame, seconds: float) -> int:
+    """The bench lines: boxes added where nothing is forgotten, precision and recovery where something is."""
+    nothing = table[(table["forgotten"] == 0) & (table["rule"] == "frames")]
+    old = table[(table["forgotten"] == 0) & (table["rule"] == "shares")]
+    some = table[(table["forgotten"] > 0) & (table["rule"] == "frames")]
+    per_run, precision = nothing["added"].mean(), some["right"].sum() / max(some["added"].sum(), 1)
+    ok = [per_run < 1, precision >= PRECISION]
+    print(f"\nbench silver-guard-nothing ours={per_run:.2f} stock={old['added'].mean():.1f} ratio=none bar=1 "
+          f"{'ok' if ok[0] else 'short'} (boxes added a world where nothing is forgotten)")
+    print(f"bench silver-guard-precision ours={precision:.3f} stock=none ratio=none bar={PRECISION} "
+          f"{'ok' if ok[1] else 'short'} (of what is added where something is forgotten; {seconds:.0f} s)")
+    return 0 if all(ok) else 1
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+    main()

@@ -17,7 +17,7 @@ from defusedxml.ElementTree import parse
 from PIL import Image
 from typer.testing import CliRunner
 
-from livestock import relabel
+from livestock import pipeline, relabel
 from livestock.boxes import XYXY, make_boxes, make_images, write_table
 from livestock.cli import app
 from livestock.config import Competition, Workspace
@@ -495,6 +495,18 @@ def test_a_second_import_replaces_only_the_images_it_contains(workspace, tmp_pat
     assert log[0]["emptied"] == [TURNED]
 
 
+def test_the_manifest_is_found_in_the_workspace_or_where_one_says(workspace, tmp_path):
+    folder, sheets = export(workspace, "cvat", out=tmp_path / "out")
+    path = write_cvat(tmp_path / "1.xml", sheets, edited(sheets), zipped=False)
+    copies = workspace.interim_dir / "relabel_exports"
+    copies.rename(tmp_path / "moved")  # `make clean` removes interim/
+    with pytest.raises(ValueError, match="nothing was exported from this workspace"):
+        import_(path, workspace, dry_run=True)
+    assert changed(import_(path, workspace, dry_run=True, exported=folder)) == EXPECTED_EDITS
+    folder.rename(workspace.root / "relabel_cvat")
+    assert changed(import_(path, workspace, dry_run=True)) == EXPECTED_EDITS
+
+
 def test_an_import_of_the_same_file_again_changes_nothing(workspace, tmp_path):
     _, sheets = export(workspace, "cvat")
     path = write_cvat(tmp_path / "1.xml", sheets, edited(sheets), zipped=False)
@@ -546,6 +558,47 @@ def test_corrected_labels_that_do_not_fit_are_refused_by_file_and_row(workspace)
     relabel.relabels_path(workspace).write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"relabels\.parquet: expected corrected labels .* delete it to go back"):
         relabel.read_relabels(workspace)
+
+
+def test_01_goes_on_from_corrected_labels_and_raw_ones_stay(workspace, tmp_path, capsys):
+    data, rng = tmp_path / "data", np.random.default_rng(0)
+    for name in ("images/a.png", "images/b.png"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (100, 200, 3), np.uint8)).save(data / name)
+    (data / "labels").mkdir()
+    for name in ("a", "b"):
+        (data / f"labels/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (data / "data.yaml").write_text("names: [pig, cow]\n")
+    (tmp_path / "competition.yaml").write_text("name: farm\nclasses: {pig: [pig], cow: [cow]}\n")
+    run = pipeline.make_run(competition=str(tmp_path / "competition.yaml"), profile="smoke", data=str(data), seed=0,
+                            workspace=str(tmp_path / "run"), reader="yolo")
+    before = pipeline.read_data(run)
+    assert "corrected by hand" not in capsys.readouterr().out
+    a_id = next(image_id for image_id in before.images["image_id"] if "a.png" in image_id)
+    boxes_table([(a_id, "cow", 160, 10, 190, 40, 0.9)], source="model").to_csv(
+        run.workspace.root / "suspects.csv", index=False)
+    folder, _ = export(run.workspace, "yolo")
+    import_(folder, run.workspace, accept_suspects=True)
+    raw = {path: path.read_bytes() for path in data.rglob("*.*")}
+    after = pipeline.read_data(run)
+    assert "labels of 1 of 2 images were corrected by hand" in capsys.readouterr().out
+    assert rows_of(after.boxes) == sorted([*rows_of(before.boxes), (a_id, "cow", 160, 10, 190, 40)])
+    assert after.left_out["detail"].tolist() == ["boxes: 2 in place of 1"]
+    assert raw == {path: path.read_bytes() for path in data.rglob("*.*")}
+    record = json.loads((run.workspace.interim_dir / "steps/read.json").read_text())
+    assert str(relabel.relabels_path(run.workspace)) in record["inputs"]  # so that the answer's trace names it
+    pipeline.read_data(run)
+    assert "read: done before, skipped" in capsys.readouterr().out
+    relabel.relabels_path(run.workspace).unlink()
+    assert rows_of(pipeline.read_data(run).boxes) == rows_of(before.boxes)
+
+
+def test_a_search_on_corrected_labels_is_another_study(workspace):
+    assert relabel.relabels_tag(workspace) == ""
+    relabel.write_relabels(workspace, [TURNED], make_boxes([]))
+    first = relabel.relabels_tag(workspace)
+    relabel.write_relabels(workspace, ["train/empty.png"], boxes_table([("train/empty.png", "pig", 1, 1, 9, 9)]))
+    assert len({"", first, relabel.relabels_tag(workspace)}) == 3
 
 
 # ---------------------------------------------------------------- bad files
@@ -742,6 +795,8 @@ def test_what_was_never_exported_or_read_says_what_to_run(workspace, tmp_path):
     with pytest.raises(ValueError, match=r"images\.parquet: not there yet; run 01_eda first"):
         export(Workspace(tmp_path / "other"), "cvat")
     export(workspace, "cvat")
+    with pytest.raises(ValueError, match=r"work: expected an export's folder with manifest\.json, found none"):
+        import_(tmp_path / "a.xml", workspace, exported=workspace.root)
     with pytest.raises(ValueError, match=r"b\.xml: no such file or folder"):
         import_(tmp_path / "b.xml", workspace)
     next(workspace.interim_dir.glob("relabel_exports/*.json")).write_text("{}")

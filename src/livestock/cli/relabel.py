@@ -38,6 +38,7 @@ def import_command(
     file: Annotated[Path, typer.Argument(help="what the tool exported: an XML, a JSON, a zip or a folder")],
     workspace: Annotated[Path, typer.Option(help="the one that was exported from")] = Path("data"),
     competition: Annotated[Path, typer.Option(help="classes")] = Path("competition.yaml"),
+    exported: Annotated[Path | None, typer.Option(help="the export's folder, if it is not in the workspace")] = None,
     accept_suspects: Annotated[
         bool | None,
         typer.Option(help="whether suspects that came back untouched are labels; default: only from Label Studio"),
@@ -50,6 +51,6 @@ def import_command(
 
     asked = read_competition(competition)
     imported = import_labels(
-        file, Workspace(workspace), asked, accept_suspects=accept_suspects, dry_run=dry_run
+        file, Workspace(workspace), asked, accept_suspects=accept_suspects, dry_run=dry_run, exported=exported
     )
     typer.echo("\n".join(describe_import(imported, Workspace(workspace), asked.labels, dry_run=dry_run)))

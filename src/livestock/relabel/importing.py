@@ -18,7 +18,7 @@ from ..steps import fingerprint
 from . import cvat, label_studio, yolo
 from .changes import SAME_PX, compare_labels, count_changes, find_same, merge_labels
 from .entries import HUMAN, Entry, Returned, ReturnedBox, Source
-from .sheets import Exported, boxes_sha256, find_exported, read_manifests
+from .sheets import MANIFEST, Exported, boxes_sha256, find_exported, read_manifests
 from .store import current_labels, log_import, read_relabels, relabels_path, write_relabels
 
 SHOWN = 20  # faults of a file that are listed
@@ -58,17 +58,20 @@ class Imported:
 
 
 def import_labels(path: Path, workspace: Workspace, competition: Competition, *, accept_suspects: bool | None = None,
-                  dry_run: bool = False) -> Imported:
+                  dry_run: bool = False, exported: Path | None = None) -> Imported:
     """Reads a file, a zip or a folder from CVAT, Label Studio or a YOLO tool, and stores its labels in the workspace.
 
     Nothing is stored with `dry_run`, or if anything in the file is at fault; images that are not in it stay as they
-    are. `accept_suspects` says whether a suspect that came back as it was is a label. By default it is one in Label
-    Studio's files, whose tasks are submitted one by one, and none in others, where nothing shows that it was looked at.
+    are. `exported` is the export's folder, for where neither the workspace nor `path` has its manifest.
+    `accept_suspects` says whether a suspect that came back as it was is a label. By default it is one in Label Studio's
+    files, whose tasks are submitted one by one, and none in others, where nothing shows that it was looked at.
 
     Raises ValueError that lists what is at fault, by file and entry: an image that was not exported, or stands twice,
     or has another size now; a class that is not the competition's; a box whose corners are no numbers or not in order.
     """
-    known = read_manifests(workspace, path if path.is_dir() else None)
+    if exported is not None and not (exported / MANIFEST).is_file():
+        raise ValueError(f"{exported}: expected an export's folder with {MANIFEST}, found none")
+    known = read_manifests(workspace, exported or path)
     source = Source(path)
     format, read = find_format(source)
     returned = read(source)

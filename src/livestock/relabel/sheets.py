@@ -98,15 +98,15 @@ def _copies_dir(workspace: Workspace) -> Path:
 def read_manifests(workspace: Workspace, directory: Path | None = None) -> dict[str, Exported]:
     """All images that were exported, by the digits of their file's name; the last export of an image counts.
 
-    `directory` is an export whose own manifest comes after those in the workspace. Raises ValueError if nothing was
-    exported from this workspace, or naming a manifest that cannot be read.
+    `directory` is an export's folder, whose manifest comes after those in the workspace. Raises ValueError if nothing
+    was exported from this workspace, or naming a manifest that cannot be read.
     """
-    paths = sorted(_copies_dir(workspace).glob("*.json"))
+    paths = [*sorted(workspace.root.glob(f"relabel_*/{MANIFEST}")), *sorted(_copies_dir(workspace).glob("*.json"))]
     if directory is not None and (directory / MANIFEST).is_file():
         paths.append(directory / MANIFEST)
     if not paths:
         raise ValueError(f"{workspace.root}: nothing was exported from this workspace; run `livestock relabel export` "
-                         "first, or say with --workspace from which it was")
+                         "first, or name the workspace with --workspace or the export's folder with --exported")
     known: dict[str, Exported] = {}
     for path in paths:
         try:

@@ -7,7 +7,7 @@ python bench/faults.py --short   some four minutes, with the `smoke` profile and
 over all notebooks, and started again each time. After each kill every table must be readable; no step that had finished
 may run again; the last run must score what an undisturbed one does, within the spread of trainings of several seeds.
 Whether it comes to the very same answer.csv is said too: on one machine it does.
-`inputs`: the corpus of bad inputs and their outcomes (`tests/corpus*.py`). `fuzz`: valid files damaged at random, and
+`inputs`: bad inputs and their outcomes (`tests/corpus*.py`, and every test that is marked `bad_input`). `fuzz`: valid files damaged at random, and
 readers that must neither crash nor lose anything in silence (`tests/fuzz.py`). `memory`: see `bench/memory.py`.
 """
 
@@ -40,7 +40,7 @@ KILLS = {"01_eda": (2, 8), "02_split": (2, 6), "03_evolve": (6, 30), "04_train":
          "06_silver": (7, 75), "07_final": (3, 30), "08_inference": (4, 25)}
 SHORT_KILLS = {"01_eda": (1, 6), "04_train": (1, 8), "08_inference": (1, 8)}
 SHORT_SKIPS, SHORT_SPREAD = ("03_evolve", "06_silver", "07_final"), 0.005  # it has no trainings that differ by seed
-READERS = ["aihub", "coco", "voc", "yolo", "open_images"]
+READERS = ["aihub", "coco", "cvat", "voc", "yolo", "open_images"]
 
 
 def main() -> None:
@@ -199,15 +199,15 @@ def score_spread(workspace: Path, profile: str) -> float:
 
 
 def measure_inputs(short: bool, seed: int) -> bool:
-    """How many inputs of the corpus came to what is written down beside them."""
+    """How many bad inputs, of the corpus and of the tests marked `bad_input`, came to what is written down there."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-q", "tests/test_corpus.py", "-k", "bad", f"--junitxml={report}"]
+        command = [sys.executable, "-m", "pytest", "-q", "tests", "-m", "bad_input", f"--junitxml={report}"]
         subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - our own tests
         cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 - pytest's own
     outcome: dict[str, bool] = {}
     for case in cases:  # a picture is tried in a folder and in a zip
-        name = re.sub(r"(folder|zip)-", "", case.attrib["name"])
+        name = f"{case.attrib['classname']} {re.sub(r'(folder|zip)-', '', case.attrib['name'])}"
         outcome[name] = outcome.get(name, True) and case.find("failure") is None and case.find("error") is None
     return print_faults("inputs", f"expected={sum(outcome.values())} of={len(outcome)}", all(outcome.values()))
 

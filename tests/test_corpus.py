@@ -41,6 +41,7 @@ def assert_left_out(left_out: pd.DataFrame, expected: list[tuple[str, str, str, 
         assert any(words in detail for detail in details), (line, words, details)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_bad_labels(case: Case, tmp_path: Path) -> None:
     write_files(tmp_path, case.files)
@@ -56,6 +57,7 @@ def test_bad_labels(case: Case, tmp_path: Path) -> None:
         table.to_parquet(io.BytesIO())
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("picture", PICTURES, ids=[picture.name for picture in PICTURES])
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
 @pytest.mark.filterwarnings("ignore:Truncated File Read", "ignore:Corrupt EXIF data")

@@ -81,7 +81,8 @@ YOLO = [
     yolo("as large as floats are", "1 1e308 0.3 1e308 0.2", clean.NOT_A_NUMBER, "inf"),
     yolo("UTF-16", "1 0.3 0.3 0.4 0.2".encode("utf-16-le"), clean.NOT_A_NUMBER, ""),
     yolo("a byte order mark", "1 0.3 0.3 0.4 0.2".encode("utf-8-sig"), boxes=[BOX]),
-    Case("yolo: no line", "yolo", {"a.jpg": JPEG, "a.txt": b"\n \n"} | NAMES, SIZE, [], [("a.jpg", "a.jpg", clean.EMPTY, "")]),
+    Case("yolo: no line", "yolo", {"a.jpg": JPEG, "a.txt": b"\n \n"} | NAMES, SIZE, [],
+         [("a.jpg", "a.jpg", clean.EMPTY, "")]),
 ]
 
 HEADER = CSV_HEADER + "\n"
@@ -130,7 +131,8 @@ FILES = [
     _folder("what is in a zip lies beside it too", "aihub", {"z.zip": zipped(PAIR)},
             ("z.zip", "", clean.UNPACKED, "")),
     _folder("what is in a zip lies in a folder of its name", "yolo",
-            {"z.zip": zipped({"b.jpg": OTHER}), "z/b.jpg": OTHER, "z/b.txt": b""}, ("z.zip", "", clean.UNPACKED, ""), ("z/b.jpg", "z/b.jpg", clean.EMPTY, ""),
+            {"z.zip": zipped({"b.jpg": OTHER}), "z/b.jpg": OTHER, "z/b.txt": b""},
+            ("z.zip", "", clean.UNPACKED, ""), ("z/b.jpg", "z/b.jpg", clean.EMPTY, ""),
             more={"z/b.jpg": (50, 40)}),
     _folder("two YOLO labels of one picture", "yolo", {"b/a.txt": b"0 0.5 0.5 0.5 0.5"},
             ("b/a.txt", "a.jpg", clean.DUPLICATE_LABEL, "its label is ")),

@@ -3,12 +3,13 @@
 from .changes import compare_labels, count_changes
 from .export import describe_export, export_suspects
 from .importing import Imported, describe_import, import_labels
-from .sheets import FORMATS
+from .sheets import FORMATS, Sheet
 from .store import apply_relabels, describe_relabels, read_relabels, relabels_path, relabels_tag, write_relabels
 
 __all__ = [
     "FORMATS",
     "Imported",
+    "Sheet",
     "apply_relabels",
     "compare_labels",
     "count_changes",

@@ -44,8 +44,8 @@ def print_reading(path: Path, reader: str, competition: Competition, out: Path |
         typer.echo("no box of any class: nothing could be trained on this")
     decided = {*found.images["image_id"], *found.test_images["image_id"], *found.left_out["image_id"]}
     if undecided := [image_id for image_id in found.pictures if image_id not in decided]:
-        typer.echo(f"{len(undecided):,} picture files are neither used nor listed, such as {_one_line(undecided[0])}: a "
-                   "fault of this program; please report it with the folder's layout")
+        typer.echo(f"{len(undecided):,} picture files are neither used nor listed, such as {_one_line(undecided[0])}: "
+                   "a fault of this program; please report it with the folder's layout")
     return not undecided and len(found.boxes) > 0
 
 

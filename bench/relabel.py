@@ -4,7 +4,7 @@ python bench/relabel.py [--data PATH --reader aihub] [--seeds 5]    about a minu
 
 A tenth of the human boxes is taken away and exported as suspects. The person at the tool is simulated: suspects are
 accepted, mended or deleted; of the human boxes some are deleted, moved or given another class; some are drawn anew.
-What the labels must be then is kept apart from all files. The edited boxes are written in the layouts in which the tools
+What the labels must be then is kept apart from all files. The edited boxes are written in the layouts in which tools
 export (XML of CVAT, JSON and JSON-MIN of Label Studio, "YOLO 1.1" of CVAT, the YOLO folder itself) and imported. Wrong
 is a box that is missing or too many, or a corner that is off by more than 0.02 px.
 """

@@ -1,4 +1,4 @@
-"""Reads what comes back from an annotation tool as human labels, and says what changed."""
+"""Reads what comes back from an annotation tool as human labels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..config import Competition, Workspace
 from ..readers.values import short
 from ..steps import fingerprint
 from . import cvat, label_studio, yolo
-from .changes import SAME_PX, compare_labels, count_changes, find_same, merge_labels
+from .changes import SAME_PX, compare_labels, find_same, merge_labels
 from .entries import HUMAN, Entry, Returned, ReturnedBox, Source
 from .sheets import MANIFEST, Exported, boxes_sha256, find_exported, read_manifests
-from .store import current_labels, log_import, read_relabels, relabels_path, write_relabels
+from .store import current_labels, log_import, read_relabels, write_relabels
 
 SHOWN = 20  # faults of a file that are listed
 SUSPECT_KINDS = ["accepted", "rejected", "undecided"]
@@ -76,10 +76,7 @@ def import_labels(path: Path, workspace: Workspace, competition: Competition, *,
     format, read = find_format(source)
     returned = read(source)
     found, suspects_of = _resolve(returned, known, competition)
-    if returned.faults:
-        more = f"\n... and {len(returned.faults) - SHOWN} more" if len(returned.faults) > SHOWN else ""
-        raise ValueError(f"{path}: nothing was imported: {len(returned.faults)} faults\n"
-                         + "\n".join(f"- {fault}" for fault in returned.faults[:SHOWN]) + more)
+    _raise_faults(path, returned.faults)
     if accept_suspects is None:
         accept_suspects = format == "label-studio"
     image_ids = sorted(suspects_of)
@@ -93,15 +90,25 @@ def import_labels(path: Path, workspace: Workspace, competition: Competition, *,
     n_accepted = len(suspects) - len(rejected) - n_undecided
     counts = dict(zip(SUSPECT_KINDS, (n_accepted, len(rejected), n_undecided), strict=True))
     changes = compare_labels(before, after)
-    of_image = dict(list(before.groupby("image_id")))
-    by_id = {exported.image_id: exported for exported in known.values()}
-    stale = [name for name in image_ids
-             if boxes_sha256(of_image.get(name, before.iloc[:0])) != by_id[name].human_sha256]
-    imported = Imported(format, image_ids, before, merge_labels(before, after, changes), changes, counts,
-                        rejected, sorted(set(returned.unreviewed)), stale, returned.notes)
+    imported = Imported(format, image_ids, before, merge_labels(before, after, changes), changes, counts, rejected,
+                        sorted(set(returned.unreviewed)), _find_stale(image_ids, before, known), returned.notes)
     if not dry_run:
         store_import(imported, path, workspace)
     return imported
+
+
+def _raise_faults(path: Path, faults: Sequence[str]) -> None:
+    if faults:
+        more = f"\n... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise ValueError(f"{path}: nothing was imported: {len(faults)} faults\n"
+                         + "\n".join(f"- {fault}" for fault in faults[:SHOWN]) + more)
+
+
+def _find_stale(image_ids: Sequence[str], before: pd.DataFrame, known: dict[str, Exported]) -> list[str]:
+    """The images whose labels are others now than those that were exported."""
+    of_image = dict(list(before.groupby("image_id")))
+    exported = {image.image_id: image.human_sha256 for image in known.values()}
+    return [name for name in image_ids if boxes_sha256(of_image.get(name, before.iloc[:0])) != exported[name]]
 
 
 def find_format(source: Source) -> tuple[str, Callable[[Source], Returned]]:
@@ -197,55 +204,3 @@ def store_import(imported: Imported, path: Path, workspace: Workspace) -> None:
         "unreviewed": len(imported.unreviewed),
         "rejected": imported.rejected[["image_id", "label", *XYXY]].to_numpy().tolist(),
     })
-
-
-def describe_import(imported: Imported, workspace: Workspace, labels: Sequence[str], *, dry_run: bool = False
-                    ) -> list[str]:
-    """What an import changed, in lines to print: by class, what was lost, left out or undecided, what to run next."""
-    lines = [*_shorten(imported.notes), count_changes(imported.changes, list(labels)).to_string()]
-    lines += _describe_class_changes(imported.changes)
-    n_same = len(imported.image_ids) - len(imported.changed_ids)
-    lines.append(f"{len(imported.image_ids):,} images in the file: {len(imported.changed_ids):,} changed, {n_same:,} "
-                 "as they were")
-    if imported.unreviewed:
-        lines.append(f"{len(imported.unreviewed):,} images were not reviewed and stay as they were")
-    if sum(imported.suspects.values()):
-        lines.append("suspects: " + ", ".join(f"{n:,} {kind}" for kind, n in imported.suspects.items()))
-    if imported.suspects["undecided"]:
-        lines.append(f"{imported.suspects['undecided']:,} suspects came back as they were and are no labels; if you "
-                     "deleted the wrong ones and the rest is right, import again with --accept-suspects")
-    if len(imported.emptied):
-        lost = [f"{name} ({n} boxes)" for name, n in imported.emptied.items()]
-        lines.append(f"WARNING: images without any box from now on: {len(lost):,}: " + ", ".join(lost[:SHOWN])
-                     + (" ..." if len(lost) > SHOWN else ""))
-    if imported.stale:
-        lines.append(f"WARNING: the labels of {len(imported.stale):,} images changed after the export, such as "
-                     f"{imported.stale[0]!r}; those in the file replace them")
-    return lines + _describe_next(imported, workspace, dry_run)
-
-
-def _describe_class_changes(changes: pd.DataFrame) -> list[str]:
-    own = changes[changes["kind"] == "class changed"]
-    return [f"{before} -> {after}: {n:,} boxes" for (before, after), n in
-            own.groupby(["label_before", "label_after"]).size().items()]
-
-
-def _describe_next(imported: Imported, workspace: Workspace, dry_run: bool) -> list[str]:
-    if not imported.changed_ids:
-        return ["no label changed: nothing to run again"]
-    if dry_run:
-        return ["nothing was stored (--dry-run)"]
-    n_corrected = read_relabels(workspace)["image_id"].nunique()
-    return [
-        f"stored in {relabels_path(workspace)}: corrected labels of {n_corrected:,} images; the raw ones are untouched",
-        "next: run 01 to 08 again, or `livestock run` with the same options. What rests on labels runs again: the "
-        "split, trainings, errors, silver labels, the answer. Images at training size and near-duplicate groups stay.",
-        "03_evolve begins a new study, for trials with other labels do not compare; --skip 03_evolve leaves it out.",
-    ]
-
-
-def _shorten(notes: Sequence[str]) -> list[str]:
-    more = [f"... and {len(notes) - SHOWN:,} more"] if len(notes) > SHOWN else []
-    return [*notes[:SHOWN], *more]
-
-

@@ -21,6 +21,7 @@ from livestock import pipeline, relabel
 from livestock.boxes import XYXY, make_boxes, make_images, write_table
 from livestock.cli import app
 from livestock.config import Competition, Workspace
+from livestock.evolution.job import name_study
 from livestock.relabel.changes import merge_labels
 from livestock.relabel.sheets import find_exported, read_manifests, sheet_name
 
@@ -594,11 +595,13 @@ def test_01_goes_on_from_corrected_labels_and_raw_ones_stay(workspace, tmp_path,
 
 
 def test_a_search_on_corrected_labels_is_another_study(workspace):
-    assert relabel.relabels_tag(workspace) == ""
+    names = [name_study("evolve", workspace)]
     relabel.write_relabels(workspace, [TURNED], make_boxes([]))
-    first = relabel.relabels_tag(workspace)
+    names += [name_study("evolve", workspace), name_study("evolve", workspace), name_study("mine", workspace)]
     relabel.write_relabels(workspace, ["train/empty.png"], boxes_table([("train/empty.png", "pig", 1, 1, 9, 9)]))
-    assert len({"", first, relabel.relabels_tag(workspace)}) == 3
+    names.append(name_study("evolve", workspace))
+    assert (names[0], names[1], names[3]) == ("evolve", names[2], "mine")
+    assert len(set(names)) == 4
 
 
 # ---------------------------------------------------------------- bad files

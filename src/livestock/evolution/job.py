@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 
 from .. import detector, yolo_dataset
+from ..config import Workspace
 from ..metrics import mean_interval
 from ..pictures import too_thin
 from ..pipeline import Run, SplitTables, hyp_path, read_data, split_data, write_dataset
@@ -53,8 +54,7 @@ def make_search(
     """The search of this run: space, start values, data and budget. `data_yaml` is that of `write_search_lists`.
 
     `start_hyp` is a file, without one the profile's. `storage` is a database's URL; without one the study is a journal
-    on the local disk, and `backup`, without one a file in the workspace, its copy after every trial. The default study
-    gets another name with each set of labels that people corrected (`livestock relabel`), whose trials do not compare.
+    on the local disk, and `backup`, without one a file in the workspace, its copy after every trial; see `name_study`.
     Raises ValueError for what cannot be searched (see `space.check_meta`).
     """
     start = read_hyp(hyp_path(run, start_hyp))
@@ -66,8 +66,7 @@ def make_search(
         "training": {key: value for key, value in asdict(config).items()
                      if key not in ("data_yaml", "weights", "hyp", "device", "workers")},
     }
-    if study == DEFAULT_STUDY and (tag := relabels_tag(run.workspace)):
-        study = f"{DEFAULT_STUDY}_{tag}"
+    study = name_study(study, run.workspace)
     if not storage:
         storage = str(_local_directory(run) / f"{study}.journal")
         backup = backup or run.workspace.runs_dir / "evolve" / f"{study}.journal"
@@ -86,6 +85,15 @@ def make_search(
         budget_minutes=budget_minutes,
         backup=backup,
     )
+
+
+def name_study(study: str, workspace: Workspace) -> str:
+    """The study's name; the default one changes with the labels that people corrected (`livestock relabel import`).
+
+    Trials on other labels do not compare, and a study refuses them: without this, 03_evolve would stop after an import.
+    """
+    tag = relabels_tag(workspace)
+    return f"{study}_{tag}" if study == DEFAULT_STUDY and tag else study
 
 
 def write_search_lists(run: Run, split: SplitTables) -> tuple[Path, Path]:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -14,6 +20,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
 from livestock import runner
+from livestock.config import REPOSITORY
+from livestock.sample import draw_sample
 
 SCORES = [{"scorer": "competition", "IoU": 0.75, "mAP": 0.54321, "pig": 0.6}]
 RESULT = {"scores": SCORES, "weights_bytes": 3_760_000, "answered": "test"}
@@ -73,6 +81,77 @@ def test_a_failing_notebook_says_so_and_leaves_its_copy(tmp_path: Path) -> None:
     with pytest.raises(runner.NotebookFailed, match=message):
         runner.run_notebooks({tmp_path / "01_broken.ipynb": {}}, tmp_path / "run")
     assert "no pigs here" in (tmp_path / "run/01_broken.ipynb").read_text()
+
+
+WAITS = """
+import subprocess, sys
+from pathlib import Path
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+Path({pid!r}).write_text(str(child.pid))
+try:
+    child.wait()
+finally:  # as a training ends with its notebook
+    child.terminate()
+    child.wait()
+"""
+COMMAND = """
+from pathlib import Path
+import typer
+from livestock import runner
+from livestock.cli import _Group
+app = typer.Typer(cls=_Group)
+app.callback()(lambda: None)
+app.command("go")(lambda: runner.run_notebooks({{Path({notebook!r}): {{}}}}, Path({run!r})))
+app()
+"""
+
+
+def interrupt(command: list[str], is_time: Callable[[], bool], folder: Path) -> tuple[int, str, str]:
+    """Starts a command, sends what Ctrl-C sends to its process group, and returns its exit code and what it printed."""
+    with open(folder / "out", "w+") as out, open(folder / "err", "w+") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)  # noqa: S603
+        try:
+            deadline = time.monotonic() + 400
+            while not is_time() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert process.poll() is None, (folder / "err").read_text()
+            os.killpg(process.pid, signal.SIGINT)
+            return process.wait(timeout=60), (folder / "out").read_text(), (folder / "err").read_text()
+        finally:
+            process.kill()
+
+
+@pytest.mark.bad_input
+def test_an_interrupt_is_one_line_and_leaves_no_process(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    notebook = new_notebook(cells=[new_code_cell(WAITS.format(pid=str(pid)))])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "04_train.ipynb")
+    command = COMMAND.format(notebook=str(tmp_path / "04_train.ipynb"), run=str(tmp_path / "run"))
+    code, out, err = interrupt([sys.executable, "-c", command, "go"], lambda: pid.exists() and pid.read_text() != "",
+                               tmp_path)
+    assert (code, out) == (130, "[1/1] 04_train ... \n")
+    assert err == "livestock: interrupted in 04_train; run the same command again to go on\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+@pytest.mark.long
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    draw_sample(tmp_path / "raw", n_train=16, n_test=4, scale=0.15)
+    skipped = [f"--skip={name}" for name in ("03_evolve", "05_errors", "06_silver", "07_final")]
+    command = [sys.executable, "-m", "livestock", "run", "--profile=smoke", "--data", str(tmp_path / "raw"),
+               "--workspace", str(tmp_path / "ws"), "--competition", str(REPOSITORY / "competition.yaml"), *skipped]
+    code, out, err = interrupt(command, lambda: any((tmp_path / "ws/runs").glob("train_fold0_*/progress.jsonl")),
+                               tmp_path)
+    assert code == 130
+    assert out.endswith("04_train ... \n")
+    assert err == "livestock: interrupted in 04_train; run the same command again to go on\n"
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)  # noqa: S607
+    assert str(tmp_path) not in running.stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    assert "read: done before, skipped" in done.stdout
+    assert (tmp_path / "ws/answer.csv").exists()
 
 
 def test_notebooks_get_what_they_know_of_the_parameters() -> None:

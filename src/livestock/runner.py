@@ -7,6 +7,7 @@ import base64
 import contextlib
 import gc
 import html
+import importlib.util
 import io
 import logging
 import time
@@ -25,6 +26,7 @@ from .pipeline import Run, expect, images_to_answer, make_run, prepare_run, scor
 from .steps import write_bytes, write_json, write_text
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
+RUNS_NOTEBOOKS = ("papermill", "nbconvert", "ipykernel")  # the extra `run`: notebooks run by hand do without it
 MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
 
 
@@ -82,8 +84,11 @@ class Executed:
 def choose_notebooks(parameters: Mapping[str, Any], skip: Sequence[str] = ()) -> dict[Path, dict[str, Any]]:
     """The notebooks in order, without those of these names, each with its parameters: its own values, but for these.
 
-    Raises ValueError for a name in `skip` that no notebook has.
+    Raises ValueError for a name in `skip` that no notebook has, and for packages that run notebooks and are missing.
     """
+    if missing := [name for name in RUNS_NOTEBOOKS if importlib.util.find_spec(name) is None]:
+        raise ValueError(f"`livestock run` runs notebooks with {', '.join(missing)}, which is not installed: "
+                         f"pip install {' '.join(missing)}, or run the notebooks by hand")
     import papermill
 
     paths = sorted(NOTEBOOKS_DIR.glob("[0-9][0-9]_*.ipynb"))
@@ -111,7 +116,7 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
     for number, (path, own) in enumerate(notebooks.items(), 1):
         started = time.monotonic()
         print(f"[{number}/{len(notebooks)}] {path.stem} ...", end=" ", flush=True)
-        copy = run_dir / path.name
+        copy, interrupted = run_dir / path.name, False
         try:
             papermill.execute_notebook(
                 str(path), str(copy), parameters=own, cwd=str(REPOSITORY), kernel_name="python3",
@@ -121,9 +126,11 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
             message = f"{path.stem}: {error.ename}: {error.evalue}\nThe cell that failed: {copy}"
             raise NotebookFailed(message) from error
         except KeyboardInterrupt:
+            interrupted = True
+        if interrupted:  # not above, where the error still holds what is to be forgotten
             print(flush=True)
             _forget_tasks()
-            raise Interrupted(f"interrupted in {path.stem}; run the same command again to go on") from None
+            raise Interrupted(f"interrupted in {path.stem}; run the same command again to go on")
         seconds = time.monotonic() - started
         print(f"{seconds:.0f} s", flush=True)
         notebook = nbformat.read(copy, as_version=4)

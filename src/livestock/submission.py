@@ -273,7 +273,7 @@ def _row_faults(rows: pd.DataFrame, numbers: pd.DataFrame) -> list[str]:
     rules = [((rows[name] == ""), f"{name} is empty") for name in ["ImageID", "LabelName"]]
     for name in numbers:
         rules.append((numbers[name].isna(), f"{name}: expected a finite number, found '{{{name}}}'"))
-    rules.append((swapped, f"{_CORNERS_FOUND} has swapped corners"))
+    rules.append((swapped, f"{_CORNERS_FOUND} has swapped corners; the order is XMin, XMax, YMin, YMax"))
     rules.append((rows.assign(**numbers).duplicated(), "repeats an earlier row"))
     return [fault for wrong, words in rules for fault in _report(rows, wrong, words)]
 

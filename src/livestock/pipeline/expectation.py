@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import platform
+import signal
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -74,7 +75,9 @@ def measure_pace(run: Run, weights: Path) -> float:
     settings = {"imgsz": profile.imgsz, "batch": profile.batch, "device": profile.device, "machine": platform.node()}
 
     def action() -> None:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        # Ctrl-C reaches that process too: it ends at once, and only this one says so
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=signal.signal,
+                                 initargs=(signal.SIGINT, signal.SIG_DFL)) as process:
             found = process.submit(detector.measure_pace, weights, profile.imgsz, profile.batch, profile.device)
             write_json({"seconds_an_image": found.result()}, path)
 

@@ -1,0 +1,127 @@
+"""What can be known before the first training is checked before it, and all of it is listed at once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from livestock.config import REPOSITORY, get_profile
+from livestock.evolution import find_hyp_faults, read_hyp
+from livestock.pipeline import NotReadyError, prepare_run
+from livestock.pipeline.preflight import check_hyp_file
+from livestock.sample import draw_sample
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sample in AI Hub's layout."""
+    folder = tmp_path_factory.mktemp("raw") / "raw"
+    draw_sample(folder, n_train=8, n_test=2, scale=0.1)
+    return folder
+
+
+def parameters(raw: Path, tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    """Those of a run at `smoke`, some changed."""
+    return {"COMPETITION": str(REPOSITORY / "competition.yaml"), "PROFILE": "smoke", "SEED": 1, "DATA": str(raw),
+            "READER": "aihub", "WORKSPACE": str(tmp_path / "ws"), "WEIGHTS": "", "HYP": "", **changes}
+
+
+def test_a_run_that_is_ready_comes_with_its_data(raw: Path, tmp_path: Path) -> None:
+    run, tables = prepare_run(parameters(raw, tmp_path))
+    assert run.profile.name == "smoke"
+    assert (len(tables.images), len(tables.test_images)) == (8, 2)
+    assert [path.name for path in run.workspace.root.iterdir()] == ["interim"]  # nothing else is left behind
+
+
+@pytest.mark.bad_input
+def test_all_that_is_wrong_is_listed_at_once(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: x\nclasses: {pig: []}\nmetric_iou: 50\nmetric: 1\n")
+    (tmp_path / "fast.yaml").write_text("lr0: 1e-3\n")
+    (tmp_path / "best.pt").write_bytes(b"")
+    (tmp_path / "ws").write_bytes(b"a file in the workspace's place")
+    with pytest.raises(NotReadyError) as refusal:
+        prepare_run(parameters(raw, tmp_path, COMPETITION=str(tmp_path / "mine.yaml"), HYP=str(tmp_path / "fast.yaml"),
+                               WEIGHTS=str(tmp_path / "best.pt")))
+    words = str(refusal.value)
+    assert words.startswith("4 things to put right:\n- ")
+    for part in ("mine.yaml: 2 things to put right:", "metric_iou: expected a number above 0 and below 1, found '50'",
+                 "unknown key 'metric'", "best.pt: ", str(tmp_path / "ws"),
+                 "fast.yaml: lr0: expected a finite number, found '1e-3', a text in YAML; write 0.001"):
+        assert part in words
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"PROFILE": "laptop"}, "profile: expected one of ['colab', 'cpu', 'demo', 'smoke'], found 'laptop'"),
+    ({"READER": "labelme"}, "reader: expected one of"),
+    ({"WEIGHTS": "mine.pt"}, "weights 'mine.pt': no such file"),
+    ({"HYP": "mine.yaml"}, "mine.yaml: expected a file of hyper-parameters (--hyp, in a notebook HYP), found none"),
+    ({"COMPETITION": "mine.yaml"}, "mine.yaml: expected a competition file"),
+    ({"PROFILE": "cpu", "WEIGHTS": "starter.pt", "DATA": "nowhere"}, "nowhere: no data there"),
+])
+def test_each_setting_is_checked(raw: Path, tmp_path: Path, changes: dict[str, str], words: str) -> None:
+    with pytest.raises(NotReadyError) as refusal:
+        prepare_run(parameters(raw, tmp_path, **changes))
+    assert words in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.bad_input
+def test_test_images_of_one_name_are_said_before_any_training(raw: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for part, camera in (("train", "a"), ("test", "cam0"), ("test", "cam1")):
+        folder = data / part / "images" / camera
+        folder.mkdir(parents=True)
+        shutil.copy(REPOSITORY / "docs/01_eda.png", folder / "1.png")
+    (data / "train/labels/a").mkdir(parents=True)
+    (data / "train/labels/a/1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (data / "data.yaml").write_text("names: [pig, cow]\n")
+    with pytest.raises(NotReadyError, match="both be called '1.png' in the answer, .*cam0/1.png and .*cam1/1.png"):
+        prepare_run(parameters(data, tmp_path, READER="yolo"))
+    by_path = yaml.safe_load((REPOSITORY / "competition.yaml").read_text()) | {"answer_name": "path"}
+    (tmp_path / "paths.yaml").write_text(yaml.safe_dump(by_path))
+    _, tables = prepare_run(parameters(data, tmp_path, READER="yolo", COMPETITION=str(tmp_path / "paths.yaml")))
+    assert len(tables.test_images) == 2
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("changes", "fault"), [
+    ({"lr0": None}, "lr0: this hyper-parameter is missing; yolov5 needs each of lr0, lrf, "),
+    ({"lr": 0.1}, "lr: unknown hyper-parameter, meant is perhaps 'lrf'"),
+    ({"lr0": 0}, "lr0: expected more than 0, found 0: nothing would be learned"),
+    ({"box": -0.1}, "box: expected 0 or more, found -0.1"),
+    ({"mosaic": 50}, "mosaic: expected a number from 0 to 1, found 50"),
+])
+def test_hyper_parameters_that_cannot_be_are_named(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    values = yaml.safe_load((REPOSITORY / "hyp/demo.yaml").read_text()) | changes
+    path = tmp_path / "hyp.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in values.items() if value is not None}))
+    with pytest.raises(ValueError, match="hyp.yaml: ") as refusal:
+        check_hyp_file(get_profile("smoke"), str(path))
+    assert fault in str(refusal.value)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("text", "words"), [
+    ("lr0: 1e-3\nlrf: no\n", "2 things to put right:\n- lr0: expected a finite number, found '1e-3', a text in YAML; "
+     "write 0.001\n- lrf: expected a finite number, found False"),
+    ("lr0: .nan\n", "lr0: expected a finite number, found nan"),
+    ("lr0: {\n", "expected YAML, a line `name: number` for each hyper-parameter: "),
+    ("", "expected a mapping of hyper-parameters to numbers, found NoneType"),
+    (b"\xff\xfe", "expected YAML"),
+])
+def test_a_file_of_hyper_parameters_that_cannot_be_read(tmp_path: Path, text: str | bytes, words: str) -> None:
+    path = tmp_path / "hyp.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match="hyp.yaml: ") as refusal:
+        read_hyp(path)
+    assert words in str(refusal.value)
+
+
+def test_the_repositorys_hyper_parameters_are_sound() -> None:
+    for name in ("baseline", "competition", "demo", "evolved"):
+        assert find_hyp_faults(read_hyp(REPOSITORY / "hyp" / f"{name}.yaml")) == []

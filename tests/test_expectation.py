@@ -10,6 +10,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from corpus import aihub_json
 from PIL import Image
 
 from livestock import pipeline, runner
@@ -39,7 +40,7 @@ def run(tmp_path: Path) -> pipeline.Run:
     with ZipFile(run.data_dir / "train/a.zip", "w") as archive:
         for number in (1, 2, 3):
             archive.writestr(f"livestock_cow_{number}.jpg", picture(640, 360))
-        archive.writestr("livestock_cow_1.json", "{}")
+        archive.writestr("livestock_cow_1.json", aihub_json(image='{"width": 640, "height": 360}'))
     return run
 
 
@@ -48,11 +49,11 @@ def notebooks(skip: tuple[str, ...] = (), **parameters: object) -> dict[str, dic
 
 
 def test_images_are_counted_in_folders_and_zips(run: pipeline.Run) -> None:
-    images = count_images(run.data_dir)
+    images = count_images(run.data_dir, run.workspace.root)
     assert images.to_numpy().tolist() == [[640, 360]] * 4
     run.workspace.root.mkdir()
     with pytest.raises(ValueError, match="expected images or zips of images, found none"):
-        count_images(run.workspace.root)
+        count_images(run.workspace.root, run.workspace.root / "none")
 
 
 def test_the_demo_has_as_many_trainings_as_it_starts(run: pipeline.Run) -> None:
@@ -68,7 +69,7 @@ def test_minutes_and_disk_follow_from_pace_and_sizes(run: pipeline.Run, monkeypa
     found = pipeline.expect(run, notebooks(("03_evolve", "06_silver", "07_final")))
     assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 8))
     assert found.minutes == pytest.approx((30 * (0.8 * 4 * 8 + 4 * 3) + 8 + 5 * 8) / 60)
-    assert found.disk_bytes == images_disk_bytes(count_images(run.data_dir), 320) + training_disk_bytes(
+    assert found.disk_bytes == images_disk_bytes(count_images(run.data_dir, run.workspace.root), 320) + training_disk_bytes(
         STARTER.stat().st_size)
     assert "4 images, 1 trainings: about 20 minutes" in str(found)
 

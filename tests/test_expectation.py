@@ -69,8 +69,8 @@ def test_minutes_and_disk_follow_from_pace_and_sizes(run: pipeline.Run, monkeypa
     found = pipeline.expect(run, notebooks(("03_evolve", "06_silver", "07_final")))
     assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 8))
     assert found.minutes == pytest.approx((30 * (0.8 * 4 * 8 + 4 * 3) + 8 + 5 * 8) / 60)
-    assert found.disk_bytes == images_disk_bytes(count_images(run.data_dir, run.workspace.root), 320) + training_disk_bytes(
-        STARTER.stat().st_size)
+    images = count_images(run.data_dir, run.workspace.root)
+    assert found.disk_bytes == images_disk_bytes(images, 320) + training_disk_bytes(STARTER.stat().st_size)
     assert "4 images, 1 trainings: about 20 minutes" in str(found)
 
 

@@ -1,11 +1,13 @@
 """The command's words and exit codes."""
 
+import re
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -65,7 +67,7 @@ def test_score_says_what_the_mean_is_over(here):
     (here / "more.csv").write_text(HEADER + FALLING + "b.jpg,goat,0.9,0,0.4,0,1\n")
     code, out, _ = call("score truth.csv more.csv")
     assert code == 0
-    assert "No truth of goat: the mean is over the other classes, 1 rows count nothing." in out
+    assert "goat has no true box here: the mean is over cow and pig; 1 rows count nothing." in out
     assert "usual        0.500000  1.000000  0.000000" in out
 
 
@@ -239,6 +241,73 @@ def test_two_answers_are_compared(here):
     assert lines[-2].startswith("second minus first, competition: +0.166667, 95 % interval +0.000000 to ")
     nothing = "+0.000000, 95 % interval +0.000000 to +0.000000; it holds 0: not shown to differ"
     assert lines[-1] == f"second minus first, usual: {nothing}"
+
+
+@pytest.fixture
+def cameras(here):
+    """Nine test pictures of three cameras, six of the first; two answers, of which the second finds more pigs."""
+    rng = np.random.default_rng(0)
+    truth, answers = [], {"first": [], "second": []}
+    for camera, n_frames in enumerate([6, 2, 1]):
+        blobs = Image.fromarray((rng.random((6, 10)) * 200).astype(np.uint8)).resize((160, 96))
+        (here / "frames" / f"cam{camera}").mkdir(parents=True)
+        for frame in range(n_frames):
+            name = f"{camera}{frame}"
+            Image.fromarray(np.asarray(blobs) + np.uint8(frame)).save(here / "frames" / f"cam{camera}" / f"{name}.jpg")
+            truth.append(f"{name}.jpg,pig,0,0.4,0,1\n")
+            confidence = 0.9 - 0.01 * len(truth)
+            answers["second"].append(f"{name}.jpg,pig,{confidence},0,0.4,0,1\n")
+            x = 0.4 if camera == 0 and frame else 0.9
+            answers["first"].append(f"{name}.jpg,pig,{confidence},0,{x},0,1\n")
+    (here / "frames.csv").write_text(TRUTH_HEADER + "".join(truth))
+    for name, rows in answers.items():
+        (here / f"{name}.csv").write_text(HEADER + "".join(rows))
+    return here
+
+
+def read_interval(line: str) -> tuple[float, float, float]:
+    gain, low, high = re.findall(r"[-+][0-9.]+", line.replace("95 % ", ""))[:3]
+    return float(gain), float(low), float(high)
+
+
+def test_the_interval_of_a_difference_is_over_groups_if_images_are_given(cameras):
+    command = "score frames.csv first.csv second.csv"
+    code, out, err = call(command)
+    assert code == 0
+    alone = out.splitlines()
+    assert alone[-3].startswith("The interval takes images as independent of each other. Frames of one camera are not")
+    code, out, err = call(f"{command} --images frames")
+    assert code == 0
+    grouped = out.splitlines()
+    assert not any("independent" in line for line in grouped)
+    # Six, two and one of nine true boxes: 1 / (36 + 4 + 1) * 81 equal groups would tell as much.
+    assert " over 3 groups (2.0 effective)" in grouped[-1] and " over 3 groups (2.0 effective)" in grouped[-2]
+    (gain, low, high), (same, lower, higher) = read_interval(alone[-1]), read_interval(grouped[-1])
+    assert gain == same > 0
+    assert lower < low and higher > high
+    assert "it holds 0: not shown to differ" in grouped[-1] and "it holds 0" not in alone[-1]
+    by_name = call(f"{command} --group-pattern ^([0-9])[0-9]")[1].splitlines()
+    assert by_name[-2:] == grouped[-2:]
+    both = call(f"{command} --images frames --group-pattern (cam)[01]/")[1].splitlines()  # paths below the folder
+    assert " over 2 groups (1.2 effective)" in both[-1]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("options", "words"), [
+    ("--images test", "test: 9 of 9 images are not there, such as '00.jpg'; the folder has 'test/a.jpg'"),
+    ("--images twice", "twice: '00.jpg' is the name of 2 images, such as a/00.jpg and b/00.jpg"),
+    ("--group-pattern (cam)", "group_pattern: '(cam)' is found in none of 9 images, such as '00.jpg'"),
+    ("--images broken", "9 images cannot be decoded:"),
+])
+def test_images_that_do_not_fit_the_answers_are_refused(cameras, options, words):
+    names = [f"{camera}{frame}.jpg" for camera, n in enumerate([6, 2, 1]) for frame in range(n)]
+    for folder in ("twice/a", "twice/b", "broken"):
+        (cameras / folder).mkdir(parents=True)
+        for name in names:
+            (cameras / folder / name).write_bytes(b"no picture")
+    code, _, err = call(f"score frames.csv first.csv second.csv {options}")
+    assert code == 2
+    assert words in err.replace("\r", "\n").splitlines()[-1 - 9 * ("broken" in options)]
 
 
 @pytest.mark.parametrize("folds", ["0,0", "a", "5", ""])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import typer
+from scipy.special import stdtrit
 
 from ..boxes import XYXY
 from ..metrics import (
@@ -146,11 +147,12 @@ def _group_interval(
     found: Sequence[Matches], gain: float, groups: pd.DataFrame, truth: pd.DataFrame
 ) -> tuple[float, float, str]:
     """By Student's t over groups: they are few, and a percentile bootstrap over few groups is too narrow."""
-    from ..postprocess.choosing import block_groups, find_interval, score_groups
+    from ..postprocess.choosing import block_groups, find_error, score_groups
 
     blocks = block_groups(groups, truth[truth["label"] != "nan"])
     second, first = (score_groups(matches, blocks) for matches in found)
-    half = find_interval(second, second.residuals - first.residuals)
+    error, freedom = find_error(second.residuals - first.residuals, second.weights)
+    half = float(stdtrit(freedom, 0.975)) * error if np.isfinite(error) else np.inf
     n_groups = groups["group"].nunique()
     return gain - half, gain + half, f" over {n_groups:,} groups ({second.n_effective:.1f} effective)"
 

@@ -1,11 +1,12 @@
-# make demo   from nothing to answer.csv on the embedded sample: installs, runs every notebook, prints the score
-# make test   installs if needed, lints, checks types, runs every test
+# make demo       from nothing to answer.csv on the embedded sample: installs, runs every notebook, prints the score
+# make test       installs if needed, lints, checks types, runs every test but the long ones
+# make test-all   the long tests too: all notebooks on stand-ins for Colab, traced, on other data; half an hour and more
 .PHONY: demo test test-all faults bench install install-colab home notebooks starter clean
 
-# The first Python that runs and is 3.11 or newer; or say which: make PYTHON=/path/to/python demo
-NEW_ENOUGH := import sys; print(sys.version_info >= (3, 11) or "")
-PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,\
-	$(if $(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null),$(name))))
+# The first Python that runs and is 3.11, 3.12 or 3.13; or say which: make PYTHON=/path/to/python demo
+KNOWN := import sys; print((3, 11) <= sys.version_info < (3, 14) or "")
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3.13 python3,\
+	$(if $(shell $(name) -c '$(KNOWN)' 2>/dev/null),$(name))))
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
@@ -14,10 +15,12 @@ demo: $(VENV)/installed
 	$(RUN) -m livestock run --profile demo --workspace data
 	cp data/answer.csv answer.csv
 
-test: $(VENV)/installed-dev
+test: MARKED := not long
+test-all: MARKED :=
+test test-all: $(VENV)/installed-dev
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
-	$(RUN) -m pytest
+	$(RUN) -m pytest -m "$(MARKED)"
 
 # Kills runs, damages files, measures memory: some minutes; `make faults FAULTS=` does it for an hour and more.
 FAULTS := --short
@@ -42,7 +45,7 @@ starter: $(VENV)/installed
 install: $(VENV)/installed
 
 $(VENV)/installed: requirements.txt requirements-nodeps.txt constraints.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=/path/to/python demo"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; say which with: make PYTHON=/path/to/python demo"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing (torch is some 3 GB with its CUDA libraries; minutes, once)"
 	$(PIP) --constraint constraints.txt --editable ".[run]"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import os
-import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from livestock.config import REPOSITORY
 from livestock.home import SET_UP
+from livestock.runner import RUNS_NOTEBOOKS, choose_notebooks
 
 NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 # What Colab's image of 2026-08-19 has preinstalled, as its makers list it: names and versions, Python 3.13.
@@ -39,6 +44,30 @@ def test_the_ranges_hold_what_colab_has() -> None:
     known = [item for item in read_requirements() if canonicalize_name(item.name) in there]
     assert len(known) >= 20  # torch, numpy, pandas ...
     assert [str(item) for item in known if there[canonicalize_name(item.name)] not in item.specifier] == []
+
+
+def test_all_that_is_imported_is_required() -> None:
+    of_runner = {canonicalize_name(name) for name in RUNS_NOTEBOOKS}
+    required = {canonicalize_name(item.name) for item in read_requirements()} | of_runner
+    imported = {name.split(".")[0] for path in (REPOSITORY / "src").rglob("*.py") for name in find_imports(path)}
+    others = imported - set(sys.stdlib_module_names) - {"livestock", "google"}  # the last is Colab's own
+    packages = packages_distributions()
+    assert "torch" in others
+    assert [name for name in sorted(others) if not {canonicalize_name(of) for of in packages[name]} & required] == []
+
+
+def find_imports(path: Path) -> list[str]:
+    """Modules that a file imports, wherever in it, but for its own package's."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return plain + [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
+
+
+def test_running_them_all_says_what_is_missing_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "papermill" else found(name))
+    with pytest.raises(ValueError, match="with papermill, which is not installed: pip install papermill, or run"):
+        choose_notebooks({})
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +168,7 @@ def find_python_313() -> str:
 
 
 @pytest.fixture(scope="module")
-def colab_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def colab_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Python 3.13 with Colab's versions of all that the requirements touch; some 9 GB, taken away afterwards."""
     found = find_python_313()
     folder = tmp_path_factory.mktemp("colab_python")
@@ -173,6 +202,6 @@ def test_installing_changes_nothing_that_colab_has_and_all_notebooks_run(colab_p
     printed = run_notebooks(content, NOTEBOOKS, str(colab_python), PROFILE="smoke", N_SEEDS=1)
     after = freeze(colab_python)
     assert before - after == set()
-    assert {re.split("==", line)[0] for line in after - before} >= {"onnx", "onnxruntime", "optuna", "yolov5"}
+    assert {line.split("==")[0] for line in after - before} >= {"onnx", "onnxruntime", "optuna", "yolov5"}
     assert (kept(content) / "answer.csv").exists(), printed
     assert (content / "livestock/data/formats").is_dir()  # ONNX and int8 were written

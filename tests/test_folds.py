@@ -574,7 +574,7 @@ def test_a_file_names_groups(tmp_path):
     ("image_id,cam\na/1.jpg,x\n", "line 1: missing column 'group'; expected image_id,group, found 'image_id,cam'"),
     ("", "line 1: missing column 'image_id'"),
     ("image_id,group\na/1.jpg,x\n9.jpg,y\n1.jpg,y\na/1.jpg,z\n",
-     "3 rows do not fit the images; an image is named like 'a/1.jpg'\nline 3: no image '9.jpg'\nline 4: 2 images are "
+     "rows that do not fit the images: 3; an image is named like 'a/1.jpg'\nline 3: no image '9.jpg'\nline 4: 2 images are "
      "called '1.jpg', such as a/1.jpg and b/1.jpg: write the path\nline 5: 'a/1.jpg' is in line 2 already"),
     ("image_id,group\na/1.jpg\n", "line 2: expected 2 values, found 1"),
     ('image_id,group\n"a/1.jpg,x\n', "expected comma-separated values: unexpected end of data"),

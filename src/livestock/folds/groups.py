@@ -67,7 +67,7 @@ def read_groups(path: Path, image_ids: Iterable[str]) -> pd.Series:
     if faults:
         more = [f"and {len(faults) - N_FAULTS:,} more"] if len(faults) > N_FAULTS else []
         example = f"; an image is named like {ids[0]!r}" if ids else ""
-        raise ValueError("\n".join([f"{path}: {len(faults):,} rows do not fit the images{example}",
+        raise ValueError("\n".join([f"{path}: rows that do not fit the images: {len(faults):,}{example}",
                                     *faults[:N_FAULTS], *more]))
     return pd.Series(found, dtype=object, name="group").rename_axis("image_id")
 

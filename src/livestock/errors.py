@@ -193,8 +193,8 @@ def error_rates(
 
     Columns `what, bin, label, n_truth, missed, false`: true boxes, the share of them not found, and false boxes from
     `conf_threshold` for each true one. A false box has the bin of its own shape and place. `place` is the third of the
-    image in which a box ends below: `far`, `middle`, `near`. `group`: near-duplicate frames, one camera's, the twelve
-    largest by true boxes. `bounds` as `bins.count_bounds` gives them.
+    image in which a box ends below: `far`, `middle`, `near`. `group`: images that look alike or belong together, the
+    twelve largest by true boxes. `bounds` as `bins.count_bounds` gives them.
     """
     sure = errors[(errors["source"] == "gold") | (errors["confidence"] >= conf_threshold)]
     sides = [_with_bins(table, images, truth, bounds) for table in (truth, sure)]

@@ -126,6 +126,13 @@ def test_the_closest_boxes_are_paired_first_and_each_once():
     assert sorted(pairs.itertuples(index=False, name=None)) == [("moved", 0, 1), ("unchanged", 1, 0)]
 
 
+def test_moved_boxes_go_to_the_box_they_overlap_most_whatever_the_order():
+    before = boxes_table([("a", "pig", 0, 0, 100, 100), ("a", "pig", 10, 0, 110, 100)])
+    after = boxes_table([("a", "pig", 9, 0, 109, 100), ("a", "pig", 2, 0, 102, 100)])
+    pairs = relabel.compare_labels(before, after)[["kind", "before", "after"]]
+    assert sorted(pairs.itertuples(index=False, name=None)) == [("moved", 0, 1), ("moved", 1, 0)]
+
+
 def test_boxes_of_another_class_are_paired_only_where_their_own_has_none():
     before = boxes_table([("a", "pig", 0, 0, 10, 10)])
     after = boxes_table([("a", "cow", 0, 0, 10, 10), ("a", "pig", 0, 2, 10, 12)])

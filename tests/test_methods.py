@@ -18,7 +18,6 @@ from livestock.postprocess import (
     soft_suppress,
     split_parts,
     suppress,
-    take_best,
     tune_method,
 )
 from livestock.postprocess.methods import COPIES_IOU, FUSION_CONFIDENCE, IOU_THRESHOLDS, PASS_IOU, Method
@@ -94,14 +93,6 @@ def test_a_class_whose_truth_lies_in_one_part_is_tuned_without_it(tables: tuple)
     cows = passes[0][(passes[0]["label"] == "cow") & (passes[0]["image_id"].map(PARTS) == 2)]
     middle = suppress(cows, iou_threshold=IOU_THRESHOLDS[(len(IOU_THRESHOLDS) - 1) // 2])
     pd.testing.assert_frame_equal(inside.reset_index(drop=True), middle)
-
-
-def test_the_best_of_those_shown_to_be_better_is_taken_if_it_fits() -> None:
-    table = pd.DataFrame({"gain": [0, 0.01, 0.03, 0.05], "gain_low": [0, 0.002, 0.01, -0.01],
-                          "fits": [True, True, False, True]}, index=["first", "small", "large", "unsure"])
-    assert take_best(table) == "small"
-    assert take_best(table.assign(fits=True)) == "large"
-    assert take_best(table.assign(gain_low=-0.1)) == "first"
 
 
 def test_points_are_said_in_words() -> None:

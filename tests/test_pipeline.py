@@ -126,7 +126,7 @@ def test_what_made_the_answer_is_written_down(run: pipeline.Run) -> None:
                                     pd.Series({"mAP": 0.5, "low": 0.4, "high": 0.6}))
     assert path.read_text().startswith(
         "# out of fold, mAP at IoU 0.75: 0.5000, 95 % interval over groups 0.4000 to 0.6000, of one fold's model for "
-        "each image\n# written 2")
+        "each image, with tuning and the choice of a method inside the cross-validation\n# written 2")
     content = yaml.safe_load(path.read_text())
     assert content["points"] == {"every class": {"iou_threshold": 0.65}}
     assert content["passes"]["larger"] == {"averaged": False, "scale": 1.25, "flip": False}

@@ -204,13 +204,20 @@ def test_the_sweep_marks_its_points_and_outlines_the_plateau():
 
 
 def test_methods_show_their_gain_with_its_interval():
-    table = pd.DataFrame({"gain": [0, 0.1, -0.1], "gain_low": [0, 0.05, -0.2], "gain_high": [0, 0.15, 0.1]},
-                         index=["plain", "better", "unsure"])
+    table = pd.DataFrame({"gain": [0, 0.1, -0.1], "gain_low": [0, 0.05, -0.2], "gain_high": [0, 0.15, -0.05],
+                          "p": [np.nan, 0.03, 0.03]}, index=["plain", "better", "worse"])
+
+    def green_and_others(axes) -> list[list[list[float]]]:
+        spans = [(matplotlib.colors.to_hex(lines.get_color()[0]) == "#029e73", segment[:, 0].round(3).tolist())
+                 for lines in axes.collections for segment in lines.get_segments()]
+        return [[span for is_green, span in spans if is_green is wanted] for wanted in (True, False)]
+
     axes = plots.plot_methods(table)
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["unsure", "better"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["worse (p 0.03)", "better (p 0.03)"]
     assert "plain" in axes.get_title(loc="left")
-    spans = sorted(segment[:, 0].tolist() for lines in axes.collections for segment in lines.get_segments())
-    assert np.allclose(spans, [[-0.2, 0.1], [0.05, 0.15]])
+    assert green_and_others(axes) == [[[0.05, 0.15]], [[-0.2, -0.05]]]
+    table["p"] = [np.nan, 0.06, 0.5]
+    assert green_and_others(plots.plot_methods(table)) == [[], [[-0.2, -0.05], [0.05, 0.15]]]
 
 
 def test_curve_and_breakdown_show_each_class():
@@ -226,13 +233,13 @@ def test_curve_and_breakdown_show_each_class():
 
 def test_bands_of_silver_labels_are_drawn_at_their_confidences():
     ranked = pd.DataFrame({"label": "pig", "confidence": [0.9, 0.5, 0.1], "share": [0.8, 0.5, 0.1],
-                           "chance": [1, 0.25, 0.03]})
-    pig, cow = plots.plot_bands(ranked, {"pig": Band(0.7, 0.3), "cow": Band(1.01, 1.01)}, LABELS).flat
+                           "chance": [1, 0.25, 0.03], "is_confirmed": [True, False, False]})
+    pig, cow = plots.plot_bands(ranked, {"pig": Band(0.7, 0.3, 0.4), "cow": Band(1.01, 1.01)}, LABELS).flat
     assert pig.lines[0].get_xydata().tolist() == [[0.9, 0.8], [0.5, 0.5], [0.1, 0.1]]
-    assert pig.lines[1].get_ydata().tolist() == [1, 0.25, 0.03]
-    assert [line.get_xdata()[0] for line in pig.lines[2:]] == [0.7] and pig.patches[0].get_xy()[0] == 0.3
+    assert [line.get_ydata().tolist() for line in pig.lines[1:3]] == [[0.25, 0.03], [1]]
+    assert [line.get_xdata()[0] for line in pig.lines[3:]] == [0.7, 0.4] and pig.patches[0].get_xy()[0] == 0.3
     titles = [ax.get_title(loc="left") for ax in (pig, cow)]
-    assert titles == ["pig: label from 0.70, hidden from 0.30", "cow: none sure enough"]
+    assert titles == ["pig: label from 0.70, confirmed from 0.40, hidden from 0.30", "cow: none sure enough"]
     assert pig.get_xlabel() and pig.get_ylabel() and pig.figure.get_suptitle()
 
 

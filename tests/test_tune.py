@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from test_sweep import draw_tables
 
 from livestock.boxes import make_images
-from livestock.metrics import draw_counts, usual_map
-from livestock.postprocess import choose, compare, find_plateau, leave_outs, score_points, split_parts, suppress, sweep
+from livestock.postprocess import choose, find_plateau, leave_outs, score_points, split_parts, suppress, sweep
 from livestock.postprocess import tune as tune_thresholds
 
 NAMES = ["iou_threshold", "conf_threshold"]
@@ -108,16 +107,3 @@ def test_parts_hold_groups_together_and_are_of_a_size() -> None:
     by_group = parts.to_numpy()[:30].reshape(10, 3)
     assert (by_group == by_group[:, :1]).all()
     assert not parts.equals(split_parts(images, np.random.default_rng(1)))
-
-
-def test_answers_are_compared_with_the_first_on_the_same_images() -> None:
-    truth, candidates = draw_tables(np.random.default_rng(7), 10, 9)
-    images = pd.Index(IMAGE_IDS)
-    counts = draw_counts(np.random.default_rng(0), 10, 200)
-    good, worse = suppress(candidates), suppress(candidates, conf_threshold=0.7)
-    table = compare(truth, {"good": good, "again": good, "worse": worse}, images, 0.5, counts)
-    assert table.loc["good", "mAP"] == pytest.approx(usual_map(truth, good, 0.5).mean)
-    assert table.loc["again", ["gain", "gain_low", "gain_high"]].tolist() == [0, 0, 0]
-    assert table.loc["worse", "gain"] == pytest.approx(
-        usual_map(truth, worse, 0.5).mean - usual_map(truth, good, 0.5).mean)
-    assert table.loc["worse", "gain_low"] <= table.loc["worse", "gain"] <= table.loc["worse", "gain_high"] + 1e-12

@@ -4,7 +4,9 @@ from .answer import (
     ORIGINAL_POINT,
     Inference,
     apply_original,
+    compare_with_estimate,
     copy_weights,
+    describe_estimate,
     find_answer,
     images_to_answer,
     score_known_truth,
@@ -36,16 +38,35 @@ from .final import (
 from .manifest import record_answer, trace_answer
 from .passes import PASSES, find_candidates, find_oof, oof_images, trained_folds
 from .preflight import NotReadyError, find_data_faults, prepare_run
-from .silver import HUMAN, find_silver, read_labels, read_new, train_teachers, write_silver
+from .silver import (
+    HUMAN,
+    find_silver,
+    judge_silver,
+    read_labels,
+    read_new,
+    read_strategies,
+    train_teachers,
+    write_silver,
+)
 from .students import (
     choose_labels,
     compare_labels,
     compare_students,
+    describe_choice,
     read_recipe,
     suspects_of_validation,
     write_recipe,
 )
-from .training import hyp_path, read_training, run_dir_of, train_fold, weights_named, weights_of, write_dataset
+from .training import (
+    hyp_path,
+    read_left_out,
+    read_training,
+    run_dir_of,
+    train_fold,
+    weights_named,
+    weights_of,
+    write_dataset,
+)
 
 __all__ = [
     "HUMAN",
@@ -64,7 +85,10 @@ __all__ = [
     "compare_labels",
     "compare_recipes",
     "compare_students",
+    "compare_with_estimate",
     "copy_weights",
+    "describe_choice",
+    "describe_estimate",
     "ensure_data",
     "expect",
     "find_answer",
@@ -75,6 +99,7 @@ __all__ = [
     "find_silver",
     "hyp_path",
     "images_to_answer",
+    "judge_silver",
     "learning_curve",
     "make_run",
     "oof_images",
@@ -82,7 +107,9 @@ __all__ = [
     "read_data",
     "read_final",
     "read_labels",
+    "read_left_out",
     "read_recipe",
+    "read_strategies",
     "read_tables",
     "read_training",
     "read_new",

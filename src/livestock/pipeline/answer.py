@@ -14,24 +14,25 @@ import pandas as pd
 import yaml
 from tqdm.auto import tqdm
 
-from ..metrics import draw_group_counts
+from ..metrics import describe_missing_classes
 from ..postprocess import (
     METHODS,
+    Choice,
     Point,
     TunedMethod,
     apply,
-    compare,
+    choose_method,
     describe_points,
+    score_inner,
     split_parts,
     suppress,
     tune_method,
 )
 from ..steps import write_bytes, write_text
-from .data import TRUTH_NAME, VALID_FOLD, Run
+from .data import TRUTH_NAME, VALID_FOLD, Run, read_tables
 from .passes import PASSES, find_candidates, find_oof, oof_images, seconds_an_image
 from .training import weights_of
 
-N_RESAMPLES = 1000
 ORIGINAL = "suppression at IoU 0.68, as the original"
 ORIGINAL_POINT: Point = {"iou_threshold": 0.68, "conf_threshold": 0.001}
 
@@ -61,13 +62,14 @@ class Inference:
 
 def try_methods(
     run: Run, folds: Sequence[int], names: Sequence[str] = tuple(METHODS), *, n_models: int = 1, averaged: bool = False
-) -> tuple[pd.DataFrame, dict[str, TunedMethod]]:
+) -> tuple[pd.DataFrame, dict[str, TunedMethod], Choice]:
     """Each method tuned by cross-validation over the out-of-fold images and compared with the first.
 
-    One row a method: the columns of `postprocess.compare`, `seconds` an image, `MB` of the weights that it loads for
-    `n_models` folds, whether they stay within the limit (`fits`), and its parameters in words (`point`). The original's
-    fixed thresholds come second. Intervals are over groups of near-duplicate frames. The other result holds what was
-    tuned. `averaged`: all of it with averaged weights, as those of `07_final` are.
+    One row a method: the columns of `postprocess.Choice.table`, `seconds` an image, `MB` of the weights that it loads
+    for `n_models` folds, whether they stay within the limit (`fits`), and its parameters in words (`point`). The
+    original's fixed thresholds come second. Intervals and p are over groups of near-duplicate frames. The other results
+    hold what was tuned, and what is chosen of the methods that fit, with its score by nested cross-validation.
+    `averaged`: all of it with averaged weights, as those of `07_final` are.
     """
     if averaged:
         names = [name for name in names if not any(PASSES[look].averaged for look in METHODS[name].passes)]
@@ -88,13 +90,16 @@ def try_methods(
                        "point": describe_points(tuned[name].points)}
     first, *others = names
     costs[ORIGINAL] = {**costs[first], "point": describe_points({"": ORIGINAL_POINT})}
-    answers = {first: tuned[first].held_out,
-               ORIGINAL: apply_original(candidates["plain"]),
-               **{name: tuned[name].held_out for name in others}}
-    counts = draw_group_counts(np.random.default_rng(run.seed), images["group"].to_numpy(), N_RESAMPLES)
-    table = compare(truth, answers, pd.Index(images["image_id"]), run.competition.metric_iou, counts)
-    table = table.join(pd.DataFrame.from_dict(costs, orient="index"))
-    return table.assign(fits=table["MB"] * 1e6 <= run.competition.weight_limit_bytes), tuned
+    original = apply_original(candidates["plain"])
+    answers = {first: tuned[first].held_out, ORIGINAL: original, **{name: tuned[name].held_out for name in others}}
+    inner = {name: own.inner for name, own in tuned.items()}
+    inner[ORIGINAL] = {part: score_inner(original, truth, images, parts, part, run.competition.metric_iou)
+                       for part in inner[first]}
+    more = pd.DataFrame.from_dict(costs, orient="index").loc[list(answers)]
+    more["fits"] = more["MB"] * 1e6 <= run.competition.weight_limit_bytes
+    choice = choose_method(answers, {name: inner[name] for name in answers}, truth, images, parts,
+                           run.competition.metric_iou, allowed=list(more.index[more["fits"]]))
+    return choice.table.join(more), tuned, choice
 
 
 def apply_original(candidates: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +155,8 @@ def write_inference(run: Run, inference: Inference, weights: Sequence[Path], sco
     """Writes `inference.yaml` to the workspace: what made the answer, and its out-of-fold score in the comments."""
     path = run.workspace.root / "inference.yaml"
     header = [f"out of fold, mAP at IoU {run.competition.metric_iou:g}: {scores['mAP']:.4f}, 95 % interval over groups "
-              f"{scores['low']:.4f} to {scores['high']:.4f}, of one fold's model for each image",
+              f"{scores['low']:.4f} to {scores['high']:.4f}, of one fold's model for each image, "
+              "with tuning and the choice of a method inside the cross-validation",
               f"written {datetime.now(UTC).date()}, seed {run.seed}"]
     content = {
         "method": inference.method,
@@ -197,3 +203,50 @@ def score_known_truth(run: Run, part: str) -> pd.DataFrame | None:
             result = score(truth, answer, iou)
             rows.append({"scorer": scorer, "IoU": iou, "mAP": result.mean, **result.per_class["ap"]})
     return pd.DataFrame(rows)
+
+
+def describe_estimate(run: Run, choice: Choice, folds: Sequence[int]) -> str:
+    """The out-of-fold score of what is chosen in words, with what makes it less than it looks: a line each."""
+    from ..folds import describe_leak
+
+    images, boxes = read_tables(run)
+    truth = boxes[boxes["image_id"].isin(images.loc[images["fold"].isin(folds), "image_id"])]
+    others = [name for name in choice.by_part.values() if name != choice.method]
+    lines = [f"mAP at IoU {run.competition.metric_iou:g} out of fold, with the choosing inside: {choice.score:.4f}, "
+             f"95 % interval {choice.low:.4f} to {choice.high:.4f} over {choice.n_groups} groups "
+             f"({choice.n_effective:.1f} effective)",
+             f"without one part of the images {' and '.join(dict.fromkeys(others))} would have been chosen in "
+             f"{len(others)} of {len(choice.by_part)} parts, which the score includes" if others else "",
+             describe_missing_classes(run.competition.labels, truth), describe_leak(images, folds)]
+    return "\n".join(line for line in lines if line)
+
+
+BELOW = ("other cameras, light or sizes of animals than in the folds",
+         "settings that were chosen on the same fold: the epoch, hyper-parameters, labels",
+         "frames of one camera in training and in the fold, though not near-duplicates",
+         "labels missing in training but not in the test images: the model has learned to leave animals out")
+ABOVE = ("labels missing in the folds but not in the test images: out of fold, boxes on animals that nobody labelled "
+         "count as wrong",
+         "a final model that was trained on more images than those of the folds",
+         "easier images than those of the folds")
+
+
+def compare_with_estimate(run: Run, scores: pd.DataFrame, part: str, estimate: pd.Series) -> str:
+    """In words, whether the score of the answer lies inside the interval of the out-of-fold estimate.
+
+    `scores` of `score_known_truth`; `estimate` with `mAP, low, high`, as `postprocess.Choice.scores`. The usual score
+    is compared, which the estimate is too. Outside the interval possible causes are listed.
+    """
+    iou, known = run.competition.metric_iou, scores.columns.drop(["scorer", "IoU", "mAP"])
+    found = scores.loc[(scores["scorer"] == "usual") & (scores["IoU"] == iou), "mAP"].iloc[0]
+    missing = describe_missing_classes(run.competition.labels, pd.DataFrame({"label": known}))
+    place = "below" if found < estimate["low"] else "above" if found > estimate["high"] else "inside"
+    text = (f"{part} mAP at IoU {iou:g} is {found:.4f}, {place} the 95 % interval of the out-of-fold estimate "
+            f"{estimate['mAP']:.4f}, {estimate['low']:.4f} to {estimate['high']:.4f}")
+    if part == "valid":
+        text += " (no comparison: these images are among those that the estimate is made on)"
+    elif place != "inside":
+        worse = "worse" if place == "below" else "better"
+        causes = "; ".join(BELOW if place == "below" else ABOVE)
+        text += f": the answer is {worse} than the folds let one expect. Possible causes: {causes}"
+    return text + (f"; {missing}" if missing else "")

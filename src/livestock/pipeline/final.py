@@ -11,12 +11,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ..metrics import mean_interval, usual_map
-from ..postprocess import suppress
-from ..submission import from_rows, read_truth, to_rows
-from .data import TRUTH_NAME, VALID_FOLD, Run
+from ..metrics import mean_interval
+from .data import VALID_FOLD, Run
 from .manifest import manifest_path, read_manifest, record
-from .passes import find_candidates
 from .silver import HUMAN, images_to_train, read_labels
 from .students import judge, train_student
 from .training import check_basis, read_training, train_as_fold, training_basis, weights_named, write_lists
@@ -99,18 +96,20 @@ def compare_recipes(run: Run, students: pd.DataFrame, full: Sequence[str]) -> pd
     """A table like the original's: with and without silver labels, trained on the split and on everything.
 
     A row a recipe: `images`, `boxes` and `silver` ones it was trained on, mAP on the `validation` fold, its mean over
-    seeds with the interval (nothing can judge what was trained on everything), and on the `test` images of one seed
-    where their truth is known. Usual mAP at the competition's IoU, suppression as it comes. `full` are strategies.
+    seeds with the interval from `low` to `high`; NaN for what was trained on everything, which nothing here can judge.
+    Usual mAP at the competition's IoU, suppression as it comes. `full` are strategies. The truth of test images is not
+    looked at: `08_inference` does that, once.
     """
     rows = []
     for strategy, own in students.groupby("strategy", sort=False):
         name = train_student(run, str(strategy), run.seed)
         mean, low, high = mean_interval(own.groupby("seed")["ap"].mean().to_numpy())
         rows.append({"trained on": "split", **_describe(run, name, str(strategy)), "validation": mean, "low": low,
-                     "high": high, "test": _score_test(run, name)})
+                     "high": high})
     for strategy in full:
         name = train_full(run, strategy)
-        rows.append({"trained on": "everything", **_describe(run, name, strategy), "test": _score_test(run, name)})
+        rows.append({"trained on": "everything", **_describe(run, name, strategy), "validation": math.nan,
+                     "low": math.nan, "high": math.nan})
     return pd.DataFrame(rows)
 
 
@@ -121,14 +120,3 @@ def _describe(run: Run, name: str, strategy: str) -> dict[str, Any]:
         boxes = boxes[~boxes["image_id"].isin(images.loc[images["fold"] == VALID_FOLD, "image_id"])]
     return {"labels": strategy, "images": read_training(run, name)["images"], "boxes": len(boxes),
             "silver": int((boxes["source"] == "silver").sum())}
-
-
-def _score_test(run: Run, name: str) -> float:
-    """NaN where the truth of the test images is not known."""
-    if not (run.data_dir / TRUTH_NAME).exists():
-        return math.nan
-    images = pd.read_parquet(run.workspace.interim_dir / "test_images.parquet")
-    weights = weights_named(run, name, averaged=True)
-    boxes = suppress(find_candidates(run, images, weights, "plain", f"averaged_{name}_test"))
-    truth = read_truth(run.data_dir / TRUTH_NAME)
-    return usual_map(truth, from_rows(to_rows(boxes, images)), run.competition.metric_iou).mean

@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from ..postprocess import ALPHA
 from .common import NEUTRAL, class_palette, new_axes, new_grid, note, set_title
 
 MARKS = {"chosen": ("o", "white"), "highest": ("x", "black"), "original": ("D", "black")}
@@ -58,18 +59,23 @@ def _outline(axes: Axes, level: np.ndarray) -> None:
 
 
 def plot_methods(table: pd.DataFrame) -> Axes:
-    """The gain of each method over the first with its interval; `table` of `postprocess.compare`."""
+    """The gain of each method over the first with its interval and adjusted p; green where it is shown to be better.
+
+    `table` of `postprocess.Choice`.
+    """
     shown = table.iloc[1:][::-1]
     axes = new_axes(None, width=9, height=1.2 + 0.35 * max(len(shown), 2))
     axes.axvline(0, color=NEUTRAL, linestyle=":")
-    better = (shown["gain_low"] > 0).to_numpy()
+    better = ((shown["p"] <= ALPHA) & (shown["gain"] > 0)).to_numpy()
     for mask, colour in ((better, "#029e73"), (~better, NEUTRAL)):
         rows = np.flatnonzero(mask)
         gain, low, high = shown.loc[mask, ["gain", "gain_low", "gain_high"]].to_numpy(float).T
         axes.errorbar(gain, rows, xerr=np.stack([gain - low, high - gain]), fmt="o", color=colour, capsize=3)
-    axes.set_yticks(range(len(shown)), shown.index)
+    names = [name if np.isnan(p) else f"{name} (p {p:.2f})" for name, p in shown["p"].items()]
+    axes.set_yticks(range(len(shown)), names)
     axes.grid(axis="y", visible=False)
-    axes.set(title=f"Gain over {table.index[0]}", xlabel="difference of mAP, 95 % interval over images")
+    axes.set(title=f"Gain over {table.index[0]}, p adjusted for all of them",
+             xlabel="difference of mAP, 95 % interval over groups of each by itself")
     return axes
 
 

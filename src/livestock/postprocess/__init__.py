@@ -1,33 +1,55 @@
 """From candidates, every box a model proposes, to the boxes that stay: suppression, fusion, their thresholds."""
 
+from .choosing import (
+    ALPHA,
+    MIN_EFFECTIVE_GROUPS,
+    Choice,
+    GroupScores,
+    block_groups,
+    choose_method,
+    compare_gains,
+    decide,
+    find_interval,
+    score_groups,
+    score_inner,
+)
 from .fusion import fuse, soft_suppress
-from .methods import EVERY_CLASS, METHODS, Method, TunedMethod, apply, describe_points, take_best, tune_method
+from .methods import EVERY_CLASS, METHODS, Method, TunedMethod, apply, describe_points, tune_method
 from .suppression import count_capped, keep_boxes, suppress
 from .sweep import sweep
-from .tune import Point, Tuned, choose, compare, find_plateau, leave_outs, score_points, split_parts, tune
+from .tune import Point, Tuned, choose, find_plateau, leave_outs, score_points, split_parts, tune
 
 __all__ = [
+    "ALPHA",
     "EVERY_CLASS",
     "METHODS",
+    "MIN_EFFECTIVE_GROUPS",
+    "Choice",
+    "GroupScores",
     "Method",
     "Point",
     "Tuned",
     "TunedMethod",
     "apply",
+    "block_groups",
     "choose",
-    "compare",
+    "choose_method",
+    "compare_gains",
     "count_capped",
+    "decide",
     "describe_points",
+    "find_interval",
     "find_plateau",
     "fuse",
     "keep_boxes",
     "leave_outs",
+    "score_groups",
+    "score_inner",
     "score_points",
     "soft_suppress",
     "split_parts",
     "suppress",
     "sweep",
-    "take_best",
     "tune",
     "tune_method",
 ]

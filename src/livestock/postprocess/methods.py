@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .choosing import GroupScores, score_inner
 from .fusion import fuse, soft_suppress
 from .suppression import by_falling_confidence, suppress
 from .sweep import sweep
@@ -50,12 +51,16 @@ METHODS = {
 
 @dataclass(frozen=True)
 class TunedMethod:
-    """`points`: parameters by class, or under `EVERY_CLASS` for all; `surface`, `plateau` and `held_out` as `Tuned`."""
+    """`points`: parameters by class, or under `EVERY_CLASS` for all; `surface`, `plateau` and `held_out` as `Tuned`.
+
+    `inner`: by part the score of the images outside it, tuned without it; what `choose_method` needs.
+    """
 
     points: dict[str, Point]
     surface: pd.DataFrame
     plateau: pd.DataFrame
     held_out: pd.DataFrame
+    inner: dict[int, GroupScores]
 
 
 def tune_method(
@@ -65,20 +70,30 @@ def tune_method(
     """Chooses the method's parameters by cross-validation over images; `members` are the passes' candidates."""
     if method.kind in ("nms", "nms_agnostic", "nms_by_class"):
         pooled = pd.concat(members) if len(members) > 1 else members[0]  # millions of rows
-        return _tune_suppression(method.kind, pooled, truth, parts, metric_iou)
-    prepared = _prepare(method.kind, members)
-    name, values = ("sigma", SIGMAS) if method.kind == "soft_nms" else ("iou_threshold", FUSION_IOUS)
+        points, surface, tuned = _tune_suppression(method.kind, pooled, truth, parts, metric_iou)
+    else:
+        points, surface, tuned = _tune_other(method.kind, members, truth, images, parts, metric_iou)
+    inner = {part: score_inner(boxes, truth, images, parts, part, metric_iou) for part, boxes in tuned.inner.items()}
+    return TunedMethod(points, surface, tuned.plateau, tuned.held_out, inner)
+
+
+def _tune_other(
+    kind: str, members: Sequence[pd.DataFrame], truth: pd.DataFrame, images: pd.DataFrame, parts: pd.Series,
+    metric_iou: float,
+) -> tuple[dict[str, Point], pd.DataFrame, Tuned]:
+    prepared = _prepare(kind, members)
+    name, values = ("sigma", SIGMAS) if kind == "soft_nms" else ("iou_threshold", FUSION_IOUS)
     answers: dict[tuple[float, ...], pd.DataFrame] = {
-        (value,): _settle(method.kind, prepared, images, {name: value}) for value in values
+        (value,): _settle(kind, prepared, images, {name: value}) for value in values
     }
     surface = score_points(truth, answers, [name], parts, metric_iou)
     tuned = tune(surface, [name], lambda point: answers[(point[name],)], parts)
-    return TunedMethod({EVERY_CLASS: tuned.point}, surface, tuned.plateau, tuned.held_out)
+    return {EVERY_CLASS: tuned.point}, surface, tuned
 
 
 def _tune_suppression(
     kind: str, pooled: pd.DataFrame, truth: pd.DataFrame, parts: pd.Series, metric_iou: float
-) -> TunedMethod:
+) -> tuple[dict[str, Point], pd.DataFrame, Tuned]:
     agnostic, names = kind == "nms_agnostic", ["iou_threshold", "conf_threshold"]
     surface = sweep(
         truth, pooled, iou_thresholds=IOU_THRESHOLDS, conf_thresholds=CONF_THRESHOLDS, metric_ious=[metric_iou],
@@ -86,13 +101,18 @@ def _tune_suppression(
     )
     tuned = tune(surface, names, lambda point: suppress(pooled, agnostic=agnostic, **point), parts)
     if kind != "nms_by_class":
-        return TunedMethod({EVERY_CLASS: tuned.point}, surface, tuned.plateau, tuned.held_out)
+        return {EVERY_CLASS: tuned.point}, surface, tuned
     by_class = {label: _tune_class(surface, names, pooled[pooled["label"] == label], parts, label)
                 for label in sorted(truth["label"].unique())}
-    rest = tuned.held_out[~tuned.held_out["label"].isin(by_class)]  # a class without truth has nothing of its own
-    held_out = pd.concat([*(own.held_out for own in by_class.values()), rest])
+
+    def join(every: pd.DataFrame, own: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        """The boxes of each class at its own point; a class without truth has nothing of its own."""
+        return _cap(pd.concat([*own, every[~every["label"].isin(by_class)]]))
+
+    held_out = join(tuned.held_out, [own.held_out for own in by_class.values()])
+    inner = {part: join(every, [own.inner[part] for own in by_class.values()]) for part, every in tuned.inner.items()}
     points = {EVERY_CLASS: tuned.point, **{label: own.point for label, own in by_class.items()}}
-    return TunedMethod(points, surface, tuned.plateau, _cap(held_out))
+    return points, surface, Tuned(tuned.point, tuned.plateau, held_out, inner)
 
 
 def _tune_class(surface: pd.DataFrame, names: Sequence[str], own: pd.DataFrame, parts: pd.Series, label: str) -> Tuned:
@@ -136,17 +156,6 @@ def _settle(kind: str, prepared: Sequence[pd.DataFrame], images: pd.DataFrame, p
     if kind in ("wbf", "nmw"):
         return fuse(prepared, images, kind, **point)
     raise ValueError(f"kind: expected one of {sorted({method.kind for method in METHODS.values()})}, found {kind!r}")
-
-
-def take_best(table: pd.DataFrame) -> str:
-    """Which method to submit, of `compare`'s table with the simplest first: the best of those shown to be better.
-
-    A method is shown to be better where the interval of its gain over the first lies above 0; if none is, the first.
-    Column `fits`, where there is one, says which stay within the weight limit.
-    """
-    allowed = table[table["fits"]] if "fits" in table else table
-    better = allowed[allowed["gain_low"] > 0]
-    return str(better["gain"].idxmax() if len(better) else table.index[0])
 
 
 def describe_points(points: Mapping[str, Point]) -> str:

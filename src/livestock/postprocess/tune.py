@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..metrics import interval, match_usual, resample, usual_map
+from ..metrics import match_usual, resample
 
 N_PARTS = 5
 Point = dict[str, Any]  # parameters by name
@@ -25,11 +25,14 @@ class Tuned:
     """`point` chosen on all images; `plateau`: a row a point, `score, loss, error, on_plateau`, index its parameters.
 
     `held_out`: every image's boxes at the point that was chosen without its part, so its score flatters nothing.
+    `inner`: the same of the images outside a part, by that part, chosen without it too: what it would be if that part
+    did not exist.
     """
 
     point: Point
     plateau: pd.DataFrame
     held_out: pd.DataFrame
+    inner: dict[int, pd.DataFrame]
 
 
 def split_parts(images: pd.DataFrame, rng: np.random.Generator, n_parts: int = N_PARTS) -> pd.Series:
@@ -47,8 +50,8 @@ def split_parts(images: pd.DataFrame, rng: np.random.Generator, n_parts: int = N
 
 
 def leave_outs(n_parts: int = N_PARTS) -> list[tuple[int, ...]]:
-    """Every choice of no part, one or two: what choosing on all images, and on all but one part, looks at."""
-    return [left_out for n in range(3) for left_out in combinations(range(n_parts), n)]
+    """Every choice of up to three parts: what choosing on all images, all but one part and all but two looks at."""
+    return [left_out for n in range(4) for left_out in combinations(range(n_parts), n)]
 
 
 def score_points(
@@ -72,16 +75,26 @@ def find_plateau(surface: pd.DataFrame, names: Sequence[str], *, column: str = "
     than what a change of images makes of it. The error is the grouped jackknife's over parts (Efron and Tibshirani
     1993, eq. 11.5, with parts for points). `without` names the parts that nothing may be learned from.
     """
-    wide = surface.pivot(index=list(names), columns="left_out", values=column).sort_index()
-    score = wide[without]
-    others = [key for key in wide.columns if len(key) == len(without) + 1 and set(without) <= set(key)]
-    jackknife = wide[others]
-    best = _best(score)
-    losses = jackknife.loc[best] - jackknife
-    spread = losses.sub(losses.mean(axis=1), axis=0).pow(2).sum(axis=1)
-    error = np.sqrt((len(others) - 1) / max(len(others), 1) * spread)
-    loss = score.loc[best] - score
-    return pd.DataFrame({"score": score, "loss": loss, "error": error, "on_plateau": loss <= error + 1e-12})
+    return _plateau(_widen(surface, names, column), without)
+
+
+def _widen(surface: pd.DataFrame, names: Sequence[str], column: str) -> pd.DataFrame:
+    """A row a point, a column for each choice of parts that are left out."""
+    return surface.pivot(index=list(names), columns="left_out", values=column).sort_index()
+
+
+def _plateau(wide: pd.DataFrame, without: tuple[int, ...]) -> pd.DataFrame:
+    keys = list(wide.columns)
+    others = [n for n, key in enumerate(keys) if len(key) == len(without) + 1 and set(without) <= set(key)]
+    values = wide.to_numpy(float)
+    score, jackknife = values[:, keys.index(without)], values[:, others]
+    best = wide.index.get_loc(_best(pd.Series(score, wide.index)))
+    losses = jackknife[best] - jackknife
+    spread = ((losses - losses.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) if others else np.zeros(len(score))
+    error = np.sqrt(max(len(others) - 1, 0) / max(len(others), 1) * spread)
+    loss = score[best] - score
+    table = {"score": score, "loss": loss, "error": error, "on_plateau": loss <= error + 1e-12}
+    return pd.DataFrame(table, index=wide.index)
 
 
 def _best(score: pd.Series) -> Hashable:
@@ -99,47 +112,47 @@ def choose(plateau: pd.DataFrame) -> Point:
     only lower the usual average precision.
     """
     names, best = list(plateau.index.names), _best(plateau["score"])
-    table = plateau.reset_index()
-    point = {name: float(value) for name, value in
-             zip(names, best if isinstance(best, tuple) else (best,), strict=True)}
-    line = table[(table[names[1:]] == pd.Series(point)[names[1:]]).all(axis=1)].reset_index(drop=True)
-    run = (~line["on_plateau"]).cumsum()
-    around = line[line["on_plateau"] & (run == run[line[names[0]] == point[names[0]]].iloc[0])]
-    return {**point, names[0]: float(around[names[0]].iloc[(len(around) - 1) // 2])}
+    values = best if isinstance(best, tuple) else (best,)
+    points = np.array([plateau.index.get_level_values(name) for name in names])
+    line = np.flatnonzero((points[1:] == np.array(values[1:])[:, None]).all(axis=0))
+    level, along = plateau["on_plateau"].to_numpy()[line], points[0, line]
+    run = (~level).cumsum()
+    around = along[level & (run == run[along == values[0]][0])]
+    point = {name: float(value) for name, value in zip(names, values, strict=True)}
+    return {**point, names[0]: float(around[(len(around) - 1) // 2])}
 
 
 def tune(
     surface: pd.DataFrame, names: Sequence[str], boxes_at: Callable[[Point], pd.DataFrame], parts: pd.Series, *,
     column: str = "mAP",
 ) -> Tuned:
-    """Chooses a point on all images and, for the honest score, once more without each part.
+    """Chooses a point on all images, once more without each part for the honest score, and without each two parts.
 
     `boxes_at` gives the boxes of all images at a point; `column` is the score to choose by, `mAP` or a class.
     """
-    held_out = []
-    for part in sorted(parts.unique()):
-        boxes = boxes_at(choose(find_plateau(surface, names, column=column, without=(part,))))
-        held_out.append(boxes[boxes["image_id"].map(parts) == part])
-    plateau = find_plateau(surface, names, column=column)
-    return Tuned(choose(plateau), plateau, pd.concat(held_out, ignore_index=True))
+    numbers = sorted(int(part) for part in parts.unique())
+    wide = _widen(surface, names, column)
+    points = {without: choose(_plateau(wide, without)) for n in range(3) for without in combinations(numbers, n)}
+    pieces = _divide(boxes_at, points, parts)
+    held_out = pd.concat([pieces[part, (part,)] for part in numbers], ignore_index=True)
+    inner = {part: pd.concat([held_out.iloc[:0], *(pieces[other, tuple(sorted((part, other)))] for other in numbers
+                                                   if other != part)], ignore_index=True) for part in numbers}
+    return Tuned(points[()], _plateau(wide, ()), held_out, inner)
 
 
-def compare(
-    truth: pd.DataFrame, answers: Mapping[str, pd.DataFrame], images: pd.Index, metric_iou: float,
-    counts: np.ndarray,
-) -> pd.DataFrame:
-    """Each answer's mAP with its interval over images, and its gain over the first with the paired interval.
+def _divide(
+    boxes_at: Callable[[Point], pd.DataFrame], points: Mapping[tuple[int, ...], Point], parts: pd.Series
+) -> dict[tuple[int, tuple[int, ...]], pd.DataFrame]:
+    """The boxes of each part that is left out where a point is chosen, at that point, by part and what is left out.
 
-    One row an answer: `mAP, low, high, gain, gain_low, gain_high`. `counts` from `metrics.draw_counts`.
+    Few points are ever chosen, and boxes of all images take seconds, so each point is taken once.
     """
-    rows: dict[str, dict[str, float]] = {}
-    scores = {name: usual_map(truth, boxes, metric_iou).mean for name, boxes in answers.items()}
-    resampled = {name: resample(match_usual(truth, boxes, metric_iou), images, counts)
-                 for name, boxes in answers.items()}
-    first = next(iter(answers))
-    for name in answers:
-        low, high = interval(resampled[name])
-        gain_low, gain_high = interval(resampled[name] - resampled[first])
-        rows[name] = {"mAP": scores[name], "low": low, "high": high, "gain": scores[name] - scores[first],
-                      "gain_low": gain_low, "gain_high": gain_high}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    pieces: dict[tuple[int, tuple[int, ...]], pd.DataFrame] = {}
+    for point in {tuple(point.values()): point for point in points.values()}.values():
+        chosen = [without for without, own in points.items() if own == point and without]
+        if chosen:
+            boxes = boxes_at(point)
+            part_of = boxes["image_id"].map(parts).to_numpy()
+            own_boxes = {part: boxes[part_of == part] for without in chosen for part in without}
+            pieces.update({(part, without): own_boxes[part] for without in chosen for part in without})
+    return pieces

@@ -200,8 +200,8 @@ def test_scores_of_an_epoch_outlive_a_kill(tmp_path: Path) -> None:
     rows = "".join(f"{epoch}," + ",".join("0.5" for _ in columns[1:]) + "\n" for epoch in range(2))
     (tmp_path / "results.csv").write_text(",".join(columns) + "\n" + rows)
     scores = tmp_path / "scores.jsonl"
-    scores.write_text('\n{"epoch": 0, "AP": 0.25, "AP75": 0.5}\n\n{"epoch": 1, "AP": 0.1, "AP75": 0.1}\n\n{"epoch": 1, "A'
-                      '\n{"epoch": 1, "AP": 0.75, "AP75": 1.0}\n')
+    scores.write_text('\n{"epoch": 0, "AP": 0.25, "AP75": 0.5}\n\n{"epoch": 1, "AP": 0.1, "AP75": 0.1}\n'
+                      '\n{"epoch": 1, "A\n{"epoch": 1, "AP": 0.75, "AP75": 1.0}\n')
     assert detector.read_history(tmp_path)[["AP", "AP75"]].to_numpy().tolist() == [[0.25, 0.5], [0.75, 1.0]]
     scores.write_text('\n{"epoch": 0, "AP": 0.25, "AP75": 0.5}\n')
     with pytest.raises(ValueError, match=r"scores\.jsonl: expected the scores of epoch 1, found none"):

@@ -8,6 +8,7 @@ from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # whatever the file's name says
@@ -24,6 +25,7 @@ TURNS = {  # EXIF orientation to what undoes it
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 SOF, DHT, SOS, DQT, DRI, APP0, COM = (0xFFC0, 0xFFC1, 0xFFC2), 0xFFC4, 0xFFDA, 0xFFDB, 0xFFDD, 0xFFE0, 0xFFFE
 PLAIN_BYTES, CMYK = 1 << 16, 4  # a plain header is shorter; layers
+LEAST_SIDE = 10  # pixels: yolov5 leaves out pictures with a shorter one
 QUIET_PIXELS = 1 << 26  # Pillow warns of more
 BILINEAR_DOWN_TO = 0.6
 ORIENTATION, SWAPS_SIDES = 0x0112, {5, 6, 7, 8}
@@ -165,6 +167,19 @@ def fitted_size(width: int, height: int, imgsz: int) -> tuple[int, int]:
     """
     scale = imgsz / max(width, height)
     return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def too_thin(images: pd.DataFrame, imgsz: int) -> np.ndarray:
+    """Whether a side of each image is below ten pixels once the longer one is at most `imgsz`: `(N,)`.
+
+    yolov5 does not train on such pictures, and says so in its log alone.
+
+    >>> too_thin(pd.DataFrame({"width": [640, 2000, 9], "height": [480, 33, 9]}), 320)
+    array([False,  True,  True])
+    """
+    sizes = [fitted_size(width, height, min(imgsz, max(width, height)))
+             for width, height in zip(images["width"], images["height"], strict=True)]
+    return np.array([min(size) < LEAST_SIDE for size in sizes], bool)
 
 
 def fit(picture: np.ndarray, imgsz: int) -> np.ndarray:

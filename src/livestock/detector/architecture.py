@@ -1,16 +1,20 @@
 """A model's architecture, the dictionary that yolov5 builds it from: checked, and built where that is harmless.
 
-yolov5 runs `eval` on its strings, so none gets there that is not on the list below.
+yolov5 runs `eval` on its strings, so none gets there that is not on the list below. And a file of a few kilobytes may
+ask for any memory: what a pass over a picture would take is found out from shapes alone, before there is a number.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from .. import yolov5_compat
@@ -20,6 +24,11 @@ NUMBERS = {"nc": 1_000, "depth_multiple": 4, "width_multiple": 4}  # the most ea
 REQUIRED = {*NUMBERS, "anchors", "backbone", "head"}
 OPTIONAL = {"ch", "inplace"}  # "activation" is code, and not here
 MOST_LAYERS, MOST_REPEATS, MOST_UPSAMPLES, MOST_ANCHORS, MOST_ARGUMENT = 100, 300, 5, 20, 64
+# Of a pass, by pixel of the picture; about four times the most of a published model (yolov5x6, yolov5-p2, yolov3).
+MOST_HELD = 600  # numbers in the outputs of all layers, some of which are kept for later ones
+MOST_IN_ONE = 128  # numbers in one tensor
+MOST_WORK = 1_000_000  # multiplications
+DEMAND_SIZE = 256  # pixels, both sides of the picture that this is found out with
 MOST_FIRST: dict[Any, int] = {  # the first argument of most modules is a number of channels
     **dict.fromkeys(yolov5_compat.MODEL_CLASSES["common"], 8_192), "nn.MaxPool2d": 64, "nn.ZeroPad2d": 64,
 }
@@ -111,19 +120,73 @@ def _is_number(value: Any, least: float, most: float, *, whole: bool = False) ->
     return type(value) in kinds and math.isfinite(value) and least <= value <= most
 
 
-def layers_without_numbers(architecture: dict[str, Any], path: Path) -> torch.nn.Module:
+def layers_without_numbers(architecture: dict[str, Any], path: Path) -> Any:
     """The layers of a checked architecture, made without room for a single number, however large the model.
 
-    Raises ValueError naming `path` if yolov5 cannot build it.
+    Raises ValueError naming `path` if yolov5 cannot build it, or if a pass over a picture would take more than any
+    sensible model's.
     """
+    try:
+        layers = _parse(architecture)
+        demands = _find_demands(json.dumps(architecture))
+    except BUILD_ERRORS as error:
+        raise ValueError(f"{path}: architecture: expected a model that yolov5 can build, found {error}") from error
+    for what, found, most in zip(("numbers to hold", "numbers in a tensor", "multiplications"), demands,
+                                 (MOST_HELD, MOST_IN_ONE, MOST_WORK), strict=True):
+        if found > most:
+            raise ValueError(f"{path}: architecture: refused, expected up to {most:,} {what} by pixel of a picture, "
+                             f"about four times the most of a published model, found {found:,.0f} or more")
+    return layers
+
+
+def _parse(architecture: dict[str, Any]) -> Any:
     yolov5_compat.apply()
     from yolov5.models.yolo import parse_model
 
-    try:
-        with quiet(), torch.device("meta"):
-            return parse_model(deepcopy(architecture), [3])[0]
-    except BUILD_ERRORS as error:
-        raise ValueError(f"{path}: architecture: expected a model that yolov5 can build, found {error}") from error
+    with quiet(), torch.device("meta"):
+        return parse_model(deepcopy(architecture), [3])[0]
+
+
+class _Demands(NamedTuple):
+    """What one pass takes, by pixel of the picture; see `MOST_HELD` and the following."""
+
+    held: float
+    in_one: float
+    work: float
+
+
+@functools.lru_cache(maxsize=32)
+def _find_demands(architecture: str) -> _Demands:
+    """Of a checked architecture as JSON: from a pass that has shapes alone. Ends where one is beyond its bound."""
+    layers = _parse(json.loads(architecture))
+    area = DEMAND_SIZE**2
+    held = in_one = work = 0.0
+
+    def count(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        nonlocal in_one, work
+        in_one = max(in_one, output.numel() / area)
+        if isinstance(module, torch.nn.Conv2d):
+            work += output.numel() * module.weight[0].numel() / area
+        elif isinstance(module, torch.nn.MaxPool2d):
+            work += output.numel() * float(np.prod(np.broadcast_to(module.kernel_size, 2))) / area
+
+    for module in layers.modules():
+        if module is not layers and module is not layers[-1]:
+            module.register_forward_hook(count)
+    outputs: list[torch.Tensor] = []
+    picture = torch.empty(1, 3, DEMAND_SIZE, DEMAND_SIZE, device="meta")
+    for layer in layers:
+        sources = [layer.f] if isinstance(layer.f, int) else layer.f
+        given = [outputs[source] if source != -1 else (outputs or [picture])[-1] for source in sources]
+        if layer is layers[-1]:  # the head: one output by level, of which decoding makes some more
+            found = [level(one) for level, one in zip(layer.m, given, strict=True)]
+        else:
+            found = [layer(given[0] if isinstance(layer.f, int) else given)]
+            outputs += found
+        held += sum(one.numel() for one in found) / area
+        if held > MOST_HELD or in_one > MOST_IN_ONE or work > MOST_WORK:
+            break
+    return _Demands(held, in_one, work)
 
 
 def build(architecture: dict[str, Any], path: Path) -> Any:

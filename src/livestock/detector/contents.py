@@ -12,6 +12,7 @@ from .stand_ins import Module, Tensor
 
 MODEL_CLASS = "DetectionModel"
 ACTIVATIONS = {"Hardswish", "Identity", "LeakyReLU", "ReLU", "SiLU"}
+ROUTES = ("f", "i", "d", "add")  # of yolov5's modules: which layers' outputs it takes, its own number, what it joins
 SIZES = ("kernel_size", "stride", "padding", "dilation", "groups", "size", "scale_factor", "padding_mode")
 
 
@@ -22,6 +23,8 @@ def check_contents(checkpoint: Any, path: Path) -> None:
     """
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
         found = f"the keys {list(checkpoint)[:8]}" if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        if isinstance(checkpoint, dict) and checkpoint and all(isinstance(one, Tensor) for one in checkpoint.values()):
+            found += ": a state_dict, weights without their model; save the model itself, as yolov5 does"
         raise ValueError(f"{path}: expected a yolov5 checkpoint with a 'model', found {found}")
     models = {key: model for key in ("ema", "model") if (model := checkpoint.get(key)) is not None}
     if not models:
@@ -68,7 +71,7 @@ def _check_module(name: str, found: Any, built: torch.nn.Module, path: Path) -> 
     state = _state(found, path)
     if found.original is not expected:
         return  # another activation has nothing in it
-    for size in SIZES if expected.__module__.startswith("torch.") else ():
+    for size in (*SIZES, *ROUTES) if expected.__module__.startswith("torch.") else ROUTES:
         if size in vars(built) and state.get(size, vars(built)[size]) != vars(built)[size]:
             raise ValueError(f"{path}: {name}: expected {size} {vars(built)[size]}, found {state[size]}")
     for key, tensor in [*built.named_parameters(recurse=False), *built.named_buffers(recurse=False)]:
@@ -77,7 +80,8 @@ def _check_module(name: str, found: Any, built: torch.nn.Module, path: Path) -> 
             raise ValueError(f"{path}: {name}.{key}: expected a tensor of shape {list(tensor.shape)}, found "
                              f"{list(there.shape) if isinstance(there, Tensor) else 'none'}")
     inner = {key: module for key, module in state["_modules"].items() if module is not None}
-    if wrong := inner.keys() ^ built._modules.keys():
+    wrong = inner.keys() ^ built._modules.keys()
+    if wrong or (isinstance(built, torch.nn.Sequential) and list(inner) != list(built._modules)):
         raise ValueError(f"{path}: {name}: expected the modules {list(built._modules)}, found {list(inner)}: {wrong}")
     for key, module in built._modules.items():
         if module is not None:

@@ -52,8 +52,8 @@ def edge_table(
     other work on the machine meets them all. `calibration` is an images table for int8 that shares none with `images`.
     A format that does not run here, or is so slow that scoring it takes minutes, has NaN and the reason in `note`.
 
-    Raises ValueError for no images, for images to calibrate with that are also scored, for a model of other classes than
-    `labels` or in another order, and for what the exports refuse.
+    Raises ValueError for no images, for images to calibrate with that are also scored, for a model of other classes
+    than `labels` or in another order, and for what the exports refuse.
     """
     if images.empty or images["image_id"].isin(calibration["image_id"]).any():
         raise ValueError(f"{weights}: expected images to score, none of them to calibrate with, found {len(images)} "

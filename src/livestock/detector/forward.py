@@ -48,7 +48,7 @@ class Forward:
             return self.compute(pictures).cpu()
 
     def compute(self, pictures: torch.Tensor) -> torch.Tensor:
-        """As `run`. Raises ValueError if the output is not of that shape, or holds NaN, of which no box would come."""
+        """As `run`. Raises ValueError if the output is not of that shape, or holds NaN: no box."""
         found = self.run(pictures)
         expected = (len(pictures), 5 + len(self.labels))
         if found.ndim != 3 or (found.shape[0], found.shape[2]) != expected:
@@ -56,8 +56,8 @@ class Forward:
                              f"{self.labels}, found {tuple(found.shape)}")
         if found.isnan().any():
             raise ValueError(f"{self.path}: expected numbers, found NaN in the output for pictures of the shape "
-                             f"{tuple(pictures.shape)}: half precision that overflows, or weights that are damaged; try "
-                             "the device 'cpu'")
+                             f"{tuple(pictures.shape)}: half precision that overflows, or weights that are damaged; "
+                             "try the device 'cpu'")
         return found
 
 
@@ -69,7 +69,8 @@ def load_forward(
     `n_threads` bounds the threads of its runs on the CPU; without it the libraries choose. `half` computes PyTorch
     models in half precision, all but their head: for GPUs, on CPUs it is slower than float32 and less exact. A
     TorchScript file is a program, whose operators read and write files and which nothing here can check: only with
-    `trusted`, for a file that this run wrote itself. The other three are refused where they hold more than a model.
+    `trusted`, for a file that this run wrote itself. The other three are refused where they hold more than a model, or
+    would take more memory or time than any sensible one.
 
     Raises ValueError for a file that is missing, broken, refused or of another suffix.
     """
@@ -78,7 +79,7 @@ def load_forward(
     if not path.is_file():
         raise ValueError(f"{path}: expected the weights file, found no such file")
     if path.suffix == ".onnx":
-        return _load_onnx(path, n_threads)
+        return _load_onnx(path, n_threads, trusted)
     if path.suffix == ".torchscript":
         if not trusted:
             raise ValueError(f"{path}: refused, a TorchScript file is a program; give the weights as .safetensors or "
@@ -167,7 +168,11 @@ def _load_torchscript(path: Path, device: str, n_threads: int | None) -> Forward
     return Forward(path, run, labels, stride, device, n_threads)
 
 
-def _load_onnx(path: Path, n_threads: int | None) -> Forward:
+def _load_onnx(path: Path, n_threads: int | None, trusted: bool) -> Forward:
+    if what := describe_wrong_file(path, ".onnx"):
+        raise ValueError(f"{path}: expected an ONNX model, found {what}")
+    content = path.read_bytes()
+    check_shape = None if trusted else _bound_onnx(content, path)
     import onnxruntime
 
     errors = onnxruntime.capi.onnxruntime_pybind11_state
@@ -176,7 +181,7 @@ def _load_onnx(path: Path, n_threads: int | None) -> Forward:
     options.log_severity_level = 3  # errors, not advice on the graph
     options.add_session_config_entry("session.force_spinning_stop", "1")  # between runs the cores are others' too
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NoSuchFile,
             errors.NotImplemented, errors.RuntimeException) as error:
         raise ValueError(f"{path}: expected an ONNX model, found {str(error)[:200]}") from error
@@ -188,10 +193,24 @@ def _load_onnx(path: Path, n_threads: int | None) -> Forward:
                          f"found {len(inputs)} inputs and {shape}")
 
     def run(pictures: torch.Tensor) -> torch.Tensor:
-        content = pictures.cpu().contiguous().numpy()
-        return torch.from_numpy(session.run([outputs[0].name], {inputs[0].name: content})[0])
+        if check_shape:
+            check_shape(tuple(pictures.shape))
+        given = pictures.cpu().contiguous().numpy()
+        return torch.from_numpy(session.run([outputs[0].name], {inputs[0].name: given})[0])
 
     return Forward(path, run, labels, stride, "cpu")
+
+
+def _bound_onnx(content: bytes, path: Path) -> Callable[[tuple[int, ...]], None]:
+    """A check of pictures' shapes for a stranger's file, which has passed for one shape: see `graph`."""
+    from .graph import make_bound, nominal_shape, read_graph
+
+    model = read_graph(content, path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    _, stride = _read_metadata(metadata.get(METADATA, ""), path)
+    check_shape = make_bound(model, path)
+    check_shape(nominal_shape(model, stride))
+    return check_shape
 
 
 def write_metadata(labels: list[str], stride: int) -> str:

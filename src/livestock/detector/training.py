@@ -41,7 +41,8 @@ HISTORY_COLUMNS = {
 
 NOMINAL_BATCH = 64  # yolov5's own
 CHILD = f"{__package__}.child"
-IGNORED = re.compile(r"WARNING[^\w/\\.]*(\S.*?): ((?:ignoring corrupt|corrupt JPEG|\d+ duplicate).*)")  # lines of yolov5's
+# yolov5's lines on files that it leaves out or changes
+IGNORED = re.compile(r"WARNING[^\w/\\.]*(\S.*?): ((?:ignoring corrupt|corrupt JPEG|\d+ duplicate).*)")
 MOST_SHOWN = 10
 SCORES = "scores.jsonl"  # beside results.csv: a line an epoch with what yolov5 does not write down
 START = "start.pt"  # beside it: the start weights, where their classes stood in another order
@@ -77,8 +78,8 @@ def train(
     """Trains into `run_dir` and returns the history (see `read_history`); a training that was cut off resumes.
 
     After each epoch `on_epoch` gets its scores on the validation list, under the names of the history; whatever it
-    raises ends the training. Classes of the start weights that stand in another order than in `data_yaml`, by name or by
-    a synonym that `label_of` knows, are moved to their places first: each label starts from what is known of it.
+    raises ends the training. Classes of the start weights that stand in another order than in `data_yaml`, by name or
+    by a synonym that `label_of` knows, are moved to their places first: each label starts from what is known of it.
 
     Writes `weights/best.pt` (highest AP at `metric_iou` on the validation list, the later of equals),
     `weights/last.pt` and `weights/averaged.pt` (mean of the last epochs), all stripped and in half precision,

@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Raises ValueError naming the first tensor that holds infinity or NaN: with it a model sees nothing, in silence."""
+    """Raises ValueError naming the first tensor with infinity or NaN: with it a model sees nothing, in silence."""
     for name, tensor in state.items():
         if tensor.is_floating_point() and not (is_finite := torch.isfinite(tensor)).all():
             raise ValueError(f"{path}: {name}: expected finite numbers, found infinity or NaN in "

@@ -68,12 +68,13 @@ def _describe_zip(path: Path, n_bytes: int, suffix: str) -> str:
 def describe_classes(names: set[str]) -> str:
     """Of which model the classes are that a checkpoint names, where that is known and not YOLOv5's detection model.
 
-    >>> describe_classes({"ultralytics.nn.tasks.DetectionModel"})[:35]
-    'weights of the ultralytics package '
+    >>> describe_classes({"ultralytics.nn.tasks.DetectionModel"})[:20]
+    'weights of YOLOv8 or'
     """
     if known := sorted(name for name in names if name.startswith("ultralytics.")):
-        return (f"weights of the ultralytics package (YOLOv8 and later, or a YOLOv5 ending in u; class {known[0]}): this "
-                "project reads YOLOv5's own, such as yolov5m6.pt from its release v7.0")
+        model = next((name for name in known if ".tasks." in name), known[0])
+        return (f"weights of YOLOv8 or a later model, or of a YOLOv5 whose name ends in u ({model}): this project "
+                "reads YOLOv5's own, such as yolov5m6.pt from its release v7.0")
     tasks = {"SegmentationModel": "segmentation", "ClassificationModel": "classification"}
     for name in sorted(names):
         if task := tasks.get(name.rsplit(".", 1)[-1]):

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..boxes import write_table
 from ..config import REPOSITORY
 from ..disk import check_disk_space, images_disk_bytes, training_disk_bytes
+from ..pictures import LEAST_SIDE, too_thin
 from ..steps import fingerprint, hash_content, run_step, write_json
 from .data import VALID_FOLD, Run
 
@@ -23,7 +25,9 @@ TRAINED_BY = {"fold": "04_train", "full": "07_final"}  # by how a training's nam
 
 def write_dataset(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, fold: int = 0) -> Path:
     """The YOLO data set of all folds and the lists of one; returns the `data.yaml` that trains without `fold`."""
-    is_valid = images["fold"] == fold
+    if not (is_valid := images["fold"] == fold).any():
+        raise ValueError(f"fold {fold}: no image lies in it; {len(images):,} images have the folds "
+                         f"{', '.join(str(number) for number in sorted(images['fold'].unique()))}")
     return write_lists(run, f"fold{fold}", images, boxes, images.loc[~is_valid, "image_id"],
                        images.loc[is_valid, "image_id"])
 
@@ -35,10 +39,18 @@ def write_lists(
     """The YOLO data set of `images` with the labels `boxes`, and the lists of one training; returns its `data.yaml`.
 
     Trainings with human labels share a folder. With silver ones, hidden boxes or new images the data set is one of its
-    own, in which the boxes `hidden` are painted grey.
+    own, in which the boxes `hidden` are painted grey. Images that yolov5 would ignore without a word are not in the
+    lists; see `read_left_out`. Raises ValueError if that leaves a list empty.
     """
     from .. import yolo_dataset
 
+    thin = images.loc[too_thin(images, run.profile.imgsz), ["image_id", "width", "height"]]
+    for part, ids in (("train", train_ids), ("validate", valid_ids)):
+        if ids.isin(thin["image_id"]).all():
+            raise ValueError(f"{name}: expected images to {part} on, found {len(ids)} and all of them thinner than "
+                             f"{LEAST_SIDE} px at {run.profile.imgsz} px; give other data or a larger imgsz")
+    thin = thin[thin["image_id"].isin(pd.concat([train_ids, valid_ids]))]
+    train_ids, valid_ids = (ids[~ids.isin(thin["image_id"])] for ids in (train_ids, valid_ids))
     known = images[images["fold"] >= 0]  # without new ones, which have silver labels alone
     plain = directory = yolo_dataset.dataset_dir(known, run.profile.imgsz, run.workspace.yolo_dir)
     tables = [boxes] if hidden is None else [boxes, hidden]
@@ -54,18 +66,38 @@ def write_lists(
         yolo_dataset.write_images(images, directory, run.profile.imgsz, hidden=hidden, boxes=boxes,
                                   same=plain if is_own else None)
         yolo_dataset.write_labels(images, boxes, run.competition.labels, directory)
+        write_table(thin.assign(reason=_describe_thin(thin, run.profile.imgsz)), left_out_path(data_yaml))
+        if len(thin):
+            print(f"{name}: left out of training, thinner than {LEAST_SIDE} px at {run.profile.imgsz} px: {len(thin)} "
+                  f"images, {', '.join(thin['image_id'][:5])}{' ...' if len(thin) > 5 else ''}")
         yolo_dataset.write_lists(directory, name, train_ids, valid_ids, run.competition.labels)
 
     run_step(
         f"dataset_{name}",
         action,
         inputs=[run.workspace.interim_dir / f"{table}.parquet" for table in ("images", "boxes", "folds")],
-        outputs=[data_yaml, directory / f"{name}_train.txt", directory / f"{name}_valid.txt"],
+        outputs=[data_yaml, directory / f"{name}_train.txt", directory / f"{name}_valid.txt",
+                 left_out_path(data_yaml)],
         settings={"imgsz": run.profile.imgsz, "labels": run.competition.labels,
                   "lists": hash_content({"train": list(train_ids), "valid": list(valid_ids)})},
         workspace=run.workspace.root,
     )
     return data_yaml
+
+
+def _describe_thin(thin: pd.DataFrame, imgsz: int) -> list[str]:
+    return [f"{width} x {height} px has a side below {LEAST_SIDE} px at {imgsz} px: yolov5 does not train on it"
+            for width, height in zip(thin["width"], thin["height"], strict=True)]
+
+
+def left_out_path(data_yaml: Path) -> Path:
+    """The table that `write_lists` leaves beside a training's lists."""
+    return data_yaml.with_name(f"{data_yaml.stem}_left_out.parquet")
+
+
+def read_left_out(data_yaml: Path) -> pd.DataFrame:
+    """The images that are in neither list of a training though they were meant for one: `image_id`, size, `reason`."""
+    return pd.read_parquet(left_out_path(data_yaml))
 
 
 def _stand_in(directory: Path, images: pd.DataFrame) -> np.ndarray:
@@ -116,8 +148,8 @@ def train_as_fold(run: Run, name: str, data_yaml: Path, seed: int, *, selects: b
         raise ValueError(f"profile {run.profile.name!r}: {run.profile.imgsz} px, but fold {VALID_FOLD} was trained at "
                          f"{settings['imgsz']} px; run 04_train again with this profile")
     if settings["metric_iou"] != run.competition.metric_iou:
-        raise ValueError(f"competition {run.competition.name!r}: metric_iou {run.competition.metric_iou:g}, but the best "
-                         f"epoch of fold {VALID_FOLD} was chosen at {settings['metric_iou']:g}; run 04_train again")
+        raise ValueError(f"competition {run.competition.name!r}: metric_iou {run.competition.metric_iou:g}, but "
+                         f"fold {VALID_FOLD} was trained for {settings['metric_iou']:g}; run 04_train again")
     config = replace(detector.TrainConfig(**settings), data_yaml=str(data_yaml.resolve()), seed=seed)
     return train(run, name, config, selects=selects)
 

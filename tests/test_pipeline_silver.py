@@ -23,8 +23,9 @@ from livestock.pipeline import final as final_steps
 from livestock.pipeline import silver as silver_steps
 from livestock.pipeline import students as steps
 from livestock.pipeline.training import data_basis
-from livestock.silver import Band
+from livestock.silver import NEVER, Band
 from livestock.steps import write_json
+from livestock.yolo_dataset import file_name
 
 BANDS = {"pig": Band(0.6, 0.3), "cow": Band(0.6, 0.3)}
 
@@ -36,6 +37,7 @@ def box(name: str, x_min: float, confidence: float = 1.0, label: str = "pig") ->
 
 
 NAMES = [f"{fold}{letter}.jpg" for fold in range(5) for letter in "ab"]
+NAME_OF = {file_name(name): name for name in [*NAMES, *(f"new{number}.jpg" for number in range(6))]}
 GOLD = make_boxes([box(name, 0) for name in NAMES])
 SILVER = make_boxes([box(name, 100, 0.9) for name in NAMES] + [box(name, 200, 0.4) for name in NAMES])
 
@@ -50,6 +52,8 @@ def run(tmp_path: Path) -> pipeline.Run:
     images = draw(tmp_path / "images.zip", NAMES).assign(fold=np.repeat(range(5), 2))
     for name, table in (("images", images), ("folds", images), ("boxes", GOLD), ("test_images", images.iloc[:0])):
         write_table(table, run.workspace.interim_dir / f"{name}.parquet")
+    hashes = np.random.default_rng(0).integers(0, 2**64, 5, np.uint64).repeat(2)  # a fold is a group
+    write_table(pd.DataFrame({"image_id": NAMES, "hash": hashes}), run.workspace.interim_dir / "hashes.parquet")
     weights = pipeline.weights_of(run, 0)
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"best")
@@ -67,12 +71,12 @@ def record_training(run: pipeline.Run, name: str, config: TrainConfig) -> None:
 
 
 def draw(path: Path, names: list[str], picture: np.ndarray | None = None) -> pd.DataFrame:
-    """An archive of pictures, 300 by 40 px, grey if not given, and its images table."""
-    picture = np.full((40, 300, 3), 200, np.uint8) if picture is None else picture
+    """An archive of pictures, 300 by 60 px, grey if not given, and its images table."""
+    picture = np.full((60, 300, 3), 200, np.uint8) if picture is None else picture
     with ZipFile(path, "w") as archive:
         for name in names:
             archive.writestr(name, cv2.imencode(".jpg", picture)[1].tobytes())
-    return make_images([{"image_id": name, "archive": str(path), "member": name, "width": 300, "height": 40}
+    return make_images([{"image_id": name, "archive": str(path), "member": name, "width": 300, "height": 60}
                         for name in names])
 
 
@@ -82,12 +86,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
     seen: dict[str, dict] = {}
 
     def record(run: pipeline.Run, name: str, data_yaml: Path, seed: int, *, selects: bool = True) -> Path:
-        lists = {part: [Path(line).name for line in
+        lists = {part: [NAME_OF[Path(line).name] for line in
                         data_yaml.with_name(f"{name}_{part}.txt").read_text().splitlines()]
                  for part in ("train", "valid")}
-        labels = {path.with_suffix(".jpg").name: len(path.read_text().splitlines())
+        labels = {NAME_OF[path.with_suffix(".jpg").name]: len(path.read_text().splitlines())
                   for path in (data_yaml.parent / "labels").iterdir()}
-        pictures = {path.name: cv2.imread(str(path)) for path in (data_yaml.parent / "images").iterdir()}
+        pictures = {NAME_OF[path.name]: cv2.imread(str(path)) for path in (data_yaml.parent / "images").iterdir()}
         seen[name] = {**lists, "labels": labels, "pictures": pictures, "seed": seed, "selects": selects}
         return data_yaml.parent
 
@@ -99,7 +103,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
 @pytest.fixture
 def bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thresholds by hand: so few boxes choose none."""
-    monkeypatch.setattr(silver_steps, "choose_bands", lambda *tables, new_images=False: BANDS)
+    monkeypatch.setattr(silver_steps, "choose_bands", lambda *tables, **options: BANDS)
 
 
 TEACHER = pd.Series([0] * 4 + [1] * 4, index=NAMES[2:])
@@ -171,6 +175,59 @@ def test_a_strategy_that_selects_nothing_is_left_out_with_a_line(
         pipeline.read_labels(run, "complete")
 
 
+@pytest.fixture
+def at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other frames show nothing; shares alone would add each box of .9 and hide each of .4."""
+    never = dict.fromkeys(BANDS, NEVER)
+    monkeypatch.setattr(silver_steps, "choose_bands",
+                        lambda *tables, trust_shares=False, **options: BANDS if trust_shares else never)
+
+
+@pytest.mark.usefixtures("at_most")
+def test_a_person_decides_by_crops_where_frames_do_not(run: pipeline.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten boxes would be added and all are shown, so their share is known."""
+    guard = pipeline.judge_silver(run, SILVER, TEACHER)
+    assert guard.crops.equals(pipeline.judge_silver(run, SILVER, TEACHER).crops)
+    assert sorted(guard.crops["image_id"]) == NAMES and set(guard.crops["confidence"]) == {0.9}
+    assert guard.crops["frames"].tolist() == [0] * 10  # each has another frame, without a label there
+    for accept, n_added in ((None, 0), (10, 10), (9, 10), (8, 0), (0, 0)):
+        labels = pipeline.write_silver(run, ["complete"], SILVER, TEACHER, accept=accept)
+        assert list(labels) == [pipeline.HUMAN, *(["complete"] if n_added else [])]
+        assert (pd.concat([boxes for boxes, _ in labels.values()])["source"] == "silver").sum() == n_added
+    printed = capsys.readouterr().out
+    assert "pig: forgotten animals and confident mistakes cannot be told apart, so nothing is added: fewer" in printed
+    assert ("ACCEPT: 9 of 10 crops are right, so of all 10 boxes at least 90% are; asked for are 90%: all of them are "
+            "added") in printed
+    assert "at least 80% are; asked for are 90%: nothing is added" in printed
+
+
+@pytest.mark.usefixtures("at_most")
+@pytest.mark.bad_input
+def test_more_right_crops_than_were_shown_are_refused(run: pipeline.Run) -> None:
+    with pytest.raises(ValueError, match="ACCEPT: expected how many of 10 crops are right, from 0 to 10, found 12"):
+        pipeline.write_silver(run, ["complete"], SILVER, TEACHER, accept=12)
+
+
+@pytest.mark.usefixtures("at_most")
+def test_new_images_are_hidden_from_training_where_a_person_found_mistakes(run: pipeline.Run, tmp_path: Path) -> None:
+    """They are no background either."""
+    new = draw(tmp_path / "new.zip", ["new0.jpg"]).assign(fold=-1)
+    silver = pd.concat([SILVER, make_boxes([box("new0.jpg", 50, 0.9)])])
+    labels = pipeline.write_silver(run, ["complete"], silver, TEACHER, new, accept=3)
+    boxes, hidden = labels["complete"]
+    assert set(boxes["source"]) == {"gold"} and hidden["image_id"].tolist() == ["new0.jpg"]
+
+
+def test_frames_are_near_duplicates_even_where_groups_are_larger(run: pipeline.Run) -> None:
+    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet").assign(group=0)
+    write_table(images, run.workspace.interim_dir / "folds.parquet")
+    gold = make_boxes([box(name, 0) for name in NAMES] + [box("1a.jpg", 100), box("3a.jpg", 100)])
+    write_table(gold, run.workspace.interim_dir / "boxes.parquet")
+    silver = make_boxes([box("1b.jpg", 100, 0.9), box("2b.jpg", 100, 0.9)])
+    ranked = pipeline.judge_silver(run, silver, TEACHER).ranked.set_index("image_id")
+    assert ranked["frames"].to_dict() == {"1b.jpg": 1, "2b.jpg": 0}  # in one group of all each would have 2 of 9
+
+
 def test_new_images_are_not_known_and_do_not_show_the_validation_fold(
     run: pipeline.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,7 +236,7 @@ def test_new_images_are_not_known_and_do_not_show_the_validation_fold(
     draw(path, ["pig_1.jpg"])
     assert pipeline.read_new(run, str(path)).empty
     assert "left out: 1 new images are near-duplicates of the validation fold's" in capsys.readouterr().out
-    other = np.random.default_rng(0).integers(0, 255, (40, 300, 3), np.uint8)
+    other = np.random.default_rng(0).integers(0, 255, (60, 300, 3), np.uint8)
     draw(path, ["pig_1.jpg"], other)
     assert pipeline.read_new(run, str(path))[["image_id", "fold"]].to_numpy().tolist() == [["pig_1.jpg", -1]]
     images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
@@ -234,6 +291,32 @@ def test_gains_are_paired_by_seed_and_only_what_is_shown_is_chosen() -> None:
     forgiven = STUDENTS.assign(ap=STUDENTS["ap"] - 0.1 * (STUDENTS["strategy"] == "complete"))
     assert pipeline.choose_labels(forgiven) == pipeline.HUMAN  # a gain by what teachers set aside alone
     assert mean_interval(np.array([0.3]))[0] == 0.3 and np.isnan(mean_interval(np.array([0.3]))[1:]).all()
+
+
+def test_what_silver_labels_changed_is_said() -> None:
+    each = np.array([0.04, 0.03, 0.05])
+    low, high = stats.t.interval(0.95, 2, each.mean(), stats.sem(each))
+    words = pipeline.describe_choice(STUDENTS)
+    assert f"labels of 'complete' mAP changes by +0.040 (3 seeds, {low:+.3f} to {high:+.3f}): a gain. With" in words
+    assert "'replace' mAP changes by -0.013 (3 seeds, " in words and "): no gain is shown. The final" in words
+    assert words.endswith("The final model takes the labels of complete.")
+    alone = STUDENTS[STUDENTS["strategy"] == pipeline.HUMAN]
+    assert pipeline.describe_choice(alone) == (
+        "No silver label was made, so there is nothing to compare. The final model takes the human labels.")
+
+
+@pytest.mark.bad_input
+def test_new_images_are_named_with_their_strategy(run: pipeline.Run, tmp_path: Path) -> None:
+    other = np.random.default_rng(0).integers(0, 255, (60, 300, 3), np.uint8)
+    path = tmp_path / "[원천]돼지_bbox.zip"
+    draw(path, ["pig_1.jpg"], other)
+    assert pipeline.read_strategies(run, ["complete", "replace"]) == (["complete", "replace"], None)
+    names, new = pipeline.read_strategies(run, ["complete", f"unlabelled={path}"])
+    assert names == ["complete", "unlabelled"] and new is not None and len(new) == 1
+    with pytest.raises(ValueError, match="expected 'unlabelled=FOLDER', .* found 'unlabelled' without a folder"):
+        pipeline.read_strategies(run, ["unlabelled"])
+    with pytest.raises(ValueError, match=r"expected one folder of new images, found \['a', 'b'\]"):
+        pipeline.read_strategies(run, ["unlabelled=a", "complete=b"])
 
 
 def test_the_recipe_holds_for_what_it_was_chosen_on(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,20 +6,29 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import optimize, stats
 from scipy.stats import binomtest
 
-from livestock.boxes import XYXY, make_boxes, make_images
+from livestock.boxes import XYXY, largest_iou, make_boxes, make_images
 from livestock.silver import (
     NEVER,
     Band,
     NothingSelected,
     choose_backgrounds,
     choose_bands,
+    describe_evidence,
+    draw_crops,
+    lowest_precision,
+    match_silver,
+    mirror,
+    number_places,
     rank_silver,
     select_silver,
+    share_of_frames,
+    weigh_classes,
     without_silver,
 )
-from livestock.yolo_dataset import dataset_dir, paint_grey, write_images
+from livestock.yolo_dataset import dataset_dir, file_name, paint_grey, write_images
 
 IMAGES = make_images([{"image_id": f"{index}.jpg", "archive": "", "member": "", "width": 1000, "height": 100}
                       for index in range(8)])
@@ -100,9 +109,9 @@ RIGHT = np.concatenate([np.ones(300), np.arange(100) % 2, np.zeros(200)]).astype
 
 @pytest.mark.parametrize("missing", [0.15, 0.3, 0.45])
 @pytest.mark.parametrize("seed", range(3))
-def test_boxes_without_a_label_hold_the_precision_asked_for(missing: float, seed: int) -> None:
+def test_what_is_proposed_holds_the_precision_asked_for_if_no_mistake_is_confident(missing: float, seed: int) -> None:
     truth, silver, is_labelled = ranks(RIGHT, missing, seed)
-    band = choose_bands(truth, silver)["pig"]
+    band = choose_bands(truth, silver, trust_shares=True)["pig"]
     chosen = RIGHT[~is_labelled & (silver["confidence"] >= band.label)]
     assert chosen.mean() >= 0.9 and chosen.sum() >= 0.35 * (~is_labelled[:300]).sum()  # the surest third alone: .2
     assert silver["confidence"].iloc[430] < band.hidden <= band.label  # nothing is right from rank 400 on
@@ -111,14 +120,14 @@ def test_boxes_without_a_label_hold_the_precision_asked_for(missing: float, seed
 def test_where_nothing_is_forgotten_nothing_is_added() -> None:
     """All of the surest have labels, so what has none is wrong, however confident."""
     truth, silver, _ = ranks(RIGHT)
-    assert choose_bands(truth, silver)["pig"] == NEVER
+    assert choose_bands(truth, silver, trust_shares=True)["pig"] == NEVER
 
 
 def test_chances_are_elkan_and_notos() -> None:
     """90 boxes of which two in three have a label, the 30 surest among them, then 90 of which one in three has one."""
     is_labelled = np.concatenate([np.tile([False, True, True], 30), np.tile([False, True, False], 30)])
     truth, silver, _ = ranks(is_labelled)
-    ranked = rank_silver(truth, silver)
+    ranked = rank_silver(truth, silver, trust_shares=True)
     assert ranked["is_labelled"].tolist() == is_labelled.tolist()
     assert ranked["share"].is_monotonic_decreasing
     assert ranked["share"].iloc[[0, 80, 110, 170]].tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 3])
@@ -134,7 +143,7 @@ def test_hiding_alone_is_a_selection() -> None:
 
 def test_a_class_that_people_and_models_disagree_on_selects_nothing() -> None:
     truth, silver, _ = ranks(np.arange(100) % 3 == 0)
-    assert choose_bands(truth, silver)["pig"] == NEVER
+    assert choose_bands(truth, silver, trust_shares=True)["pig"] == NEVER
 
 
 def test_a_class_without_a_right_box_selects_nothing() -> None:
@@ -186,7 +195,7 @@ def test_what_is_hidden_is_grey_but_for_labels(tmp_path) -> None:
     painted = paint_grey(picture, hidden[XYXY].to_numpy(), label[XYXY].to_numpy())
     assert (painted[:, 300:350] == 114).all() and (painted[:, 350:] == 200).all() and (painted[:, :300] == 200).all()
     write_images(images, tmp_path / "yolo", 500, hidden=hidden, boxes=label)
-    small = cv2.imread(str(tmp_path / "yolo/images/0.jpg"))
+    small = cv2.imread(str(tmp_path / "yolo/images" / file_name("0.jpg")))
     assert abs(int(small[25, 160].mean()) - 114) < 4 and abs(int(small[25, 200].mean()) - 200) < 4
     tables = [(), (hidden,), (label,), (label, hidden), (hidden.iloc[:0],)]
     folders = {dataset_dir(images, 500, tmp_path, *boxes) for boxes in tables}
@@ -208,3 +217,194 @@ def test_boxes_badly_on_labelled_animals_say_nothing() -> None:
     assert pigs["confidence"].tolist() == [0.95, 0.9, 0.7, 0.2]
     assert pigs["is_labelled"].tolist() == [True, False, False, False]
     assert pigs["share"].tolist() == [0.25] * 4  # fewer boxes than say much
+
+
+def barn(
+    forgotten: float, mistakes: float, seed: int, *, n_frames: int = 8, again: bool = False, label: str = "cow",
+    places: tuple[float, ...] = (0.0, 170.0, 340.0),
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Images, animals, human boxes and what a model finds: 160 frames of still cameras, three cows that lie in each.
+
+    So many of the confident boxes are mistakes, in the upper half, where no cow lies: anywhere, or one thing again.
+    """
+    rng, rows, found = np.random.default_rng(seed), [], []
+    images = make_images([{"image_id": f"{n // n_frames}/{n}.jpg", "archive": "", "member": "", "width": 1000,
+                           "height": 400, "group": n // n_frames} for n in range(160)])
+    for name in images["image_id"]:
+        rows += [{"image_id": name, "label": label, "x_min": x, "y_min": 300.0, "x_max": x + 150, "y_max": 390.0}
+                 for x in places]
+    animals = make_boxes(rows)
+    n_wrong = round(mistakes / (1 - mistakes) * len(animals))
+    names = images["image_id"].to_numpy()
+    for name in names[:n_wrong] if again else rng.choice(names, n_wrong, replace=n_wrong > len(names)):
+        x = 90.0 * int(name.split("/")[0]) % 800 if again else rng.uniform(0, 850)
+        found.append({"image_id": name, "label": label, "x_min": x, "y_min": 20.0, "x_max": x + 150, "y_max": 110.0})
+    silver = pd.concat([animals, make_boxes(found)])
+    silver = make_boxes(silver.assign(confidence=rng.beta(8, 2, len(silver)), source="model"))
+    return images, animals, animals[rng.random(len(animals)) >= forgotten].reset_index(drop=True), silver
+
+
+def add(bands: dict[str, Band], gold: pd.DataFrame, silver: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """The boxes that `complete` adds; none where it selects nothing."""
+    try:
+        boxes, hidden = select_silver("complete", gold, silver, images, bands)
+    except NothingSelected:
+        return gold.iloc[:0]
+    return boxes[boxes["source"] == "silver"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("mistakes", "again"), [(0, False), (0.03, False), (0.08, False), (0.08, True)])
+@pytest.mark.parametrize("n_frames", [8, 1])
+def test_where_nothing_is_forgotten_confident_mistakes_are_not_added(
+    mistakes: float, again: bool, n_frames: int, seed: int
+) -> None:
+    images, _, gold, silver = barn(0, mistakes, seed, n_frames=n_frames, again=again)
+    for known in (images, None):
+        bands = choose_bands(gold, silver, known)
+        assert bands["cow"] == NEVER and add(bands, gold, silver, images).empty
+    if mistakes == 0.08:  # the share of labelled boxes alone takes them for forgotten animals
+        assert len(add(choose_bands(gold, silver, trust_shares=True), gold, silver, images)) > 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("forgotten", [0.15, 0.3])
+def test_forgotten_animals_are_added_with_the_precision_asked_for(forgotten: float, again: bool, seed: int) -> None:
+    images, animals, gold, silver = barn(forgotten, 0.05, seed, again=again)
+    added = add(choose_bands(gold, silver, images), gold, silver, images)
+    right = (largest_iou(added, animals) >= 0.5).sum()
+    assert right >= 0.9 * len(added) and right >= 0.8 * (len(animals) - len(gold))
+    by_shares = add(choose_bands(gold, silver, trust_shares=True), gold, silver, images)
+    assert (largest_iou(by_shares, animals) >= 0.5).mean() < 0.9
+
+
+def test_without_other_frames_a_person_must_look() -> None:
+    images, animals, gold, silver = barn(0.3, 0.02, 0, n_frames=1)
+    assert choose_bands(gold, silver, images)["cow"] == NEVER
+    bands = choose_bands(gold, silver, images, trust_shares=True)
+    added = add(bands, gold, silver, images)
+    assert (largest_iou(added, animals) >= 0.5).mean() > 0.9 and len(added) > 120
+    (words,) = describe_evidence(weigh_classes(match_silver(gold, silver, images), gold, images))
+    assert words == ("cow: forgotten animals and confident mistakes cannot be told apart, so nothing is added: fewer "
+                     "than 25 boxes lie in groups of frames; look at the crops and set ACCEPT.")
+
+
+def test_people_who_forget_an_animal_in_every_frame_are_not_found_out() -> None:
+    """Its place is never labelled, as a mistake's is not: nothing is added, rather than anything."""
+    images, animals, _, silver = barn(0, 0.05, 0)
+    gold = animals[~((animals["x_min"] == 0) & (animals["image_id"].str.split("/").str[0].astype(int) % 2 == 0))]
+    assert choose_bands(gold.reset_index(drop=True), silver, images)["cow"] == NEVER
+
+
+FRAMES = make_images([{"image_id": f"{name}.jpg", "archive": "", "member": "", "width": 1000, "height": 100,
+                       "group": group} for name, group in
+                      (("0", 0), ("1", 0), ("2", 0), ("3", 0), ("4", 1), ("5", 1), ("6", 2), ("7", -1))])
+
+
+def test_frames_of_the_group_count_with_a_label_at_the_place() -> None:
+    """Of three other frames two have a pig there, one moved by a quarter; the box's own frame does not count."""
+    gold = make_boxes([box(0, 0), box(1, 0), box(2, 25), box(2, 30), box(3, 60), box(3, 0, "cow"), box(4, 300),
+                       box(6, 0), box(7, 0)])
+    asked = make_boxes([box(0, 0), box(3, 0), box(3, 0, "cow"), box(4, 300), box(5, 300), box(6, 0), box(7, 0)])
+    shares = share_of_frames(asked, gold, FRAMES)
+    assert shares.tolist() == pytest.approx([2 / 3, 1, 0, 0, 1, np.nan, np.nan], nan_ok=True)
+    assert share_of_frames(make_boxes([box(9, 0)]), gold, FRAMES).tolist() == pytest.approx([np.nan], nan_ok=True)
+    assert share_of_frames(asked.iloc[:0], gold, FRAMES).tolist() == []
+    assert share_of_frames(asked, gold.iloc[:0], FRAMES)[:5].tolist() == [0] * 5
+
+
+def test_a_place_that_is_mirrored_keeps_its_height_and_size() -> None:
+    assert mirror(make_boxes([box(0, 200)]), FRAMES)[XYXY].to_numpy().tolist() == [[700, 0, 800, 100]]
+
+
+def test_one_thing_in_the_frames_of_a_group_is_one_place() -> None:
+    boxes = pd.DataFrame([box(0, 0, confidence=0.5), box(1, 10, confidence=0.9), box(2, 300), box(4, 0),
+                          box(3, 0, "cow"), box(7, 0), box(2, 20)])
+    places = number_places(boxes, FRAMES)
+    assert places[0] == places[1] == places[6] and len(set(places)) == 5
+
+
+def test_places_as_often_labelled_in_the_mirror_say_nothing() -> None:
+    """Cows in a row of stalls: wherever a mistake lies in the row, some frame will have a cow."""
+    stalls = (0.0, 200.0, 400.0, 600.0, 800.0)
+    images, _, gold, silver = barn(0.15, 0.05, 0, places=stalls)
+    found = weigh_classes(match_silver(gold, silver, images), gold, images).loc["cow"]
+    assert found["confirmed"] > 0.95 and found["by_chance"] > 0.95 and found["why"] == "no contrast"
+    assert choose_bands(gold, silver, images)["cow"] == NEVER
+
+
+def too_low(share: float, found: float, n_errors: float, n: float) -> float:
+    """Zero at the lower end of Wilson's interval: from there `found` is so many standard errors away."""
+    return found - share - n_errors * np.sqrt(share * (1 - share) / n)
+
+
+def test_the_share_that_is_forgotten_is_that_of_the_mixture() -> None:
+    """Mirrored boxes and mistakes are never confirmed, of the forgotten as many as of the labelled."""
+    images, _, gold, silver = barn(0.2, 0.05, 0, again=True)
+    matched = match_silver(gold, silver, images)
+    found = weigh_classes(matched, gold, images).loc["cow"]
+    pool = matched.iloc[: round(len(gold) / 3)]
+    places = [table["image_id"].str.split("/").str[0] + table["x_min"].map("/{:.0f}".format)
+              + table["y_min"].map("/{:.0f}".format) for table in (gold, pool)]
+    elsewhere = places[1].map(places[0].value_counts()).fillna(0) - pool["is_labelled"]  # of seven other frames
+    of_labelled, of_free = ((elsewhere[pool["is_labelled"] == which] >= 3).mean() for which in (True, False))
+    n_labelled, n_free = pool["is_labelled"].sum(), (~pool["is_labelled"]).sum()
+    assert 0 < of_free < of_labelled <= 1
+    names = ["labelled", "unlabelled", "confirmed", "by_chance", "unlabelled_confirmed"]
+    assert found[names].tolist() == pytest.approx([n_labelled, n_free, of_labelled, 0, of_free])
+    n_right = n_free * of_free / of_labelled
+    assert found["forgotten"] == pytest.approx(n_right / (n_right + n_labelled))
+    n_places = n_free**2 / (places[1][~pool["is_labelled"]].value_counts() ** 2).sum()
+    for name, n_errors in (("careful", 1), ("low", stats.norm.ppf(0.95))):  # 95 % on one side
+        low = optimize.brentq(too_low, 0, of_free, (of_free, n_errors, n_places)) * n_free / of_labelled
+        assert found[f"forgotten_{name}"] == pytest.approx(low / (low + n_labelled), rel=1e-3)
+    assert found["is_shown"] and found["why"] == "shown"
+    (words,) = describe_evidence(found.to_frame().T)
+    assert words.startswith(f"cow: people forgot about {found['forgotten']:.0%} of them, at least ")
+
+
+def test_all_labelled_and_too_few_are_said() -> None:
+    images, _, gold, silver = barn(0, 0, 0)
+    found = weigh_classes(match_silver(gold, silver, images), gold, images)
+    assert describe_evidence(found) == ["cow: people labelled all of the 160 most confident boxes; nothing is added"]
+    few = images["image_id"][:3]
+    tables = [table[table["image_id"].isin(few)].reset_index(drop=True) for table in (gold, silver)]
+    assert weigh_classes(match_silver(*tables, images), tables[0], images).loc["cow", "why"] == "few"
+
+
+def test_new_images_are_labelled_only_as_surely_as_people_label() -> None:
+    """Where no forgotten animal is shown a box is right as often as people labelled such boxes, and no oftener."""
+    images, _, gold, silver = barn(0, 0.08, 0)
+    ranked = rank_silver(gold, silver, images)
+    assert ranked["chance_new"].tolist() == ranked["share"].tolist() and ranked["chance"].isna().all()
+    images, _, gold, silver = barn(0.3, 0, 0)
+    ranked = rank_silver(gold, silver, images)
+    found = weigh_classes(match_silver(gold, silver, images), gold, images).loc["cow"]
+    assert ranked["chance_new"].iloc[0] == min(ranked["share"].iloc[0] / (1 - found["forgotten_careful"]), 1)
+    assert ranked["share"].iloc[0] < 0.8 and choose_bands(gold, silver, images, new_images=True)["cow"].label < 0.9
+
+
+@pytest.mark.parametrize(("right", "shown", "total", "lowest"), [
+    (12, 12, 100, 12 / 13), (11, 12, 100, 0.80153), (0, 12, 100, 0), (7, 8, 8, 0.875), (5, 5, 5, 1), (0, 0, 0, 0)])
+def test_what_twelve_crops_say_of_all(right: int, shown: int, total: int, lowest: float) -> None:
+    """Wilson's interval, one standard error; where all are shown nothing is left to guess."""
+    assert lowest_precision(right, shown, total) == pytest.approx(lowest, abs=1e-5)
+    if shown < total:
+        interval = binomtest(right, shown).proportion_ci(0.682689492137, method="wilson")
+        assert lowest_precision(right, shown, total) == pytest.approx(interval.low)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("right", [-1, 13])
+def test_more_crops_than_were_shown_cannot_be_right(right: int) -> None:
+    with pytest.raises(ValueError, match=f"how many of 12 crops are right, from 0 to 12, found {right}$"):
+        lowest_precision(right, 12, 40)
+
+
+def test_crops_are_drawn_box_by_box_and_come_again() -> None:
+    boxes = make_boxes([box(0, x, confidence=0.5) for x in range(40)])
+    assert draw_crops(boxes, 3).equals(draw_crops(boxes, 3)) and len(draw_crops(boxes, 3)) == 12
+    assert len(draw_crops(boxes.iloc[:5], 0)) == 5 and draw_crops(boxes.iloc[:0], 0).empty
+    drawn = pd.concat([draw_crops(boxes, seed) for seed in range(500)])["x_min"].value_counts()
+    assert drawn.sum() == 6000 and len(drawn) == 40 and drawn.between(110, 190).all()  # 150 each, sd 10

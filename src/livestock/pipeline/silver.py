@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,22 @@ from .. import readers
 from ..boxes import write_table
 from ..errors import fuse_looks
 from ..folds import near_duplicate_groups
-from ..silver import NothingSelected, choose_backgrounds, choose_bands, select_silver
+from ..silver import (
+    NEVER,
+    UNSURE,
+    Band,
+    NothingSelected,
+    choose_backgrounds,
+    choose_bands,
+    describe_evidence,
+    draw_crops,
+    lowest_precision,
+    match_silver,
+    rank_silver,
+    select_silver,
+    share_of_frames,
+    weigh_classes,
+)
 from ..steps import write_json
 from .data import VALID_FOLD, Run, read_tables
 from .passes import find_candidates, trained_folds
@@ -58,6 +74,9 @@ def assign_teachers(images: pd.DataFrame, n_teachers: int) -> pd.Series:
     Whole folds, which keep near-duplicates together. Raises ValueError as `train_teachers`.
     """
     folds = sorted(set(images["fold"]) - {VALID_FOLD})
+    if len(folds) < 2:
+        raise ValueError(f"teachers: each leaves out a part of the training folds, and {len(images):,} images fill "
+                         f"only {len(folds)} beside the validation fold; leave 06_silver out (--skip 06_silver)")
     if not 2 <= n_teachers <= len(folds):
         raise ValueError(f"teachers: expected from 2 to {len(folds)}, the number of training folds, found {n_teachers}")
     parts = np.array_split(folds, n_teachers)
@@ -92,6 +111,21 @@ def look_at(run: Run, name: str, images: pd.DataFrame, look: str, of: str) -> pd
                            likely=True)
 
 
+def read_strategies(run: Run, strategies: Sequence[str]) -> tuple[list[str], pd.DataFrame | None]:
+    """The names of strategies, and the new images of the folder that one of them gives (`unlabelled=FOLDER`), or None.
+
+    Raises ValueError if `unlabelled` names no folder, if two folders are named, and as `read_new`.
+    """
+    parts = [strategy.partition("=") for strategy in strategies]
+    names, folders = [name for name, _, _ in parts], sorted({folder for _, _, folder in parts if folder})
+    if len(folders) > 1:
+        raise ValueError(f"strategies: expected one folder of new images, found {folders}")
+    if "unlabelled" in names and not folders:
+        raise ValueError("strategies: expected 'unlabelled=FOLDER', new images without labels in the layout of the "
+                         "data, found 'unlabelled' without a folder")
+    return names, read_new(run, folders[0]) if folders else None
+
+
 def read_new(run: Run, folder: str) -> pd.DataFrame:
     """New images without labels, a folder in the reader's layout, as an images table.
 
@@ -113,28 +147,100 @@ def read_new(run: Run, folder: str) -> pd.DataFrame:
     return found[~leaks].reset_index(drop=True)
 
 
+@dataclass(frozen=True)
+class Guard:
+    """What can be told about silver boxes before any becomes a label; each of `bands` for known and for new images.
+
+    `ranked` and `evidence`: the tables of `silver.rank_silver` and `silver.weigh_classes`. `bands`: thresholds by what
+    labels in other frames show. `most`: thresholds for what may be added at most if a person accepts it. `proposed`:
+    the boxes that those would add. `crops`: some of them to look at, with `frames` (`silver.share_of_frames`).
+    """
+
+    ranked: pd.DataFrame
+    evidence: pd.DataFrame
+    bands: tuple[dict[str, Band], dict[str, Band]]
+    most: tuple[dict[str, Band], dict[str, Band]]
+    proposed: pd.DataFrame
+    crops: pd.DataFrame
+
+
+def judge_silver(
+    run: Run, silver: pd.DataFrame, teacher: pd.Series, new: pd.DataFrame | None = None, *, precision: float = 0.9
+) -> Guard:
+    """What can be told about `silver`, and what a person should look at; `precision` is that of the boxes to add.
+
+    Thresholds come from the images of the teachers alone, not from the validation fold. Frames are near-duplicates,
+    also where `group_pattern` makes larger groups. The crops are the same whenever this runs on the same boxes.
+    """
+    images, gold = read_tables(run)
+    frames = _group_frames(run, images)
+    new = images.iloc[:0] if new is None else new
+    known, judged = (table[table["image_id"].isin(teacher.index)] for table in (gold, silver))
+    by_frames, at_most = (
+        [choose_bands(known, judged, frames, precision=precision, new_images=is_new, trust_shares=trust_shares)
+         for is_new in (False, True)] for trust_shares in (False, True))
+    try:
+        boxes, _ = select_silver("complete", gold, silver, frames, at_most[0], new, at_most[1])
+    except NothingSelected:
+        boxes = gold
+    proposed = boxes[boxes["source"] == "silver"]
+    crops = draw_crops(proposed, run.seed)
+    return Guard(rank_silver(known, judged, frames), weigh_classes(match_silver(known, judged, frames), known, frames),
+                 (by_frames[0], by_frames[1]), (at_most[0], at_most[1]), proposed,
+                 crops.assign(frames=share_of_frames(crops, gold, frames)))
+
+
+def _group_frames(run: Run, images: pd.DataFrame) -> pd.DataFrame:
+    """The images table with groups of near-duplicates alone: frames of a camera that does not move."""
+    hashes = pd.read_parquet(run.workspace.interim_dir / "hashes.parquet").set_index("image_id")["hash"]
+    groups = near_duplicate_groups(images, hashes=hashes)
+    return images.assign(group=groups.loc[images["image_id"]].to_numpy())
+
+
+def decide_silver(
+    guard: Guard, accept: int | None, *, precision: float = 0.9
+) -> tuple[dict[str, Band], dict[str, Band], list[str]]:
+    """Thresholds for known and for new images, and why, in sentences.
+
+    `accept` is how many of the crops a person found right: all that is proposed is added if that makes `precision`
+    likely (`silver.lowest_precision`), and otherwise nothing. With None labels in other frames decide. Raises
+    ValueError for a number that is not from 0 to the number of crops.
+    """
+    if accept is None:
+        return *guard.bands, describe_evidence(guard.evidence)
+    n_crops, total = len(guard.crops), len(guard.proposed)
+    lowest = lowest_precision(accept, n_crops, total)
+    words = (f"ACCEPT: {accept} of {n_crops} crops are right, so of all {total:,} boxes at least {lowest:.0%} are; "
+             f"asked for are {precision:.0%}: ")
+    if lowest >= precision:
+        return *guard.most, [f"{words}all of them are added"]
+    old, new = guard.most
+    return dict.fromkeys(old, NEVER), dict.fromkeys(new, Band(NEVER.label, UNSURE)), [f"{words}nothing is added"]
+
+
 def write_silver(
     run: Run, strategies: Sequence[str], silver: pd.DataFrame, teacher: pd.Series, new: pd.DataFrame | None = None,
-    background_share: float = 0.1,
+    background_share: float = 0.1, *, accept: int | None = None, precision: float = 0.9,
 ) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """`silver.select_silver` by each strategy: boxes and hidden ones, by strategy, `HUMAN` first.
 
-    Thresholds come from the images of the teachers alone, not from the validation fold. A strategy that selects nothing
-    is left out, with a line that says so. Of new images those train that get a box, and as backgrounds some in which
-    the teachers see nothing (see `silver.choose_backgrounds`). Written to `interim/silver_{strategy}_boxes`, `_hidden`
-    and `_new.parquet`, the last an images table; what was chosen from earlier ones is forgotten.
+    Thresholds are those of `judge_silver` and `decide_silver`, whose reasons are printed. A strategy that selects
+    nothing is left out, with a line that says so. Of new images those train that get a box, and as backgrounds some in
+    which the teachers see nothing (see `silver.choose_backgrounds`). Written to `interim/silver_{strategy}_boxes`,
+    `_hidden` and `_new.parquet`, the last an images table; what was chosen from earlier ones is forgotten.
     """
     (run.workspace.interim_dir / "recipe.json").unlink(missing_ok=True)
+    guard = judge_silver(run, silver, teacher, new, precision=precision)
+    bands, new_bands, reasons = decide_silver(guard, accept, precision=precision)
+    print("\n".join(reasons))
     images, gold = read_tables(run)
-    new = images.iloc[:0] if new is None else new
-    known, judged = (table[table["image_id"].isin(teacher.index)] for table in (gold, silver))
-    bands, new_bands = choose_bands(known, judged), choose_bands(known, judged, new_images=True)
+    frames, new = _group_frames(run, images), images.iloc[:0] if new is None else new
     labels = {HUMAN: (gold, gold.iloc[:0])}
     for strategy in strategies:
         basis = _silver_path(run, strategy, "basis", "json")
         basis.unlink(missing_ok=True)  # without it the tables do not count
         try:
-            boxes, hidden = select_silver(strategy, gold, silver, images, bands, new, new_bands)
+            boxes, hidden = select_silver(strategy, gold, silver, frames, bands, new, new_bands)
         except NothingSelected as reason:
             print(f"left out: {reason}")
             continue

@@ -128,6 +128,19 @@ def compare_labels(students: pd.DataFrame, column: str = "ap_fair") -> pd.DataFr
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("labels")
 
 
+def describe_choice(students: pd.DataFrame) -> str:
+    """What each strategy changed and which labels are taken, in a sentence each."""
+    gains, chosen = compare_labels(students), choose_labels(students)
+    words = []
+    for strategy, row in gains.drop(index=HUMAN).iterrows():
+        interval = "" if pd.isna(row["gain_low"]) else f", {row['gain_low']:+.3f} to {row['gain_high']:+.3f}"
+        words.append(f"With the labels of {strategy!r} mAP changes by {row['gain']:+.3f} ({row['seeds']:.0f} seeds"
+                     f"{interval}): {'a gain' if strategy == chosen else 'no gain is shown'}.")
+    if not words:
+        words = ["No silver label was made, so there is nothing to compare."]
+    return " ".join([*words, f"The final model takes {'the ' if chosen == HUMAN else 'the labels of '}{chosen}."])
+
+
 def choose_labels(students: pd.DataFrame) -> str:
     """The strategy that gains most of those shown to gain; `HUMAN` if there is none.
 

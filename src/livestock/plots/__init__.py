@@ -20,7 +20,7 @@ from .predictions import (
     plot_count_agreement,
     plot_truth_and_predictions,
 )
-from .silver import plot_bands, plot_learning_curve, plot_students
+from .silver import plot_bands, plot_crops, plot_learning_curve, plot_students
 from .split import plot_distances, plot_group_sizes, plot_shares, style_split_report
 from .training import plot_losses, plot_scores
 from .tuning import plot_breakdown, plot_methods, plot_precision_recall, plot_sweep
@@ -39,6 +39,7 @@ __all__ = [
     "plot_confidence",
     "plot_count_against_area",
     "plot_count_agreement",
+    "plot_crops",
     "plot_distances",
     "plot_empty_images",
     "plot_error_rates",

@@ -17,7 +17,7 @@ WHY = {
     "shown": "people forgot some",
     "all labelled": "people labelled all of them",
     "few": f"fewer than {LEAST_SUREST} boxes lie in groups of frames",
-    "moving": "labels of other frames lie elsewhere, so they say nothing about a place",
+    "no contrast": "labels in other frames confirm labelled places hardly more often than others",
     "not shown": "labels of other frames do not show it",
 }
 
@@ -53,7 +53,7 @@ def _weigh_class(own: pd.DataFrame, gold: pd.DataFrame, images: pd.DataFrame | N
     of_free, n_places = free["is_confirmed"].mean(), _count_places(free, images)
     found |= {"confirmed": share, "by_chance": chance, "unlabelled_confirmed": of_free}
     if share - chance < TELLING:
-        return {**found, "is_shown": False, "why": "moving"}
+        return {**found, "is_shown": False, "why": "no contrast"}
     for name, n_errors in (("", 0.0), ("_careful", 1.0), ("_low", ONE_SIDED)):
         right = np.clip((lower_share(of_free, n_places, n_errors) - chance) / (share - chance), 0, 1)
         found[f"forgotten{name}"] = right * len(free) / (right * len(free) + len(labelled))

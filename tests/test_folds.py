@@ -514,6 +514,19 @@ def test_the_mini_set_is_a_stratified_half_of_every_fold(split):
         mini_set(images, boxes, COMPETITION, share=1)
 
 
+def test_the_mini_set_has_every_class_of_a_fold():
+    """One image in twenty shows a breed: half of them need not be among the half that is taken."""
+    images, boxes = show(["p"] * 95 + ["c", "g", "pc", "s", "s"], list(range(100)))
+    competition = Competition("farm", {label: [] for label in FARM.values()})
+    for seed in range(5):
+        mini = mini_set(images, boxes, competition, seed=seed)
+        held = boxes.merge(images, on="image_id")
+        in_mini = held[held["image_id"].isin(mini.index[mini])]
+        of_mini, of_all = (set(zip(table["fold"], table["label"], strict=True)) for table in (in_mini, held))
+        assert of_mini == of_all
+        assert 50 <= mini.sum() <= 60
+
+
 def test_group_report_counts_pairs():
     groups = pd.Series([0, 0, 0, 1, 1], index=list("abcde"))
     known = pd.Series(["x", "x", "y", "y", None], index=list("abcde"))
@@ -574,8 +587,8 @@ def test_a_file_names_groups(tmp_path):
     ("image_id,cam\na/1.jpg,x\n", "line 1: missing column 'group'; expected image_id,group, found 'image_id,cam'"),
     ("", "line 1: missing column 'image_id'"),
     ("image_id,group\na/1.jpg,x\n9.jpg,y\n1.jpg,y\na/1.jpg,z\n",
-     "rows that do not fit the images: 3; an image is named like 'a/1.jpg'\nline 3: no image '9.jpg'\nline 4: 2 images are "
-     "called '1.jpg', such as a/1.jpg and b/1.jpg: write the path\nline 5: 'a/1.jpg' is in line 2 already"),
+     "rows that do not fit the images: 3; an image is named like 'a/1.jpg'\nline 3: no image '9.jpg'\nline 4: 2 images "
+     "are called '1.jpg', such as a/1.jpg and b/1.jpg: write the path\nline 5: 'a/1.jpg' is in line 2 already"),
     ("image_id,group\na/1.jpg\n", "line 2: expected 2 values, found 1"),
     ('image_id,group\n"a/1.jpg,x\n', "expected comma-separated values: unexpected end of data"),
     ("image_id,group\n" + "".join(f"{n}.png,x\n" for n in range(50)), "line 21: no image '19.png'\nand 30 more"),

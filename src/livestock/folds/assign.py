@@ -263,12 +263,14 @@ def mini_set(
 
     A stratified `share` of every fold, so that whichever fold validates, the mini set has that share of the
     others to train on; validation always takes the whole fold. Groups may be divided: both halves are
-    training data. Raises ValueError for a share outside (0, 1).
+    training data. A class of which that leaves no image of a fold gets one more. Raises ValueError for a share outside
+    (0, 1).
     """
     if not 0 < share < 1:
         raise ValueError(f"share: expected a number between 0 and 1, found {share!r}")
     images = images.sort_values("image_id", ignore_index=True)
     labels = stratum_labels(images, boxes, competition).to_numpy().astype(int)
+    has = box_counts(images, boxes, competition.labels).to_numpy() > 0
     chosen = np.zeros(len(images), dtype=bool)
     for fold in sorted(images["fold"].unique()):
         rows = np.flatnonzero(images["fold"] == fold)
@@ -278,4 +280,7 @@ def mini_set(
         # too few images to divide are all kept, rather than leaving a fold out
         kept = next(splitter.split(rows, labels[rows]))[0] if len(rows) * min(share, 1 - share) >= 1 else slice(None)
         chosen[rows[kept]] = True
+        for own in has[rows].T:
+            if own.any() and not (own & chosen[rows]).any():
+                chosen[rows[own.argmax()]] = True
     return pd.Series(chosen, index=pd.Index(images["image_id"], name="image_id"), name="mini")

@@ -147,8 +147,8 @@ def silver(root: Path) -> None:
     looks = [pipeline.find_candidates(run, images, WEIGHTS, look, f"memory_{look}", likely=True)
              for look in ("plain", "flipped", "larger")]
     fused = fuse_looks(looks, images)
-    rank_silver(truth, fused)
-    bands = choose_bands(truth, fused)
+    rank_silver(truth, fused, images)
+    bands = choose_bands(truth, fused, images)
     select_silver("replace", truth, fused, images, bands)  # of random boxes none is sure enough for `complete`
 
 

@@ -95,7 +95,7 @@ def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> 
     members = [pd.concat(look) for look in looks]
     fused = fuse_looks(members, images)
     found = rank_missing(left_out, train.boxes, images, {"ours": fused, "plain": suppress(members[0])})
-    bands = silver.choose_bands(train.boxes, fused)
+    bands = silver.choose_bands(train.boxes, fused, images)
     no_box = train.boxes.iloc[:0]
     labels = {"clean": (pd.concat([train.boxes, left_out]), no_box), "damaged": (train.boxes, no_box)}
     for name in ARMS[2:]:

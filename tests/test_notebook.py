@@ -13,9 +13,12 @@ from types import ModuleType
 import pytest
 from flaky_drive import FlakyDrive
 
+from livestock.boxes import make_boxes, make_images
+from livestock.config import Workspace
 from livestock.disk import DiskSpaceError
 from livestock.drive import retry
 from livestock.notebook import copy_new, finish, mount_drive, start
+from livestock.relabel import read_relabels, write_relabels
 
 
 def test_a_folder_is_copied_once(tmp_path: Path) -> None:
@@ -81,6 +84,17 @@ def test_a_crash_does_not_cost_what_drive_has(drive_dir: Path, tmp_path: Path) -
     shutil.rmtree(tmp_path / "data")
     start(str(tmp_path / "data"))
     assert sorted(path.name for path in (tmp_path / "data").rglob("*.*")) == ["a.zip", "weights.pt"]
+
+
+def test_corrected_labels_outlive_the_session(drive_dir: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "data")
+    workspace.root.mkdir()
+    images = make_images([{"image_id": "1.jpg", "archive": "a", "member": "1.jpg", "width": 9, "height": 9}])
+    write_relabels(workspace, list(images["image_id"]), make_boxes([]))
+    finish(str(workspace.root))
+    shutil.rmtree(workspace.root)
+    start(str(workspace.root))
+    assert list(read_relabels(workspace)["image_id"]) == ["1.jpg"]
 
 
 def test_a_local_disk_too_small_for_the_raw_data_is_told_of_first(

@@ -23,7 +23,7 @@ def scores_of(values: Mapping[str, float], epoch: int = EPOCHS - 1) -> dict[str,
     height = 0.9 - 0.1 * (math.log10(values["lr0"]) + 2.5) ** 2 - (values["momentum"] - 0.8) ** 2
     score = max(height, 0.0) * (epoch + 1) / EPOCHS
     losses = dict.fromkeys(["val_box_loss", "val_obj_loss", "val_cls_loss"], 0.1)
-    names = ["AP50", "AP75", "mAP50_95", "precision", "recall"]
+    names = ["AP", "AP50", "AP75", "mAP50_95", "precision", "recall"]
     return {"epoch": epoch, **dict.fromkeys(names, score), **losses}
 
 

@@ -44,7 +44,7 @@ from livestock.evolution import (
 )
 from livestock.evolution import search as search_module
 from livestock.evolution.job import gain_interval
-from livestock.evolution.storage import copy_verified, cut_torn_line, open_storage
+from livestock.evolution.storage import copy_verified, cut_torn_line, one_line, open_storage, without_password
 from livestock.evolution.study import claim, fail_lost_trials
 from livestock.sample import draw_sample
 
@@ -226,11 +226,11 @@ def test_the_hopeless_are_stopped(pruner: str, tmp_path: Path) -> None:
 
 def test_fitness_is_what_was_asked_for(tmp_path: Path) -> None:
     def two_scores(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
-        on_epoch({**scores_of(values), "AP50": 0.5, "mAP50_95": 0.25, "AP75": 0.2})
+        on_epoch({**scores_of(values), "AP50": 0.5, "mAP50_95": 0.25, "AP75": 0.2, "AP": 0.6})
 
     found = {name: evolve(make(str(tmp_path / name), fitness=name, n_trials=1), two_scores).best_value
-             for name in ("yolov5", "AP75")}
-    assert found == pytest.approx({"yolov5": 0.1 * 0.5 + 0.9 * 0.25, "AP75": 0.2})
+             for name in ("yolov5", "AP75", "AP")}
+    assert found == pytest.approx({"yolov5": 0.1 * 0.5 + 0.9 * 0.25, "AP75": 0.2, "AP": 0.6})
 
 
 # -- bad input ------------------------------------------------------------------------------------------------------
@@ -405,8 +405,88 @@ def test_generations_of_other_values_are_refused(tmp_path: Path) -> None:
     search = make(str(tmp_path / "journal"))
     with pytest.raises(ValueError, match=r"row 2: mosaic is 1, 0\.123457 in this study"):
         read_evolve_csv(tmp_path / "evolve.csv", search)
-    with pytest.raises(ValueError, match=r"holds YOLOv5's fitness, the search's is 'AP75'"):
-        read_evolve_csv(tmp_path / "evolve.csv", make(str(tmp_path / "journal"), fitness="AP75"))
+    words = r"holds YOLOv5's fitness \(0.1 AP50 \+ 0.9 mAP50-95\), the search's is 'AP'; go on .* --fitness yolov5"
+    with pytest.raises(ValueError, match=words):
+        read_evolve_csv(tmp_path / "evolve.csv", make(str(tmp_path / "journal"), fitness="AP"))
+
+
+def in_columns(*rows: list) -> str:
+    return "".join(",".join(f"{cell:>20}" for cell in row) + "\n" for row in rows)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("scores", [[0, 0, "nan", "nan"], [0.1, 0.1, 0.1, "inf"]])
+def test_a_generation_that_diverged_is_left_out_with_a_line(
+    scores: list, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "evolve.csv"
+    path.write_text(in_columns(CSV_NAMES, CSV_ROWS[0], [*scores, *CSV_ROWS[1][4:]], CSV_ROWS[1]))
+    found = read_evolve_csv(path, make(str(tmp_path / "journal")))
+    assert [trial.params["lr0"] for trial in found] == [0.01, 0.013]
+    assert [trial.user_attrs["imported"] for trial in found] == ["evolve.csv:2", "evolve.csv:4"]
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{path}, row 3: metrics/mAP_0.5")
+    assert printed.endswith(": a training that diverged, left out\n")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("text", "words"), [
+    ("", ": expected YOLOv5's evolve.csv, found an empty file"),
+    ("\n \n", ": expected YOLOv5's evolve.csv, found an empty file"),
+    (in_columns(*CSV_ROWS), ": expected a first row with the names of the columns, metrics/precision, metrics/recall, "
+     "metrics/mAP_0.5 and so on, found '0.61, 0.5, "),
+    (in_columns(CSV_NAMES, *CSV_ROWS, CSV_NAMES, *CSV_ROWS), ", row 4: the names of the columns again"),
+    (in_columns(CSV_NAMES, CSV_ROWS[0], ["fast", *CSV_ROWS[1][1:]]),
+     ", row 3: metrics/precision: expected a number, found 'fast'"),
+    (in_columns(CSV_NAMES, CSV_ROWS[0], CSV_ROWS[1][:5]),
+     ", row 3: expected 11 values, found 5: the file breaks off here; leave this row out"),
+    (in_columns(CSV_NAMES, CSV_ROWS[0][:5], CSV_ROWS[1]), ", row 2: expected 11 values, found 5"),
+    (in_columns(CSV_NAMES, [*CSV_ROWS[0], 1], CSV_ROWS[1]), ", row 2: expected 11 values, found 12"),
+    (in_columns(CSV_NAMES, CSV_ROWS[0], [*CSV_ROWS[1][:8], 0.2, 0.85, 0.3]),
+     ", row 3: lrf is 0.2, 0.1 in this study. `yolov5 --evolve` moves every hyper-parameter: search what it moved too, "
+     "--meta momentum,lr0,lrf,mosaic, or start from the file's values, --hyp"),
+    ("\xff", ": expected YOLOv5's evolve.csv, found"),
+])
+def test_what_is_wrong_with_an_evolve_csv_is_said_with_its_row(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "evolve.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError) as refusal:
+        read_evolve_csv(path, make(str(tmp_path / "journal")))
+    assert str(refusal.value).startswith(f"{path}{words}")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("storage", "shown"), [
+    ("postgresql://me:s3cr%40t@127.0.0.1:1/db", "postgresql://me:***@127.0.0.1:1/db"),
+    ("postgresql://me:s3cr@t@127.0.0.1:1/db", "postgresql://me:***@127.0.0.1:1/db"),  # an @ that should be %40
+    ("postgresql://me:s3cr@t/x@127.0.0.1:1/db", "postgresql://me:***@127.0.0.1:1/db"),
+    ("postgresql://127.0.0.1:1/db?user=me&password=s3cr%40t", "postgresql://127.0.0.1:1/db?user=me&password=***"),
+    ("postgresql://me@127.0.0.1:1/db?sslpassword=s3cr%40t&connect_timeout=1",
+     "postgresql://me@127.0.0.1:1/db?sslpassword=***&connect_timeout=1"),
+    ("nosuch+driver://me:s3cr%40t@127.0.0.1:1/db", "nosuch+driver://me:***@127.0.0.1:1/db"),
+    ("postgresql://me:s3cr@t@host:port/db", "postgresql://me:***@host:port/db"),
+])
+def test_no_message_shows_a_databases_password(storage: str, shown: str) -> None:
+    assert without_password(storage) == shown
+    with pytest.raises(ValueError, match="this database cannot be used") as refusal:
+        open_storage(storage)
+    chain, error = [], refusal.value
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    for each in chain:
+        assert "s3cr" not in str(each)
+        assert "s3cr" not in repr(each)
+    assert str(refusal.value).startswith(f"{shown}: this database cannot be used: ")
+    assert "s3cr" not in repr(make(storage))
+
+
+def test_words_of_a_database_are_free_of_the_password_however_it_is_spelt() -> None:
+    storage = "postgresql://me:a%40b%20c@host/db?password=q%21r"
+    said = RuntimeError(f"no host in {storage}, password a@b c or a%40b%20c, q!r or q%21r\nstatement: select 1")
+    assert one_line(said, storage) == (
+        "no host in postgresql://me:***@host/db?password=***, password *** or ***, *** or ***")
+    assert one_line(RuntimeError(""), "journal") == "RuntimeError"
 
 
 # -- lost sessions ----------------------------------------------------------------------------------------------------

@@ -83,6 +83,19 @@ def test_a_failing_notebook_says_so_and_leaves_its_copy(tmp_path: Path) -> None:
     assert "no pigs here" in (tmp_path / "run/01_broken.ipynb").read_text()
 
 
+def test_a_databases_password_does_not_stay_in_executed_copies(tmp_path: Path) -> None:
+    cell = new_code_cell("STORAGE = ''", metadata={"tags": ["parameters"]})
+    notebook = new_notebook(cells=[cell, new_code_cell("print(len(STORAGE))")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "03_evolve.ipynb")
+    storage = 'postgresql://me:s3cr"t@host/db'
+    executed = runner.run_notebooks({tmp_path / "03_evolve.ipynb": {"STORAGE": storage}}, tmp_path / "run")
+    assert executed[0].notebook.cells[-1].outputs[0].text == f"{len(storage)}\n"  # the kernel had the whole of it
+    assert "me:***@host" in (tmp_path / "run/03_evolve.ipynb").read_text()
+    for path in (tmp_path / "run").iterdir():
+        assert "s3cr" not in path.read_text()
+
+
 WAITS = """
 import subprocess, sys
 from pathlib import Path

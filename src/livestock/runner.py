@@ -9,6 +9,7 @@ import gc
 import html
 import importlib.util
 import io
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from PIL import Image
 from .config import REPOSITORY, Workspace
 from .disk import check_disk_space, used_bytes
 from .pipeline import Run, expect, images_to_answer, make_run, prepare_run, score_known_truth, submitted_weights
+from .pipeline.preflight import RUN_NAMES
 from .steps import write_bytes, write_json, write_text
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
@@ -123,14 +125,17 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
                 progress_bar=False, log_output=False,
             )
         except papermill.PapermillExecutionError as error:
+            _hide_password(copy, own)
             message = f"{path.stem}: {error.ename}: {error.evalue}\nThe cell that failed: {copy}"
             raise NotebookFailed(message) from error
         except KeyboardInterrupt:
             interrupted = True
         if interrupted:  # not above, where the error still holds what is to be forgotten
             print(flush=True)
+            _hide_password(copy, own)
             _forget_tasks()
             raise Interrupted(f"interrupted in {path.stem}; run the same command again to go on")
+        _hide_password(copy, own)
         seconds = time.monotonic() - started
         print(f"{seconds:.0f} s", flush=True)
         notebook = nbformat.read(copy, as_version=4)
@@ -147,6 +152,29 @@ def _forget_tasks() -> None:
     log.disabled = before
 
 
+def _hide_password(copy: Path, own: Mapping[str, Any]) -> None:
+    """Takes the password of a database's URL out of an executed copy, whose first cells hold the parameters."""
+    from .evolution.storage import without_password
+
+    storage = own.get("STORAGE", "")
+    hidden = without_password(storage)
+    if copy.exists() and hidden != storage:
+        spelt = {spell(storage)[1:-1]: spell(hidden)[1:-1] for spell in (json.dumps, repr)} | {storage: hidden}
+        write_json(_replace(json.loads(copy.read_text(encoding="utf-8")), spelt), copy)
+
+
+def _replace(content: Any, texts: Mapping[str, str]) -> Any:
+    """What JSON holds, with these texts replaced in all of its texts."""
+    if isinstance(content, dict):
+        return {key: _replace(value, texts) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_replace(value, texts) for value in content]
+    if isinstance(content, str):
+        for found, replacement in texts.items():
+            content = content.replace(found, replacement)
+    return content
+
+
 def _to_html(notebook: NotebookNode, title: str) -> str:
     from nbconvert import HTMLExporter
 
@@ -156,6 +184,8 @@ def _to_html(notebook: NotebookNode, title: str) -> str:
 
 def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str, Any]:
     """What a run ended with: scores where the truth is known, the weights' size, files, seconds a notebook."""
+    from .evolution.storage import without_password
+
     run = _make_run(parameters)
     _, part = images_to_answer(run)
     scores, weights = score_known_truth(run, part), submitted_weights(run)
@@ -166,13 +196,13 @@ def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str,
         "weights": [str(path) for path in weights],
         "weights_bytes": sum(path.stat().st_size for path in weights),
         "seconds": {item.name: round(item.seconds, 1) for item in executed},
-        "parameters": parameters,
+        "parameters": {**parameters, **({"STORAGE": without_password(parameters["STORAGE"])}
+                                        if "STORAGE" in parameters else {})},
     }
 
 
 def _make_run(parameters: dict[str, Any]) -> Run:
-    own = ("HYP", "FOLDS", "ENSEMBLE")  # of single notebooks
-    return make_run(**{name.lower(): value for name, value in parameters.items() if name not in own})
+    return make_run(**{name.lower(): value for name, value in parameters.items() if name in RUN_NAMES})
 
 
 def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path) -> Path:

@@ -105,7 +105,7 @@ def evolve(
     trials: Annotated[int | None, typer.Option(help="trials in all, over all workers and calls")] = None,
     sampler: Annotated[str, typer.Option(help="cmaes, genetic, tpe, gp or random")] = "cmaes",
     pruner: Annotated[str, typer.Option(help="none, median or halving")] = "none",
-    fitness: Annotated[str, typer.Option(help="AP75, or yolov5: 0.1 AP50 + 0.9 mAP50-95")] = "AP75",
+    fitness: Annotated[str, typer.Option(help="AP at the competition's IoU; yolov5: 0.1 AP50 + 0.9 mAP50-95")] = "AP",
     study: Annotated[str, typer.Option(help="name; another space or other data need another name")] = "evolve",
     storage: Annotated[str, typer.Option(help="postgresql://… shared by workers; default: a file here")] = "",
     budget_minutes: Annotated[float | None, typer.Option(help="end before the session does")] = None,

@@ -46,7 +46,7 @@ def make_search(
     storage: str = "",
     sampler: str = "cmaes",
     pruner: str = "none",
-    fitness: str = "AP75",
+    fitness: str = "AP",
     budget_minutes: float | None = None,
     backup: Path | None = None,
     study: str = DEFAULT_STUDY,
@@ -55,6 +55,7 @@ def make_search(
 
     `start_hyp` is a file, without one the profile's. `storage` is a database's URL; without one the study is a journal
     on the local disk, and `backup`, without one a file in the workspace, its copy after every trial; see `name_study`.
+    `fitness` is one of `FITNESS`; `AP` is at the competition's IoU.
     Raises ValueError for what cannot be searched (see `space.check_meta`).
     """
     start = read_hyp(hyp_path(run, start_hyp))
@@ -103,6 +104,10 @@ def write_search_lists(run: Run, split: SplitTables) -> tuple[Path, Path]:
     fold 1, which the search never sees. Needs the data set that `pipeline.write_dataset` writes.
     """
     images = split.images
+    if (n_folds := images["fold"].nunique()) < 3:
+        raise ValueError(f"search: it trains without the folds {VALID_FOLD} and {FRESH_FOLD}, and {len(images):,} "
+                         f"images fill only {n_folds}, so that nothing is left to train on; leave 03_evolve out "
+                         "(--skip 03_evolve)")
     directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir)
     images = images[~too_thin(images, run.profile.imgsz)]  # which yolov5 would ignore
     is_mini = split.mini.loc[images["image_id"]].to_numpy()
@@ -148,7 +153,7 @@ def verify(run: Run, search: Search, study: optuna.Study, data_yaml: Path) -> pd
     One row a training: `values` (`start` or `best`), `seed`, `fitness`, and the scores of its last epoch, for a fold
     that chose the epoch would have been seen. No row while the search is not finished.
     """
-    columns, rows = ["values", "seed", "fitness", "AP50", "AP75", "mAP50_95"], []
+    columns, rows = ["values", "seed", "fitness", "AP", "AP50", "AP75", "mAP50_95"], []
     if is_finished(search, study):
         best = {**search.start, **study.best_trial.params}
         with locked(_directory(run, search) / "verify.lock"):  # every worker that sees the end comes here
@@ -275,6 +280,7 @@ def _trial_config(run: Run, data_yaml: Path, hyp: Path, device: str) -> detector
         device=device,
         workers=profile.workers,
         seed=run.seed,
+        metric_iou=run.competition.metric_iou,
         nominal_batch=profile.nominal_batch,
         bf16=profile.bf16,  # but no compiler, which takes longer than a trial gains
         save=False,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import repr as short
 
 import optuna
 import pandas as pd
+from optuna.distributions import FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
@@ -87,33 +90,90 @@ def importances(study: optuna.Study) -> pd.Series:
 def read_evolve_csv(path: Path, search: Search) -> list[optuna.trial.FrozenTrial]:
     """The generations of YOLOv5's `evolve.csv` as finished trials of this search, columns found by name.
 
-    Raises ValueError naming file and row if a column is missing, a value lies outside its limits, a hyper-parameter
-    that is not searched differs from the start values, or the search's fitness is one that the file does not hold.
+    A generation whose scores or losses are not finite is a training that diverged: it is left out, with a line that
+    says so. Raises ValueError naming file and row if the file is none of YOLOv5's, a row is cut off, a value is no
+    number or lies outside its limits, a hyper-parameter that is not searched differs from the start values, or the
+    search's fitness is one that the file does not hold.
     """
     if search.fitness != "yolov5":
-        raise ValueError(f"{path}: holds YOLOv5's fitness, the search's is {search.fitness!r}")
-    table, start = pd.read_csv(path, skipinitialspace=True), search.start
-    table.columns = table.columns.str.strip()
-    if missing := sorted({*CSV_SCORES, *start} - set(table.columns)):
-        raise ValueError(f"{path}: column {missing[0]!r} is missing")
-    space, trials = distributions(search.meta), []
-    for row, (_, values) in enumerate(table.iterrows(), start=2):
-        for name, limits in space.items():
-            if not limits.low <= values[name] <= limits.high:
-                raise ValueError(f"{path}, row {row}: {name} is {values[name]:g}, "
-                                 f"expected {limits.low:g} to {limits.high:g}")
-        for name in sorted(set(start) - set(space)):
-            if not math.isclose(values[name], start[name], rel_tol=1e-4, abs_tol=1e-12):  # the file has five digits
-                raise ValueError(f"{path}, row {row}: {name} is {values[name]:g}, {start[name]:g} in this study; "
-                                 "put it into the meta subset, or start from the file's values")
-        scores = {ours: float(values[theirs]) for theirs, ours in CSV_SCORES.items()}
+        raise ValueError(f"{path}: holds YOLOv5's fitness (0.1 AP50 + 0.9 mAP50-95), the search's is "
+                         f"{search.fitness!r}; go on from it with --fitness yolov5")
+    space, start, trials = distributions(search.meta), search.start, []
+    rows = _read_rows(path, [*CSV_SCORES, *start])
+    _check_values(path, rows, space, start)
+    for row, values in rows.items():
+        scores = {ours: values[theirs] for theirs, ours in CSV_SCORES.items()}
+        if odd := [theirs for theirs in CSV_SCORES if not math.isfinite(values[theirs])]:
+            print(f"{path}, row {row}: {odd[0]} is {values[odd[0]]:g}: a training that diverged, left out")
+            continue
         trials.append(optuna.create_trial(
-            params={name: float(values[name]) for name in space},
+            params={name: values[name] for name in space},
             distributions=dict(space),
             value=0.1 * scores["AP50"] + 0.9 * scores["mAP50_95"],
             user_attrs={IMPORTED_KEY: f"{path.name}:{row}", SCORES_KEY: scores},
         ))
     return trials
+
+
+def _read_rows(path: Path, wanted: list[str]) -> dict[int, dict[str, float]]:
+    """The numbers of each row by its line in the file. Raises ValueError for what is no row of numbers."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            lines = dict((reader.line_num, [cell.strip() for cell in cells]) for cells in reader
+                         if any(cell.strip() for cell in cells))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: expected YOLOv5's evolve.csv, found {error}") from error
+    if not lines:
+        raise ValueError(f"{path}: expected YOLOv5's evolve.csv, found an empty file")
+    header = lines.pop(next(iter(lines)))
+    if not set(header) & set(wanted):
+        raise ValueError(f"{path}: expected a first row with the names of the columns, {', '.join(wanted[:3])} and so "
+                         f"on, found {short(', '.join(header))}")
+    if missing := sorted(set(wanted) - set(header)):
+        raise ValueError(f"{path}: column {missing[0]!r} is missing")
+    return {row: _to_numbers(f"{path}, row {row}", header, cells, is_last=row == max(lines))
+            for row, cells in lines.items()}
+
+
+def _to_numbers(place: str, header: list[str], cells: list[str], *, is_last: bool) -> dict[str, float]:
+    if cells == header:
+        raise ValueError(f"{place}: the names of the columns again, as in two files put together; read them one after "
+                         "the other, or leave this row out")
+    if len(cells) != len(header):
+        cut = ": the file breaks off here; leave this row out" if is_last and len(cells) < len(header) else ""
+        raise ValueError(f"{place}: expected {len(header)} values, found {len(cells)}{cut}")
+    values = {}
+    for name, cell in zip(header, cells, strict=True):
+        try:
+            values[name] = float(cell)
+        except ValueError:
+            raise ValueError(f"{place}: {name}: expected a number, found {short(cell)}") from None
+    return values
+
+
+def _check_values(
+    path: Path, rows: Mapping[int, Mapping[str, float]], space: Mapping[str, FloatDistribution],
+    start: Mapping[str, float],
+) -> None:
+    """Raises ValueError for values outside their limits, and for hyper-parameters that vary without being searched."""
+    fixed = sorted(set(start) - set(space))
+    moved: dict[str, int] = {}  # where first
+    for row, values in rows.items():
+        for name in fixed:
+            if not math.isclose(values[name], start[name], rel_tol=1e-4, abs_tol=1e-12):  # the file has five digits
+                moved.setdefault(name, row)
+    for row, values in rows.items():
+        for name, limits in space.items():
+            if not limits.low <= values[name] <= limits.high:
+                raise ValueError(f"{path}, row {row}: {name} is {values[name]:g}, "
+                                 f"expected {limits.low:g} to {limits.high:g}")
+    if moved:
+        row, name = min((row, name) for name, row in moved.items())
+        raise ValueError(f"{path}, row {row}: {name} is {rows[row][name]:g}, {start[name]:g} in this study. `yolov5 "
+                         f"--evolve` moves every hyper-parameter: search what it moved too, --meta "
+                         f"{','.join([*space, *(each for each in start if each in moved)])}, or start from the file's "
+                         "values, --hyp")
 
 
 def add_generations(study: optuna.Study, storage: str, trials: list[optuna.trial.FrozenTrial]) -> int:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +24,9 @@ from .storage import DATABASE_ERRORS, copy_verified, is_database, one_line, open
 from .study import ERROR_KEY, claim, fail_lost_trials, open_study
 
 FITNESS: dict[str, Callable[[Mapping[str, float]], float]] = {
-    "yolov5": lambda scores: 0.1 * scores["AP50"] + 0.9 * scores["mAP50_95"],
+    "AP": lambda scores: scores["AP"],  # at the competition's IoU, by which it ranks
     "AP75": lambda scores: scores["AP75"],
+    "yolov5": lambda scores: 0.1 * scores["AP50"] + 0.9 * scores["mAP50_95"],
 }
 MAX_FAILURES = 3  # in a row: then it is not the values
 SURPLUS = "one more than asked for: several workers began at once"
@@ -47,7 +48,7 @@ class Search:
     """What is searched and how. `identity` is what all trials of a study must share beside the space: data, epochs."""
 
     study: str
-    storage: str
+    storage: str = field(repr=False)  # it may hold a password
     meta: Meta
     start: Mapping[str, float]
     identity: Mapping[str, Any]
@@ -132,7 +133,8 @@ class _Worker:
                 self._ask_and_run()
             self._keep_copy()
         except DATABASE_ERRORS as error:
-            raise ValueError(f"the study's database was lost: {one_line(error)}; run again to go on") from error
+            said = one_line(error, self._search.storage)
+            raise ValueError(f"the study's database was lost: {said}; run again to go on") from None
 
     def _ask_and_run(self) -> None:
         self._begun = -1

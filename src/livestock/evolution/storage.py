@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, unquote_plus
 
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -18,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 40  # a worker writes a sign of life; without one it counts as dead
 CONNECT_SECONDS, LOCK_SECONDS = 3, 5
 ADVISORY_LOCK = 0x11FE57  # any number that other programs on the same database do not use
+SECRET_IN_QUERY = re.compile(r"((?:^|[?&])[^=&]*(?:pass|pwd|secret|token)[^=&]*=)([^&]*)", re.IGNORECASE)
 DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
 
 
@@ -118,8 +121,10 @@ def open_storage(storage: str) -> BaseStorage:
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=GRACE_SECONDS,
             )
-    except DATABASE_ERRORS as error:
-        raise ValueError(f"{_without_password(storage)}: this database cannot be used: {one_line(error)}") from error
+    except (*DATABASE_ERRORS, ValueError) as error:  # a port that is no number, say
+        said = one_line(error, storage)
+        # without the original, whose words may hold the password
+        raise ValueError(f"{without_password(storage)}: this database cannot be used: {said}") from None
 
 
 class _Database(RDBStorage):
@@ -129,26 +134,59 @@ class _Database(RDBStorage):
         try:
             super().record_heartbeat(trial_id)
         except DATABASE_ERRORS as error:
-            print(f"no sign of life could be written, tried again in {HEARTBEAT_SECONDS} s: {one_line(error)}")
+            said = one_line(error, self.url)
+            print(f"no sign of life could be written, tried again in {HEARTBEAT_SECONDS} s: {said}")
 
 
-def one_line(error: BaseException) -> str:
-    """What a database said, without the statement it was told."""
-    return str(error.__cause__ or error).strip().splitlines()[0]
+def one_line(error: BaseException, storage: str) -> str:
+    """What a database said, without the statement it was told and without the password in its URL."""
+    lines = str(error.__cause__ or error).strip().splitlines()
+    return hide_secrets(lines[0] if lines else type(error).__name__, storage)
 
 
 def _connection(storage: str) -> tuple[sqlalchemy.URL, dict[str, Any]]:
+    scheme, user, password, rest = _split(storage)
+    if "@" in password:  # as it is, where a URL would have %40
+        storage = f"{scheme}://{user}:{quote(password, safe='')}@{rest}"
     url = sqlalchemy.make_url(storage)
     if url.get_backend_name() != "postgresql":
         return url, {}
     return url.set(drivername="postgresql+psycopg"), {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
 
 
-def _without_password(storage: str) -> str:
-    try:
-        return sqlalchemy.make_url(storage).render_as_string()
-    except sqlalchemy.exc.ArgumentError:
-        return storage.split("://", 1)[0] + "://…"
+def _split(storage: str) -> tuple[str, str, str, str]:
+    """Scheme, user, password and the rest of a database's URL; the password may hold an `@`."""
+    scheme, _, after = storage.partition("://")
+    before, mark, query = after.partition("?")
+    login, _, place = before.rpartition("@")
+    user, _, password = login.partition(":")
+    return scheme, user, password, f"{place}{mark}{query}"
+
+
+def without_password(storage: str) -> str:
+    """A database's URL as it may be shown: `***` for its password, wherever it stands; a path stays as it is.
+
+    >>> without_password("postgresql://me:p@ss@host/db?password=x&sslmode=require")
+    'postgresql://me:***@host/db?password=***&sslmode=require'
+    """
+    if not is_database(storage):
+        return storage
+    scheme, user, password, rest = _split(storage)
+    login = f"{user}{':***' if password else ''}@" if user or password else ""
+    return f"{scheme}://{login}{SECRET_IN_QUERY.sub(lambda found: f'{found[1]}***', rest)}"
+
+
+def hide_secrets(text: str, storage: str) -> str:
+    """A text without the password that a database's URL holds, as it stands there or decoded."""
+    if not is_database(storage):
+        return text
+    _, _, password, rest = _split(storage)
+    secrets = [password, *(found[2] for found in SECRET_IN_QUERY.finditer(rest))]
+    spelt = {form for secret in secrets for form in (secret, unquote(secret), unquote_plus(secret), quote(secret))}
+    text = text.replace(storage, without_password(storage))
+    for secret in sorted(spelt - {""}, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 def restore_journal(journal: Path, backup: Path) -> None:

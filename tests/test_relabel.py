@@ -503,6 +503,14 @@ def test_a_second_import_replaces_only_the_images_it_contains(workspace, tmp_pat
     assert log[0]["emptied"] == [TURNED]
 
 
+def test_a_suspect_that_is_a_label_by_now_is_not_undecided_again(workspace):
+    folder, _ = export(workspace, "yolo")
+    import_(folder, workspace, accept_suspects=True)
+    imported = import_(folder, workspace)
+    assert changed(imported) == []
+    assert imported.suspects == {"accepted": 4, "rejected": 0, "undecided": 0}
+
+
 def test_the_manifest_is_found_in_the_workspace_or_where_one_says(workspace, tmp_path):
     folder, sheets = export(workspace, "cvat", out=tmp_path / "out")
     path = write_cvat(tmp_path / "1.xml", sheets, edited(sheets), zipped=False)

@@ -8,6 +8,8 @@ from scipy.special import stdtrit
 
 from .matching import Matches
 
+VALUES_AT_ONCE = 20_000  # of small tables many resamples go at once; one of a large table fills the cache by itself
+
 
 def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarray:
     """mAP of each resample of images: `(n_resamples,)`.
@@ -30,18 +32,19 @@ def resample_classes(matches: Matches, images: pd.Index, counts: np.ndarray) -> 
     where = images.get_indexer(matches.images)
     if (where < 0).any():
         raise ValueError(f"images: {matches.images[where < 0][0]!r} is judged, but not among those to resample")
-    bounds = np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
-    result = np.full((len(counts), len(matches.labels)), np.nan)
-    for nth, drawn in enumerate(counts[:, where]):
-        n_truth = drawn @ matches.n_truth
-        for class_id in np.flatnonzero(n_truth):
-            mine = slice(bounds[class_id], bounds[class_id + 1])
-            weight, is_true = drawn[matches.image[mine]], matches.is_true[mine]
-            found = weight[is_true]
+    drawn, bounds = counts[:, where], np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
+    n_truth, result = drawn @ matches.n_truth, np.full((len(counts), len(matches.labels)), np.nan)
+    for class_id in range(len(matches.labels)):
+        mine = slice(bounds[class_id], bounds[class_id + 1])
+        image, is_true = matches.image[mine], np.flatnonzero(matches.is_true[mine])
+        known = np.flatnonzero(n_truth[:, class_id])
+        for rows in np.array_split(known, -(-len(known) * max(len(image), 1) // VALUES_AT_ONCE) or 1):
+            weight = drawn[rows].take(image, axis=1)
+            found = weight.take(is_true, axis=1)
             # The precision after a true box drawn n times; its n copies have no other boxes between them.
-            precision = np.cumsum(found) / np.maximum(np.cumsum(weight)[is_true], 1)
-            envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            result[nth, class_id] = float(envelope @ found) / n_truth[class_id]
+            precision = np.cumsum(found, axis=1) / np.maximum(np.cumsum(weight, axis=1).take(is_true, axis=1), 1)
+            envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+            result[rows, class_id] = (envelope * found).sum(axis=1) / n_truth[rows, class_id]
     return result
 
 

@@ -117,16 +117,20 @@ def run_once(sizes: list[int], world: World, tuned: bool, seed: int) -> dict[str
     parts, hardness = split_parts(images, rng), rng.normal(0, world.hardness, (len(sizes), 2))
     blocks = {part: block_groups(*(table[~table["image_id"].map(parts).eq(part)] for table in (images, truth)))
               for part in range(5)}
-    answers, inner, points = {}, {}, {}
+    answers, matches, inner, points = {}, {}, {}, {}
     for number in range(N_METHODS):
         better, name = number >= N_METHODS - N_BETTER, str(number)
         candidates = draw_candidates(images, truth, hardness, world, better, tuned, rng)
-        answers[name], inner[name], point = (
-            settle(candidates, truth, images, parts) if tuned else
-            (candidates, take_out(match_usual(truth, candidates, METRIC_IOU), parts, blocks), ()))
+        if tuned:
+            answers[name], inner[name], point = settle(candidates, truth, images, parts)
+        else:
+            answers[name], point = candidates, ()
+        matches[name] = match_usual(truth, answers[name], METRIC_IOU)
+        if not tuned:
+            inner[name] = take_out(matches[name], parts, blocks)
         points[name] = true_scores(world, better, tuned)[point]
     choice = choose_method(answers, inner, truth, images, parts, METRIC_IOU, allowed=list(answers))
-    old, old_score, (low, high), promised = choose_as_before(answers, truth, images, rng)
+    old, old_score, (low, high), promised = choose_as_before(matches, images, rng)
     return {"new": choice.method != "0", "new_right": int(choice.method) >= N_METHODS - N_BETTER,
             "new_promised": choice.score - choice.table.loc["0", "mAP"],
             "new_covered": choice.low <= points[choice.method] <= choice.high, "new_width": choice.high - choice.low,
@@ -161,14 +165,13 @@ def take_out(matches: Matches, parts: pd.Series, blocks: dict[int, pd.Series]) -
 
 
 def choose_as_before(
-    answers: dict[str, pd.DataFrame], truth: pd.DataFrame, images: pd.DataFrame, rng: np.random.Generator
+    matches: dict[str, Matches], images: pd.DataFrame, rng: np.random.Generator
 ) -> tuple[str, float, tuple[float, float], float]:
     """The rule of the first edition: the method, its score, the interval of that, its gain."""
     counts = draw_group_counts(rng, images["group"].to_numpy(), N_RESAMPLES)
-    matches = {name: match_usual(truth, boxes, METRIC_IOU) for name, boxes in answers.items()}
     scores = {name: score(own).mean for name, own in matches.items()}
     resampled = {name: resample(own, pd.Index(images["image_id"]), counts) for name, own in matches.items()}
-    better = [name for name in answers if interval(resampled[name] - resampled["0"])[0] > 0]
+    better = [name for name in matches if interval(resampled[name] - resampled["0"])[0] > 0]
     name = max(better, key=scores.__getitem__, default="0")
     return name, scores[name], interval(resampled[name]), scores[name] - scores["0"]
 

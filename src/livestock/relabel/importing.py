@@ -19,7 +19,7 @@ from . import cvat, label_studio, yolo
 from .changes import SAME_PX, compare_labels, find_same, merge_labels
 from .entries import HUMAN, Entry, Returned, ReturnedBox, Source
 from .sheets import MANIFEST, Exported, boxes_sha256, find_exported, read_manifests
-from .store import current_labels, log_import, read_relabels, write_relabels
+from .store import current_labels, log_import, write_relabels
 
 SHOWN = 20  # faults of a file that are listed
 SUSPECT_KINDS = ["accepted", "rejected", "undecided"]
@@ -190,11 +190,9 @@ def _decide_suspects(found: pd.DataFrame, before: pd.DataFrame, suspects: pd.Dat
 
 
 def store_import(imported: Imported, path: Path, workspace: Workspace) -> None:
-    """Writes the labels of the images that changed, or had been corrected before, and a line in the log."""
-    earlier = set(read_relabels(workspace)["image_id"])
-    stored = sorted(set(imported.changed_ids) | (earlier & set(imported.image_ids)))
-    if stored:
-        write_relabels(workspace, stored, imported.after[imported.after["image_id"].isin(stored)])
+    """Writes the labels of the images that changed, and a line in the log."""
+    if changed := imported.changed_ids:
+        write_relabels(workspace, changed, imported.after[imported.after["image_id"].isin(changed)])
     kinds = imported.changes["kind"].value_counts()
     log_import(workspace, {
         "file": str(path), "sha256": fingerprint(path), "format": imported.format,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -206,6 +207,16 @@ def test_scores_of_an_epoch_outlive_a_kill(tmp_path: Path) -> None:
     scores.write_text('\n{"epoch": 0, "AP": 0.25, "AP75": 0.5}\n')
     with pytest.raises(ValueError, match=r"scores\.jsonl: expected the scores of epoch 1, found none"):
         detector.read_history(tmp_path)
+
+
+def test_a_training_that_diverges_ends_and_writes_no_such_weights(
+    config: detector.TrainConfig, tmp_path: Path
+) -> None:
+    hyp = (REPOSITORY / "hyp/baseline.yaml").read_text()
+    (tmp_path / "wild.yaml").write_text(re.sub(r"(?m)^(lr0|warmup_bias_lr):.*$", r"\1: 1.0e+15", hyp))
+    with pytest.raises(RuntimeError, match=r"last\.pt: .*: expected finite numbers, found infinity or NaN in"):
+        detector.train(replace(config, hyp=str(tmp_path / "wild.yaml")), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.pt"))
 
 
 def test_a_changed_library_is_noticed() -> None:

@@ -36,7 +36,7 @@ def plot_scores(history: pd.DataFrame, metric_iou: float = 0.75) -> Axes:
 
     `history` of `read_history`; its `AP` is that at `metric_iou`.
     """
-    names = {name: name for name in SCORES} | {"AP": f"AP at IoU {metric_iou:g}", "mAP50_95": "AP, mean of IoU 0.5 to 0.95"}
+    names = {name: name for name in SCORES} | {"AP": f"AP at IoU {metric_iou:g}", "mAP50_95": "AP, IoU 0.5 to 0.95"}
     table = history.rename(columns=names).melt("epoch", list(names.values()), var_name="score", value_name="value")
     axes = new_axes(None, width=9)
     sns.lineplot(table, x="epoch", y="value", hue="score", marker="o", markersize=5, ax=axes)

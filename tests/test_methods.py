@@ -49,6 +49,7 @@ def test_a_tuned_method_holds_out_a_box_table_of_all_images(name: str, tables: t
     assert set(final["image_id"]) == set(tuned.held_out["image_id"]) == set(members[0]["image_id"])
     assert (final.groupby("image_id")["confidence"].diff().dropna() <= 0).all()
     assert 0.2 < usual_map(truth, tuned.held_out, 0.5).mean <= 1
+    assert set(tuned.inner) == set(range(5)) and all(0.1 < own.score <= 1 for own in tuned.inner.values())
     best = tuned.plateau["score"].max()
     assert tuned.plateau.loc[tuned.plateau["on_plateau"], "score"].min() > best - 0.2
 
@@ -93,6 +94,17 @@ def test_a_class_whose_truth_lies_in_one_part_is_tuned_without_it(tables: tuple)
     cows = passes[0][(passes[0]["label"] == "cow") & (passes[0]["image_id"].map(PARTS) == 2)]
     middle = suppress(cows, iou_threshold=IOU_THRESHOLDS[(len(IOU_THRESHOLDS) - 1) // 2])
     pd.testing.assert_frame_equal(inside.reset_index(drop=True), middle)
+
+
+def test_class_thresholds_without_a_part_are_tuned_without_its_truth(tables: tuple) -> None:
+    """The inner scores of each class at its own point are those that tuning and judging the other images gives."""
+    truth, passes = tables
+    method = METHODS["suppression, thresholds by class"]
+    inner = tune_method(method, passes[:1], truth, IMAGES, PARTS, 0.5).inner[3]
+    changed = truth[(truth["image_id"].map(PARTS) != 3)]
+    without = tune_method(method, passes[:1], changed, IMAGES, PARTS, 0.5).inner[3]
+    assert inner.score == without.score < 1
+    assert inner.contributions.tolist() == without.contributions.tolist()
 
 
 def test_points_are_said_in_words() -> None:

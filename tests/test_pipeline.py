@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +17,7 @@ from livestock import pipeline
 from livestock.boxes import make_boxes, make_images, read_table, write_table
 from livestock.config import REPOSITORY
 from livestock.pipeline.training import data_basis
+from livestock.postprocess import choose_method, score_inner
 from livestock.steps import write_json
 from livestock.submission import write_answer
 
@@ -167,3 +170,53 @@ def test_a_table_comes_back_as_it_was_written(tmp_path: Path, monkeypatch: pytes
     columns = [parquet.read_metadata(path).row_group(0).column(index) for index in range(9)] if n else []
     assert all(("DICTIONARY" in str(column.encodings)) == (column.physical_type in ("BYTE_ARRAY", "INT64"))
                for column in columns)
+
+
+ESTIMATE = pd.Series({"mAP": 0.6, "low": 0.5, "high": 0.7})
+
+
+@pytest.mark.parametrize(("found", "part", "expected"), [
+    (0.5, "test", "test mAP at IoU 0.75 is 0.5000, inside the 95 % interval of the out-of-fold estimate 0.6000, 0.5000 "
+                  "to 0.7000"),
+    (0.4, "test", ", below the 95 % interval .*: the answer is worse than .*other cameras.*the epoch.*learned"),
+    (0.8, "test", ", above the 95 % interval .*: the answer is better than the folds .*labels missing in the folds"),
+    (0.8, "valid", "no comparison: these images are among those that the estimate is made on"),
+])
+def test_the_test_score_is_compared_with_the_estimate_in_words(
+    run: pipeline.Run, found: float, part: str, expected: str
+) -> None:
+    """The usual score at the competition's IoU is compared, not the scorer's nor that at 0.5."""
+    scores = pd.DataFrame({"scorer": ["competition", "usual"] * 2, "IoU": [0.75, 0.75, 0.5, 0.5],
+                           "mAP": [0.99, found, 0.01, 0.99], "cow": 0.5, "pig": 0.5})
+    text = pipeline.compare_with_estimate(run, scores, part, ESTIMATE)
+    assert re.search(expected, text) and "no true box" not in text
+    assert ("causes" in text) == (part == "test" and found in (0.4, 0.8))
+    alone = pipeline.compare_with_estimate(run, scores.drop(columns="cow"), part, ESTIMATE)
+    assert alone == text + "; cow has no true box here: the mean is over pig alone"
+
+
+def test_the_estimate_says_what_makes_it_less_than_it_looks(run: pipeline.Run) -> None:
+    images, boxes = pipeline.read_tables(run)
+    images = images.assign(group=[0, 1])
+    write_table(images, run.workspace.interim_dir / "folds.parquet")
+    mine = images[images["fold"] == 0]
+    known = boxes[boxes["image_id"].isin(mine["image_id"])]
+    parts = pd.Series(0, index=pd.Index(mine["image_id"]))
+    answers = {"suppression": known.assign(confidence=0.9)}
+    inner = {"suppression": {0: score_inner(answers["suppression"], known, mine, parts, 0, 0.75)}}
+    choice = choose_method(answers, inner, known, mine, parts, 0.75, allowed=["suppression"])
+    assert pipeline.describe_estimate(run, choice, [0]).splitlines() == [
+        "mAP at IoU 0.75 out of fold, with the choosing inside: 1.0000, 95 % interval 0.0000 to 1.0000 over 1 group "
+        "(1.0 effective)", "cow has no true box here: the mean is over pig alone"]
+    other = dataclasses.replace(choice, by_part={0: "suppression", 1: "larger", 2: "larger"})
+    assert "without one part of the images larger would have been chosen in 2 of 3 parts" in (
+        pipeline.describe_estimate(run, other, [0]))
+    write_table(images.assign(group=0), run.workspace.interim_dir / "folds.parquet")
+    assert "fold 0 shares near-duplicate images with other folds" in pipeline.describe_estimate(run, choice, [0])
+
+
+def test_only_the_last_notebook_looks_at_the_truth_of_the_test_images() -> None:
+    modules = {path.name: path.read_text() for path in (REPOSITORY / "src/livestock/pipeline").glob("*.py")}
+    assert [name for name, text in modules.items() if "read_truth" in text] == ["answer.py"]
+    notebooks = {path.name: path.read_text() for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
+    assert [name for name, text in notebooks.items() if "score_known_truth" in text] == ["08_inference.ipynb"]

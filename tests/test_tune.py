@@ -79,6 +79,46 @@ def test_the_boxes_of_a_part_do_not_depend_on_its_truth(seed: int, part: int) ->
     pd.testing.assert_frame_equal(own[0], own[1])
 
 
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32), part=st.integers(0, 4))
+def test_what_is_tuned_without_a_part_knows_nothing_of_it(seed: int, part: int) -> None:
+    """`inner` of a part is what tuning gives where the part does not exist: nothing of it enters."""
+    rng = np.random.default_rng(seed)
+    truth, candidates = draw_tables(rng, 10, 9)
+    outside = PARTS.index[~PARTS.eq(part)]
+
+    def boxes_at(point: dict[str, float]) -> pd.DataFrame:
+        return suppress(candidates, **point)
+
+    inner = tune_thresholds(grid_surface(truth, candidates), NAMES, boxes_at, PARTS).inner[part]
+    left, parts = truth[truth["image_id"].isin(outside)], PARTS[outside]
+    alone = grid_surface(left, candidates[candidates["image_id"].isin(outside)], parts)
+    alone = alone[alone["left_out"].map(lambda left_out: part not in left_out)]  # it has no images, so no choice
+    expected = tune_thresholds(alone, NAMES, boxes_at, parts).held_out
+    pd.testing.assert_frame_equal(inner, expected)
+
+
+def test_each_point_is_taken_once_and_boxes_are_those_of_their_points() -> None:
+    truth, candidates = draw_tables(np.random.default_rng(2), 10, 9)
+    surface, asked = grid_surface(truth, candidates), []
+
+    def boxes_at(point: dict[str, float]) -> pd.DataFrame:
+        asked.append(tuple(point.values()))
+        return suppress(candidates, **point)
+
+    tuned = tune_thresholds(surface, NAMES, boxes_at, PARTS)
+    assert len(asked) == len(set(asked)) > 1
+    for part in range(5):
+        for without, boxes in [((part,), tuned.held_out),
+                               *(((part, other), tuned.inner[other]) for other in range(5) if other != part)]:
+            point = choose(find_plateau(surface, NAMES, without=tuple(sorted(without))))
+            everything = suppress(candidates, **point)
+            pd.testing.assert_frame_equal(
+                boxes[boxes["image_id"].map(PARTS) == part].reset_index(drop=True),
+                everything[everything["image_id"].map(PARTS) == part].reset_index(drop=True))
+    assert all(set(boxes["image_id"].map(PARTS)) == set(range(5)) - {part} for part, boxes in tuned.inner.items())
+
+
 def test_a_sharp_best_point_is_found_and_used_everywhere() -> None:
     """Copies of every true box that overlap it by 0.67 stand after it: only an IoU threshold below that drops them."""
     truth = draw_tables(np.random.default_rng(5), 10, 9)[0]

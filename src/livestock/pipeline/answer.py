@@ -213,8 +213,8 @@ def describe_estimate(run: Run, choice: Choice, folds: Sequence[int]) -> str:
     truth = boxes[boxes["image_id"].isin(images.loc[images["fold"].isin(folds), "image_id"])]
     others = [name for name in choice.by_part.values() if name != choice.method]
     lines = [f"mAP at IoU {run.competition.metric_iou:g} out of fold, with the choosing inside: {choice.score:.4f}, "
-             f"95 % interval {choice.low:.4f} to {choice.high:.4f} over {choice.n_groups} groups "
-             f"({choice.n_effective:.1f} effective)",
+             f"95 % interval {choice.low:.4f} to {choice.high:.4f} over {choice.n_groups} "
+             f"group{'s' * (choice.n_groups != 1)} ({choice.n_effective:.1f} effective)",
              f"without one part of the images {' and '.join(dict.fromkeys(others))} would have been chosen in "
              f"{len(others)} of {len(choice.by_part)} parts, which the score includes" if others else "",
              describe_missing_classes(run.competition.labels, truth), describe_leak(images, folds)]

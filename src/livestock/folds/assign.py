@@ -214,7 +214,8 @@ def _polish(
         surplus = _inside(shares, fold, n_folds) - total / n_folds
         pull = weighted @ surplus.T
         change = pull - pull[rows, fold][:, None] + own[:, None]
-        change[_move_costs(has, fold, n_folds) > 0] = 0
+        if (_inside(has, fold, n_folds) == 1).any():  # else no move can cost a fold a class
+            change[_move_costs(has, fold, n_folds) > 0] = 0
         change[np.bincount(fold, minlength=n_folds)[fold] == 1] = 0
         change[rows, fold] = 0
         group, target = np.unravel_index(change.argmin(), change.shape)

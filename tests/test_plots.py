@@ -86,6 +86,91 @@ def test_figures_have_a_title_and_labelled_axes(name, n_images):
     assert axes[-1].get_xlabel()
 
 
+def of_classes(labels: list[str], n_images: int = 60) -> tuple[pd.DataFrame, pd.DataFrame, Competition]:
+    """Images with boxes of these classes in turn, the first class most often."""
+    images, boxes = tables(n_images)
+    drawn = np.where(np.arange(len(boxes)) % 3 == 0, 0, np.arange(len(boxes)) % len(labels))
+    competition = Competition("x", {label: [] for label in labels})
+    return images, boxes.assign(label=np.array(labels, object)[drawn]), competition
+
+
+CLASS_FIGURES = {
+    "class_counts": lambda i, b, c: plots.plot_class_counts(b, c.labels),
+    "image_sizes": lambda i, b, c: plots.plot_image_sizes(i, b, c.labels),
+    "box_counts": lambda i, b, c: plots.plot_box_counts(i, b, c),
+    "ratio_bins": lambda i, b, c: plots.plot_ratio_bins(b, c.labels),
+    "size_bins": lambda i, b, c: plots.plot_size_bins(b, c.labels),
+    "small_boxes": lambda i, b, c: plots.plot_small_boxes(b, c.labels),
+    "empty_images": lambda i, b, c: plots.plot_empty_images(i, b, c),
+    "box_centres": lambda i, b, c: plots.plot_box_centres(i, b, c.labels),
+    "count_against_area": lambda i, b, c: plots.plot_count_against_area(i, b, c.labels),
+    "overlaps": lambda i, b, c: plots.plot_overlaps(b, c.labels),
+    "average_precision": lambda i, b, c: plots.plot_average_precision(
+        pd.DataFrame([(label, iou, 0.5) for iou in ("0.5", "0.75") for label in c.labels],
+                     columns=["label", "iou", "ap"]), c.labels),
+    "confidence": lambda i, b, c: plots.plot_confidence(b.assign(confidence=0.3), c.labels),
+    "count_agreement": lambda i, b, c: plots.plot_count_agreement(i, b, b[::2], c.labels),
+}
+
+
+@pytest.mark.parametrize("n_classes", [1, 3, 100])
+@pytest.mark.parametrize("name", CLASS_FIGURES)
+def test_figures_of_any_number_of_classes_fit_a_page(name, n_classes):
+    figure = np.ravel(CLASS_FIGURES[name](*of_classes([f"class {n}" for n in range(n_classes)])))[0].figure
+    figure.canvas.draw()
+    width, height = figure.get_size_inches()
+    assert width <= 40 and height <= 25, (width, height)
+    legends = [legend for ax in figure.axes if (legend := ax.get_legend())]
+    if name not in ("image_sizes", "count_agreement"):  # of which the first shows all, and the second the sizes too
+        assert all(len(legend.get_texts()) <= 12 for legend in legends)
+
+
+def test_of_many_classes_those_with_most_boxes_are_shown_and_the_title_says_so():
+    images, boxes, competition = of_classes([f"c{n}" for n in range(20)])
+    axes = plots.plot_box_counts(images, boxes, competition)
+    most = boxes["label"].value_counts().reindex(competition.labels).sort_values(ascending=False, kind="stable")[:12]
+    shown = [ax.get_title(loc="left") for ax in axes.flat]
+    assert shown == [label for label in competition.labels if label in most.index]
+    assert "(the 12 of 20 classes with most boxes)" in axes.flat[0].figure.get_suptitle()
+    assert plots.class_palette(competition.labels)["c0"] == matplotlib.colors.to_hex(
+        axes.flat[0].patches[0].get_facecolor())  # a colour is by place among all classes
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", CLASS_FIGURES)
+def test_names_with_dollars_are_drawn_as_they_are(name):
+    """matplotlib takes what stands between two `$` for a formula: `$pig_$` ended the figure with a ParseException."""
+    labels = ["a$\\frac{$", "$pig_$", "${}^$"]
+    images, boxes, _ = of_classes(labels)
+    figure = np.ravel(CLASS_FIGURES[name](images, boxes, Competition("x", {label: [] for label in labels})))[0].figure
+    figure.canvas.draw()
+    assert not any(text.get_parse_math() for text in figure.findobj(matplotlib.text.Text))
+
+
+@pytest.mark.bad_input
+def test_pictures_with_dollars_and_line_breaks_in_their_names_are_shown(archive):
+    named = archive.assign(image_id=["$\\a_$.png", "b\u2028c\n$.png", "돼지$$.png"])
+    boxes = make_boxes([box("$\\a_$.png"), box("b\u2028c\n$.png")])
+    for axes in (plots.plot_images(named, boxes, LABELS), plots.plot_truth_and_predictions(named, boxes, boxes, LABELS),
+                 plots.plot_groups(named, pd.Series(0, index=named["image_id"]))):
+        axes.flat[0].figure.canvas.draw()
+        titles = [ax.get_title(loc="left") or ax.get_title() for ax in axes.flat]
+        assert any(title.startswith("$\\a_$.png") for title in titles)
+        assert any(title.startswith("b?c?$.png") for title in titles)
+        assert not any("\n" in title for title in titles)
+
+
+def test_log_scales_have_plain_numbers():
+    images, boxes, competition = of_classes(LABELS)
+    trials = pd.DataFrame({"trial": [0, 1], "state": "complete", "fitness": [0.1, 0.2], "lr0": [1e-4, 1e-2]})
+    for axes in (plots.plot_confidence(boxes.assign(confidence=0.3), LABELS), plots.plot_overlaps(boxes, LABELS),
+                 plots.plot_moves(trials, {"lr0": (1e-5, 1e-1)}, {"lr0": 0.01})):
+        figure = np.ravel(axes)[0].figure
+        figure.canvas.draw()
+        ticks = [text.get_text() for text in np.ravel(axes)[0].get_yticklabels(which="both")]
+        assert any(ticks) and not any("$" in tick for tick in ticks)
+
+
 def test_many_points_are_thinned_out_and_the_title_says_so():
     ax = plots.plot_count_against_area(*tables(20_000), LABELS)
     assert len(ax.collections[0].get_offsets()) == 4_000
@@ -160,6 +245,19 @@ def test_predictions_carry_their_confidence_and_gold_beside_them_is_dashed(archi
     assert [patch.get_linestyle() for patch in ax.patches] == ["-", "--"]
     alone = plots.plot_images(archive.iloc[:1], boxes[boxes["source"] == "gold"], LABELS).flat[0]
     assert [patch.get_linestyle() for patch in alone.patches] == ["-"] and not alone.texts
+
+
+def test_crops_show_the_box_in_question_solid_and_human_ones_dashed(archive):
+    crops = make_boxes([box("0.png", confidence=0.87, source="silver"), box("1.png", confidence=0.5, source="silver")])
+    axes = plots.plot_crops(archive, crops.assign(frames=[0.4, np.nan]), make_boxes([box("0.png", x_max=50.0)]), LABELS)
+    assert axes.shape == (1, 6) and "how many of these are right?" in axes[0, 0].figure.get_suptitle()
+    titles = [ax.get_title(loc="left") for ax in axes.flat]
+    assert titles == ["1: cow 0.87\nin 40% of other frames", "2: cow 0.50\nno other frames", "", "", "", ""]
+    styles = [sorted((patch.get_bbox().x1, patch.get_linestyle()) for patch in ax.patches) for ax in axes[0, :2]]
+    assert styles == [[(30, "-"), (50, "--")], [(30, "-")]]
+    assert axes[0, 0].get_xlim() == (20 - 22, 20 + 22)  # the box, and .6 of its longer side around it
+    nothing = plots.plot_crops(archive, crops.iloc[:0].assign(frames=[]), make_boxes([]), LABELS)
+    assert nothing.flat[0].texts[0].get_text() == "no box would be added"
 
 
 def test_no_image_and_no_group_are_said(archive):

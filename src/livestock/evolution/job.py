@@ -189,6 +189,11 @@ def _verify_one(
     return json.loads(scores_path.read_text())
 
 
+def name_fitness(run: Run, search: Search) -> str:
+    """What the search's fitness is called in a sentence."""
+    return f"AP at IoU {run.competition.metric_iou:g}" if search.fitness == "AP" else search.fitness
+
+
 def gain_interval(verified: pd.DataFrame) -> tuple[float, float, float]:
     """Mean gain of best over start on the fresh fold, and its 95 % interval: Student's t over seeds, pairwise.
 

@@ -7,14 +7,20 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 NEUTRAL = "#8c8c8c"  # what belongs to no class
 THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
 
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # for a log scale: matplotlib's own is written in mathtext
+
 FEW_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g} %")  # for a log scale, where 0.1 % matters
+
+
+MOST_CLASSES = 12  # with axes, bars or a line of the legend each: more cannot be told apart, or fill pages
 
 
 def use_style() -> None:
@@ -28,6 +34,7 @@ def use_style() -> None:
         "grid.color": "#e6e6e6",
         "axes.edgecolor": "#bfbfbf",
         "legend.frameon": False,
+        "text.parse_math": False,  # a name with two `$` is a name, and no formula
     }
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85, rc=rc)
 
@@ -40,6 +47,27 @@ def class_palette(labels: Sequence[str]) -> dict[str, str]:
     """
     name = "colorblind" if len(labels) <= 10 else "husl"
     return dict(zip(labels, sns.color_palette(name, len(labels)).as_hex(), strict=True))
+
+
+def frequent_labels(boxes: pd.DataFrame, labels: Sequence[str], most: int = MOST_CLASSES) -> tuple[list[str], str]:
+    """The labels with most boxes, at most `most`, in class order; and what a title says if that is not all of them."""
+    if len(labels) <= most:
+        return list(labels), ""
+    counts = boxes["label"].value_counts().reindex(labels, fill_value=0)
+    chosen = set(counts.sort_values(ascending=False, kind="stable").index[:most])
+    return [label for label in labels if label in chosen], f" (the {most} of {len(labels)} classes with most boxes)"
+
+
+def use_log_scale(ax: Axes, formatter: FuncFormatter = PLAIN) -> None:
+    """A logarithmic y axis with plain numbers at its ticks."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(formatter)
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def bar_height(n_bars: int) -> float:
+    """Inches that each of some horizontal bars has: less where there are many."""
+    return 0.6 if n_bars <= 10 else max(0.2, 6 / n_bars)
 
 
 def new_axes(ax: Axes | None, width: float = 8, height: float = 4) -> Axes:

@@ -26,10 +26,12 @@ from .common import (
     FEW_PERCENT,
     THOUSANDS,
     class_palette,
+    frequent_labels,
     new_axes,
     new_grid,
     set_title,
     spread,
+    use_log_scale,
 )
 
 N_POINTS = 4_000  # more points than this only hide one another
@@ -39,10 +41,11 @@ N_CELLS = 24  # of the density maps, along each side
 
 def plot_box_counts(images: pd.DataFrame, boxes: pd.DataFrame, competition: Competition) -> np.ndarray:
     """How many boxes of a class an image that shows it has, over the bounds of the count bins."""
-    labels, palette = competition.labels, class_palette(competition.labels)
+    palette = class_palette(competition.labels)
+    labels, of_how_many = frequent_labels(boxes, competition.labels)
     counts, bounds = box_counts(images, boxes, labels), count_bounds(images, boxes, competition)
-    axes = new_grid(1, len(labels), (4.5 * len(labels), 3.8))
-    for ax, label in zip(axes.flat, labels, strict=True):
+    axes = _grid_of_classes(len(labels), 4.5, 3.8)
+    for ax, label in zip(axes.flat, labels, strict=False):
         seen = counts.loc[counts[label] > 0, label]
         top = max(seen.max() if len(seen) else 0, bounds[label][1]) + 0.5
         ax.hist(seen, bins=np.arange(0.5, top + 1), color=palette[label])
@@ -60,8 +63,18 @@ def plot_box_counts(images: pd.DataFrame, boxes: pd.DataFrame, competition: Comp
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, handlelength=1.2, columnspacing=1)
-    set_title(axes, "Boxes per image, over the bounds of the count bins")
+    set_title(axes, f"Boxes per image, over the bounds of the count bins{of_how_many}")
     return axes
+
+
+def _grid_of_classes(n_labels: int, width: float, height: float) -> np.ndarray:
+    """Axes of a class each, at most four beside each other; those that are left over are off."""
+    n_columns = min(n_labels, 4)
+    n_rows = -(-n_labels // n_columns)
+    axes = new_grid(n_rows, n_columns, (width * n_columns, height * n_rows))
+    for ax in axes.flat[n_labels:]:
+        ax.remove()
+    return np.array([axes.flat[:n_labels]]) if n_rows > 1 else axes
 
 
 def plot_ratio_bins(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None) -> Axes:
@@ -90,20 +103,22 @@ def plot_size_bins(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None =
 
 
 def _plot_bins(boxes: pd.DataFrame, bins: pd.Series, labels: Sequence[str], ax: Axes) -> Axes:
-    order = list(bins.cat.categories)
-    counts = pd.crosstab(bins, boxes["label"]).reindex(index=order, columns=list(labels), fill_value=0)
+    order, palette = list(bins.cat.categories), class_palette(labels)
+    labels, of_how_many = frequent_labels(boxes, labels)
+    counts = pd.crosstab(bins, boxes["label"]).reindex(index=order, columns=labels, fill_value=0)
     width = 0.8 / len(labels)
-    for number, (label, colour) in enumerate(class_palette(labels).items()):
+    for number, label in enumerate(labels):
         place = np.arange(len(order)) + (number - (len(labels) - 1) / 2) * width
         bars = ax.bar(
-            place, counts[label] / max(counts[label].sum(), 1), width * 0.95, color=colour, label=label
+            place, counts[label] / max(counts[label].sum(), 1), width * 0.95, color=palette[label], label=label
         )
-        ax.bar_label(bars, [f"{count:,}" for count in counts[label]], padding=2, fontsize="small")
+        if len(labels) <= 4:  # more would lie over each other
+            ax.bar_label(bars, [f"{count:,}" for count in counts[label]], padding=2, fontsize="small")
     ax.set_xticks(range(len(order)), order)
     ax.grid(visible=False, axis="x")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_ylim(0, max(ax.get_ylim()[1] * 1.05, 0.01))
-    ax.legend(title="class")
+    ax.legend(title=f"class{of_how_many}", ncols=1 + len(labels) // 7)
     return ax
 
 
@@ -111,6 +126,8 @@ def plot_small_boxes(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None
     """Areas of the boxes of at most `SMALL_BOX_AREA` px², which the original solution counted apart."""
     ax = new_axes(ax)
     areas = pd.Series(box_area(boxes[XYXY].to_numpy()), boxes["label"].to_numpy())
+    palette = class_palette(labels)
+    labels, of_how_many = frequent_labels(boxes, labels)
     small = {label: areas[areas.index == label] for label in labels}
     names = {}
     for label, all_areas in small.items():
@@ -121,12 +138,12 @@ def plot_small_boxes(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None
         list(small.values()),
         bins=np.linspace(0, SMALL_BOX_AREA, 41).tolist(),
         stacked=True,
-        color=list(class_palette(labels).values()),
+        color=[palette[label] for label in labels],
         label=list(names.values()),
         rwidth=0.92,
     )
     ax.set(
-        title=f"Small boxes: at most {SMALL_BOX_AREA:,} px²",
+        title=f"Small boxes: at most {SMALL_BOX_AREA:,} px²{of_how_many}",
         xlabel="area in px² of the original image",
         ylabel="boxes",
         xlim=(0, SMALL_BOX_AREA),
@@ -143,9 +160,12 @@ def plot_box_centres(images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence
     sizes = images.set_index("image_id")[["width", "height"]]
     centres = boxes[XYXY].to_numpy().reshape(-1, 2, 2).mean(axis=1) / sizes.loc[boxes["image_id"]].to_numpy()
     aspect = (sizes["height"] / sizes["width"]).median() if len(sizes) else 1.0
-    axes = new_grid(1, len(labels), (5 * len(labels), 1.2 + 3.6 * aspect))
+    palette = class_palette(labels)
+    labels, of_how_many = frequent_labels(boxes, labels)
+    axes = _grid_of_classes(len(labels), 5, 1.2 + 3.6 * aspect)
     edges = np.linspace(0, 1, N_CELLS + 1)
-    for ax, (label, colour) in zip(axes.flat, class_palette(labels).items(), strict=True):
+    for ax, label in zip(axes.flat, labels, strict=False):
+        colour = palette[label]
         chosen = centres[(boxes["label"] == label).to_numpy()]
         cells = np.histogram2d(chosen[:, 1], chosen[:, 0], bins=N_CELLS, range=[[0, 1], [0, 1]])[0]
         mesh = ax.pcolormesh(edges, edges, cells, cmap=sns.light_palette(colour, as_cmap=True), vmin=0)
@@ -159,7 +179,7 @@ def plot_box_centres(images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence
         )
         ax.set_box_aspect(aspect)
         ax.grid(visible=False)
-    set_title(axes, "Where boxes lie in the image")
+    set_title(axes, f"Where boxes lie in the image{of_how_many}")
     return axes
 
 
@@ -168,6 +188,9 @@ def plot_count_against_area(
 ) -> Axes:
     """Boxes of a class in an image against their median share of its area; a point per image and class."""
     ax = new_axes(ax, height=4.5)
+    palette = class_palette(labels)
+    labels, of_how_many = frequent_labels(boxes, labels)
+    boxes = boxes[boxes["label"].isin(labels)]
     size = images.assign(area=images["width"] * images["height"]).set_index("image_id")["area"]
     share = box_area(boxes[XYXY].to_numpy()) / size.reindex(boxes["image_id"]).to_numpy()
     points = (
@@ -179,19 +202,19 @@ def plot_count_against_area(
     shown = points.iloc[spread(len(points), N_POINTS)].sample(
         frac=1, random_state=0
     )  # so that no class lies on top
-    colours = shown["label"].map(class_palette(labels))
+    colours = shown["label"].map(palette)
     ax.scatter(shown["size"], shown["median"], c=list(colours), s=18, alpha=0.5, linewidth=0)
     drawn = f" ({len(shown):,} of {len(points):,} points drawn)" if len(shown) < len(points) else ""
     ax.set(
-        title=f"Box count against box size{drawn}",
+        title=f"Box count against box size{drawn}{of_how_many}",
         xlabel="boxes of the class in the image",
         ylabel="median box area / image area",
-        yscale="log" if len(points) else "linear",
     )
-    ax.yaxis.set_major_formatter(FEW_PERCENT)
+    if len(points):
+        use_log_scale(ax, FEW_PERCENT)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for label, colour in class_palette(labels).items():
-        ax.scatter([], [], color=colour, s=18, label=label)  # the legend's, as points are mixed
+    for label in labels:
+        ax.scatter([], [], color=palette[label], s=18, label=label)  # the legend's, as points are mixed
     ax.legend(title="class")
     return ax
 
@@ -210,8 +233,10 @@ def max_overlaps(boxes: pd.DataFrame) -> pd.Series:
 def plot_overlaps(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None) -> Axes:
     """How much each box is overlapped by the box of its image that overlaps it most, on a log scale."""
     ax = new_axes(ax)
-    overlap = max_overlaps(boxes)
-    for label, colour in class_palette(labels).items():
+    overlap, palette = max_overlaps(boxes), class_palette(labels)
+    labels, of_how_many = frequent_labels(boxes, labels)
+    for label in labels:
+        colour = palette[label]
         chosen = overlap[boxes["label"] == label]
         if len(chosen):
             name = (
@@ -236,13 +261,12 @@ def plot_overlaps(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = 
                 label=name,
             )
     if len(boxes):
-        ax.set_yscale("log")
+        use_log_scale(ax, FEW_PERCENT)
         ax.legend(loc="upper right")
     ax.set(
-        title="Overlap between boxes of one image",
+        title=f"Overlap between boxes of one image{of_how_many}",
         xlabel="largest IoU with another box of the image",
         ylabel="share of the class's boxes",
         xlim=(0, 1),
     )
-    ax.yaxis.set_major_formatter(FEW_PERCENT)
     return ax

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..bins import box_counts
 from ..config import Competition
-from .common import NEUTRAL, THOUSANDS, class_palette, new_axes, note
+from .common import NEUTRAL, THOUSANDS, bar_height, class_palette, new_axes, note
 
 N_SIZES = 10  # image sizes shown one by one
 NO_BOX = "no box"
@@ -19,12 +19,13 @@ NO_BOX = "no box"
 
 def plot_class_counts(boxes: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None) -> Axes:
     """Images that show each class; an image that shows two classes counts for both."""
-    ax = new_axes(ax, height=1.2 + 0.6 * len(labels))
+    ax = new_axes(ax, height=1.2 + bar_height(len(labels)) * len(labels))
     n_images = boxes.groupby("label")["image_id"].nunique().reindex(labels, fill_value=0)
     n_boxes = boxes["label"].value_counts().reindex(labels, fill_value=0)
     bars = ax.barh(labels, n_images, color=list(class_palette(labels).values()), height=0.6)
     texts = [f"{n_images[label]:,} images, {n_boxes[label]:,} boxes" for label in labels]
-    ax.bar_label(bars, texts, padding=4)
+    ax.bar_label(bars, texts, padding=4, fontsize=_text_size(len(labels)))
+    ax.tick_params(axis="y", labelsize=_text_size(len(labels)))
     ax.set(title="Images per class", xlabel="images that show the class", ylabel="class")
     ax.invert_yaxis()
     return _horizontal(ax, n_images.max())
@@ -42,6 +43,7 @@ def plot_image_sizes(
     shown = pd.crosstab(names, _main_label(images, boxes, labels).to_numpy())
     order = [*frequent.index[:N_SIZES], *([f"{n_others:,} other sizes"] if n_others > 0 else [])]
     shown = shown.reindex(index=order[::-1], columns=[*labels, NO_BOX], fill_value=0)
+    n_classes = int(shown.any().sum())
     ax = new_axes(ax, height=1.4 + 0.35 * max(len(shown), 3))
     left = np.zeros(len(shown))
     for label, colour in {**class_palette(labels), NO_BOX: NEUTRAL}.items():
@@ -50,7 +52,7 @@ def plot_image_sizes(
             left += shown[label].to_numpy()
     if len(shown):
         ax.bar_label(bars, [f"{value:,.0f}" for value in left], padding=4)
-        ax.legend(loc="lower right")
+        ax.legend(loc="lower right", ncols=1 + n_classes // 12, fontsize=_text_size(n_classes))
     ax.set(title="Image sizes in pixels", xlabel="images", ylabel="width x height")
     return _horizontal(ax, left.max(initial=0))
 
@@ -64,16 +66,21 @@ def plot_empty_images(
     table = empty.groupby(np.array(stated, dtype=object)).agg(["sum", "size"])
     rows = [name for name in [*competition.labels, "not stated"] if name in table.index]
     table = table.reindex(rows)
-    ax = new_axes(ax, height=1.2 + 0.6 * max(len(table), 1))
+    ax = new_axes(ax, height=1.2 + bar_height(len(table)) * max(len(table), 1))
     colours = {**class_palette(competition.labels), "not stated": NEUTRAL}
     bars = ax.barh(table.index, table["sum"], color=[colours[name] for name in rows], height=0.6)
     texts = [
         f"{row['sum']:,} of {row['size']:,} ({row['sum'] / row['size']:.1%})" for _, row in table.iterrows()
     ]
-    ax.bar_label(bars, texts, padding=4)
+    ax.bar_label(bars, texts, padding=4, fontsize=_text_size(len(table)))
+    ax.tick_params(axis="y", labelsize=_text_size(len(table)))
     ax.set(title="Images without a box", xlabel="images without a box", ylabel="class in file name")
     ax.invert_yaxis()
     return _horizontal(ax, table["sum"].max() if len(table) else 0)
+
+
+def _text_size(n_bars: int) -> str:
+    return "small" if n_bars <= 20 else "xx-small"
 
 
 def _main_label(images: pd.DataFrame, boxes: pd.DataFrame, labels: Sequence[str]) -> pd.Series:

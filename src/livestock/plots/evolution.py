@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from .common import NEUTRAL, new_axes, new_grid, set_title
+from .common import NEUTRAL, new_axes, new_grid, set_title, use_log_scale
 
 STATES = {"complete": "finished", "pruned": "stopped early", "imported": "read from evolve.csv"}
 LOG_RATIO = 100  # as in the search: limits this far apart are drawn on a logarithmic scale
@@ -43,7 +43,7 @@ def plot_moves(
         points = ax.scatter(shown["trial"], shown[name], c=shown["fitness"], cmap="viridis", s=45, zorder=3)
         ax.axhline(start[name], color=NEUTRAL, linestyle="--", linewidth=1)
         if low > 0 and high / low >= LOG_RATIO:
-            ax.set_yscale("log")
+            use_log_scale(ax)
         ax.set(ylabel=name, ylim=(low, high))
     axes[-1, 0].set_xlabel("trial; 0 is the start values")
     axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from ..archives import read_image
 from ..boxes import XYXY
 from ..yolo_dataset import paint_grey
-from .common import class_palette, new_grid, note, set_title, spread
+from .common import class_palette, frequent_labels, new_grid, note, set_title, spread
 
 HALO = [
     effects.Stroke(linewidth=2.6, foreground="black", alpha=0.6),
@@ -61,17 +61,17 @@ def plot_images(
         if hidden is not None:
             grey = hidden.loc[hidden["image_id"] == row.image_id, XYXY].to_numpy()
             picture = paint_grey(picture, grey, own[XYXY].to_numpy())
-        show_picture(ax, picture, f"{_short(row.image_id)}: {_describe(own)}")
+        show_picture(ax, picture, f"{short_name(row.image_id)}: {_describe(own)}")
         draw_boxes(ax, own, labels)
     for ax in axes.flat[len(images) :]:
         ax.set_axis_off()
     if not len(images):
         note(axes.flat[0], "no image to show")
     set_title(axes, title)
-    used = [label for label in labels if label in set(boxes["label"])]
+    used, _ = frequent_labels(boxes, [label for label in labels if label in set(boxes["label"])])
     handles = [Line2D([], [], color=class_palette(labels)[label], lw=2, label=label) for label in used]
     if handles:
-        axes.flat[0].figure.legend(handles=handles, loc="upper right", ncols=len(handles))
+        axes.flat[0].figure.legend(handles=handles, loc="upper right", ncols=min(len(handles), 6))
     return axes
 
 
@@ -121,7 +121,7 @@ def plot_groups(
     axes = _picture_grid(strips, n_frames)
     for row, group, frames, strip in zip(axes, largest, members, strips, strict=False):
         for ax, frame in zip(row, strip.itertuples(), strict=False):
-            show_picture(ax, read_image(frame.archive, frame.member), _short(frame.image_id, 24))
+            show_picture(ax, read_image(frame.archive, frame.member), short_name(frame.image_id, 24))
         row[0].set_ylabel(f"group {group}\n{len(frames):,} images")
     for ax in axes.flat:
         if not ax.images:
@@ -152,9 +152,9 @@ def show_picture(ax: Axes, picture: np.ndarray, title: str) -> None:
     )
 
 
-def _short(name: str, longest: int = 34) -> str:
-    """A file name for a title: ASCII, for the bundled font has no Korean, and cut in the middle if long."""
-    name = name.encode("ascii", "replace").decode()
+def short_name(name: str, longest: int = 34) -> str:
+    """An image's name for a title: ASCII, as the bundled font has no Korean, one line, cut in the middle if long."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in name.encode("ascii", "replace").decode())
     half = (longest - 3) // 2
     return name if len(name) <= longest else f"{name[:half]}...{name[-half:]}"
 

@@ -12,8 +12,8 @@ from matplotlib.container import BarContainer
 
 from ..archives import read_image
 from ..bins import box_counts
-from .common import class_palette, new_axes, new_grid, note, set_title
-from .images import draw_boxes, show_picture
+from .common import MOST_CLASSES, class_palette, frequent_labels, new_axes, new_grid, note, set_title, use_log_scale
+from .images import draw_boxes, short_name, show_picture
 
 
 def plot_truth_and_predictions(
@@ -27,7 +27,7 @@ def plot_truth_and_predictions(
         picture = read_image(image.archive, image.member)
         for ax, boxes, name in ((row[0], truth, "true"), (row[1], predictions, "predicted")):
             own = boxes[boxes["image_id"] == image.image_id]
-            show_picture(ax, picture, f"{image.image_id}: {len(own)} {name}")
+            show_picture(ax, picture, f"{short_name(image.image_id)}: {len(own)} {name}")
             draw_boxes(ax, own, labels)
     if not len(images):
         note(axes[0, 0], "no image to show")
@@ -37,6 +37,13 @@ def plot_truth_and_predictions(
 
 def plot_average_precision(scores: pd.DataFrame, labels: Sequence[str]) -> Axes:
     """Bars of AP by class and IoU; `scores` has the columns `label, iou, ap`."""
+    if len(labels) > MOST_CLASSES:  # beside each other, a colour an IoU
+        axes = new_axes(None, width=min(2 + 0.3 * len(labels), 40), height=4)
+        sns.barplot(scores, x="label", y="ap", hue="iou", order=labels, saturation=1, ax=axes)
+        axes.tick_params(axis="x", rotation=90, labelsize=7)
+        axes.set(title="Average precision by class", xlabel="class", ylabel="AP", ylim=(0, 1))
+        axes.legend(title="IoU from which a box counts as found", loc="upper right", ncols=3)
+        return axes
     axes = new_axes(None, width=7, height=3.5)
     palette = class_palette(labels)
     sns.barplot(scores, x="iou", y="ap", hue="label", hue_order=labels, palette=palette, saturation=1, ax=axes)
@@ -52,13 +59,16 @@ def plot_average_precision(scores: pd.DataFrame, labels: Sequence[str]) -> Axes:
 def plot_confidence(boxes: pd.DataFrame, labels: Sequence[str]) -> Axes:
     """How sure the model is: boxes by confidence and class, counts on a log scale."""
     axes = new_axes(None, width=9)
+    shown, of_how_many = frequent_labels(boxes, labels)
     if len(boxes):
-        sns.histplot(boxes, x="confidence", hue="label", hue_order=labels, palette=class_palette(labels),
+        sns.histplot(boxes[boxes["label"].isin(shown)], x="confidence", hue="label", hue_order=shown,
+                     palette={label: class_palette(labels)[label] for label in shown},
                      bins=np.linspace(0, 1, 41).tolist(), multiple="dodge", shrink=0.9, ax=axes)
-        axes.set_yscale("log")
+        use_log_scale(axes)
     else:
         note(axes, "no box")
-    axes.set(title="Predicted boxes by confidence", xlabel="confidence", ylabel="boxes (log scale)", xlim=(0, 1))
+    axes.set(title=f"Predicted boxes by confidence{of_how_many}", xlabel="confidence", ylabel="boxes (log scale)",
+             xlim=(0, 1))
     return axes
 
 
@@ -66,15 +76,17 @@ def plot_count_agreement(
     images: pd.DataFrame, truth: pd.DataFrame, predictions: pd.DataFrame, labels: Sequence[str]
 ) -> Axes:
     """True against predicted number of boxes an image and class; dots on the diagonal agree."""
-    true, predicted = (box_counts(images, boxes, list(labels)) for boxes in (truth, predictions))
+    shown, of_how_many = frequent_labels(truth, labels)
+    true, predicted = (box_counts(images, boxes, shown) for boxes in (truth, predictions))
     table = true.stack().rename("true").to_frame().assign(predicted=predicted.stack())
     table = table.rename_axis(["image_id", "label"]).reset_index().query("true > 0 or predicted > 0")
     table = table.groupby(["label", "true", "predicted"]).size().rename("images").reset_index()
     axes = new_axes(None, width=7, height=5)
-    sns.scatterplot(table, x="true", y="predicted", hue="label", hue_order=labels, size="images", sizes=(20, 200),
-                    palette=class_palette(labels), alpha=0.7, ax=axes)
+    sns.scatterplot(table, x="true", y="predicted", hue="label", hue_order=shown, size="images", sizes=(20, 200),
+                    palette={label: class_palette(labels)[label] for label in shown}, alpha=0.7, ax=axes)
     highest = max(table[["true", "predicted"]].to_numpy().max(initial=1), 1)
     axes.plot([0, highest], [0, highest], color="grey", linestyle=":")
-    axes.set(title="Boxes an image: true against predicted", xlabel="true boxes", ylabel="predicted boxes")
+    axes.set(title=f"Boxes an image: true against predicted{of_how_many}", xlabel="true boxes",
+             ylabel="predicted boxes")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return axes

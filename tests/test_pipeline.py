@@ -56,6 +56,23 @@ def test_without_a_test_set_the_validation_fold_is_answered_and_scored(run: pipe
         (0.75, "competition"), (0.75, "usual"), (0.5, "competition"), (0.5, "usual")]
 
 
+@pytest.mark.bad_input
+def test_a_validation_fold_with_two_images_of_one_name_is_answered_by_path(run: pipeline.Run) -> None:
+    images = make_images([{"image_id": name, "archive": "a", "member": name, "width": 100, "height": 200, "fold": 0}
+                          for name in ("cam0/1.jpg", "cam1/1.jpg")])
+    boxes = make_boxes([{"image_id": name, "label": "pig", **BOX} for name in images["image_id"]])
+    write_table(images, run.workspace.interim_dir / "folds.parquet")
+    write_table(boxes, run.workspace.interim_dir / "boxes.parquet")
+    asked = pipeline.competition_for(run, images, "valid")
+    assert asked == dataclasses.replace(run.competition, answer_name="path")
+    write_answer(boxes.assign(confidence=0.9), images, run.workspace.answer_path, answer_name=asked.answer_name)
+    scores = pipeline.score_known_truth(run, "valid")
+    assert scores is not None
+    assert scores["mAP"].tolist() == [1.0] * 4
+    assert pipeline.competition_for(run, images, "test").answer_name == "name"  # refused before any training
+    assert pipeline.competition_for(run, images[:1], "valid").answer_name == "name"
+
+
 def test_a_test_set_is_scored_if_its_truth_lies_beside_the_data(run: pipeline.Run) -> None:
     assert pipeline.score_known_truth(run, "test") is None
     run.data_dir.mkdir()

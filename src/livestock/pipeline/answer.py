@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 from tqdm.auto import tqdm
 
+from ..config import Competition
 from ..metrics import describe_missing_classes
 from ..postprocess import (
     METHODS,
@@ -181,6 +182,23 @@ def images_to_answer(run: Run) -> tuple[pd.DataFrame, str]:
     return images[images["fold"] == VALID_FOLD], "valid"
 
 
+def competition_for(run: Run, images: pd.DataFrame, part: str) -> Competition:
+    """What the answer for these images must be like: as the competition asks.
+
+    Where there is no test set the answer for the validation fold is nobody's submission: if two of its images have one
+    name there, images are called by their path.
+    """
+    from ..submission import answer_names
+
+    if part == "test":
+        return run.competition
+    try:
+        answer_names(images, run.competition.answer_name)
+    except ValueError:
+        return replace(run.competition, answer_name="path")
+    return run.competition
+
+
 def score_known_truth(run: Run, part: str) -> pd.DataFrame | None:
     """Scores of `answer.csv` by IoU and scorer, with each class's AP; None where the truth is not known.
 
@@ -192,7 +210,8 @@ def score_known_truth(run: Run, part: str) -> pd.DataFrame | None:
     if part == "valid":
         images, _ = images_to_answer(run)
         boxes = pd.read_parquet(run.workspace.interim_dir / "boxes.parquet")
-        truth = from_rows(to_rows(boxes[boxes["image_id"].isin(images["image_id"])], images))
+        naming = competition_for(run, images, part).answer_name
+        truth = from_rows(to_rows(boxes[boxes["image_id"].isin(images["image_id"])], images, answer_name=naming))
     elif (run.data_dir / TRUTH_NAME).exists():
         truth = read_truth(run.data_dir / TRUTH_NAME)
     else:

@@ -232,6 +232,28 @@ def test_help_loads_no_heavy_library():
     assert {"score", "check"} <= set(call("--help")[1].split())
 
 
+@pytest.mark.bad_input
+def test_a_score_of_exchanged_corners_says_so(here):
+    """The file has xyxy below the header, whose order is x, x, y, y."""
+    (here / "truth.csv").write_text(TRUTH_HEADER + "1.jpg,pig,0.1,0.5,0.2,0.6\n2.jpg,cow,0.2,0.6,0.3,0.7\n")
+    (here / "odd.csv").write_text(HEADER + "1.jpg,pig,0.9,0.1,0.2,0.5,0.6\n2.jpg,cow,0.8,0.2,0.2,0.6,0.6\n")
+    code, out, _ = call("score truth.csv odd.csv")
+    assert code == 0
+    assert "usual        0.000000" in out
+    assert "1 of 2 boxes of the answer have no area.\n" in out
+    assert "With XMax and YMin exchanged this answer would score 0.500000: the columns' order is XMin, XMax, " in out
+    assert "exchanged" not in call("score truth.csv falling.csv")[1]
+
+
+@pytest.mark.bad_input
+def test_a_score_says_which_names_differ_in_case_alone(here):
+    (here / "odd.csv").write_text(HEADER + "a.JPG,Cow,0.9,0,0.4,0,1\nb.jpg,pig ,0.9,0.5,1,0,1\n")
+    code, out, _ = call("score truth.csv odd.csv")
+    assert code == 0
+    assert "In the answer 'a.JPG' and 'a.jpg' differ in upper and lower case; it counts as another image_id.\n" in out
+    assert "In the answer 'Cow' and 'cow' differ in upper and lower case; it counts as another label.\n" in out
+
+
 def test_two_answers_are_compared(here):
     code, out, err = call("score truth.csv rising.csv falling.csv")
     assert (code, err) == (0, "")

@@ -233,16 +233,25 @@ def _first(found: pd.Series, known: Collection[str]) -> str:
     return next((str(text) for text in found[~found.isin([*known, ""])]), "")
 
 
-def _nearly(found: str, known: Collection[str]) -> str:
-    """In which words a text differs from a known one that the eye takes for the same; "" if it is another."""
+def differs_little(found: str, known: Collection[str]) -> str:
+    """In which words a text differs from a known one that the eye takes for the same; "" if it is another.
+
+    >>> differs_little("Cow", ["pig", "cow"])
+    "'Cow' and 'cow' differ in upper and lower case"
+    """
     if not found or found in set(known):
         return ""
     if found.strip() in set(known):
-        return f": {found!r} has a blank before or after it"
-    folded = {str(name).casefold(): name for name in known}
+        return f"{found!r} has a blank before or after it"
+    folded = {str(name).casefold(): str(name) for name in known}
     if (same := folded.get(found.strip().casefold())) is not None:
-        return f": {found!r} and {same!r} differ in upper and lower case"
+        return f"{found!r} and {same!r} differ in upper and lower case"
     return ""
+
+
+def _nearly(found: str, known: Collection[str]) -> str:
+    """The same behind a colon."""
+    return f": {hint}" if (hint := differs_little(found, known)) else ""
 
 
 def _other_naming(found: str, images: pd.DataFrame, answer_name: str) -> str:

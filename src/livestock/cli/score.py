@@ -25,9 +25,11 @@ from ..metrics import (
     score,
     usual_map,
 )
-from ..submission import NAMINGS, by_falling_confidence, read_answer, read_truth
+from ..submission import NAMINGS, by_falling_confidence, differs_little, read_answer, read_truth
 from .check import find_images
 
+LOW_SCORE = 0.1  # that a slip may explain
+MOST_STRANGE = 100  # names that are compared with the known ones
 N_RESAMPLES = 1000  # of images, for intervals
 INDEPENDENT = ("The interval takes images as independent of each other. Frames of one camera are not, and then it is "
                "too narrow: --images DIR groups near-duplicates, --group-pattern groups images by their names.")
@@ -50,6 +52,7 @@ def print_scores(
         filed = competition_map(true, boxes, iou)
         _print_table({"competition": filed, "usual": usual_map(true, boxes, iou)}, iou)
         _print_strangers(true, boxes)
+        _print_slips(true, boxes, iou)
         if len(extra := boxes[~boxes["label"].isin(true["label"])]):
             names = sorted({*true["label"], *extra["label"]} - {"nan"})  # an image without a box has no label
             typer.echo(f"{describe_missing_classes(names, true)}; {len(extra):,} rows count nothing.")
@@ -76,6 +79,23 @@ def _print_strangers(truth: pd.DataFrame, boxes: pd.DataFrame) -> None:
     in_pixels = [bool((table[XYXY] > 2).any(axis=None)) for table in (truth, boxes)]
     if in_pixels[0] != in_pixels[1]:
         typer.echo(f"The corners of the {'truth' if in_pixels[0] else 'answer'} look like pixels, the others do not.")
+
+
+def _print_slips(truth: pd.DataFrame, boxes: pd.DataFrame, iou: float) -> None:
+    """Slips that the eye does not see: names that differ in case or a blank, boxes without area, corners exchanged."""
+    for column in ("image_id", "label"):
+        strange = sorted(set(boxes[column]) - set(truth[column]))[:MOST_STRANGE]
+        if hint := next(filter(None, (differs_little(name, set(truth[column])) for name in strange)), ""):
+            typer.echo(f"In the answer {hint}; it counts as another {column}.")
+    size = boxes[["x_max", "y_max"]].to_numpy() - boxes[["x_min", "y_min"]].to_numpy()
+    if n_flat := int((size <= 0).any(axis=1).sum()):
+        typer.echo(f"{n_flat:,} of {len(boxes):,} boxes of the answer have no area.")
+    exchanged = boxes.assign(x_max=boxes["y_min"], y_min=boxes["x_max"])  # xyxy below a header that says x, x, y, y
+    exchanged = exchanged[(exchanged["x_max"] > exchanged["x_min"]) & (exchanged["y_max"] > exchanged["y_min"])]
+    before = usual_map(truth, boxes, iou).mean
+    if before < LOW_SCORE and len(exchanged) and (after := usual_map(truth, exchanged, iou).mean) > before + LOW_SCORE:
+        typer.echo(f"With XMax and YMin exchanged this answer would score {after:.6f}: the columns' order is XMin, "
+                   "XMax, YMin, YMax.")
 
 
 def find_groups(names: Sequence[str], folder: Path | None, pattern: str | None) -> pd.DataFrame:

@@ -167,6 +167,40 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "ws/answer.csv").exists()
 
 
+def draw_squares(folder: Path, names: list[str], n_images: int) -> None:
+    """YOLO data: bright squares of these classes in turn, three an image, and two test images."""
+    rng = np.random.default_rng(0)
+    for number in range(n_images + 2):
+        part = "train" if number < n_images else "test"
+        for below in ("images", "labels"):
+            (folder / part / below).mkdir(parents=True, exist_ok=True)
+        picture, lines = rng.integers(0, 90, (120, 160, 3), np.uint8), []
+        for box in range(3):
+            x, y = int(rng.integers(0, 115)), int(rng.integers(0, 80))
+            picture[y : y + 40, x : x + 45] = rng.integers(100, 255, 3)
+            label = (3 * number + box) % len(names)
+            lines.append(f"{label} {(x + 22.5) / 160} {(y + 20) / 120} {45 / 160} {40 / 120}\n")
+        Image.fromarray(picture).save(folder / part / f"images/{number:03d}.png")
+        if part == "train":
+            (folder / part / f"labels/{number:03d}.txt").write_text("".join(lines))
+    (folder / "data.yaml").write_text(f"names: {names}\n")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("names", "metric_iou"), [(["hen", "duck", "goose"], 0.5), (["hen"], 0.95)])
+def test_all_notebooks_run_for_other_metrics_and_numbers_of_classes(
+    names: list[str], metric_iou: float, tmp_path: Path
+) -> None:
+    draw_squares(tmp_path / "raw", names, 36)
+    (tmp_path / "birds.yaml").write_text(f"name: birds\nclasses: {names}\nmetric_iou: {metric_iou}\n")
+    command = [sys.executable, "-m", "livestock", "run", "--profile=smoke", "--data", str(tmp_path / "raw"),
+               "--reader=yolo", "--workspace", str(tmp_path / "ws"), "--competition", str(tmp_path / "birds.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(runner.choose_notebooks({}))}/" in done.stdout
+    assert (tmp_path / "ws/answer.csv").read_text().startswith("ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n")
+
+
 def test_notebooks_get_what_they_know_of_the_parameters() -> None:
     found = runner.choose_notebooks({"SEED": 7, "FOLDS": [1, 2]}, ["03_evolve"])
     chosen = {path.stem: own for path, own in found.items()}

@@ -82,6 +82,22 @@ def test_what_two_images_do_not_suffice_for_says_so(draw: Draw) -> None:
 
 
 @pytest.mark.bad_input
+def test_it_is_said_before_the_first_training(draw: Draw) -> None:
+    run = make_run(draw({"cam0": 2}))
+    asked = {"COMPETITION": str(run.data_dir.parent / "competition.yaml"), "PROFILE": "smoke", "SEED": 1,
+             "READER": "yolo", "DATA": str(run.data_dir), "WORKSPACE": str(run.workspace.root), "FOLDS": [0, 1, 3]}
+    with pytest.raises(pipeline.NotReadyError) as refusal:
+        pipeline.prepare_run(asked, skip=["06_silver"])
+    assert "folds: [3] to train without, but 2 images fill only the folds [0, 1]" in str(refusal.value)
+    assert "2 images fill only 2, and 03_evolve needs three; leave out what cannot be done: --skip 03_evolve" in str(
+        refusal.value)
+    pipeline.prepare_run(asked | {"FOLDS": [0]}, skip=["06_silver", "03_evolve"])
+    (run.data_dir / "groups.csv").write_text("image_id,group\nx.jpg,1\n")
+    with pytest.raises(pipeline.NotReadyError, match="groups.csv: rows that do not fit the images: 1"):
+        pipeline.prepare_run(asked | {"FOLDS": [0]}, skip=["06_silver", "03_evolve"])
+
+
+@pytest.mark.bad_input
 def test_one_image_is_refused(draw: Draw) -> None:
     with pytest.raises(ValueError, match="at least 2 images .* found images: 1"):
         split(make_run(draw({"cam0": 1})))

@@ -78,7 +78,9 @@ def test_test_images_of_one_name_are_said_before_any_training(raw: Path, tmp_pat
         folder.mkdir(parents=True)
         shutil.copy(REPOSITORY / "docs/01_eda.png", folder / "1.png")
     (data / "train/labels/a").mkdir(parents=True)
-    (data / "train/labels/a/1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    for name in ("1", "2", "3"):  # as many folds as every notebook needs
+        shutil.copy(REPOSITORY / "docs/01_eda.png", data / f"train/images/a/{name}.png")
+        (data / f"train/labels/a/{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (data / "data.yaml").write_text("names: [pig, cow]\n")
     with pytest.raises(NotReadyError, match="both be called '1.png' in the answer, .*cam0/1.png and .*cam1/1.png"):
         prepare_run(parameters(data, tmp_path, READER="yolo"))

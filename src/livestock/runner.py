@@ -47,7 +47,7 @@ def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bo
 def _run_all(parameters: dict[str, Any], skip: Sequence[str], publish: bool) -> dict[str, Any]:
     run_dir = Workspace(Path(parameters["WORKSPACE"])).runs_dir / parameters["PROFILE"]
     notebooks = choose_notebooks(parameters, skip)
-    run, _ = prepare_run(parameters)
+    run, _ = prepare_run(parameters, skip)
     expected = expect(run, {path.stem: own for path, own in notebooks.items()})
     print(expected, flush=True)
     there = sum(used_bytes(directory) for directory in (run.workspace.yolo_dir, run.workspace.runs_dir))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
+
 from ..config import REPOSITORY, Profile, Workspace, get_profile, in_words, read_competition
 from ..submission import answer_names
-from .data import RawTables, Run, make_run, read_data
+from .data import RawTables, Run, make_run, read_data, split_data
 
 T = TypeVar("T")
+NEED_THREE_FOLDS = ("03_evolve", "06_silver")  # they hold out a fold more, or a part for each of two teachers
 RUN_NAMES = ("COMPETITION", "PROFILE", "WORKSPACE", "DATA", "READER", "SEED", "WEIGHTS")  # what `make_run` takes
 
 
@@ -19,11 +22,12 @@ class NotReadyError(ValueError):
     """What would stop a run, all of it; nothing was trained yet."""
 
 
-def prepare_run(parameters: Mapping[str, Any]) -> tuple[Run, RawTables]:
+def prepare_run(parameters: Mapping[str, Any], skip: Sequence[str] = ()) -> tuple[Run, RawTables]:
     """The run of these parameters and its data, read: nothing that can be known before a training stops it later.
 
-    Checks the competition file, profile, reader, start weights, hyper-parameters, the workspace and the data. Raises
-    NotReadyError that lists everything that is wrong with any of them.
+    Checks the competition file, profile, reader, start weights, hyper-parameters, the workspace, the data and its
+    split; `skip` names the notebooks that are left out. Raises NotReadyError that lists everything that is wrong with
+    any of them.
     """
     faults: list[str] = []
     _attempt(lambda: read_competition(Path(parameters["COMPETITION"])), faults)
@@ -43,6 +47,8 @@ def prepare_run(parameters: Mapping[str, Any]) -> tuple[Run, RawTables]:
         tables = _attempt(lambda: read_data(ready), faults)
         if tables is not None:
             faults += find_data_faults(ready, tables)
+            split = _attempt(lambda: split_data(ready), faults)
+            faults += [] if split is None else find_split_faults(split.images, parameters.get("FOLDS", ()), skip)
     if run is None or tables is None or faults:
         raise NotReadyError(in_words(faults))
     return run, tables
@@ -89,4 +95,17 @@ def find_data_faults(run: Run, tables: RawTables) -> list[str]:
     faults: list[str] = []
     if len(tables.test_images):
         _attempt(lambda: answer_names(tables.test_images, run.competition.answer_name), faults)
+    return faults
+
+
+def find_split_faults(images: pd.DataFrame, folds: Sequence[int], skip: Sequence[str]) -> list[str]:
+    """What a handful of images do not suffice for, in words: folds to train without, and notebooks not left out."""
+    known = sorted(images["fold"].unique().tolist())
+    faults = []
+    if missing := sorted(set(folds) - set(known)):
+        faults.append(f"folds: {missing} to train without, but {len(images):,} images fill only the folds {known}")
+    if len(known) < 3 and (asked := [name for name in NEED_THREE_FOLDS if name not in skip]):
+        faults.append(f"folds: {len(images):,} images fill only {len(known)}, and {' and '.join(asked)} "
+                      f"{'needs' if len(asked) == 1 else 'need'} three; leave out what cannot be done: "
+                      + " ".join(f"--skip {name}" for name in asked))
     return faults

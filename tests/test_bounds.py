@@ -95,6 +95,15 @@ def test_demands_are_those_of_a_real_pass() -> None:
     assert demands.in_one == max(sizes) / 256**2
 
 
+def test_finding_demands_leaves_no_trace_in_other_models() -> None:
+    """yolov5's activation is one object in all models: a hook that stays on it would end in their files."""
+    from yolov5.models.common import Conv
+
+    _find_demands.cache_clear()
+    _find_demands(json.dumps(of(CONV, CONV)))
+    assert not Conv.default_act._forward_hooks
+
+
 def test_what_a_checkpoint_takes_from_where_is_compared_too(tmp_path: Path) -> None:
     """Not only classes and shapes: a layer that joins its input a thousand times needs no larger file."""
     changes: dict[str, Any] = {

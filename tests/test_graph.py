@@ -169,6 +169,25 @@ def test_our_own_file_passes_and_its_shapes_are_those_of_onnx_runtime(starter: P
         name: tensor.shape for name, tensor in zip(names, tensors, strict=True)}
 
 
+@pytest.mark.filterwarnings("ignore:Constant folding")
+def test_every_module_that_a_model_may_have_passes_as_onnx(tmp_path: Path) -> None:
+    """In one model; at pictures of another shape than it was traced with."""
+    from yolov5.models.yolo import DetectionModel
+
+    layers = [[-1, 1, "Focus", [64, 3]], [-1, 3, "BottleneckCSP", [64]], [-1, 1, "DWConv", [64, 3, 2]],
+              [-1, 1, "nn.ZeroPad2d", [[0, 1, 0, 1]]], [-1, 1, "nn.MaxPool2d", [2, 1, 0]], [-1, 1, "SPP", [64, [3, 5]]],
+              [-1, 1, "Bottleneck", [64]], [-1, 1, "C3", [64]], [-1, 1, "SPPF", [64, 5]],
+              [-1, 1, "nn.Upsample", [None, 2, "nearest"]], [[-1, -1], 1, "Concat", [1]]]
+    model = DetectionModel({"nc": 2, "depth_multiple": 0.33, "width_multiple": 0.25, "anchors": [[10, 13, 16, 30]],
+                            "backbone": layers, "head": [[[-1], 1, "Detect", ["nc", "anchors"]]]})
+    model.names = LABELS
+    torch.save({"model": model.half(), "epoch": -1}, tmp_path / "odd.pt")
+    exported = detector.export_onnx(tmp_path / "odd.pt", tmp_path / "odd.onnx")
+    picture = torch.rand(1, 3, 160, 96, generator=torch.Generator().manual_seed(0))
+    found, expected = (detector.load_forward(path)(picture) for path in (exported, tmp_path / "odd.pt"))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_a_file_of_this_run_is_not_looked_at_again(starter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_module, "read_graph", lambda *arguments: pytest.fail("it was looked at"))
     assert detector.load_forward(starter, trusted=True)(torch.zeros(1, 3, 64, 64)).shape == (1, 252, 7)

@@ -170,23 +170,32 @@ def _find_demands(architecture: str) -> _Demands:
         elif isinstance(module, torch.nn.MaxPool2d):
             work += output.numel() * float(np.prod(np.broadcast_to(module.kernel_size, 2))) / area
 
-    for module in layers.modules():
-        if module is not layers and module is not layers[-1]:
-            module.register_forward_hook(count)
+    # Removed again: yolov5's activation is one object that all models of a process share.
+    hooks = [module.register_forward_hook(count) for module in layers.modules()
+             if module is not layers and module is not layers[-1]]
+    try:
+        for found in _pass_through(layers):
+            held += sum(output.numel() for output in found) / area
+            if held > MOST_HELD or in_one > MOST_IN_ONE or work > MOST_WORK:
+                break
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return _Demands(held, in_one, work)
+
+
+def _pass_through(layers: Any) -> Iterator[list[torch.Tensor]]:
+    """The outputs of each layer for a picture without numbers: one, or of the head one by level before decoding."""
     outputs: list[torch.Tensor] = []
     picture = torch.empty(1, 3, DEMAND_SIZE, DEMAND_SIZE, device="meta")
     for layer in layers:
         sources = [layer.f] if isinstance(layer.f, int) else layer.f
         given = [outputs[source] if source != -1 else (outputs or [picture])[-1] for source in sources]
-        if layer is layers[-1]:  # the head: one output by level, of which decoding makes some more
-            found = [level(one) for level, one in zip(layer.m, given, strict=True)]
+        if layer is layers[-1]:
+            yield [level(one) for level, one in zip(layer.m, given, strict=True)]
         else:
-            found = [layer(given[0] if isinstance(layer.f, int) else given)]
-            outputs += found
-        held += sum(one.numel() for one in found) / area
-        if held > MOST_HELD or in_one > MOST_IN_ONE or work > MOST_WORK:
-            break
-    return _Demands(held, in_one, work)
+            outputs.append(layer(given[0] if isinstance(layer.f, int) else given))
+            yield outputs[-1:]
 
 
 def build(architecture: dict[str, Any], path: Path) -> Any:

@@ -251,6 +251,7 @@ def _silence() -> Iterator[None]:
         for message in ("You are using the legacy TorchScript-based ONNX export", "The feature will be removed",
                         r"`torch\.jit\.(trace|trace_method|save)` is deprecated"):
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")  # where a model pads: no matter
         # yolov5 compares shapes; `dynamic` makes these comparisons harmless, and `_check_noise` sees to it.
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module="yolov5")
         yield

@@ -27,8 +27,10 @@ OPERATORS = {
     },
     "com.microsoft": {"QuickGelu"},
 }
-FOLDED = {"Add", "Cast", "Concat", "ConstantOfShape", "Equal", "Expand", "Gather", "Identity", "Mul",
-          "Range", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze", "Where"}  # from a picture's size to other shapes
+FOLDED = {  # what lies between the size of a picture and another shape
+    "Add", "Cast", "Concat", "ConstantOfShape", "Equal", "Expand", "Gather", "Identity", "Mul", "Range", "Reshape",
+    "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+}
 MOST_FOLDED = 1 << 12  # numbers in a tensor of sizes, such as the columns of a grid
 MOST_NODES, MOST_ROUNDS = 20_000, 10
 MOST_TOTAL = 8_000  # numbers in all tensors of a pass, by pixel: about four times those of yolov5x6 in int8

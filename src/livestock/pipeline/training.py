@@ -147,9 +147,9 @@ def train_as_fold(run: Run, name: str, data_yaml: Path, seed: int, *, selects: b
     if settings["imgsz"] != run.profile.imgsz:
         raise ValueError(f"profile {run.profile.name!r}: {run.profile.imgsz} px, but fold {VALID_FOLD} was trained at "
                          f"{settings['imgsz']} px; run 04_train again with this profile")
-    if settings["metric_iou"] != run.competition.metric_iou:
+    if (trained_for := settings.get("metric_iou")) != run.competition.metric_iou:  # an older version wrote none
         raise ValueError(f"competition {run.competition.name!r}: metric_iou {run.competition.metric_iou:g}, but "
-                         f"fold {VALID_FOLD} was trained for {settings['metric_iou']:g}; run 04_train again")
+                         f"fold {VALID_FOLD} was trained for {trained_for}; run 04_train again")
     config = replace(detector.TrainConfig(**settings), data_yaml=str(data_yaml.resolve()), seed=seed)
     return train(run, name, config, selects=selects)
 

@@ -207,6 +207,14 @@ def test_pictures_stand_upright_without_exif_and_others_keep_their_bytes(workspa
         assert np.abs(pixels - shown).mean() < 8  # one more compression of noise; another turn gives 80 and more
 
 
+def test_archives_are_found_from_any_folder(workspace, monkeypatch):
+    monkeypatch.setattr("livestock.relabel.export.REPOSITORY", workspace.root.parent)
+    path = workspace.interim_dir / "images.parquet"
+    write_table(pd.read_parquet(path).assign(archive="raw"), path)  # as notebooks note it, which run in the repository
+    folder, sheets = export(workspace, "yolo")
+    assert (folder / "images" / sheets[0].name).exists()
+
+
 def test_a_picture_that_is_another_since_it_was_read_is_refused(workspace):
     Image.new("RGB", (20, 10)).save(workspace.root.parent / "raw/train/a/same.jpg")
     with pytest.raises(ValueError, match=r"same\.jpg: cannot be exported: expected 200 x 100 px .* found 20 x 10"):

@@ -14,7 +14,7 @@ from PIL import Image
 from .. import pictures
 from ..archives import read_bytes
 from ..boxes import XYXY, clip_xyxy, largest_iou, make_boxes
-from ..config import Workspace
+from ..config import REPOSITORY, Workspace
 from ..errors import SUSPECT_IOU
 from ..steps import MANIFEST_DIR, write_bytes, write_text
 from . import cvat, label_studio, yolo
@@ -121,12 +121,19 @@ def _write_pictures(images: pd.DataFrame, boxes: pd.DataFrame, suspects: pd.Data
     sheets = []
     for rank, image_id in enumerate(suspects["image_id"].unique(), 1):
         row = of_image.loc[image_id]
-        content, suffix = upright_picture(row["archive"], row["member"], (int(row["width"]), int(row["height"])))
+        archive = _from_here(row["archive"])
+        content, suffix = upright_picture(archive, row["member"], (int(row["width"]), int(row["height"])))
         name = sheet_name(rank, image_id, suffix)
         write_bytes(content, directory / name, flush=False)
         own = make_boxes(human.get(image_id, boxes.iloc[:0]))
         sheets.append(Sheet(name, image_id, int(row["width"]), int(row["height"]), own, of_suspect[image_id]))
     return sheets
+
+
+def _from_here(archive: str) -> str:
+    """The path of an archive: notebooks note it as seen from the repository, and the command may run elsewhere."""
+    beside = REPOSITORY / archive
+    return str(beside) if not Path(archive).exists() and beside.exists() else archive
 
 
 def upright_picture(archive: str, member: str, size: tuple[int, int]) -> tuple[bytes, str]:

@@ -146,7 +146,10 @@ def find_groups(run: Run) -> pd.Series:
         images, hashes = pd.read_parquet(images_path), pd.read_parquet(hashes_path).set_index("image_id")["hash"]
         known = []
         if run.competition.group_pattern is not None:
-            known.append(folds.groups_by_pattern(images["image_id"], run.competition.group_pattern))
+            known.append(caught := folds.groups_by_pattern(images["image_id"], run.competition.group_pattern))
+            if (n_others := int(caught.isna().sum())):
+                print(f"groups: group_pattern is not found in {n_others:,} of {len(images):,} images, such as "
+                      f"{caught.index[caught.isna()][0]!r}: they go by near-duplicates alone")
         if listed.is_file():  # it may list the test images too
             known.append(folds.read_groups(listed, [*images["image_id"], *pd.read_parquet(test_path)["image_id"]]))
         groups = folds.unite_groups(folds.near_duplicate_groups(images, hashes=hashes), known)

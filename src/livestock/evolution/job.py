@@ -133,7 +133,8 @@ def run_search(run: Run, search: Search, data_yaml: Path) -> optuna.Study:
         run_dir = _directory(run, search) / f"trial_{number:04d}"
         hyp = run_dir / "values.yaml"
         write_hyp(values, hyp, [f"trial {number} of study {search.study}"])
-        detector.train(_trial_config(run, data_yaml, hyp, device), run_dir, on_epoch)
+        detector.train(_trial_config(run, data_yaml, hyp, device), run_dir, on_epoch,
+                       label_of=run.competition.label_of)
 
     return evolve(search, objective, _devices(run))
 
@@ -175,7 +176,7 @@ def _verify_one(
     def action() -> None:
         (run_dir / "results.csv").unlink(missing_ok=True)  # of a training that was cut off: nothing is saved to resume
         epochs: list[dict[str, float]] = []
-        detector.train(config, run_dir, epochs.append)
+        detector.train(config, run_dir, epochs.append, label_of=run.competition.label_of)
         write_json(epochs[-1], scores_path)
 
     run_step(

@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -230,6 +231,33 @@ def test_the_estimate_says_what_makes_it_less_than_it_looks(run: pipeline.Run) -
         pipeline.describe_estimate(run, other, [0]))
     write_table(images.assign(group=0), run.workspace.interim_dir / "folds.parquet")
     assert "fold 0 shares near-duplicate images with other folds" in pipeline.describe_estimate(run, choice, [0])
+
+
+def test_methods_over_the_limit_are_tried_and_not_chosen(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`larger` finds every box, plain looks miss a third; it is chosen if its weights fit. p is of those that fit."""
+    monkeypatch.setattr("livestock.postprocess.methods.IOU_THRESHOLDS", [0.5, 0.7])
+    monkeypatch.setattr("livestock.postprocess.methods.CONF_THRESHOLDS", [0.001])
+    images = make_images([{"image_id": f"{number:02d}.jpg", "archive": "a", "member": "", "width": 450, "height": 450,
+                           "fold": 0, "group": number // 3} for number in range(30)])
+    boxes = make_boxes([{"image_id": name, "label": label, "x_min": 50 * place, "y_min": 9, "x_max": 50 * place + 40,
+                         "y_max": 70} for name in images["image_id"] for place, label in enumerate(["pig", "cow"] * 3)])
+    for name, table in (("folds", images), ("boxes", boxes)):
+        write_table(table, run.workspace.interim_dir / f"{name}.parquet")
+    found = boxes.assign(confidence=0.9, source="model")
+    seen = {"plain": found[np.random.default_rng(0).uniform(size=len(found)) < 2 / 3], "larger": found}
+    sizes = {("plain",): 50.0, ("larger",): 120.0}
+    monkeypatch.setattr("livestock.pipeline.answer.find_oof", lambda _, look, folds, averaged: seen[look])
+    monkeypatch.setattr("livestock.pipeline.answer.seconds_an_image", lambda *_, **more: 0.1)
+    monkeypatch.setattr("livestock.pipeline.answer._megabytes", lambda run, passes, fold: sizes[tuple(passes)])
+    table, tuned, choice = pipeline.try_methods(run, [0], ["suppression", "larger"])
+    original = "suppression at IoU 0.68, as the original"
+    assert list(table.index) == ["suppression", original, "larger"] and set(tuned) == {"suppression", "larger"}
+    assert table["fits"].tolist() == [True, True, False] and table["mAP"].iloc[-1] == 1
+    assert choice.method == "suppression" and table["p"].isna().tolist() == [True, False, True]
+    sizes["larger",] = 60.0
+    table, _, choice = pipeline.try_methods(run, [0], ["suppression", "larger"])
+    assert choice.method == "larger" and set(choice.by_part.values()) == {"larger"} and table.loc["larger", "p"] < 0.05
+    assert choice.scores["mAP"] == 1 and len(choice.held_out) == len(boxes)
 
 
 def test_only_the_last_notebook_looks_at_the_truth_of_the_test_images() -> None:

@@ -368,6 +368,9 @@ def test_all_labelled_and_too_few_are_said() -> None:
     images, _, gold, silver = barn(0, 0, 0)
     found = weigh_classes(match_silver(gold, silver, images), gold, images)
     assert describe_evidence(found) == ["cow: people labelled all of the 160 most confident boxes; nothing is added"]
+    none = weigh_classes(match_silver(gold, silver.iloc[:0], images), gold, images)
+    assert describe_evidence(none) == ["the models found no box that could be added"]
+    assert choose_bands(gold, silver.iloc[:0], images) == {"cow": NEVER} and rank_silver(gold, silver.iloc[:0]).empty
     few = images["image_id"][:3]
     tables = [table[table["image_id"].isin(few)].reset_index(drop=True) for table in (gold, silver)]
     assert weigh_classes(match_silver(*tables, images), tables[0], images).loc["cow", "why"] == "few"

@@ -100,6 +100,8 @@ def lowest_precision(right: int, shown: int, total: int) -> float:
 
 def describe_evidence(evidence: pd.DataFrame) -> list[str]:
     """What `weigh_classes` found, a sentence a class."""
+    if evidence.empty:
+        return ["the models found no box that could be added"]
     return [f"{label}: {_describe(row)}" for label, row in evidence.iterrows()]
 
 

@@ -202,7 +202,7 @@ def compare_gains(gains: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`method` to take; `p` by method other than the first, adjusted for how many they are."""
+    """`method` to take; `p` by method other than the first, adjusted for how many they are, NaN with too few groups."""
 
     method: str
     p: pd.Series
@@ -216,13 +216,12 @@ def decide(scores: Mapping[str, GroupScores], allowed: Collection[str]) -> Verdi
     blocks; of the other methods only those that are `allowed` can be chosen, and they alone are tested.
     """
     first, *others = scores
-    tested = [name for name in others if name in allowed]
-    gains = [scores[name].contributions - scores[first].contributions for name in tested]
-    p = pd.Series(compare_gains(np.column_stack(gains)) if tested else [], index=tested, dtype=float)
-    n_effective = scores[first].n_effective
+    tested, n_effective = [name for name in others if name in allowed], scores[first].n_effective
+    p = pd.Series(np.nan, index=tested, dtype=float)
+    if tested and n_effective >= MIN_EFFECTIVE_GROUPS:
+        p[:] = compare_gains(np.column_stack([scores[name].contributions - scores[first].contributions
+                                              for name in tested]))
     better = [name for name in tested if p[name] <= ALPHA and scores[name].score > scores[first].score]
-    if n_effective < MIN_EFFECTIVE_GROUPS:
-        better = []
     return Verdict(max(better, key=lambda name: scores[name].score, default=first), p, n_effective)
 
 

@@ -238,11 +238,13 @@ def test_new_images_are_not_known_and_do_not_show_the_validation_fold(
     assert "left out: 1 new images are near-duplicates of the validation fold's" in capsys.readouterr().out
     other = np.random.default_rng(0).integers(0, 255, (60, 300, 3), np.uint8)
     draw(path, ["pig_1.jpg"], other)
-    assert pipeline.read_new(run, str(path))[["image_id", "fold"]].to_numpy().tolist() == [["pig_1.jpg", -1]]
+    assert pipeline.read_new(run, str(path))[["image_id", "fold"]].to_numpy().tolist() == [["new/pig_1.jpg", -1]]
     images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
     for name, words in (("folds", "has labels"), ("test_images", "is to be answered")):
         kept = pd.read_parquet(run.workspace.interim_dir / f"{name}.parquet")
-        write_table(images.assign(image_id=["pig_1.jpg", *NAMES[1:]]), run.workspace.interim_dir / f"{name}.parquet")
+        same = images.assign(image_id=["train/pig_1.jpg", *NAMES[1:]], archive=[str(path), *images["archive"][1:]],
+                             member=["pig_1.jpg", *images["member"][1:]], width=300, height=60)
+        write_table(same, run.workspace.interim_dir / f"{name}.parquet")
         with pytest.raises(ValueError, match=f"expected new images, found 'pig_1.jpg', which {words}; 1 of 1 are not"):
             pipeline.read_new(run, str(path))
         write_table(kept, run.workspace.interim_dir / f"{name}.parquet")

@@ -13,7 +13,7 @@ import pandas as pd
 from .. import readers
 from ..boxes import write_table
 from ..errors import fuse_looks
-from ..folds import near_duplicate_groups
+from ..folds import hash_images, near_duplicate_groups
 from ..silver import (
     NEVER,
     UNSURE,
@@ -44,6 +44,7 @@ from .training import (
 LOOKS = ("plain", "flipped", "larger")
 HUMAN = "human labels"
 NEW_FOLD = -1  # of images that came without labels: in no fold
+NEW_PREFIX = "new/"  # before their ids, which must differ from those of the data
 TABLES = ("boxes", "hidden", "new")
 
 
@@ -127,24 +128,38 @@ def read_strategies(run: Run, strategies: Sequence[str]) -> tuple[list[str], pd.
 
 
 def read_new(run: Run, folder: str) -> pd.DataFrame:
-    """New images without labels, a folder in the reader's layout, as an images table.
+    """New images without labels, a folder or a zip, as an images table; their ids begin with `new/`.
 
-    Near-duplicates of the validation fold are left out, with a line that says so: they would be silver labels for it.
-    Raises ValueError for images that the data has already, or its test set.
+    Near-duplicates of the validation fold are left out, with a line that says so: they would be silver labels for it;
+    and so are images that cannot be decoded. Raises ValueError for images that the data has already, or its test set:
+    of one file name and size, and alike.
     """
     images, _ = read_tables(run)
     tests = pd.read_parquet(run.workspace.interim_dir / "test_images.parquet")
-    found = readers.read(run.reader, Path(folder), run.competition, labelled=False).images.assign(fold=NEW_FOLD)
+    found = readers.read(run.reader, Path(folder), run.competition, labelled=False).images
+    found = found.assign(fold=NEW_FOLD, image_id=NEW_PREFIX + found["image_id"])
+    hashes, faults = hash_images(pd.concat([images, tests, found], ignore_index=True))
+    if faults:
+        print(f"left out: {len(faults):,} images cannot be decoded, first {faults[0][0]}/{faults[0][1]}: {faults[0][2]}")
+        images, tests, found = (table[table["image_id"].isin(hashes.index)] for table in (images, tests, found))
     for what, table in (("has labels", images), ("is to be answered", tests)):
-        if len(known := found[found["image_id"].isin(table["image_id"])]):
-            raise ValueError(f"{folder}: expected new images, found {known['image_id'].iloc[0]!r}, which {what}; "
-                             f"{len(known):,} of {len(found):,} are not new")
-    groups = near_duplicate_groups(pd.concat([images, found], ignore_index=True))
+        if (known := _look_of(found, hashes).isin(_look_of(table, hashes))).any():
+            first = found.loc[known, "member"].iloc[0]
+            raise ValueError(f"{folder}: expected new images, found {first!r}, which {what}; {known.sum():,} of "
+                             f"{len(found):,} are not new")
+    groups = near_duplicate_groups(pd.concat([images, found], ignore_index=True), hashes=hashes)
     of_valid = groups[images.loc[images["fold"] == VALID_FOLD, "image_id"]]
     leaks = groups[found["image_id"]].isin(of_valid[of_valid >= 0]).to_numpy()
     if leaks.any():
         print(f"left out: {leaks.sum():,} new images are near-duplicates of the validation fold's")
     return found[~leaks].reset_index(drop=True)
+
+
+def _look_of(images: pd.DataFrame, hashes: pd.Series) -> pd.Series:
+    """File name, size and perceptual hash of each image as one text."""
+    size = images["width"].astype(str) + "x" + images["height"].astype(str)
+    hashed = images["image_id"].map(hashes).astype("uint64").astype(str)
+    return images["image_id"].map(lambda image_id: image_id.rpartition("/")[2]) + " " + size + " " + hashed
 
 
 @dataclass(frozen=True)

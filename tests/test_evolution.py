@@ -44,7 +44,14 @@ from livestock.evolution import (
 )
 from livestock.evolution import search as search_module
 from livestock.evolution.job import gain_interval
-from livestock.evolution.storage import copy_verified, cut_torn_line, one_line, open_storage, without_password
+from livestock.evolution.storage import (
+    copy_verified,
+    cut_torn_line,
+    one_line,
+    open_storage,
+    resolve_url,
+    without_password,
+)
 from livestock.evolution.study import claim, fail_lost_trials
 from livestock.sample import draw_sample
 
@@ -479,6 +486,12 @@ def test_no_message_shows_a_databases_password(storage: str, shown: str) -> None
         assert "s3cr" not in repr(each)
     assert str(refusal.value).startswith(f"{shown}: this database cannot be used: ")
     assert "s3cr" not in repr(make(storage))
+
+
+def test_a_password_with_an_at_sign_reaches_the_database_whole() -> None:
+    for storage in ("postgresql://me:s3cr@t@host:5/db", "postgresql://me:s3cr%40t@host:5/db"):
+        url, _ = resolve_url(storage)
+        assert (url.host, url.port, url.username, url.password, url.database) == ("host", 5, "me", "s3cr@t", "db")
 
 
 def test_words_of_a_database_are_free_of_the_password_however_it_is_spelt() -> None:

@@ -45,7 +45,7 @@ def exclusive(storage: str) -> Iterator[None]:
         with locked(Path(f"{storage}.one")):
             yield
         return
-    url, options = _connection(storage)
+    url, options = resolve_url(storage)
     engine = sqlalchemy.create_engine(url, **options)
     try:
         with engine.connect() as connection:
@@ -112,7 +112,7 @@ def open_storage(storage: str) -> BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path), lock_obj=FileLock(path)))
     try:
-        url, options = _connection(storage)
+        url, options = resolve_url(storage)
         with exclusive(storage), warnings.catch_warnings():  # workers that start at once must not all make the tables
             warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats are still called experimental
             return _Database(
@@ -144,7 +144,8 @@ def one_line(error: BaseException, storage: str) -> str:
     return hide_secrets(lines[0] if lines else type(error).__name__, storage)
 
 
-def _connection(storage: str) -> tuple[sqlalchemy.URL, dict[str, Any]]:
+def resolve_url(storage: str) -> tuple[sqlalchemy.URL, dict[str, Any]]:
+    """A database's URL and the arguments of an engine for it. A password with an `@` in it is taken as it is."""
     scheme, user, password, rest = _split(storage)
     if "@" in password:  # as it is, where a URL would have %40
         storage = f"{scheme}://{user}:{quote(password, safe='')}@{rest}"

@@ -110,6 +110,18 @@ CLASS_FIGURES = {
                      columns=["label", "iou", "ap"]), c.labels),
     "confidence": lambda i, b, c: plots.plot_confidence(b.assign(confidence=0.3), c.labels),
     "count_agreement": lambda i, b, c: plots.plot_count_agreement(i, b, b[::2], c.labels),
+    "precision_recall": lambda i, b, c: plots.plot_precision_recall(
+        pd.DataFrame([(label, 0.1 * n, 0.5) for label in c.labels for n in range(3)],
+                     columns=["label", "recall", "precision"]), c.labels, 0.5),
+    "breakdown": lambda i, b, c: plots.plot_breakdown({"by size": pd.DataFrame(
+        [(size, label, 0.5, 3) for size in ("small", "large") for label in c.labels],
+        columns=["bin", "label", "ap", "n_truth"])}, c.labels),
+    "error_rates": lambda i, b, c: plots.plot_error_rates(pd.DataFrame(
+        [("size", size, label, 0.5, 0.5, 3) for size in ("small", "large") for label in c.labels],
+        columns=["what", "bin", "label", "missed", "false", "n_truth"]), "size", c.labels),
+    "bands": lambda i, b, c: plots.plot_bands(pd.DataFrame(
+        [(label, 0.5, 0.5, 0.5, True) for label in c.labels],
+        columns=["label", "confidence", "share", "chance", "is_confirmed"]), {}, c.labels),
 }
 
 

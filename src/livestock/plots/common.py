@@ -49,11 +49,17 @@ def class_palette(labels: Sequence[str]) -> dict[str, str]:
     return dict(zip(labels, sns.color_palette(name, len(labels)).as_hex(), strict=True))
 
 
-def frequent_labels(boxes: pd.DataFrame, labels: Sequence[str], most: int = MOST_CLASSES) -> tuple[list[str], str]:
-    """The labels with most boxes, at most `most`, in class order; and what a title says if that is not all of them."""
+def frequent_labels(
+    boxes: pd.DataFrame, labels: Sequence[str], most: int = MOST_CLASSES, *, by: str = ""
+) -> tuple[list[str], str]:
+    """The labels with most boxes, at most `most`, in class order; and what a title says if that is not all of them.
+
+    `boxes` has a row a box, or a column `by` that says how many a row stands for.
+    """
     if len(labels) <= most:
         return list(labels), ""
-    counts = boxes["label"].value_counts().reindex(labels, fill_value=0)
+    counts = boxes.groupby("label")[by].sum() if by else boxes["label"].value_counts()
+    counts = counts.reindex(labels, fill_value=0)
     chosen = set(counts.sort_values(ascending=False, kind="stable").index[:most])
     return [label for label in labels if label in chosen], f" (the {most} of {len(labels)} classes with most boxes)"
 

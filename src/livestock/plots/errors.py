@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from ..archives import read_image
 from ..bins import COUNT_BINS, RATIO_BINS, SIZE_BINS
-from .common import NEUTRAL, class_palette, new_axes, new_grid, note, set_title
+from .common import NEUTRAL, class_palette, frequent_labels, new_axes, new_grid, note, set_title
 from .images import draw_boxes, show_picture
 
 ORDERS = {"size": SIZE_BINS, "ratio": RATIO_BINS, "count": COUNT_BINS, "place": ["far", "middle", "near"]}
@@ -33,19 +33,21 @@ def plot_causes(costs: pd.DataFrame) -> Axes:
 
 def plot_error_rates(rates: pd.DataFrame, what: str, labels: Sequence[str]) -> np.ndarray:
     """Share of true boxes missed and false boxes for each true one, by bin and class; `rates` of `error_rates`."""
-    shown = rates[rates["what"] == what]
+    palette = class_palette(labels)
+    labels, of_how_many = frequent_labels(rates[rates["what"] == what], labels, by="n_truth")
+    shown = rates[(rates["what"] == what) & rates["label"].isin(labels)]
     known = set(shown["bin"])
     order = [name for name in ORDERS.get(what, sorted(known)) if name in known]
     axes = new_grid(1, 2, (11, 3.4))
     for ax, (column, words) in zip(axes[0], {"missed": "share of true boxes missed",
                                              "false": "false boxes for each true one"}.items(), strict=True):
         sns.barplot(shown, x="bin", y=column, hue="label", hue_order=labels, order=order, saturation=1,
-                    palette=class_palette(labels), legend=ax is axes[0, 1], ax=ax)
+                    palette={label: palette[label] for label in labels}, legend=ax is axes[0, 1], ax=ax)
         ax.set(xlabel=what, ylabel=words)
     if legend := axes[0, 1].get_legend():
         legend.set(title="", loc="upper left")
         legend.set_bbox_to_anchor((1, 1))
-    set_title(axes, f"Mistakes by {what}")
+    set_title(axes, f"Mistakes by {what}{of_how_many}")
     return axes
 
 

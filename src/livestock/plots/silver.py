@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from ..archives import read_image
 from ..silver import NEVER, Band
-from .common import NEUTRAL, THOUSANDS, class_palette, new_axes, new_grid, note, set_title
+from .common import NEUTRAL, THOUSANDS, class_palette, frequent_labels, new_axes, new_grid, note, set_title
 from .images import draw_boxes, show_picture
 
 AROUND = 0.6  # of the box's longer side is shown on each side of a crop
@@ -25,8 +25,9 @@ def plot_bands(ranked: pd.DataFrame, bands: Mapping[str, Band], labels: Sequence
     other frames confirm it; no line where it cannot be told. From the vertical line of the same kind on a box is a
     label, in the grey band before it is hidden.
     """
-    axes = new_grid(1, len(labels), (1 + 4.5 * len(labels), 3.8), sharey=True)
     palette = class_palette(labels)
+    labels, of_how_many = frequent_labels(ranked, labels, 8)
+    axes = new_grid(1, len(labels), (1 + 4.5 * len(labels), 3.8), sharey=True)
     for ax, label in zip(axes[0], labels, strict=True):
         own = ranked[ranked["label"] == label]
         rest, confirmed = own[~own["is_confirmed"]], own[own["is_confirmed"]]
@@ -48,7 +49,7 @@ def plot_bands(ranked: pd.DataFrame, bands: Mapping[str, Band], labels: Sequence
         ax.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="confidence of the fused box", ylabel="share of boxes")
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
-    set_title(axes, "How likely silver boxes are right")
+    set_title(axes, f"How likely silver boxes are right{of_how_many}")
     return axes
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from ..postprocess import ALPHA
-from .common import NEUTRAL, class_palette, new_axes, new_grid, note, set_title
+from .common import NEUTRAL, class_palette, frequent_labels, new_axes, new_grid, note, set_title
 
 MARKS = {"chosen": ("o", "white"), "highest": ("x", "black"), "original": ("D", "black")}
 
@@ -83,10 +83,11 @@ def plot_precision_recall(curve: pd.DataFrame, labels: Sequence[str], iou_thresh
     """Precision by recall, a line a class; `curve` of `metrics.precision_recall`."""
     axes = new_axes(None, width=7, height=4.5)
     palette = class_palette(labels)
-    for label, own in curve.groupby("label", sort=False):
+    shown, of_how_many = frequent_labels(curve, labels)
+    for label, own in curve[curve["label"].isin(shown)].groupby("label", sort=False):
         axes.plot(own["recall"], own["precision"], color=palette[str(label)], label=label, drawstyle="steps-post")
-    axes.set(title=f"Precision and recall at IoU {iou_threshold:g}", xlabel="recall: share of animals found",
-             ylabel="precision: share of boxes that are right", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set(title=f"Precision and recall at IoU {iou_threshold:g}{of_how_many}",
+             xlabel="recall: share of animals found", ylabel="precision: share of boxes that are right", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="lower left")
     return axes
 
@@ -94,15 +95,18 @@ def plot_precision_recall(curve: pd.DataFrame, labels: Sequence[str], iou_thresh
 def plot_breakdown(tables: Mapping[str, pd.DataFrame], labels: Sequence[str]) -> np.ndarray:
     """Bars of AP by bin and class, one axes a table (`metrics.score_sizes`, `score_counts`); the key is its title."""
     axes = new_grid(1, len(tables), (4.2 * len(tables), 3.6), sharey=True)
+    palette = class_palette(labels)
+    labels, of_how_many = frequent_labels(pd.concat(tables.values()), labels, by="n_truth")
+    palette = {label: palette[label] for label in labels}
     for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
-        known = table[table["n_truth"] > 0]
+        known = table[(table["n_truth"] > 0) & table["label"].isin(labels)]
         order = [name for name in table["bin"].unique() if name in set(known["bin"])]
-        sns.barplot(known, x="bin", y="ap", hue="label", hue_order=labels, order=order, palette=class_palette(labels),
+        sns.barplot(known, x="bin", y="ap", hue="label", hue_order=labels, order=order, palette=palette,
                     saturation=1, legend=ax is axes[0, -1], ax=ax)
         ax.set(title=title, xlabel="", ylabel="AP" if ax is axes[0, 0] else "", ylim=(0, 1))
         ax.tick_params(axis="x", rotation=30)
     if legend := axes[0, -1].get_legend():
         legend.set(title="", loc="upper left")
         legend.set_bbox_to_anchor((1, 1))
-    set_title(axes, "Where the score comes from")
+    set_title(axes, f"Where the score comes from{of_how_many}")
     return axes

@@ -87,7 +87,8 @@ def plot_precision_recall(curve: pd.DataFrame, labels: Sequence[str], iou_thresh
     for label, own in curve[curve["label"].isin(shown)].groupby("label", sort=False):
         axes.plot(own["recall"], own["precision"], color=palette[str(label)], label=label, drawstyle="steps-post")
     axes.set(title=f"Precision and recall at IoU {iou_threshold:g}{of_how_many}",
-             xlabel="recall: share of animals found", ylabel="precision: share of boxes that are right", xlim=(0, 1), ylim=(0, 1.02))
+             xlabel="recall: share of animals found", ylabel="precision: share of boxes that are right", xlim=(0, 1),
+             ylim=(0, 1.02))
     axes.legend(loc="lower left")
     return axes
 

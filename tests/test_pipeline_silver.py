@@ -313,12 +313,12 @@ def test_new_images_are_named_with_their_strategy(run: pipeline.Run, tmp_path: P
     path = tmp_path / "[원천]돼지_bbox.zip"
     draw(path, ["pig_1.jpg"], other)
     assert pipeline.read_strategies(run, ["complete", "replace"]) == (["complete", "replace"], None)
-    names, new = pipeline.read_strategies(run, ["complete", f"unlabelled={path}"])
+    names, new = pipeline.read_strategies(run, ["complete", f"unlabelled:{path}"])
     assert names == ["complete", "unlabelled"] and new is not None and len(new) == 1
-    with pytest.raises(ValueError, match="expected 'unlabelled=FOLDER', .* found 'unlabelled' without a folder"):
+    with pytest.raises(ValueError, match="expected 'unlabelled:FOLDER', .* found 'unlabelled' without a folder"):
         pipeline.read_strategies(run, ["unlabelled"])
     with pytest.raises(ValueError, match=r"expected one folder of new images, found \['a', 'b'\]"):
-        pipeline.read_strategies(run, ["unlabelled=a", "complete=b"])
+        pipeline.read_strategies(run, ["unlabelled:a", "complete:b"])
 
 
 def test_the_recipe_holds_for_what_it_was_chosen_on(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:

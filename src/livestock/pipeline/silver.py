@@ -113,16 +113,16 @@ def look_at(run: Run, name: str, images: pd.DataFrame, look: str, of: str) -> pd
 
 
 def read_strategies(run: Run, strategies: Sequence[str]) -> tuple[list[str], pd.DataFrame | None]:
-    """The names of strategies, and the new images of the folder that one of them gives (`unlabelled=FOLDER`), or None.
+    """The names of strategies, and the new images of the folder that one of them gives (`unlabelled:FOLDER`), or None.
 
     Raises ValueError if `unlabelled` names no folder, if two folders are named, and as `read_new`.
     """
-    parts = [strategy.partition("=") for strategy in strategies]
+    parts = [strategy.partition(":") for strategy in strategies]
     names, folders = [name for name, _, _ in parts], sorted({folder for _, _, folder in parts if folder})
     if len(folders) > 1:
         raise ValueError(f"strategies: expected one folder of new images, found {folders}")
     if "unlabelled" in names and not folders:
-        raise ValueError("strategies: expected 'unlabelled=FOLDER', new images without labels in the layout of the "
+        raise ValueError("strategies: expected 'unlabelled:FOLDER', new images without labels in the layout of the "
                          "data, found 'unlabelled' without a folder")
     return names, read_new(run, folders[0]) if folders else None
 

@@ -110,6 +110,7 @@ CLASS_FIGURES = {
                      columns=["label", "iou", "ap"]), c.labels),
     "confidence": lambda i, b, c: plots.plot_confidence(b.assign(confidence=0.3), c.labels),
     "count_agreement": lambda i, b, c: plots.plot_count_agreement(i, b, b[::2], c.labels),
+    "shares": lambda i, b, c: plots.plot_shares(i, b, c, {"fold 0": i.set_index("image_id")["fold"] == 0}),
     "precision_recall": lambda i, b, c: plots.plot_precision_recall(
         pd.DataFrame([(label, 0.1 * n, 0.5) for label in c.labels for n in range(3)],
                      columns=["label", "recall", "precision"]), c.labels, 0.5),

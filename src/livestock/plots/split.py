@@ -23,6 +23,9 @@ NAMES = {
 }
 
 
+MOST_ROWS = 24  # of a distribution: more do not fit a page
+
+
 def plot_shares(
     images: pd.DataFrame,
     boxes: pd.DataFrame,
@@ -34,14 +37,17 @@ def plot_shares(
     """Each distribution in all images and in each part: the number is the share in %, the colour how far it
     is off.
 
-    `parts` maps a name to a boolean series by `image_id`. Bins that occur nowhere are left out.
+    `parts` maps a name to a boolean series by `image_id`. Bins that occur nowhere are left out, and where there are
+    many all but the `MOST_ROWS` with the largest shares.
     """
     counts = stratum_counts(images, boxes, competition)
     chosen = {f"all\n{len(images):,}": counts.index == counts.index}
     for name, part in parts.items():
         inside = part.reindex(counts.index).to_numpy(dtype=bool)
         chosen[f"{name}\n{inside.sum():,}"] = inside
-    shares = {name: _shares(counts[name], chosen) for name in DISTRIBUTIONS}
+    whole = {name: _shares(counts[name], chosen) for name in DISTRIBUTIONS}
+    shares = {name: table[table.iloc[:, 0].rank(ascending=False, method="first") <= MOST_ROWS]
+              for name, table in whole.items()}
     heights = [max(len(table), 1) for table in shares.values()]
     axes = new_grid(
         3, 1, (3 + 0.95 * len(chosen), 1.8 + 0.3 * sum(heights)), sharex=True, height_ratios=heights
@@ -60,7 +66,8 @@ def plot_shares(
             _heat_map(ax, table, scale)
         else:
             note(ax, "nothing to show")
-        ax.set(title=f"{NAMES[name].capitalize()}, %", xlabel="", ylabel="class and bin")
+        more = f" (the {len(table)} of {len(whole[name])} largest)" if len(table) < len(whole[name]) else ""
+        ax.set(title=f"{NAMES[name].capitalize()}, %{more}", xlabel="", ylabel="class and bin")
     axes.flat[-1].set_xlabel("part and its number of images")
     set_title(axes, title)
     return axes

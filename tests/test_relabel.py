@@ -756,6 +756,14 @@ def test_tasks_that_nobody_submitted_are_counted_and_left_as_they_were(workspace
     assert imported.suspects == {"accepted": 0, "rejected": 1, "undecided": 0}
 
 
+def test_tasks_without_annotation_change_nothing_in_json_min_either(workspace, tmp_path):
+    _, sheets = export(workspace, "label-studio")
+    path = write_json_min(tmp_path / "min.json", {sheets[0].name: None, sheets[1].name: []})
+    imported = import_(path, workspace)
+    assert imported.unreviewed == [f"/data/local-files/?d=out%2Fimages%2F{sheets[0].name}"]
+    assert changed(imported) == [(TURNED, "removed", "pig", "")]
+
+
 def test_the_annotation_saved_last_counts_with_a_line(workspace, tmp_path):
     _, sheets = export(workspace, "label-studio")
     found = task(1, sheets[2].name, [("pig", (1, 1, 9, 9), "")], updated_at="2026-11-26T09:00:00Z")

@@ -151,9 +151,9 @@ def find_interval(scores: GroupScores) -> tuple[float, float]:
     """The 95 % interval of a score over groups: Student's t on the scale of log(score / (1 - score)).
 
     Scores of groups are skewed: one bad group in ten lowers the score, and where it was not drawn the others say
-    nothing of it. So the bounds are unequal, and t's quantile is that of 99 %: with it 95 % are covered in simulation
-    (`bench/choosing.py`), with that of 95 % about 90 %, by a percentile bootstrap 70 to 85 %. Where all is right, or
-    nothing, the bound is that of so many whole groups without one exception (Clopper and Pearson 1934).
+    nothing of it. So the bounds are unequal, and t's quantile is that of 99 %, with which 95 % are covered in
+    simulation (`bench/choosing.py`). Where all is right, or nothing, the bound is that of so many whole groups without
+    one exception (Clopper and Pearson 1934).
 
     >>> halves = np.full((3, 1), 1 / 3)
     >>> low, high = find_interval(GroupScores(np.array([0.5]), np.array([[0.52], [0.5], [0.48]]), halves))

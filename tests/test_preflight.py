@@ -11,7 +11,7 @@ import yaml
 
 from livestock.config import REPOSITORY, get_profile
 from livestock.evolution import find_hyp_faults, read_hyp
-from livestock.pipeline import NotReadyError, prepare_run
+from livestock.pipeline import NotReadyError, check_training, make_run, prepare_run
 from livestock.pipeline.preflight import check_hyp_file
 from livestock.sample import draw_sample
 
@@ -68,6 +68,18 @@ def test_each_setting_is_checked(raw: Path, tmp_path: Path, changes: dict[str, s
         prepare_run(parameters(raw, tmp_path, **changes))
     assert words in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.bad_input
+def test_a_training_by_hand_is_checked_too(raw: Path, tmp_path: Path) -> None:
+    run = make_run(competition=str(REPOSITORY / "competition.yaml"), profile="smoke", workspace=str(tmp_path / "ws"),
+                   data=str(raw), reader="aihub", seed=1, weights="mine.pt")
+    with pytest.raises(NotReadyError) as refusal:
+        check_training(run, "mine.yaml")
+    first, *faults = str(refusal.value).splitlines()
+    assert first == "2 things to put right:"
+    assert faults[0].startswith("- weights 'mine.pt': no such file")
+    assert faults[1].startswith("- mine.yaml: expected a file of hyper-parameters")
 
 
 @pytest.mark.bad_input

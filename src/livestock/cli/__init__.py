@@ -18,7 +18,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            typer.echo(f"livestock: {error}" if str(error) else "livestock: interrupted", err=True)
+            typer.echo(f"livestock: {str(error) or 'interrupted; run the same command again to go on'}", err=True)
             raise typer.Exit(130) from None  # as shells have it: 128 and the number of SIGINT
         except (ValueError, OSError) as error:
             typer.echo(f"livestock: {error}", err=True)

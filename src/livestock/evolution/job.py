@@ -23,7 +23,7 @@ from .. import detector, yolo_dataset
 from ..config import Workspace
 from ..metrics import mean_interval
 from ..pictures import too_thin
-from ..pipeline import Run, SplitTables, hyp_path, read_data, split_data, write_dataset
+from ..pipeline import Run, SplitTables, check_training, hyp_path, read_data, split_data, write_dataset
 from ..relabel import relabels_tag
 from ..steps import run_step, write_json
 from .report import add_generations, read_evolve_csv, trials_table
@@ -235,7 +235,8 @@ def start_and_best(search: Search, trials: pd.DataFrame) -> pd.DataFrame:
 
 def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path | None, judge: bool) -> None:
     """The command `livestock evolve`: everything from raw data to `evolved.yaml`; see `make_search` for `options`."""
-    make_meta(options["meta"], read_hyp(hyp_path(run, options["start_hyp"])))  # what cannot work says so at once
+    check_training(run, options["start_hyp"])  # what cannot work says so at once
+    make_meta(options["meta"], read_hyp(hyp_path(run, options["start_hyp"])))
     if is_database(options["storage"]):
         open_storage(options["storage"])
     tables, split = read_data(run), split_data(run)

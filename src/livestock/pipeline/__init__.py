@@ -38,7 +38,7 @@ from .final import (
 )
 from .manifest import record_answer, trace_answer
 from .passes import PASSES, find_candidates, find_oof, oof_images, trained_folds
-from .preflight import NotReadyError, find_data_faults, prepare_run
+from .preflight import NotReadyError, check_training, find_data_faults, prepare_run
 from .silver import (
     HUMAN,
     find_silver,
@@ -82,6 +82,7 @@ __all__ = [
     "Run",
     "SplitTables",
     "apply_original",
+    "check_training",
     "choose_labels",
     "compare_labels",
     "compare_recipes",

@@ -63,6 +63,15 @@ def _attempt(action: Callable[[], T], faults: list[str]) -> T | None:
         return None
 
 
+def check_training(run: Run, hyp: str = "") -> None:
+    """Raises NotReadyError that lists what is wrong with the start weights and the hyper-parameters of a training."""
+    faults: list[str] = []
+    _attempt(lambda: check_weights_file(run.profile, run.workspace), faults)
+    _attempt(lambda: check_hyp_file(run.profile, hyp), faults)
+    if faults:
+        raise NotReadyError(in_words(faults))
+
+
 def check_weights_file(profile: Profile, workspace: Workspace) -> Path:
     """The start weights' file, downloaded if it is an official one. Raises ValueError if it would be refused."""
     from .. import detector

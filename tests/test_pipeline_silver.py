@@ -103,7 +103,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
 @pytest.fixture
 def bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thresholds by hand: so few boxes choose none."""
-    monkeypatch.setattr(silver_steps, "choose_bands", lambda *tables, **options: BANDS)
+    monkeypatch.setattr(silver_steps, "bands_of", lambda *tables, **options: BANDS)
 
 
 TEACHER = pd.Series([0] * 4 + [1] * 4, index=NAMES[2:])
@@ -179,8 +179,8 @@ def test_a_strategy_that_selects_nothing_is_left_out_with_a_line(
 def at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other frames show nothing; shares alone would add each box of .9 and hide each of .4."""
     never = dict.fromkeys(BANDS, NEVER)
-    monkeypatch.setattr(silver_steps, "choose_bands",
-                        lambda *tables, trust_shares=False, **options: BANDS if trust_shares else never)
+    monkeypatch.setattr(silver_steps, "bands_of",
+                        lambda ranked, labels, by_shares, **options: never if by_shares is None else BANDS)
 
 
 @pytest.mark.usefixtures("at_most")

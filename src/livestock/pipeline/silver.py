@@ -19,13 +19,13 @@ from ..silver import (
     UNSURE,
     Band,
     NothingSelected,
+    bands_of,
     choose_backgrounds,
-    choose_bands,
     describe_evidence,
     draw_crops,
     lowest_precision,
     match_silver,
-    rank_silver,
+    rank_matched,
     select_silver,
     share_of_frames,
     weigh_classes,
@@ -191,17 +191,19 @@ def judge_silver(
     frames = _group_frames(run, images)
     new = images.iloc[:0] if new is None else new
     known, judged = (table[table["image_id"].isin(teacher.index)] for table in (gold, silver))
+    matched = match_silver(known, judged, frames)
+    evidence = weigh_classes(matched, known, frames)
+    ranked, by_shares = (rank_matched(matched, evidence, trust_shares=trust_shares) for trust_shares in (False, True))
     by_frames, at_most = (
-        [choose_bands(known, judged, frames, precision=precision, new_images=is_new, trust_shares=trust_shares)
-         for is_new in (False, True)] for trust_shares in (False, True))
+        [bands_of(ranked, sorted(set(known["label"])), shares, precision=precision, new_images=is_new)
+         for is_new in (False, True)] for shares in (None, by_shares))
     try:
         boxes, _ = select_silver("complete", gold, silver, frames, at_most[0], new, at_most[1])
     except NothingSelected:
         boxes = gold
     proposed = boxes[boxes["source"] == "silver"]
     crops = draw_crops(proposed, run.seed)
-    return Guard(rank_silver(known, judged, frames), weigh_classes(match_silver(known, judged, frames), known, frames),
-                 (by_frames[0], by_frames[1]), (at_most[0], at_most[1]), proposed,
+    return Guard(ranked, evidence, (by_frames[0], by_frames[1]), (at_most[0], at_most[1]), proposed,
                  crops.assign(frames=share_of_frames(crops, gold, frames)))
 
 

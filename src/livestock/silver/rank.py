@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,15 +59,24 @@ def choose_bands(
             raise ValueError(f"{name}: expected a share above 0 and below 1, found {value!r}")
     if truth.empty:
         raise ValueError("truth: expected human boxes to judge silver ones by, found none; run 01_eda first")
+    by_shares = rank_silver(truth, silver, trust_shares=True) if trust_shares else None
+    labels = sorted(truth["label"].unique())
+    return bands_of(rank_silver(truth, silver, images), labels, by_shares, precision=precision, doubt=doubt,
+                    new_images=new_images)
+
+
+def bands_of(
+    ranked: pd.DataFrame, labels: Sequence[str], by_shares: pd.DataFrame | None = None, *, precision: float = 0.9,
+    doubt: float = 0.2, new_images: bool = False,
+) -> dict[str, Band]:
+    """As `choose_bands`, from what `rank_silver` gives; `by_shares` is the same with `trust_shares`, or None."""
     choose = _choose_new if new_images else _choose_old
-    ranked = rank_silver(truth, silver, images)
-    bands = {label: choose(ranked[ranked["label"] == label], precision, doubt) for label in sorted(set(truth["label"]))}
-    if not trust_shares:
+    bands = {label: choose(ranked[ranked["label"] == label], precision, doubt) for label in labels}
+    if by_shares is None:
         return bands
-    ranked = rank_silver(truth, silver, trust_shares=True)
-    ranked["is_confirmed"] = False
+    by_shares = by_shares.assign(is_confirmed=False)
     for label, guarded in bands.items():
-        own = ranked[ranked["label"] == label]
+        own = by_shares[by_shares["label"] == label]
         is_trusted = len(own) > 0 and TRUSTED[0] <= own["share"].iloc[0] <= TRUSTED[1]
         most = choose(own, precision, doubt) if is_trusted or new_images else NEVER
         least = min(most.label, guarded.label)
@@ -110,7 +120,11 @@ def rank_silver(
     side, and where the frames say nothing `chance` is NaN, and c is 1.
     """
     matched = match_silver(truth, silver, images)
-    evidence = weigh_classes(matched, truth, images)
+    return rank_matched(matched, weigh_classes(matched, truth, images), trust_shares=trust_shares)
+
+
+def rank_matched(matched: pd.DataFrame, evidence: pd.DataFrame, *, trust_shares: bool = False) -> pd.DataFrame:
+    """As `rank_silver`, from what `match_silver` and `evidence.weigh_classes` give."""
     tables = [_rank_by_shares(own) if trust_shares else _rank_by_evidence(own, evidence.loc[label])
               for label, own in matched.groupby("label", sort=True)]
     return pd.concat(tables, ignore_index=True) if tables else matched.assign(share=0.0, chance=0.0, chance_new=0.0)

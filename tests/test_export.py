@@ -54,6 +54,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     train, test = readers.read_train_and_test("aihub", raw, competition)
     assert test is not None
     truth = read_truth(raw / "truth_test.csv")
+    paths = {image_id.split("/")[-1]: image_id for image_id in test.images["image_id"]}  # it has bare names
+    truth["image_id"] = truth["image_id"].map(paths)
     truth[XYXY] *= test.images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2].to_numpy()
     return Sample(train.images, test.images, truth)
 

@@ -96,8 +96,12 @@ def test_a_class_whose_truth_lies_in_one_part_is_tuned_without_it(tables: tuple)
     pd.testing.assert_frame_equal(inside.reset_index(drop=True), middle)
 
 
-def test_class_thresholds_without_a_part_are_tuned_without_its_truth(tables: tuple) -> None:
+def test_class_thresholds_without_a_part_are_tuned_without_its_truth(
+    tables: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The inner scores of each class at its own point are the same whatever is true in the part."""
+    monkeypatch.setattr("livestock.postprocess.methods.IOU_THRESHOLDS", IOU_THRESHOLDS[::3])
+    monkeypatch.setattr("livestock.postprocess.methods.CONF_THRESHOLDS", [0.001, 0.2])
     truth, passes = tables
     method, moved = METHODS["suppression, thresholds by class"], 0
     known = tune_method(method, passes[:1], truth, IMAGES, PARTS, 0.5)

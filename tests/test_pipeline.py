@@ -209,6 +209,8 @@ def test_the_test_score_is_compared_with_the_estimate_in_words(
     text = pipeline.compare_with_estimate(run, scores, part, ESTIMATE)
     assert re.search(expected, text) and "no true box" not in text
     assert ("causes" in text) == (part == "test" and found in (0.4, 0.8))
+    wide = pipeline.compare_with_estimate(run, scores, part, ESTIMATE.where(ESTIMATE != 0.5, 0.3))
+    assert "which is wide: few groups judge" in wide and "wide" not in text
     alone = pipeline.compare_with_estimate(run, scores.drop(columns="cow"), part, ESTIMATE)
     assert alone == text + "; cow has no true box here: the mean is over pig alone"
 

@@ -240,6 +240,7 @@ def describe_estimate(run: Run, choice: Choice, folds: Sequence[int]) -> str:
     return "\n".join(line for line in lines if line)
 
 
+WIDE = 0.3  # an interval in which most answers would lie
 BELOW = ("other cameras, light or sizes of animals than in the folds",
          "settings that were chosen on the same fold: the epoch, hyper-parameters, labels",
          "frames of one camera in training and in the fold, though not near-duplicates",
@@ -262,6 +263,8 @@ def compare_with_estimate(run: Run, scores: pd.DataFrame, part: str, estimate: p
     place = "below" if found < estimate["low"] else "above" if found > estimate["high"] else "inside"
     text = (f"{part} mAP at IoU {iou:g} is {found:.4f}, {place} the 95 % interval of the out-of-fold estimate "
             f"{estimate['mAP']:.4f}, {estimate['low']:.4f} to {estimate['high']:.4f}")
+    if estimate["high"] - estimate["low"] > WIDE:
+        text += ", which is wide: few groups judge"
     if part == "valid":
         text += " (no comparison: these images are among those that the estimate is made on)"
     elif place != "inside":

@@ -364,8 +364,15 @@ def test_an_architecture_of_another_size_allocates_nothing(parts: Parts, tmp_pat
     """Two thousand times the channels: terabytes, if the model were built before its shapes are compared."""
     parts.architecture["backbone"][7][3][0] = 8192
     parts.architecture["width_multiple"] = 4.0
-    with pytest.raises(ValueError, match=r"expected F16 of shape \[.*, found F16 of shape \["):
+    with pytest.raises(ValueError, match=r"big\.safetensors: architecture: refused, expected up to .* multiplications"):
         detector.load_forward(parts.write(tmp_path / "big.safetensors"))
+
+
+def test_an_architecture_of_other_channels_allocates_nothing(parts: Parts, tmp_path: Path) -> None:
+    """Within the bounds of a pass, but not the model of these tensors."""
+    parts.architecture["backbone"][7][3][0] *= 2
+    with pytest.raises(ValueError, match=r"expected F16 of shape \[.*, found F16 of shape \["):
+        detector.load_forward(parts.write(tmp_path / "other.safetensors"))
 
 
 def test_a_model_that_cannot_be_built_is_refused(parts: Parts, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def main() -> None:
     """Prints the table and the bench lines; exit code 1 if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first-seed", type=int, default=100, help="0 to 19 were looked at while the guard was made")
+    parser.add_argument("--first-seed", type=int, default=200, help="0 to 4 and 100 to 104 were looked at before")
     parser.add_argument("--short", action="store_true", help="five seeds, without crowded worlds")
     parser.add_argument("--starter", action="store_true", help="boxes of the starter in the sample, not made ones")
     arguments = parser.parse_args()

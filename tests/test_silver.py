@@ -364,6 +364,20 @@ def test_the_share_that_is_forgotten_is_that_of_the_mixture() -> None:
     assert words.startswith(f"cow: people forgot about {found['forgotten']:.0%} of them, at least ")
 
 
+def test_confirmed_boxes_are_right_by_bayes_rule() -> None:
+    """At the top. Of forgotten animals as many are confirmed as of labelled ones, of mistakes as of mirrored boxes."""
+    images, _, gold, silver = barn(0.3, 0.05, 0, places=(0.0, 170.0, 690.0))  # of three cows one has a mirror image
+    ranked = rank_silver(gold, silver, images)
+    found = weigh_classes(match_silver(gold, silver, images), gold, images).loc["cow"]
+    free = ranked[~ranked["is_labelled"]]
+    share = free["is_confirmed"].iloc[: max(25, round(free["is_confirmed"].sum() / 3))].mean()
+    assert found["by_chance"] > 0.2 and found["is_shown"]
+    animals = (share - found["by_chance"]) / (found["confirmed"] - found["by_chance"])  # of the boxes without a label
+    top = free[free["is_confirmed"]].iloc[0]
+    assert top["chance"] == pytest.approx(min(animals * found["confirmed"] / share, 1), abs=0.05)
+    assert ranked.loc[ranked["is_labelled"] & ranked["is_confirmed"], "chance"].isna().all()
+
+
 def test_all_labelled_and_too_few_are_said() -> None:
     images, _, gold, silver = barn(0, 0, 0)
     found = weigh_classes(match_silver(gold, silver, images), gold, images)

@@ -34,6 +34,7 @@ def plot_bands(ranked: pd.DataFrame, bands: Mapping[str, Band], labels: Sequence
         lines = ((own, "share", "-", "labelled by people"), (rest, "chance", "--", "right though not labelled"),
                  (confirmed, "chance", ":", "the same, confirmed by other frames"))
         for rows, column, style, words in lines:
+            rows = rows[rows[column].notna()]
             ax.plot(rows["confidence"], rows[column], style, color=palette[label], lw=2, label=words)
         band = bands.get(label, NEVER)
         if band.hidden <= 1:

@@ -44,7 +44,7 @@ def choose_bands(
     and each more likely right than wrong; `confirmed` the same for boxes that labels in other frames confirm; `hidden`
     the lowest from which the others are right with the chance `doubt`. The chances are those of `rank_silver`. A class
     gets thresholds above 1, which select nothing, where they cannot be told: without `images`, or where the frames of
-    their groups do not show that people forgot any (see `evidence.weigh_evidence`).
+    their groups do not show that people forgot any (see `evidence.weigh_classes`).
 
     With `trust_shares` the most confident boxes are taken to be right, all of them: what could be added at most, to be
     looked at before it is. Then a class is left out if people labelled less than half of the most confident boxes, or
@@ -115,9 +115,11 @@ def rank_silver(
     labelled, `chance_new = share / c` and `chance = (1 - c) / c * share / (1 - share)` (Elkan and Noto 2008, "Learning
     classifiers from only positive and unlabeled data", sections 2 and 3). Elkan and Noto take c from the share of the
     most confident, which are taken to be right: that is done with `trust_shares`, and takes each confident mistake for
-    a forgotten animal. Otherwise c is what the frames of the groups say (`evidence.weigh_evidence`), `chance` is judged
-    for confirmed boxes and others by themselves, with a c for the others that is one standard error on the careful
-    side, and where the frames say nothing `chance` is NaN, and c is 1.
+    a forgotten animal. Otherwise c is what the frames of the groups say (`evidence.weigh_classes`), one standard error
+    on the careful side. With q, the share of the boxes without a label at this confidence that other frames confirm, a
+    that of labelled animals and b that of places by chance, confirmed boxes have the chance `a / (a - b) * (1 - b / q)`
+    by Bayes' rule, or 0 where `chance_new` is below one half; there most boxes are mistakes or loose. `chance` is NaN
+    for confirmed boxes with a label. Where the frames say nothing it is NaN for all, and c is 1.
     """
     matched = match_silver(truth, silver, images)
     return rank_matched(matched, weigh_classes(matched, truth, images), trust_shares=trust_shares)
@@ -139,13 +141,21 @@ def _rank_by_shares(own: pd.DataFrame) -> pd.DataFrame:
 
 def _rank_by_evidence(own: pd.DataFrame, evidence: pd.Series) -> pd.DataFrame:
     share, chance = falling_share(own["is_labelled"].to_numpy()), np.full(len(own), np.nan)
-    for confirmed, forgotten in ((True, evidence["forgotten"]), (False, evidence["forgotten_careful"])):
-        rows = np.flatnonzero(own["is_confirmed"] == confirmed)
-        of_part = falling_share(own["is_labelled"].to_numpy()[rows])
-        if evidence["is_shown"] and len(rows) and of_part[0] >= TRUSTED[0]:
-            chance[rows] = _chance(of_part, 1 - forgotten)
     known = 1 - evidence["forgotten_careful"] if evidence["is_shown"] else 1.0
-    return own.assign(share=share, chance=chance, chance_new=np.minimum(share / known, 1.0))
+    chance_new = np.minimum(share / known, 1.0)
+    if evidence["is_shown"]:
+        rest = np.flatnonzero(~own["is_confirmed"])
+        of_rest = falling_share(own["is_labelled"].to_numpy()[rest])
+        if len(rest) and of_rest[0] >= TRUSTED[0]:
+            chance[rest] = _chance(of_rest, 1 - evidence["forgotten_careful"])
+        free = np.flatnonzero(~own["is_labelled"] & own["frames"].notna())
+        of_free = falling_share(own["is_confirmed"].to_numpy()[free])
+        animals, by_chance = evidence["confirmed"], evidence["by_chance"]
+        right = animals / (animals - by_chance) * (1 - by_chance / np.maximum(of_free, 1e-9))
+        right = np.where(chance_new[free] >= 0.5, np.clip(right, 0, 1), 0.0)
+        confirmed = own["is_confirmed"].to_numpy()[free]
+        chance[free[confirmed]] = right[confirmed]
+    return own.assign(share=share, chance=chance, chance_new=chance_new)
 
 
 def _chance(share: np.ndarray, known: float) -> np.ndarray:

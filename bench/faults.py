@@ -7,8 +7,9 @@ python bench/faults.py --short   some four minutes, with the `smoke` profile and
 over all notebooks, and started again each time. After each kill every table must be readable; no step that had finished
 may run again; the last run must score what an undisturbed one does, within the spread of trainings of several seeds.
 Whether it comes to the very same answer.csv is said too: on one machine it does.
-`inputs`: bad inputs and their outcomes (`tests/corpus*.py`, and every test that is marked `bad_input`). `fuzz`: valid files damaged at random, and
-readers that must neither crash nor lose anything in silence (`tests/fuzz.py`). `memory`: see `bench/memory.py`.
+`inputs`: bad inputs and their outcomes (`tests/corpus*.py`, and every test that is marked `bad_input`). `fuzz`: valid
+files damaged at random, and readers that must neither crash nor lose anything in silence (`tests/fuzz.py`). `memory`: see
+`bench/memory.py`.
 """
 
 from __future__ import annotations

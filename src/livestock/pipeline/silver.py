@@ -140,7 +140,7 @@ def read_new(run: Run, folder: str) -> pd.DataFrame:
     found = found.assign(fold=NEW_FOLD, image_id=NEW_PREFIX + found["image_id"])
     hashes, faults = hash_images(pd.concat([images, tests, found], ignore_index=True))
     if faults:
-        print(f"left out: {len(faults):,} images cannot be decoded, first {faults[0][0]}/{faults[0][1]}: {faults[0][2]}")
+        print(f"left out: {len(faults):,} images cannot be decoded: {faults[0][0]}/{faults[0][1]}: {faults[0][2]}")
         images, tests, found = (table[table["image_id"].isin(hashes.index)] for table in (images, tests, found))
     for what, table in (("has labels", images), ("is to be answered", tests)):
         if (known := _look_of(found, hashes).isin(_look_of(table, hashes))).any():

@@ -8,8 +8,8 @@ over all notebooks, and started again each time. After each kill every table mus
 may run again; the last run must score what an undisturbed one does, within the spread of trainings of several seeds.
 Whether it comes to the very same answer.csv is said too: on one machine it does.
 `inputs`: bad inputs and their outcomes (`tests/corpus*.py`, and every test that is marked `bad_input`). `fuzz`: valid
-files damaged at random, and readers that must neither crash nor lose anything in silence (`tests/fuzz.py`). `memory`: see
-`bench/memory.py`.
+files damaged at random, and readers that must neither crash nor lose anything in silence (`tests/fuzz.py`). `memory`:
+see `bench/memory.py`.
 """
 
 from __future__ import annotations

@@ -145,11 +145,13 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
 
 
 def _forget_tasks() -> None:
-    """Drops what an interrupt left of the task that waited for a cell; asyncio would print its 160 lines otherwise."""
-    log = logging.getLogger("asyncio")
-    before, log.disabled = log.disabled, True
+    """Drops what an interrupt left of the task that waited for a cell; asyncio would print its 160 lines otherwise.
+
+    It prints them whenever the last reference goes, on a busy machine as late as at the process's end.
+    """
+    logging.getLogger("asyncio").addFilter(
+        lambda record: not record.getMessage().startswith("Task exception was never retrieved"))
     gc.collect()
-    log.disabled = before
 
 
 def _hide_password(copy: Path, own: Mapping[str, Any]) -> None:

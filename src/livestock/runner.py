@@ -113,6 +113,7 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
     """
     import papermill
 
+    logging.getLogger("asyncio").addFilter(_is_news)
     run_dir.mkdir(parents=True, exist_ok=True)
     executed = []
     for number, (path, own) in enumerate(notebooks.items(), 1):
@@ -133,7 +134,7 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
         if interrupted:  # not above, where the error still holds what is to be forgotten
             print(flush=True)
             _hide_password(copy, own)
-            _forget_tasks()
+            gc.collect()
             raise Interrupted(f"interrupted in {path.stem}; run the same command again to go on")
         _hide_password(copy, own)
         seconds = time.monotonic() - started
@@ -144,14 +145,14 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
     return executed
 
 
-def _forget_tasks() -> None:
-    """Drops what an interrupt left of the task that waited for a cell; asyncio would print its 160 lines otherwise.
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for a cell's error that asyncio calls "never retrieved", 160 lines after an interrupt.
 
-    It prints them whenever the last reference goes, on a busy machine as late as at the process's end.
+    An interrupt ends the wait for a cell before its error arrives, which asyncio prints when the task is forgotten, on
+    a busy machine as late as at the process's end. Errors of cells that are waited for are raised by papermill.
     """
-    logging.getLogger("asyncio").addFilter(
-        lambda record: not record.getMessage().startswith("Task exception was never retrieved"))
-    gc.collect()
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "CellExecutionError"
 
 
 def _hide_password(copy: Path, own: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import ast
 import re
 
 import nbformat
+import papermill
 import pytest
 from nbformat import NotebookNode
 
@@ -59,6 +60,13 @@ def test_parameters_are_few_literals(notebook: NotebookNode) -> None:
         assert isinstance(assignment, ast.Assign)
         assert ast.unparse(assignment.targets[0]).isupper()
         ast.literal_eval(assignment.value)
+
+
+def test_papermill_reads_every_parameter(notebook: NotebookNode) -> None:
+    """It reads lines by a pattern, and passes over one whose comment holds an equals sign, say."""
+    assigned = {ast.unparse(line.targets[0]) for line in ast.parse(notebook.cells[2].source).body}
+    path = REPOSITORY / f"notebooks/{notebook.metadata.stem}.ipynb"
+    assert set(papermill.inspect_notebook(str(path))) == assigned
 
 
 def test_cells_are_short_and_define_nothing(notebook: NotebookNode) -> None:

@@ -519,6 +519,35 @@ def test_a_suspect_that_is_a_label_by_now_is_not_undecided_again(workspace):
     assert imported.suspects == {"accepted": 4, "rejected": 0, "undecided": 0}
 
 
+def test_a_suspect_of_an_earlier_export_is_undecided_as_long_as_nobody_touched_it(workspace):
+    first, _ = export(workspace, "cvat", out=workspace.root / "first")
+    suspects = pd.read_csv(workspace.root / "suspects.csv")
+    suspects.assign(x_max=suspects["x_max"] + 1).iloc[:3].to_csv(workspace.root / "suspects.csv", index=False)
+    export(workspace, "yolo")  # of boxes a pixel wider, and none of the fourth image
+    imported = import_(first / "annotations.xml", workspace, dry_run=True)
+    assert imported.suspects == {"accepted": 0, "rejected": 0, "undecided": 4}
+    assert changed(imported) == []
+    second, _ = export(workspace, "cvat", out=workspace.root / "second")  # the same format twice
+    for path, n in ((first / "annotations.xml", 4), (second / "annotations.xml", 3), (first, 4), (second, 3)):
+        imported = import_(path, workspace, dry_run=True)
+        assert imported.suspects == {"accepted": 0, "rejected": 0, "undecided": n}, path
+        assert changed(imported) == []
+
+
+def test_a_suspect_is_rejected_only_by_a_file_of_the_export_that_showed_it(workspace, tmp_path):
+    _, sheets = export(workspace, "cvat")
+    suspects = pd.read_csv(workspace.root / "suspects.csv")
+    more = suspects[suspects["image_id"] == TURNED].assign(x_min=30, x_max=60)
+    pd.concat([suspects, more]).to_csv(workspace.root / "suspects.csv", index=False)
+    export(workspace, "yolo")
+    human = ("pig", (5, 5, 25, 95), "human")
+    name = next(sheet.name for sheet in sheets if sheet.image_id == TURNED)
+    path = write_cvat(tmp_path / "1.xml", sheets, {name: [human]}, zipped=False)
+    imported = import_(path, workspace, dry_run=True)
+    assert imported.suspects == {"accepted": 0, "rejected": 1, "undecided": 0}  # not the one that came later
+    assert rows_of(imported.rejected) == [(TURNED, "cow", 100, 10, 160, 60)]
+
+
 def test_the_manifest_is_found_in_the_workspace_or_where_one_says(workspace, tmp_path):
     folder, sheets = export(workspace, "cvat", out=tmp_path / "out")
     path = write_cvat(tmp_path / "1.xml", sheets, edited(sheets), zipped=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,23 +75,22 @@ def import_labels(path: Path, workspace: Workspace, competition: Competition, *,
     source = Source(path)
     format, read = find_format(source)
     returned = read(source)
-    found, suspects_of = _resolve(returned, known, competition)
+    found, exported_of = _resolve(returned, known, competition)
     _raise_faults(path, returned.faults)
     if accept_suspects is None:
         accept_suspects = format == "label-studio"
-    image_ids = sorted(suspects_of)
+    image_ids = sorted(exported_of)
     images, labels = current_labels(workspace)
     if gone := sorted(set(image_ids) - set(images["image_id"])):
         raise ValueError(f"{path}: nothing was imported: {len(gone)} of its images are not in the data any more, such "
                          f"as {gone[0]!r}")
     before = labels[labels["image_id"].isin(image_ids)].reset_index(drop=True)
-    suspects = make_boxes(pd.concat([make_boxes([]), *suspects_of.values()]))
-    after, rejected, n_undecided = _decide_suspects(found, before, suspects, accept_suspects)
-    n_accepted = len(suspects) - len(rejected) - n_undecided
-    counts = dict(zip(SUSPECT_KINDS, (n_accepted, len(rejected), n_undecided), strict=True))
+    answered = _find_answered(exported_of, found, format)
+    after, rejected, counts = _decide_suspects(found, before, _suspects_of(answered.values()), _suspects_of(
+        export for newest in exported_of.values() for export in newest.exports), accept_suspects)
     changes = compare_labels(before, after)
     imported = Imported(format, image_ids, before, merge_labels(before, after, changes), changes, counts, rejected,
-                        sorted(set(returned.unreviewed)), _find_stale(image_ids, before, known), returned.notes)
+                        sorted(set(returned.unreviewed)), _find_stale(before, answered), returned.notes)
     if not dry_run:
         store_import(imported, path, workspace)
     return imported
@@ -104,11 +103,31 @@ def _raise_faults(path: Path, faults: Sequence[str]) -> None:
                          + "\n".join(f"- {fault}" for fault in faults[:SHOWN]) + more)
 
 
-def _find_stale(image_ids: Sequence[str], before: pd.DataFrame, known: dict[str, Exported]) -> list[str]:
+def _find_answered(exported_of: dict[str, Exported], found: pd.DataFrame, format: str) -> dict[str, Exported]:
+    """The export that each image comes back from, by `image_id`: its suspects are those that a person has seen.
+
+    It is that of the folder that was named, or one of the file's own format, and of several the one most of whose
+    suspects are still as they were, the last one if that is equal.
+    """
+    of_image = dict(list(found.groupby("image_id")))
+    answered = {}
+    for image_id, newest in exported_of.items():
+        own = [export for export in newest.exports if export.format == format] or newest.exports
+        boxes = of_image.get(image_id, found.iloc[:0])
+        answered[image_id] = newest if newest.is_named else max(
+            own, key=lambda export: find_same(export.suspects, boxes).sum() / max(len(export.suspects), 1))
+    return answered
+
+
+def _suspects_of(exports: Iterable[Exported]) -> pd.DataFrame:
+    return make_boxes(pd.concat([make_boxes([]), *(export.suspects for export in exports)]))
+
+
+def _find_stale(before: pd.DataFrame, answered: dict[str, Exported]) -> list[str]:
     """The images whose labels are others now than those that were exported."""
     of_image = dict(list(before.groupby("image_id")))
-    exported = {image.image_id: image.human_sha256 for image in known.values()}
-    return [name for name in image_ids if boxes_sha256(of_image.get(name, before.iloc[:0])) != exported[name]]
+    return [name for name, export in sorted(answered.items())
+            if boxes_sha256(of_image.get(name, before.iloc[:0])) != export.human_sha256]
 
 
 def find_format(source: Source) -> tuple[str, Callable[[Source], Returned]]:
@@ -124,13 +143,13 @@ def find_format(source: Source) -> tuple[str, Callable[[Source], Returned]]:
 
 
 def _resolve(returned: Returned, known: dict[str, Exported], competition: Competition
-             ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """A boxes table with the column `origin` of all entries, and the suspects exported of each image by `image_id`.
+             ) -> tuple[pd.DataFrame, dict[str, Exported]]:
+    """A boxes table with the column `origin` of all entries, and what was exported of each image by `image_id`.
 
     What is at fault goes to `returned.faults`, what is changed or left out to `returned.notes`.
     """
     rows: list[dict[str, Any]] = []
-    suspects: dict[str, pd.DataFrame] = {}
+    exported_of: dict[str, Exported] = {}
     places: dict[str, str] = {}
     for entry in returned.entries:
         exported = find_exported(entry.name, known)
@@ -144,14 +163,14 @@ def _resolve(returned: Returned, known: dict[str, Exported], competition: Compet
                                    f"exported, found {entry.size[0]:g} x {entry.size[1]:g}")
         else:
             places[exported.image_id] = entry.where
-            suspects[exported.image_id] = exported.suspects
+            exported_of[exported.image_id] = exported
             rows += [row for box in entry.boxes
                      if (row := _resolve_box(box, entry, exported, competition, returned)) is not None]
     for name in returned.unreviewed:
         if find_exported(name, known) is None:
             returned.notes.append(f"{name}: an image that was not exported from this workspace")
     table = make_boxes(pd.DataFrame(rows, columns=["image_id", "label", *XYXY]))
-    return table.assign(origin=[row["origin"] for row in sorted(rows, key=lambda row: row["image_id"])]), suspects
+    return table.assign(origin=[row["origin"] for row in sorted(rows, key=lambda row: row["image_id"])]), exported_of
 
 
 def _resolve_box(box: ReturnedBox, entry: Entry, exported: Exported, competition: Competition, returned: Returned
@@ -175,18 +194,21 @@ def _resolve_box(box: ReturnedBox, entry: Entry, exported: Exported, competition
             **dict(zip(XYXY, clipped.tolist(), strict=True))}
 
 
-def _decide_suspects(found: pd.DataFrame, before: pd.DataFrame, suspects: pd.DataFrame, accept: bool
-                     ) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """The boxes that are labels, the suspects that were rejected, and how many were left undecided.
+def _decide_suspects(found: pd.DataFrame, before: pd.DataFrame, suspects: pd.DataFrame, ever: pd.DataFrame,
+                     accept: bool) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
+    """The boxes that are labels, the suspects that were rejected, and how many of each of `SUSPECT_KINDS` there are.
 
     A suspect that came back as it was, and that nobody marked as human, is a label only with `accept`; one that was
-    moved or given another class was accepted by that; one that is not there any more was rejected.
+    moved or given another class was accepted by that; one that is not there any more was rejected. `ever` are the
+    suspects of all exports: one that stands as any of them had it was not touched, whichever export it is from.
     """
-    untouched = find_same(found, suspects) & ~find_same(found, before)
+    untouched = find_same(found, ever) & ~find_same(found, before)
     undecided = untouched & (found["origin"] != HUMAN).to_numpy() & (not accept)
     fate = compare_labels(suspects, found)
     rejected = suspects.iloc[sorted(fate.loc[fate["kind"] == "removed", "before"])]
-    return found[~undecided].drop(columns="origin").reset_index(drop=True), rejected, int(undecided.sum())
+    kept = fate.loc[(fate["before"] >= 0) & (fate["after"] >= 0), "after"].to_numpy(int)
+    counts = dict(zip(SUSPECT_KINDS, (int((~undecided[kept]).sum()), len(rejected), int(undecided.sum())), strict=True))
+    return found[~undecided].drop(columns="origin").reset_index(drop=True), rejected, counts
 
 
 def store_import(imported: Imported, path: Path, workspace: Workspace) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -43,7 +43,10 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Exported:
-    """What the manifest of an export says of one image; `human_sha256` is of the human boxes that were exported."""
+    """What the manifest of an export says of one image; `human_sha256` is of the human boxes that were exported.
+
+    `earlier` are its other exports, the last one first; `is_named` where somebody named the folder of this export.
+    """
 
     image_id: str
     width: int
@@ -51,6 +54,13 @@ class Exported:
     human_sha256: str
     suspects: pd.DataFrame
     format: str
+    earlier: tuple[Exported, ...] = ()
+    is_named: bool = False
+
+    @property
+    def exports(self) -> list[Exported]:
+        """All exports of the image, the last one first."""
+        return [self, *self.earlier]
 
 
 def sheet_name(rank: int, image_id: str, suffix: str) -> str:
@@ -96,14 +106,15 @@ def _copies_dir(workspace: Workspace) -> Path:
 
 
 def read_manifests(workspace: Workspace, directory: Path | None = None) -> dict[str, Exported]:
-    """All images that were exported, by the digits of their file's name; the last export of an image counts.
+    """All images that were exported, by the digits of their file's name: each image's last export, with its `earlier`.
 
     `directory` is an export's folder, whose manifest comes after those in the workspace. Raises ValueError if nothing
     was exported from this workspace, or naming a manifest that cannot be read.
     """
     paths = [*sorted(workspace.root.glob(f"relabel_*/{MANIFEST}")), *sorted(_copies_dir(workspace).glob("*.json"))]
-    if directory is not None and (directory / MANIFEST).is_file():
-        paths.append(directory / MANIFEST)
+    named = directory / MANIFEST if directory is not None else None
+    if named is not None and named.is_file():
+        paths.append(named)
     if not paths:
         raise ValueError(f"{workspace.root}: nothing was exported from this workspace; run `livestock relabel export` "
                          "first, or name the workspace with --workspace or the export's folder with --exported")
@@ -111,8 +122,11 @@ def read_manifests(workspace: Workspace, directory: Path | None = None) -> dict[
     for path in paths:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            known |= {_image_hash(image["image_id"]): _exported(image, content["format"])
-                      for image in content["images"].values()}
+            for image in content["images"].values():
+                digits = _image_hash(image["image_id"])
+                before = known[digits].exports if digits in known else []
+                exported = _exported(image, content["format"])
+                known[digits] = replace(exported, earlier=tuple(before), is_named=path == named)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: expected the manifest of an export, found {type(error).__name__}: {error}; "
                              "export again") from error

@@ -773,6 +773,45 @@ def test_turned_boxes_and_polygons_become_their_bounding_box_with_a_line(workspa
     assert rows_of(imported.after) == [("train/empty.png", "pig", 20, 40, 40, 80)]
 
 
+def test_masks_and_ellipses_become_their_bounding_box_with_a_line(workspace, tmp_path):
+    _, sheets = export(workspace, "cvat")
+    (tmp_path / "a.xml").write_text(
+        f'<annotations><image name="{sheets[2].name}" width="200" height="100">'
+        '<mask label="pig" source="semi-auto" occluded="0" rle="3, 4, 5" left="40" top="30" width="4" height="3"/>'
+        '<ellipse label="cow" cx="100" cy="50" rx="30" ry="10" rotation="90"/></image></annotations>')
+    imported = import_(tmp_path / "a.xml", workspace, dry_run=True)
+    assert [row[1:] for row in rows_of(imported.after)] == [("cow", 90, 20, 110, 80), ("pig", 40, 30, 44, 33)]
+    assert [note.rsplit(": ", 1)[1] for note in imported.notes] == ["its bounding box is used"] * 2
+
+
+@pytest.mark.bad_input
+def test_a_mask_without_its_extent_is_a_fault(workspace, tmp_path):
+    _, sheets = export(workspace, "cvat")
+    (tmp_path / "a.xml").write_text(f'<annotations><image name="{sheets[2].name}" width="200" height="100">'
+                                    '<mask label="pig" rle="3, 4, 5" left="40" top="30"/></image></annotations>')
+    with pytest.raises(ValueError, match=r"shape 1 \(mask\): expected numbers left, top, width, height, found"):
+        import_(tmp_path / "a.xml", workspace)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("is_min", [False, True])
+def test_an_image_with_a_brush_of_label_studio_is_left_as_it_was_with_a_line(workspace, tmp_path, is_min):
+    _, sheets = export(workspace, "label-studio")
+    brush = {"format": "rle", "rle": [0, 0, 78, 32, 1], "brushlabels": ["pig"]}
+    if is_min:
+        path = write_json_min(tmp_path / "a.json", {sheets[0].name: []})
+        path.write_text(json.dumps([json.loads(path.read_text())[0] | {"brush": [brush]}]))
+    else:
+        painted = task(4, sheets[0].name, [("cow", (1, 1, 9, 9), "")])
+        painted["annotations"][0]["result"].append({"id": "b", "type": "brushlabels", "value": brush})
+        path = tmp_path / "a.json"
+        path.write_text(json.dumps([painted]))
+    imported = import_(path, workspace)
+    assert (imported.image_ids, len(imported.unreviewed), changed(imported)) == ([], 1, [])
+    assert imported.notes[0].endswith("1 of its regions are painted with a brush, which has no corners: left as it "
+                                      "was; draw boxes in their place, and export again")
+
+
 def test_tasks_that_nobody_submitted_are_counted_and_left_as_they_were(workspace, tmp_path):
     _, sheets = export(workspace, "label-studio")
     tasks = [task(1, sheets[0].name, None), task(2, sheets[1].name, [], was_cancelled=True),

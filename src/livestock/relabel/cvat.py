@@ -6,6 +6,7 @@ Written and read as https://docs.cvat.ai/docs/other/xml_format describes it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ HOW_TO = [
     "   delete it. One that is left as it is does not become a label.",
     '4. "Export task dataset", format "CVAT for images 1.1", then: livestock relabel import THE_ZIP',
 ]
-OTHER_SHAPES = {"polyline", "points", "cuboid", "ellipse", "mask", "skeleton"}
+OTHER_SHAPES = {"polyline", "points", "cuboid", "skeleton"}
+ROUND = {"mask": ("left", "top", "width", "height"), "ellipse": ("cx", "cy", "rx", "ry")}
 
 
 def write_sheets(sheets: Sequence[Sheet], labels: list[str], directory: Path, _out: Path) -> None:
@@ -125,7 +127,8 @@ def _origin(shape: ElementTree.Element) -> str:
 
 
 def _read_shape(shape: ElementTree.Element, place: str, returned: Returned) -> tuple[float, float, float, float] | None:
-    """The corners of a box or around a polygon, None for what is neither; what cannot be read is a fault."""
+    """The corners of a box or around a polygon, a mask or an ellipse, None for others; what cannot be read is a fault.
+    """
     if shape.tag == "polygon":
         points = [tuple(map(to_number, pair.split(","))) for pair in (shape.get("points") or "").split(";")]
         if not all(len(point) == 2 and are_numbers(*point) for point in points):
@@ -133,6 +136,8 @@ def _read_shape(shape: ElementTree.Element, place: str, returned: Returned) -> t
             return None
         returned.notes.append(f"{place}: its bounding box is used")
         return enclose([(point[0], point[1]) for point in points])
+    if shape.tag in ROUND:
+        return _read_round(shape, place, returned)
     if shape.tag != "box":
         if shape.tag in OTHER_SHAPES:
             returned.notes.append(f"{place}: not a box: left out")
@@ -147,3 +152,21 @@ def _read_shape(shape: ElementTree.Element, place: str, returned: Returned) -> t
         return corners
     returned.notes.append(f"{place}: turned by {turn:g} degrees: its bounding box is used")
     return enclose_turned(corners, turn, ((corners[0] + corners[2]) / 2, (corners[1] + corners[3]) / 2))
+
+
+def _read_round(shape: ElementTree.Element, place: str, returned: Returned) -> tuple[float, float, float, float] | None:
+    """The corners around a mask, whose extent stands beside its pixels, or around an ellipse, turned by `rotation`."""
+    names = ROUND[shape.tag]
+    values = tuple(to_number(shape.get(name)) for name in names)
+    turn = to_number(shape.get("rotation", "0"))
+    if not are_numbers(*values, turn):
+        returned.faults.append(f"{place}: expected numbers {', '.join(names)}, found "
+                               f"{short({name: shape.get(name) for name in names})}")
+        return None
+    returned.notes.append(f"{place}: its bounding box is used")
+    x, y, width, height = values
+    if shape.tag == "mask":
+        return x, y, x + width, y + height
+    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    half_width, half_height = math.hypot(width * cos, height * sin), math.hypot(width * sin, height * cos)
+    return x - half_width, y - half_height, x + half_width, y + half_height

@@ -124,6 +124,11 @@ def _read_task(records: list[dict[str, Any]], where: str, returned: Returned) ->
     sizes: set[tuple[float, float]] = set()
     faults = len(returned.faults)
     regions = _without_bare(versions[-1][1])
+    if n_brushes := sum(map(_is_brush, regions)):
+        returned.unreviewed.append(name)
+        returned.notes.append(f"{where}: {n_brushes} of its regions are painted with a brush, which has no corners: "
+                              "left as it was; draw boxes in their place, and export again")
+        return
     boxes = [box for number, result in enumerate(regions, 1)
              if (box := _read_result(result, f"{where}, region {number}", sizes, returned)) is not None]
     if len(sizes) > 1:
@@ -151,13 +156,18 @@ def _without_bare(regions: list[Any]) -> list[Any]:
                                                  and region.get("id") in with_class)]
 
 
+def _is_brush(region: Any) -> bool:
+    return isinstance(region, dict) and "rle" in (region["value"] if isinstance(region.get("value"), dict) else region)
+
+
 def _annotations(records: list[dict[str, Any]]) -> Iterator[tuple[Any, list[Any]]]:
     """When it was saved, and its regions, of each annotation that was submitted."""
     for record in records:
         if not isinstance(record.get("data"), dict):  # JSON-MIN
             if record.get("annotation_id") is not None:
                 regions = [region for value in record.values() if isinstance(value, list) for region in value
-                           if isinstance(region, dict) and any(key in region for key in CLASS_KEYS)]
+                           if isinstance(region, dict)
+                           and (any(key in region for key in CLASS_KEYS) or _is_brush(region))]
                 yield record.get("updated_at") or record.get("created_at"), regions
             continue
         for annotation in record.get("annotations") or record.get("completions") or []:
@@ -172,7 +182,7 @@ def _read_result(result: Any, where: str, sizes: set[tuple[float, float]], retur
     if not isinstance(value, dict) or classes is None:
         if isinstance(value, dict) and "x" in value and "width" in value and "choices" not in value:
             returned.faults.append(f"{where}: a box without a class")
-        elif isinstance(value, dict) and ("rle" in value or "points" in value):
+        elif isinstance(value, dict) and "points" in value:
             returned.notes.append(f"{where}: not a box: left out")
         return None
     if not isinstance(classes, list) or len(classes) != 1:

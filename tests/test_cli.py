@@ -9,9 +9,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from livestock import detector
 from livestock.cli import app
 from livestock.config import REPOSITORY
 
@@ -28,7 +30,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "truth.csv").write_text(TRUTH_HEADER + TRUTH)
     (tmp_path / "rising.csv").write_text(HEADER + RISING)
     (tmp_path / "falling.csv").write_text(HEADER + FALLING)
-    (tmp_path / "best.pt").touch()
+    shutil.copy(REPOSITORY / "src/livestock/starter.pt", tmp_path / "best.pt")
     shutil.copy(REPOSITORY / "competition.yaml", tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "test").mkdir()
@@ -98,7 +100,48 @@ def test_errors_are_one_line_on_stderr(here, command, words):
 
 def test_check_all_well(here):
     code, out, _ = check("falling.csv --weights best.pt")
-    assert (code, out) == (0, "falling.csv: all is well: 3 rows, 2 images, weights 0.0 MB\n")
+    assert (code, out) == (0, "falling.csv: all is well: 3 rows, 2 images, weights 3.8 MB\n")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", ["best.pt", "best.safetensors", "best.onnx", "best.torchscript"])
+@pytest.mark.parametrize(("content", "words"), [
+    (b"<!DOCTYPE html><html>", "a web page"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 4\n", "a Git LFS pointer"),
+    (b"", "an empty file"),
+    (b"a,b\n", "text that begins with 'a,b"),
+])
+def test_check_looks_into_weights(here, name, content, words):
+    (here / name).write_bytes(content)
+    code, out, err = check(f"falling.csv --weights {name}")
+    assert (code, err) == (1, "")
+    first, fault = out.splitlines()
+    assert first == "falling.csv: not fit to submit"
+    assert fault.startswith(f"- {name}: ")
+    assert words in fault
+
+
+@pytest.mark.bad_input
+def test_check_refuses_weights_that_are_no_numbers(here):
+    model = detector.weights.load_checkpoint(here / "best.pt")["model"]
+    detector.write_safetensors(here / "best.pt", here / "best.safetensors")
+    assert check("falling.csv --weights best.safetensors")[0] == 0
+    with torch.no_grad():
+        next(model.parameters()).fill_(np.nan)
+    torch.save({"model": model, "epoch": -1}, here / "nan.pt")
+    code, out, _ = check("rising.csv --weights nan.pt --weights best.pt")
+    assert code == 1
+    assert [line[:10] for line in out.splitlines()[1:]] == ["- line 3 (", "- nan.pt: "]
+    assert "expected finite numbers, found infinity or NaN in" in out
+
+
+def test_check_says_of_which_weights_only_the_size_is_known(here):
+    (here / "thresholds.yaml").write_text("pig: 0.5\n")
+    code, out, _ = check("falling.csv --weights best.pt --weights thresholds.yaml")
+    assert code == 0
+    assert out.splitlines() == [
+        "thresholds.yaml: only its size is checked; weights are looked into as .pt, .safetensors or .onnx",
+        "falling.csv: all is well: 3 rows, 2 images, weights 3.8 MB"]
 
 
 def test_check_says_what_is_wrong(here):

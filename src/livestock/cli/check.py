@@ -32,6 +32,10 @@ def print_check(
     faults = _measure(test_images) if pixels else []
     faults += check_answer(answer, images=test_images, competition=asked, weights=weights, pixels=pixels,
                            boxless=read_names(boxless) if boxless else (), allow_empty=allow_empty)
+    for path in filter(Path.is_file, weights):
+        weights_faults, words = check_content(path)
+        faults += weights_faults
+        report += words
     for line in report:
         typer.echo(line)
     if faults:
@@ -43,6 +47,24 @@ def print_check(
     size = f"weights {n_bytes / 1e6:.1f} MB" if weights else "weights not checked"
     typer.echo(f"{answer}: all is well: {len(read_answer(answer)):,} rows, {len(test_images):,} images, {size}")
     return True
+
+
+def check_content(path: Path) -> tuple[list[str], list[str]]:
+    """What is wrong with what is in a weights file, and in words what was not looked at; runs nothing of the file."""
+    from .. import detector  # loads PyTorch, which other commands need not wait for
+
+    try:
+        if path.suffix == ".pt":
+            detector.check_checkpoint(path)
+        elif path.suffix in (".safetensors", ".onnx"):
+            detector.load_forward(path)
+        else:
+            if path.suffix == ".torchscript" and (what := detector.describe_wrong_file(path, path.suffix)):
+                return [f"{path}: expected a TorchScript file, found {what}"], []
+            return [], [f"{path}: only its size is checked; weights are looked into as .pt, .safetensors or .onnx"]
+    except ValueError as error:
+        return [str(error)], []
+    return [], []
 
 
 def find_images(folder: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -8,6 +8,7 @@ from .pace import measure_pace
 from .safe import load_safetensors, write_safetensors
 from .training import TrainConfig, read_history, read_ignored, train
 from .weights import check_checkpoint, find_weights, load_model, write_weights
+from .wrong_file import describe_wrong_file
 
 __all__ = [
     "Candidates",
@@ -17,6 +18,7 @@ __all__ = [
     "candidates",
     "check_checkpoint",
     "compare_exports",
+    "describe_wrong_file",
     "edge_table",
     "export_onnx",
     "export_torchscript",

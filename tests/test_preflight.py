@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from livestock import detector
 from livestock.config import REPOSITORY, get_profile
+from livestock.detector.weights import load_checkpoint
 from livestock.evolution import find_hyp_faults, read_hyp
 from livestock.pipeline import NotReadyError, check_training, make_run, prepare_run
 from livestock.pipeline.preflight import check_hyp_file
@@ -68,6 +70,45 @@ def test_each_setting_is_checked(raw: Path, tmp_path: Path, changes: dict[str, s
         prepare_run(parameters(raw, tmp_path, **changes))
     assert words in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_the_size_of_what_is_trained_is_known_before(tmp_path: Path) -> None:
+    starter = REPOSITORY / "src/livestock/starter.pt"
+    n_bytes = detector.trained_bytes(starter, 2)  # the classes that it has
+    state = load_checkpoint(starter)["model"].state_dict()
+    assert n_bytes == sum(2 * tensor.numel() for tensor in state.values() if tensor.is_floating_point())
+    file_bytes = detector.write_weights(starter, tmp_path / "weights.pt").stat().st_size
+    assert 0 < file_bytes - n_bytes < 300_000  # names of tensors and classes
+    # a class more: a weight for each of 64, 128 and 256 channels and a bias, for three anchors a level
+    assert detector.trained_bytes(starter, 3) - n_bytes == 2 * 3 * (64 + 128 + 256 + 3)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("limit", "ensemble", "words"), [
+    ("100", False, "weight_limit_bytes: a model trained from .*starter.pt in half precision takes 3.6 MB .*, over the "
+     r"limit of 0.0001 MB \(100 bytes\); meant is perhaps 100MB"),
+    ("3 MB", False, r"over the limit of 3 MB \(3,000,000 bytes\); start from smaller weights$"),
+    ("9 MB", True, "the 3 models of an ensemble .*; start from smaller weights or answer with fewer folds"),
+])
+def test_a_limit_that_no_training_can_meet_is_said_before(
+    raw: Path, tmp_path: Path, limit: str, ensemble: bool, words: str
+) -> None:
+    content = yaml.safe_load((REPOSITORY / "competition.yaml").read_text()) | {"weight_limit_bytes": limit}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(content))
+    changes = {"COMPETITION": str(tmp_path / "small.yaml"), "FOLDS": [0, 1, 2]}
+    with pytest.raises(NotReadyError, match=words):
+        prepare_run(parameters(raw, tmp_path, ENSEMBLE=ensemble, **changes))
+    if ensemble:
+        prepare_run(parameters(raw, tmp_path, ENSEMBLE=False, **changes))
+
+
+@pytest.mark.bad_input
+def test_what_is_given_is_checked_even_if_the_profile_is_unknown(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotReadyError) as refusal:
+        prepare_run(parameters(raw, tmp_path, PROFILE="gpu", HYP="mine.yaml", WEIGHTS="mine.pt"))
+    first, *faults = str(refusal.value).splitlines()
+    assert first == "3 things to put right:"
+    assert [fault[:12] for fault in faults] == ["- profile: e", "- weights 'm", "- mine.yaml:"]
 
 
 @pytest.mark.bad_input

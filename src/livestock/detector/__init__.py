@@ -7,7 +7,7 @@ from .inference import Candidates, candidates, find_candidates
 from .pace import measure_pace
 from .safe import load_safetensors, write_safetensors
 from .training import TrainConfig, read_history, read_ignored, train
-from .weights import check_checkpoint, find_weights, load_model, write_weights
+from .weights import check_checkpoint, find_weights, load_model, trained_bytes, write_weights
 from .wrong_file import describe_wrong_file
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "read_history",
     "read_ignored",
     "train",
+    "trained_bytes",
     "write_safetensors",
     "write_weights",
 ]

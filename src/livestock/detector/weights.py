@@ -12,7 +12,8 @@ import requests
 import torch
 
 from .. import yolov5_compat
-from .contents import check_contents
+from .architecture import layers_without_numbers
+from .contents import check_contents, known_entries
 from .quiet import quiet
 from .screening import read_stand_ins
 
@@ -86,6 +87,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         if checkpoint.get(key) is not None:
             check_finite(checkpoint[key].state_dict(), path)
     return checkpoint
+
+
+def trained_bytes(path: Path, n_classes: int) -> int:
+    """Bytes of the numbers of a model that is trained from a checkpoint for so many classes, in half precision.
+
+    The file of `write_weights` has these and, in some hundred kB, their names. Raises ValueError as `load_checkpoint`.
+    """
+    checkpoint = load_checkpoint(path)
+    model: Any = checkpoint.get("ema") or checkpoint["model"]
+    layers = layers_without_numbers({**known_entries(model.yaml), "nc": n_classes}, path)
+    return 2 * sum(tensor.numel() for tensor in layers.state_dict().values() if tensor.is_floating_point())
 
 
 def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:

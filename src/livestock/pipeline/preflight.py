@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from ..config import REPOSITORY, Profile, Workspace, get_profile, in_words, read_competition
+from ..config import REPOSITORY, Competition, Profile, Workspace, get_profile, in_words, read_competition
 from ..submission import answer_names
 from .data import RawTables, Run, make_run, read_data, split_data
 
 T = TypeVar("T")
 NEED_THREE_FOLDS = ("03_evolve", "06_silver")  # they hold out a fold more, or a part for each of two teachers
+SURELY_MB = 10_000  # a limit below so many bytes was meant in MB: no detector is that small
 RUN_NAMES = ("COMPETITION", "PROFILE", "WORKSPACE", "DATA", "READER", "SEED", "WEIGHTS")  # what `make_run` takes
 
 
@@ -25,21 +26,25 @@ class NotReadyError(ValueError):
 def prepare_run(parameters: Mapping[str, Any], skip: Sequence[str] = ()) -> tuple[Run, RawTables]:
     """The run of these parameters and its data, read: nothing that can be known before a training stops it later.
 
-    Checks the competition file, profile, reader, start weights, hyper-parameters, the workspace, the data and its
-    split; `skip` names the notebooks that are left out. Raises NotReadyError that lists everything that is wrong with
-    any of them.
+    Checks the competition file, profile, reader, start weights and the size of what they become, hyper-parameters, the
+    workspace, the data and its split; `skip` names the notebooks that are left out. Raises NotReadyError that lists
+    everything that is wrong with any of them.
     """
     faults: list[str] = []
-    _attempt(lambda: read_competition(Path(parameters["COMPETITION"])), faults)
-    profile = _attempt(lambda: get_profile(parameters["PROFILE"], weights=parameters.get("WEIGHTS") or None), faults)
+    weights, hyp = parameters.get("WEIGHTS") or "", parameters.get("HYP") or ""
+    competition = _attempt(lambda: read_competition(Path(parameters["COMPETITION"])), faults)
+    profile = _attempt(lambda: get_profile(parameters["PROFILE"], weights=weights or None), faults)
     workspace = Workspace(Path(parameters["WORKSPACE"]))
     run = tables = None
     if not faults:
         run = _attempt(lambda: make_run(**{name.lower(): parameters[name] for name in RUN_NAMES if name in parameters}),
                        faults)
-    if profile is not None:
-        _attempt(lambda: check_weights_file(profile, workspace), faults)
-        _attempt(lambda: check_hyp_file(profile, parameters.get("HYP", "")), faults)
+    n_models = len(parameters.get("FOLDS", (0,))) if parameters.get("ENSEMBLE") else 1
+    if weights or profile is not None:  # what is given is checked whatever else is wrong
+        start = weights or profile.weights if profile is not None else weights
+        _attempt(lambda: check_weights_file(start, workspace, competition, n_models), faults)
+    if hyp or profile is not None:
+        _attempt(lambda: check_hyp_file(profile, hyp), faults)
     may_write = len(faults)
     _attempt(lambda: check_writable(workspace.root), faults)
     if run is not None and len(faults) == may_write:
@@ -66,26 +71,46 @@ def _attempt(action: Callable[[], T], faults: list[str]) -> T | None:
 def check_training(run: Run, hyp: str = "") -> None:
     """Raises NotReadyError that lists what is wrong with the start weights and the hyper-parameters of a training."""
     faults: list[str] = []
-    _attempt(lambda: check_weights_file(run.profile, run.workspace), faults)
+    _attempt(lambda: check_weights_file(run.profile.weights, run.workspace, run.competition), faults)
     _attempt(lambda: check_hyp_file(run.profile, hyp), faults)
     if faults:
         raise NotReadyError(in_words(faults))
 
 
-def check_weights_file(profile: Profile, workspace: Workspace) -> Path:
-    """The start weights' file, downloaded if it is an official one. Raises ValueError if it would be refused."""
+def check_weights_file(weights: str, workspace: Workspace, competition: Competition | None = None, n_models: int = 1
+                       ) -> Path:
+    """The start weights' file, downloaded if it is an official one.
+
+    Raises ValueError if it would be refused, or if what `n_models` trainings from it submit cannot be within the
+    competition's limit, however they go.
+    """
     from .. import detector
 
-    path = detector.find_weights(profile.weights, workspace.weights_dir)
-    detector.check_checkpoint(path)
+    path = detector.find_weights(weights, workspace.weights_dir)
+    if competition is None:
+        detector.check_checkpoint(path)
+        return path
+    limit = competition.weight_limit_bytes
+    needed = n_models * detector.trained_bytes(path, len(competition.labels))
+    if needed > limit:
+        models = "a model" if n_models == 1 else f"the {n_models} models of an ensemble"
+        advice = f"meant is perhaps {limit}MB" if limit < SURELY_MB else "start from smaller weights" + (
+            " or answer with fewer folds" if n_models > 1 else "")
+        raise ValueError(f"weight_limit_bytes: {models} trained from {path} in half precision takes {needed / 1e6:.1f} "
+                         f"MB ({needed:,} bytes), over the limit of {limit / 1e6:g} MB ({limit:,} bytes); {advice}")
     return path
 
 
-def check_hyp_file(profile: Profile, hyp: str = "") -> Path:
-    """The file of hyper-parameters. Raises ValueError naming it and each key that is missing, unknown or impossible."""
+def check_hyp_file(profile: Profile | None, hyp: str = "") -> Path:
+    """The file of hyper-parameters, the profile's where `hyp` names none.
+
+    Raises ValueError naming the file and each key that is missing, unknown or impossible.
+    """
     from ..evolution.space import find_hyp_faults, read_hyp
 
-    path = Path(hyp) if hyp else REPOSITORY / "hyp" / profile.hyp
+    if not hyp and profile is None:
+        raise ValueError("hyper-parameters: expected a file or a profile that names one, found neither")
+    path = Path(hyp) if hyp or profile is None else REPOSITORY / "hyp" / profile.hyp
     if faults := find_hyp_faults(read_hyp(path)):
         raise ValueError(f"{path}: {in_words(faults)}")
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -130,6 +130,19 @@ def _bytes(content: str | bytes) -> bytes:
     return content.encode() if isinstance(content, str) else content
 
 
+
+
+def without_unusable(case: Case) -> Case:
+    """The case with images left out of which a label was lost and no box is kept: a rule that holds in all formats."""
+    lost = {image_id for _, image_id, reason, _ in case.left_out if reason in clean.LOST}
+    unusable = sorted((lost & case.images.keys()) - {row[0] for row in case.boxes})
+    lines = [(name, name, clean.NOTHING_LEFT, "") for name in unusable]
+    unknown = {image_id for _, image_id, reason, _ in case.left_out if reason == clean.UNKNOWN_CLASS}
+    lines += [(name, name, clean.EMPTY, "") for name in sorted((unknown & case.images.keys()) - lost)
+              if name not in {row[0] for row in case.boxes}]
+    left_out = [line for line in case.left_out if not (line[1] in unusable and line[2] == clean.EMPTY)]
+    return replace(case, images={name: size for name, size in case.images.items() if name not in unusable},
+                   left_out=[*left_out, *lines])
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

@@ -42,8 +42,7 @@ WEIRD = [b"null", b"true", b"NaN", b"-Infinity", b"1e308", b"-1e308", b"1e999", 
          b",", b"\n", b"\r", b'"', b"'", b"<", b"</object>", b"<object>", b"&lt;", b"&x;", b"\xef\xbb\xbf", b" "]
 PATTERNS = {"aihub": "*.json", "coco": "*.json", "voc": "*.xml", "yolo": "*.txt", "open_images": "*bbox*.csv",
             "cvat": "*.xml"}
-LOST_BOX = [clean.NOT_A_NUMBER, clean.SWAPPED, clean.NO_AREA, clean.OUTSIDE, clean.UNKNOWN_CLASS, clean.CROWD,
-            clean.UNREADABLE_ROW]
+LOST_BOX = [*clean.LOST, clean.UNKNOWN_CLASS]
 LOST_FILE = [clean.UNREADABLE_LABEL, clean.NO_IMAGE, clean.DUPLICATE_LABEL]
 Files = dict[str, bytes]
 
@@ -257,7 +256,8 @@ def _check_labels(reader: str, reading: Reading, folder: Path) -> None:
     if reader == "coco":
         n_entries = sum(len(json.loads(content)["images"]) for content in contents)
         is_entry = lines["detail"].str.startswith("image ") | (
-            lines["reason"].eq(clean.OTHER_SIZE) & lines["detail"].str.startswith("label "))
+            lines["reason"].eq(clean.OTHER_SIZE) & lines["detail"].str.startswith("label ")) | (
+            lines["reason"] == clean.NOTHING_LEFT)
         assert n_entries == len(reading.images) + int(is_entry.sum())
 
 

@@ -27,7 +27,10 @@ def test_the_repositorys_competition() -> None:
         ("Cattle", "photo.jpg", "cow"),
         ("돼지", "photo.jpg", "pig"),
         ("sheep", "photo.jpg", None),
-        ("pig", "livestock_horse_bbox_1.jpg", None),
+        ("sheep", "livestock_horse_bbox_1.jpg", None),
+        ("pig", "livestock_horse_bbox_1.jpg", "pig"),  # what the source itself names counts
+        ("pig", "livestock_cow_bbox_1.jpg", "pig"),
+        ("lying", "livestock_cow_pig_v1/train/1.jpg", None),  # a folder's name is no file's
     ],
 )
 def test_how_a_class_is_found(source_name: str, file_name: str, expected: str | None) -> None:
@@ -176,7 +179,7 @@ def test_a_file_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path, m
 def test_an_optional_group_that_is_empty_leaves_the_class_to_the_label() -> None:
     competition = Competition("x", {"pig": [], "cow": []}, class_pattern="img_(pig|cow)?")
     assert competition.label_of("cow", "img_7.jpg") == "cow"
-    assert competition.label_of("cow", "img_pig.jpg") == "pig"
+    assert competition.label_of("lying", "img_pig.jpg") == "pig"
 
 
 def test_a_competition_made_in_python_is_checked_too() -> None:

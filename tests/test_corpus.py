@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from corpus import NAMES, Case, zipped
+from corpus import NAMES, Case, without_unusable, zipped
 from corpus_images import PICTURES, Picture
 from corpus_json import AIHUB, COCO
 from corpus_text import FILES, OPEN_IMAGES, VOC, YOLO
@@ -21,7 +21,7 @@ from livestock.boxes import XYXY
 from livestock.config import REPOSITORY, read_competition
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
-CASES = [*AIHUB, *COCO, *VOC, *YOLO, *OPEN_IMAGES, *FILES]
+CASES = [without_unusable(case) for case in [*AIHUB, *COCO, *VOC, *YOLO, *OPEN_IMAGES, *FILES]]
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> Path:

@@ -106,9 +106,9 @@ LAYOUTS: dict[str, tuple[str, dict[str, bytes], dict[str, list[str]], list[str]]
             <annotations><version>1.1</version><image id="0" name="cam0/0.jpg" width="100" height="60">
             <box label="cow" xtl="10" ytl="12" xbr="50" ybr="24"/><polygon label="pig" points="1,1;20,1;9,9"/></image>
             <image id="1" name="cam1/0.jpg" width="102" height="60">
-            <mask label="pig" rle="1, 2"/></image></annotations>""",
+            <mask label="pig" rle="1, 2" left="10" top="12" width="20" height="9"/></image></annotations>""",
         "images/cam0/0.jpg": A, "images/cam1/0.jpg": B,
-    }, {"images/cam0/0.jpg": ["cow", "pig"], "images/cam1/0.jpg": []}, []),
+    }, {"images/cam0/0.jpg": ["cow", "pig"], "images/cam1/0.jpg": ["pig"]}, []),
     "VOC devkit": ("voc", {
         **{f"VOCdevkit/VOC{year}/JPEGImages/0.jpg": picture for year, picture in ((2007, A), (2012, B))},
         **{f"VOCdevkit/VOC{year}/Annotations/0.xml": voc_xml(size="").encode() for year in (2007, 2012)},
@@ -200,6 +200,123 @@ def test_an_entry_never_takes_the_picture_of_another(tmp_path: Path) -> None:
     reading = readers.read("coco", write(tmp_path, files), COMPETITION)
     assert labels_of(reading) == {"here/0.jpg": ["cow"]}
     assert reading.left_out["reason"].tolist() == [clean.NO_IMAGE] * 2  # the entry and its box
+
+
+COW_IN = {"cam0": coco_of("1.jpg"), "voc": voc_xml(size="").encode()}
+BROKEN = b"no picture"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("reader", "files"), [
+    ("yolo", {"classes.txt": b"pig", "images/cam0/1.jpg": BROKEN, "labels/cam0/1.txt": LINE["pig"],
+              "images/cam1/1.jpg": A}),
+    ("yolo", {"classes.txt": b"pig", "valid/images/1.heic": b"x", "valid/labels/1.txt": LINE["pig"],
+              "train/images/1.jpg": A}),
+    ("voc", {"VOC2007/JPEGImages/1.jpg": BROKEN, "VOC2007/Annotations/1.xml": COW_IN["voc"],
+             "VOC2012/JPEGImages/1.jpg": A}),
+    ("coco", {"l.json": coco_of("cam0/1.jpg"), "images/cam0/1.jpg": BROKEN, "images/cam1/1.jpg": A}),
+    ("coco", {"test/l.json": coco_of("1.jpg"), "test/2.jpg": B, "train/1.jpg": A}),
+    ("coco", {"l.json": coco_of("/home/u/cam0/1.jpg"), "images/cam0/1.jpg": BROKEN, "images/cam1/1.jpg": A}),
+])
+def test_the_label_of_a_picture_that_cannot_be_used_is_no_others(reader: str, files: dict[str, bytes], tmp_path: Path
+                                                                 ) -> None:
+    reading = readers.READERS[reader](write(tmp_path, files), COMPETITION)
+    assert not len(reading.boxes)
+    assert clean.NO_IMAGE in set(reading.left_out["reason"])
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("prefix", ["/home/u/farm/", "C:\\farm\\", "/data/local-files/?d=farm/", "https://x.y/z/"])
+def test_entries_with_longer_paths_mean_the_picture_that_agrees_best(prefix: str, tmp_path: Path) -> None:
+    names = [f"{prefix}cam0/1.jpg", f"{prefix}cam1/1.jpg"]
+    entries = json.dumps([{"id": number, "file_name": name} for number, name in enumerate(names)])
+    boxes = json.dumps([{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4]},
+                        {"image_id": 1, "category_id": 1, "bbox": [5, 6, 7, 8]}])
+    files = {"l.json": coco_json(boxes, entries).encode(), "images/cam0/1.jpg": A, "images/cam1/1.jpg": B}
+    reading = readers.read("coco", write(tmp_path, files), COMPETITION)
+    assert dict(zip(reading.boxes["image_id"], reading.boxes["x_min"], strict=True)) == {
+        "images/cam0/1.jpg": 1, "images/cam1/1.jpg": 5}
+    (tmp_path / "images/cam0/1.jpg").unlink()
+    reading = readers.read("coco", tmp_path, COMPETITION)
+    assert dict(zip(reading.boxes["image_id"], reading.boxes["x_min"], strict=True)) == {"images/cam1/1.jpg": 5}
+
+
+@pytest.mark.bad_input
+def test_two_entries_that_agree_equally_little_are_refused(tmp_path: Path) -> None:
+    files = {"l.json": coco_of("a/1.jpg", "b/1.jpg"), "x/1.jpg": A}
+    with pytest.raises(ValueError, match=r"expected one entry of the picture 'x/1\.jpg', found 2: .*a/1\.jpg, .*b/1"):
+        readers.read("coco", write(tmp_path, files), COMPETITION)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", ["a%20b.jpg", "A B.JPG"])
+def test_pictures_are_found_whatever_the_case_and_the_escapes(name: str, tmp_path: Path) -> None:
+    files = {"l.json": coco_of("a%20b.jpg" if "%" in name else "a b.jpg"), f"images/{name}": A}
+    assert labels_of(readers.read("coco", write(tmp_path, files), COMPETITION)) == {f"images/{name}": ["cow"]}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("label", "reason"), [
+    (b"0 48 32 20 20", clean.PIXELS), (b"0 0.5 0.5 0.2 0.2 0.9", clean.ODD_LINE),
+    (b"0,0.5,0.5,0.2,0.2", clean.ODD_LINE),
+    (b"0 100 100 200 100 200 200", clean.PIXELS), ("0 0.5 0.5 0.2 0.2".encode("utf-16"), clean.NOT_A_NUMBER),
+])
+def test_an_image_none_of_whose_labels_can_be_used_teaches_nothing(label: bytes, reason: str, tmp_path: Path) -> None:
+    competition = Competition("t", {"pig": []}, unlabelled="background")
+    files = {"classes.txt": b"pig", "a.jpg": A, "a.txt": label, "b.jpg": B, "b.txt": LINE["pig"]}
+    reading = readers.read("yolo", write(tmp_path, files), competition)
+    assert labels_of(reading) == {"b.jpg": ["pig"]}
+    assert set(reading.left_out["reason"]) == {reason, clean.NOTHING_LEFT}
+
+
+@pytest.mark.bad_input
+def test_a_list_that_cannot_be_read_makes_no_background(tmp_path: Path) -> None:
+    competition = Competition("t", {"cow": []}, unlabelled="background")
+    files = {"a.json": coco_of("a.jpg"), "b.json": b"{", "a.jpg": A, "b.jpg": B}
+    reading = readers.read("coco", write(tmp_path, files), competition)
+    assert labels_of(reading) == {"a.jpg": ["cow"]}
+    assert sorted(reading.left_out["reason"]) == sorted([clean.UNREADABLE_LABEL, clean.NO_LABEL])
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("names", [["test", "train", "license"], ["val", "readme", "requirements"]])
+def test_images_may_be_called_like_lists(names: list[str], tmp_path: Path) -> None:
+    files = {f"images/{name}.jpg": picture for name, picture in zip(names, PICTURES, strict=False)}
+    files |= {f"labels/{name}.txt": LINE["pig"] for name in names} | {"data.yaml": NAMES, "train.txt": b"images/a.jpg"}
+    found = readers.read_data_set("auto", write(tmp_path, files), COMPETITION)
+    assert labels_of(found.train) == {f"images/{name}.jpg": ["pig"] for name in names}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("files", [
+    {"train_images/a.jpg": A, "test_images/b.jpg": B},
+    {"obj_Train_data/a.jpg": A, "obj_Test_data/b.jpg": B},
+    {"images/a.jpg": A, "holdout/images/b.jpg": B, "data.yaml": b"names: [pig]\ntest: ../holdout/images"},
+    {"images/a.jpg": A, "images/b.jpg": B, "farm.yaml": b"names: [pig]\ntest: lists/t.txt",
+     "lists/t.txt": b"./images/b.jpg"},
+])
+def test_what_is_to_be_answered_is_found_by_other_names(files: dict[str, bytes], tmp_path: Path) -> None:
+    labels = {f"{path.rpartition('.')[0]}.txt": LINE["pig"] for path in files if path.endswith(".jpg")}
+    found = readers.read_data_set("auto", write(tmp_path, {"classes.txt": b"pig"} | labels | files), COMPETITION)
+    assert [image_id.rpartition("/")[2] for image_id in found.train.images["image_id"]] == ["a.jpg"]
+    assert found.test is not None
+    assert [image_id.rpartition("/")[2] for image_id in found.test.images["image_id"]] == ["b.jpg"]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("folder", ["livestock_cow_pig_v1", "livestock_farm_v1"])
+def test_the_name_of_a_folder_changes_no_class(folder: str, tmp_path: Path) -> None:
+    files = {f"{folder}/data.yaml": NAMES, f"{folder}/livestock_cow_1.jpg": A,
+             f"{folder}/livestock_cow_1.txt": LINE["pig"]}
+    assert labels_of(readers.read("yolo", write(tmp_path, files), COMPETITION)) == {
+        f"{folder}/livestock_cow_1.jpg": ["pig"]}
+
+
+@pytest.mark.bad_input
+def test_a_folder_that_is_a_workspace_is_read_without_its_results(tmp_path: Path) -> None:
+    files = {"interim/steps/read.json": b"{}", "yolo/64_x/images/a-1.jpg": A, "yolo/64_x/labels/a-1.txt": LINE["pig"],
+             "raw/classes.txt": b"pig", "raw/a.jpg": A, "raw/a.txt": LINE["pig"]}
+    assert labels_of(readers.read("yolo", write(tmp_path, files), COMPETITION)) == {"raw/a.jpg": ["pig"]}
 
 
 @pytest.mark.bad_input

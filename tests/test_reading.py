@@ -60,9 +60,10 @@ def test_every_broken_picture_is_left_out_with_its_line(tmp_path: Path) -> None:
     assert found.images["image_id"].tolist() == [f"train/{number}.jpg" for number in range(4)]
     assert found.boxes["image_id"].tolist() == found.images["image_id"].tolist() == found.hashes.index.tolist()
     assert found.test_images["image_id"].tolist() == ["test/0.jpg"]
-    reasons = found.left_out[found.left_out["image_id"] != ""].set_index("image_id")["reason"].to_dict()
-    assert reasons == {"train/4.jpg": UNDECODABLE, "train/5.jpg": UNDECODABLE, "test/1.jpg": UNDECODABLE,
-                       "train/6.jpg": clean.UNREADABLE_IMAGE, "6": clean.NO_IMAGE}
+    lines = found.left_out[found.left_out["image_id"] != ""][["image_id", "reason"]].to_numpy().tolist()
+    assert sorted(lines) == sorted([
+        ["train/4.jpg", UNDECODABLE], ["train/5.jpg", UNDECODABLE], ["test/1.jpg", UNDECODABLE],
+        ["train/6.jpg", clean.UNREADABLE_IMAGE], ["train/6.jpg", clean.NO_IMAGE]])
     trained = [f"train/{number}.jpg" for number in range(7)]
     assert sorted(found.pictures) == sorted([*trained, "test/0.jpg", "test/1.jpg"])
 
@@ -151,6 +152,17 @@ def test_read_ends_with_what_is_wrong(tmp_path: Path) -> None:
     code, printed, _ = call("read", str(tmp_path), *competition)
     assert code == 1
     assert "no box of any class: nothing could be trained on this" in printed
+
+
+@pytest.mark.bad_input
+def test_read_writes_nothing_into_the_data(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "farm", 2)
+    for option in ("--picture", "--out"):
+        code, _, error = call("read", str(data), option, str(data / "seen"), "--competition",
+                              str(REPOSITORY / "competition.yaml"))
+        assert code == 2
+        assert "lies in the data" in error
+    assert sorted(path.name for path in data.iterdir()) == ["0.jpg", "0.txt", "1.jpg", "1.txt", "data.yaml"]
 
 
 def test_read_takes_a_zip(tmp_path: Path) -> None:

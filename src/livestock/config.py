@@ -40,27 +40,27 @@ class Competition:
         return list(self.classes)
 
     def label_of(self, source_name: str, image_id: str = "") -> str | None:
-        """The label for a source's own class name, or for an image's path where `class_pattern` applies; None: unknown.
+        """The label for a source's own class name, else for the file name where `class_pattern` applies; None: unknown.
 
-        The pattern is searched in the file name first, then in the path below the data.
+        A class that the source names itself counts: a folder or a file that is called like another does not change it.
         """
-        source_name = self._name_in(image_id) or source_name
-        wanted = source_name.strip().casefold()
-        for label, names in self.classes.items():
-            if wanted == label.casefold() or wanted in (str(name).casefold() for name in names):
-                return label
-        return None
+        return self._known(source_name) or self._known(self._name_in(image_id))
 
     def is_named_by(self, image_id: str) -> bool:
         """Whether `class_pattern` names the class of all boxes in this image."""
-        return bool(self._name_in(image_id))
+        return self._known(self._name_in(image_id)) is not None
+
+    def _known(self, name: str) -> str | None:
+        wanted = name.strip().casefold()
+        for label, names in self.classes.items():
+            if wanted and (wanted == label.casefold() or wanted in (str(known).casefold() for known in names)):
+                return label
+        return None
 
     def _name_in(self, image_id: str) -> str:
-        """What the first group of `class_pattern` holds; empty where there is no pattern or it does not apply."""
-        for text in (image_id.rpartition("/")[2], image_id) if self.class_pattern else ():
-            if found := re.search(self.class_pattern or "", text):
-                return found.group(1) or ""
-        return ""
+        """What the first group of `class_pattern` holds of the file name; empty where there is none or it is not."""
+        found = re.search(self.class_pattern, image_id.rpartition("/")[2]) if self.class_pattern else None
+        return (found.group(1) or "") if found else ""
 
 
 @dataclass(frozen=True)

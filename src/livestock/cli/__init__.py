@@ -134,16 +134,18 @@ def read(
     reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     out: Annotated[Path | None, typer.Option(help="folder for images.parquet, boxes.parquet, left_out.csv")] = None,
     competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
-    picture: Annotated[Path | None, typer.Option(help="PNG of four images with boxes; default: read.png")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of four images; default: in --out, or a temporary one")] = None,
 ) -> None:
     """Reads data and says what is in it, and what would be left out or changed and why; trains nothing.
 
     Exit code 1 if there is no box of any class, or if a picture file is neither used nor listed.
     """
+    import tempfile
+
     from ..config import read_competition
     from .read import print_reading
 
-    picture = picture or (out or Path()) / "read.png"
+    picture = picture or (out / "read.png" if out else Path(tempfile.gettempdir()) / "livestock_read.png")
     if not print_reading(path, reader, read_competition(competition), out, picture):
         raise typer.Exit(1)
 

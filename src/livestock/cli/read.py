@@ -24,8 +24,12 @@ def print_reading(path: Path, reader: str, competition: Competition, out: Path |
     """Reads and prints; whether every picture file found a decision: it is used, or a line says why not.
 
     With `out` writes `images.parquet` (test images have their path in the part `test`), `boxes.parquet` and
-    `left_out.csv` there; four images with their boxes go to `picture`. Raises ValueError for data that is refused.
+    `left_out.csv` there; four images with their boxes go to `picture`. Raises ValueError for data that is refused, and
+    if any of this would be written into the data.
     """
+    for target in (out, picture):
+        if target is not None and path.is_dir() and target.resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"{target}: lies in the data {path}, where it would be read as data; name another place")
     found = examine(reader, path, competition)
     typer.echo(f"{path}: read as {found.reader}, {found.why}")
     typer.echo(_counts(found, competition.labels).to_string())

@@ -76,7 +76,8 @@ def read_train_and_test(
 def read_data_set(name: str, path: Path, competition: Competition, *, skip: Collection[Path] = ()) -> DataSet:
     """A data folder or a zip of one, as downloaded: what lies in a folder `test` is to be answered, the rest trains.
 
-    Folders of other parts, `train`, `valid` and the like at any depth, are training data. Where all images lie in
+    So does what a YAML of class names has under `test`. Folders of other parts, `train`, `valid` and the like at any
+    depth, are training data. Where all images lie in
     `test`, they are training data too. Labels of test images are not read. Raises ValueError as `read`.
     """
     _check(name, path)
@@ -111,8 +112,11 @@ def _look(path: Path, report: Report, skip: Collection[Path], is_test: Callable[
     files = tree.list_files(path, report, skip)
     tree.note_unread(files, report)
     images = clean.measure_images(tree.pictures_among(files), report)
-    test = frozenset(image_id for image_id in images["image_id"] if is_test(image_id))
-    return clean.Source(path, files, images, test if len(test) < len(images) else frozenset(), report)
+    named = yolo.find_test_images(files, images["image_id"]) if is_test is _is_test else set()
+    test = frozenset(image_id for image_id in images["image_id"] if is_test(image_id)) | named
+    unusable = tuple(row[1] for row in report.rows if row[2] in (clean.UNREADABLE_IMAGE, clean.OTHER_FORMAT))
+    return clean.Source(path, files, images, test if len(test) < len(images) else frozenset(), report,
+                        unusable=unusable)
 
 
 def _label(name: str, source: clean.Source, competition: Competition) -> Reading:
@@ -122,7 +126,9 @@ def _label(name: str, source: clean.Source, competition: Competition) -> Reading
     images = clean.keep_labelled(images, labels, competition, report)
     if source.n_test_labels:
         report.add(clean.OF_TEST, str(source.root), "", f"{source.n_test_labels} labels")
-    return Reading(images, clean.clean_boxes(labels.boxes, images, competition, report), report.table())
+    boxes = clean.clean_boxes(labels.boxes, images, competition, report)
+    images = clean.drop_unusable(images, boxes, labels.known, report)
+    return Reading(images, boxes, report.table())
 
 
 def _finish(reading: Reading, name: str, path: Path, competition: Competition) -> Reading:

@@ -44,10 +44,16 @@ UNKNOWN_CLASS = "box of an unknown class: left out"
 CROWD = "box around a group: left out"
 ALL_CROWD = "every object is marked as a group, as masks are in some exports: their boxes are used"
 OUTLINE = "polygons or masks: the box around each is used"
+OTHER_SHAPE = "object of a shape that is not read: left out"
+PIXELS = "line in pixels, not in parts of the image: left out"
+ODD_LINE = "line that is neither a box nor a polygon: left out"
+NOTHING_LEFT = "none of the image's labels can be used: image left out"
 SHARED_ID = "one id of several images: they and their boxes are left out"
 UNREADABLE_ROW = "unreadable row: left out"
 
 KEPT = {BACKGROUND, EMPTY, CLIPPED, TURNED, SCALED, ALL_CROWD, OUTLINE}  # reasons of what is changed, not left out
+# Reasons of objects that are there and cannot be used: without them an image would teach that nothing is there.
+LOST = [NOT_A_NUMBER, SWAPPED, NO_AREA, OUTSIDE, CROWD, OTHER_SHAPE, PIXELS, ODD_LINE, UNREADABLE_ROW]
 NO_NUMBERS = (np.nan,) * 4
 SWAPS_SIDES = {5, 6, 7, 8}  # EXIF orientations that turn the image on its side
 
@@ -76,7 +82,8 @@ class RawBox(NamedTuple):
 class Source:
     """What a reader of one format looks at: the files, the images found among them, and where to report.
 
-    `test` are the ids of images to be answered; their labels are counted and not read.
+    `test` are the ids of images to be answered; their labels are counted and not read. `unusable` are the paths of
+    picture files that cannot be read: their labels are no other image's.
     """
 
     root: Path
@@ -84,6 +91,7 @@ class Source:
     images: pd.DataFrame
     test: frozenset[str]
     report: Report
+    unusable: tuple[str, ...] = ()
     n_test_labels: int = 0
 
     def with_suffix(self, suffix: str) -> list[File]:
@@ -109,7 +117,7 @@ def match_labels(source: Source, files: Sequence[File]) -> list[tuple[File, Any]
         by_place[label_place(file.path)].append(file)
     claims: dict[str, list[tuple[int, Any]]] = defaultdict(list)  # by the label's path: how directly, and which image
     by_stem: dict[str, list[Any]] = defaultdict(list)
-    for row in source.images.itertuples():
+    for row in [*source.images.itertuples(), *map(_Unusable, source.unusable)]:
         by_stem[split_name(row.image_id)[1]].append(row)
         for rank, place in enumerate(label_places(row.image_id)):
             if place in by_place:
@@ -127,9 +135,25 @@ def match_labels(source: Source, files: Sequence[File]) -> list[tuple[File, Any]
     for file in files:
         if file.path not in taken:
             _match_by_name(file, by_stem.get(split_name(file.path)[1], []), matched, by_name, source.report)
-    pairs = [*matched.values(), *by_name.values()]
+    pairs = []
+    for file, row in [*matched.values(), *by_name.values()]:
+        if isinstance(row, _Unusable):
+            source.report.add(NO_IMAGE, file.place, row.image_id, "its image cannot be read")
+        else:
+            pairs.append((file, row))
     source.n_test_labels += sum(row.image_id in source.test for _, row in pairs)
     return sorted((pair for pair in pairs if pair[1].image_id not in source.test), key=lambda pair: pair[0].place)
+
+
+class _Unusable(NamedTuple):
+    """A picture file that cannot be read, in the place of an image's row."""
+
+    image_id: str
+    archive: str = "."
+
+    @property
+    def member(self) -> str:
+        return self.image_id
 
 
 def _match_by_name(
@@ -174,19 +198,28 @@ def measure_images(found: Sequence[File], report: Report) -> pd.DataFrame:
 
 
 def keep_labelled(images: pd.DataFrame, labels: Labels, competition: Competition, report: Report) -> pd.DataFrame:
-    """The images that have a label, and where the competition says so the others as background; notes both kinds."""
+    """The images that have a label, and where the competition says so the others as background; notes the others."""
     has_label = images["image_id"].isin(list(labels.known))
-    as_background = competition.unlabelled == "background"
+    # A list that cannot be read may hold the labels of any image: none of them is taken for background then.
+    as_background = competition.unlabelled == "background" and not any(
+        reason == UNREADABLE_LABEL and not image_id for _, image_id, reason, _ in report.rows)
     noted = {row[1] for row in report.rows if row[2] in (UNREADABLE_LABEL, OTHER_SIZE)}
     is_noted = images["image_id"].isin(noted) & ~has_label
     for row in images[~has_label & ~is_noted].itertuples():
         report.add(BACKGROUND if as_background else NO_LABEL, f"{row.archive}/{row.member}", row.image_id,
                    "" if as_background else "`unlabelled: background` in the competition's file would keep it")
-    with_boxes = {box.image_id for box in labels.boxes}
-    for row in images[has_label & ~images["image_id"].isin(list(with_boxes))].itertuples():
-        report.add(EMPTY, f"{row.archive}/{row.member}", row.image_id)
     kept = has_label | (~is_noted if as_background else False)
     return images[kept].reset_index(drop=True)
+
+
+def drop_unusable(images: pd.DataFrame, boxes: pd.DataFrame, known: set[str], report: Report) -> pd.DataFrame:
+    """The images without those that have labels of which none could be used; notes them, and those without any box."""
+    lost = {row[1] for row in report.rows if row[2] in LOST}
+    empty = images["image_id"].isin(list(known)) & ~images["image_id"].isin(boxes["image_id"])
+    is_unusable = empty & images["image_id"].isin(list(lost))
+    for row in images[empty].itertuples():
+        report.add(NOTHING_LEFT if row.image_id in lost else EMPTY, f"{row.archive}/{row.member}", row.image_id)
+    return images[~is_unusable].reset_index(drop=True)
 
 
 Change = Callable[[tuple[Any, ...]], tuple[Any, ...]]  # of xyxy corners

@@ -32,11 +32,12 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     """
     known: set[str] = set()
     boxes: list[clean.RawBox] = []
-    finder = Finder(source.images["image_id"])
-    for file in source.with_suffix(".json"):
-        if (content := _read_json(file, source.report)) is not None:
-            matched = _match_images(file, content, finder, source, known)
-            boxes += _raw_boxes(file, content, matched, source.report)
+    lists = [(file, content) for file in source.with_suffix(".json")
+             if (content := _read_json(file, source.report)) is not None]
+    names = [(file, [name for image in content["images"] if (name := _file_name(image))]) for file, content in lists]
+    for (file, content), found in zip(lists, Finder(source).find_all(names), strict=True):
+        matched = _match_images(file, content, found, source, known)
+        boxes += _raw_boxes(file, content, matched, source.report)
     return clean.Labels(known, boxes)
 
 
@@ -72,14 +73,16 @@ def _category_names(content: dict[str, Any]) -> dict[Any, str]:
 
 
 def _match_images(
-    file: File, content: dict[str, Any], finder: Finder, source: clean.Source, known: set[str]
+    file: File, content: dict[str, Any], found: dict[str, str | None], source: clean.Source, known: set[str]
 ) -> dict[Any, _Match]:
-    """By the id of each entry its picture; pictures with a label go into `known`. What is left out is noted."""
+    """By the id of each entry its picture, which `found` has by name; pictures with a label go into `known`.
+
+    What is left out is noted.
+    """
     entries = [(image, _image_id(image), _file_name(image)) for image in content["images"]]
     names_of: dict[Any, set[str | None]] = defaultdict(set)
     for _, key, name in entries:
         names_of[key].add(name)
-    found = finder.find_all([name for _, _, name in entries if name is not None], file)
     rows = {row.image_id: row for row in source.images.itertuples()}
     matched: dict[Any, _Match] = {}
     for image, key, name in entries:
@@ -87,7 +90,7 @@ def _match_images(
             source.report.add(clean.UNREADABLE_LABEL, file.place, "", f"image without id or file_name: {short(image)}")
             continue
         image_id = found[name] or name
-        reason = _why_not(found[name], len(names_of[key]), source.test, known)
+        reason = _why_not(found[name] if found[name] in rows else None, len(names_of[key]), source.test, known)
         if reason == OF_TEST:
             source.n_test_labels += 1
             matched.setdefault(key, _Match(image_id, OF_TEST))
@@ -134,7 +137,7 @@ def _raw_boxes(
             report.add(clean.CROWD, file.place, match.image_id, short(annotation.get("bbox")))
         else:
             category, corners = annotation.get("category_id"), _corners(annotation.get("bbox"))
-            if not annotation.get("bbox") and (outline := outline_box(annotation.get("segmentation"))) is not None:
+            if not _has_area(corners) and (outline := outline_box(annotation.get("segmentation"))) is not None:
                 corners, n_outlines = outline, n_outlines + 1
             source_name = names.get(identifier(category), f"category_id {short(category)}")
             boxes.append(clean.RawBox(file.place, match.image_id, source_name, match.change(corners)))
@@ -143,6 +146,11 @@ def _raw_boxes(
     if all_crowd:
         report.add(clean.ALL_CROWD, file.place, "", f"{len(objects)} objects")
     return boxes
+
+
+def _has_area(corners: tuple[Any, ...]) -> bool:
+    """False for no box at all and for one of a width or height of 0, which some exporters write beside a mask."""
+    return len(corners) == 4 and all(map(is_number, corners)) and corners[0] != corners[2] and corners[1] != corners[3]
 
 
 def _corners(bbox: Any) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..archives import split_name
 from . import clean, coco, open_images, yolo
 from .tree import File
-from .values import is_number, read_json, to_number
+from .values import read_json
 
 N_LOOKED_AT = 20  # label files of a kind that are opened
 FOREIGN = {  # formats that are not read, by what gives them away: in a file's name, and what to do
@@ -38,6 +38,8 @@ def _foreign(source: clean.Source) -> str:
         content = _json(file)
         if isinstance(content, dict) and "shapes" in content and "imagePath" in content:
             names.add("LabelMe")
+        if isinstance(content, list) and content and isinstance(content[0], dict) and "annotations" in content[0]:
+            names.add("Label Studio's own JSON")
     advice = "which is not read: export it as COCO, YOLO or Pascal VOC"
     return f". Found {', '.join(sorted(names))}, {advice}" if names else ""
 
@@ -45,15 +47,9 @@ def _foreign(source: clean.Source) -> str:
 def _looks_yolo(source: clean.Source) -> str:
     stems = {split_name(image_id)[1] for image_id in source.images["image_id"]}
     files = [file for file in yolo.label_files(source) if split_name(file.path)[1] in stems]
-    if not files or not any(_is_line(file) for file in files[:N_LOOKED_AT]):
+    if not files or not any(yolo.is_label(file) for file in files[:N_LOOKED_AT]):
         return ""
     return f"{len(files):,} text files named like images, with lines of a class and at least four numbers"
-
-
-def _is_line(file: File) -> bool:
-    """Whether the first line that holds something is a class and numbers; a file without any says nothing against."""
-    lines = [line.split() for line in file.read().decode("utf-8-sig", "replace").splitlines() if line.strip()]
-    return not lines or len(lines[0]) > 4 and all(is_number(to_number(part)) for part in lines[0][1:])
 
 
 def _looks_voc(source: clean.Source) -> str:

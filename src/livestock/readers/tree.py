@@ -27,11 +27,15 @@ OTHER_PICTURES = {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".r
 OTHER_ARCHIVES = {".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".alz", ".egg"}
 PART_OF_ARCHIVE = re.compile(r"\.(zip\.part\d*|zip\.\d{3}|z\d\d|7z\.\d{3})$", re.IGNORECASE)
 SYSTEM_NAMES = {"__macosx", ".ipynb_checkpoints", "@eadir", ".git", ".ds_store", "thumbs.db", "desktop.ini"}
+RESULT_FOLDERS = {"interim", "yolo", "runs", "weights", "formats"}  # of a workspace, in which data may lie as well
 PARTS = {  # what exporters call the parts of a data set, without case and the digits behind it (train2017)
     **dict.fromkeys(["train", "training"], "train"),
     **dict.fromkeys(["val", "valid", "validation", "dev"], "valid"),
     **dict.fromkeys(["test", "testing", "test-dev"], "test"),
 }
+_PART, _KIND = "|".join(sorted(PARTS, key=len, reverse=True)), "images?|imgs?|labels?|annotations?|data|set|pictures"
+PART_IN_NAME = re.compile(  # test_images, images-test, testset, obj_Test_data
+    rf"(obj[_-])?(?P<before>{_PART})[_-]?({_KIND})|({_KIND})[_-](?P<behind>{_PART})")
 
 
 class File(NamedTuple):
@@ -95,7 +99,7 @@ def _walk(root: Path, report: Report, skip: set[Path]) -> tuple[list[File], list
         seen.add(real)
         for name in list(folders):
             path = Path(folder, name)
-            is_results = (path / "interim" / "steps").is_dir()
+            is_results = _is_workspace(path) or _is_workspace(Path(folder)) and name in RESULT_FOLDERS
             if is_results or name.casefold() in SYSTEM_NAMES or path.resolve() in skip:
                 folders.remove(name)
                 if name.casefold() not in SYSTEM_NAMES:
@@ -112,6 +116,10 @@ def _walk(root: Path, report: Report, skip: set[Path]) -> tuple[list[File], list
     if n_system:
         report.add(SYSTEM_FILES, str(root), "", f"{n_system} that are named like pictures")
     return files, sorted(zips)
+
+
+def _is_workspace(path: Path) -> bool:
+    return (path / "interim" / "steps").is_dir()
 
 
 def _members(path: Path, folder: str, report: Report) -> list[File]:
@@ -182,6 +190,8 @@ def part_of(path: str) -> str:
 
     >>> part_of("farm/valid/images/a.jpg"), part_of("images/test2017/a.jpg"), part_of("a.jpg")
     ('valid', 'test', '')
+    >>> part_of("obj_Test_data/a.jpg"), part_of("test_images/a.jpg"), part_of("testing_ground/a.jpg")
+    ('test', 'test', '')
     """
     return _part_of_folder(path.rpartition("/")[0])
 
@@ -193,7 +203,9 @@ def _part_of_folder(folder: str) -> str:
 
 def part_name(name: str) -> str:
     """The part that one folder's name, or one word of a file's name, stands for, or ""."""
-    return PARTS.get(re.sub(r"^\d+\W*|\W*\d*$", "", name.casefold()), "")
+    plain = re.sub(r"^\d+\W*|\W*\d*$", "", name.casefold())
+    found = PART_IN_NAME.fullmatch(plain)
+    return PARTS.get(plain) or (PARTS[found["before"] or found["behind"]] if found else "")
 
 
 def _is_picture(name: str) -> bool:

@@ -39,11 +39,11 @@ def is_true(value: Any) -> bool:
 def identifier(value: Any) -> int | str | None:
     """An id as it can be compared, or None: whole numbers and texts are ids, `true`, `null` and lists are none.
 
-    Some exporters write numbers as texts, in one place or in all: "7" is 7.
+    Some exporters write numbers as texts, in one place or in all: "7" and "007" are 7.
     """
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and len(value) < 20 and re.fullmatch(r"0|-?[1-9][0-9]*", value):
+    if isinstance(value, str) and len(value) < 20 and re.fullmatch(r"-?[0-9]+", value):
         return int(value)
     return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from ..archives import split_name
 from ..boxes import cxcywhn_to_xyxy
 from ..config import Competition
 from . import clean
+from .entries import picture_path
 from .masks import polygon_box
 from .tree import File
 from .values import is_number, read_json, short, to_number
 
 NAME_FILES = ["data.yaml", "any other .yaml or .yml with `names`", "classes.txt", "obj.names and other .names files",
               "_darknet.labels", "notes.json of Label Studio"]
+MOST_PART = 2  # of an image, for a value that is a part of it: boxes at the border reach a little beyond 1
 LISTS = {"train", "val", "valid", "test", "trainval", "train2017", "val2017", "autosplit_train", "autosplit_val",
          "autosplit_test", "requirements", "license", "licence"}
 
@@ -41,11 +44,21 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
 
 def label_files(source: clean.Source) -> list[File]:
     """The text files that may be labels: all but lists of images, class names and what is there to be read."""
-    return [file for file in source.with_suffix(".txt") if not _is_other_text(split_name(file.path)[1].lower())]
+    stems = {split_name(image_id)[1] for image_id in [*source.images["image_id"], *source.unusable]}
+    return [file for file in source.with_suffix(".txt") if not _is_other_text(file, stems)]
 
 
-def _is_other_text(stem: str) -> bool:
-    return stem in LISTS or stem in ("classes", "predefined_classes") or stem.startswith("readme")
+def _is_other_text(file: File, stems: set[str]) -> bool:
+    """Lists of images, names and what is there to be read; but an image may be called like one of them."""
+    stem = split_name(file.path)[1]
+    is_named_so = stem.lower() in (*LISTS, "classes", "predefined_classes") or stem.lower().startswith("readme")
+    return is_named_so and not (stem in stems and is_label(file))
+
+
+def is_label(file: File) -> bool:
+    """Whether the first line that holds something is a class and numbers; a file without any says nothing against."""
+    lines = [line.split() for line in file.read().decode("utf-8-sig", "replace").splitlines() if line.strip()]
+    return not lines or len(lines[0]) > 4 and all(is_number(to_number(part)) for part in lines[0][1:])
 
 
 def _read_lines(file: File, row: Any, names: Names, report: clean.Report) -> list[clean.RawBox]:
@@ -57,7 +70,11 @@ def _read_lines(file: File, row: Any, names: Names, report: clean.Report) -> lis
         values: tuple[Any, ...] = tuple(to_number(part) for part in parts[1:])
         if names.n_keypoint_values and len(values) == 4 + names.n_keypoint_values:
             values = values[:4]
-        size = row.width, row.height
+        size, where = (row.width, row.height), f"{file.place}:{line_number}"
+        name = names.name_of(parts[0])
+        if len(values) >= 4 and any(is_number(value) and abs(value) > MOST_PART for value in values):
+            report.add(clean.PIXELS, where, row.image_id, f"{name} {short(list(values))}")
+            continue
         if len(values) > 5 and (outline := polygon_box(list(values))) is not None:
             n_outlines += 1
             values = tuple(round(value * size[index % 2], 6) for index, value in enumerate(outline))
@@ -65,7 +82,10 @@ def _read_lines(file: File, row: Any, names: Names, report: clean.Report) -> lis
             centre = np.array([values], dtype=float)
             with np.errstate(over="ignore", invalid="ignore"):  # what grows beyond all numbers is noted later
                 values = tuple(cxcywhn_to_xyxy(centre, *size)[0].round(6).tolist())
-        boxes.append(clean.RawBox(f"{file.place}:{line_number}", row.image_id, names.name_of(parts[0]), values))
+        elif len(values) != 4:
+            report.add(clean.ODD_LINE, where, row.image_id, f"{name} {short(list(values))}")
+            continue
+        boxes.append(clean.RawBox(where, row.image_id, name, values))
     if n_outlines:
         report.add(clean.OUTLINE, file.place, row.image_id, f"{n_outlines} of {len(boxes)} lines")
     return boxes
@@ -113,13 +133,46 @@ def find_names(source: clean.Source) -> Names:
             found[file.place] = _names_of_lines(file)
         elif name.lower() == "notes.json" and (names := _names_of_notes(file)):
             found[file.place] = names
+    if empty := next((place for place, names in found.items() if not names), None):
+        raise ValueError(f"{empty}: expected names of classes, found none")
     if not found:
         return Names(None, n_keypoint_values)
     first = max(found, key=lambda place: len(found[place]))
     for place, names in found.items():
-        if any(found[first].get(class_id) != name for class_id, name in names.items()):
+        if any(found[first].get(class_id, "").casefold() != name.casefold() for class_id, name in names.items()):
             raise ValueError(f"{place}: expected the classes of {first}, {found[first]}, found {names}")
     return Names(found[first], n_keypoint_values)
+
+
+def find_test_images(files: Sequence[File], image_ids: Iterable[str]) -> set[str]:
+    """The images that a YAML of class names puts under `test`: a folder, several, or a text file that lists them.
+
+    Where `train` or `val` say the same, `test` is not meant to be one.
+    """
+    found: set[str] = set()
+    ids = list(image_ids)
+    by_path = {file.path: file for file in files}
+    for file in files:
+        content = _read_yaml(file, is_expected=False) if split_name(file.path)[2] in (".yaml", ".yml") else None
+        if not isinstance(content, dict) or "names" not in content or not content.get("test"):
+            continue
+        parts = {key: content[key] if isinstance(content.get(key), list) else [content.get(key)]
+                 for key in ("train", "val", "test")}
+        for path in parts["test"]:
+            if isinstance(path, str) and path not in parts["train"] + parts["val"]:
+                found |= _images_at(path, file.path.rpartition("/")[0], ids, by_path)
+    return found
+
+
+def _images_at(path: str, folder: str, image_ids: Sequence[str], files: dict[str, File]) -> set[str]:
+    """The images in a folder or a list that a file in `folder` names; exporters write one ../ too many."""
+    plain = "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    place = f"{folder}/{plain}" if folder else plain
+    if place in files and place.lower().endswith(".txt"):
+        lines = files[place].read().decode("utf-8-sig", "replace").splitlines()
+        ends = {picture for line in lines if (picture := picture_path(line.strip()))}
+        return {image_id for image_id in image_ids for end in ends if f"/{image_id}".endswith(f"/{end}")}
+    return {image_id for image_id in image_ids if image_id.startswith(f"{place}/")}
 
 
 def _read_yaml(file: File, *, is_expected: bool) -> Any:

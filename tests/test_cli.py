@@ -362,6 +362,7 @@ def test_the_interval_of_a_difference_is_over_groups_if_images_are_given(cameras
     ("--images test", "test: 9 of 9 images are not there, such as '00.jpg'; the folder has 'test/a.jpg'"),
     ("--images twice", "twice: '00.jpg' is the name of 2 images, such as a/00.jpg and b/00.jpg"),
     ("--group-pattern (cam)", "group_pattern: '(cam)' is found in none of 9 images, such as '00.jpg'"),
+    ("--group-pattern xx(", "group_pattern: expected a regular expression, found 'xx(': missing ), unterminated"),
     ("--images broken", "9 images cannot be decoded:"),
 ])
 def test_images_that_do_not_fit_the_answers_are_refused(cameras, options, words):
@@ -370,8 +371,8 @@ def test_images_that_do_not_fit_the_answers_are_refused(cameras, options, words)
         (cameras / folder).mkdir(parents=True)
         for name in names:
             (cameras / folder / name).write_bytes(b"no picture")
-    code, _, err = call(f"score frames.csv first.csv second.csv {options}")
-    assert code == 2
+    code, out, err = call(f"score frames.csv first.csv second.csv {options}")
+    assert (code, out) == (2, "")  # no scores that hide it
     assert words in err.replace("\r", "\n").splitlines()[-1 - 9 * ("broken" in options)]
 
 

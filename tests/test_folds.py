@@ -570,6 +570,9 @@ def test_a_pattern_in_paths_names_groups():
 def test_patterns_that_name_nothing_are_refused():
     with pytest.raises(ValueError, match="group_pattern: expected a pattern with a group"):
         groups_by_pattern(["a.jpg"], "cam")
+    for pattern in ("xx(", "(a{99999999999})"):
+        with pytest.raises(ValueError, match="group_pattern: expected a regular expression, found '"):
+            groups_by_pattern(["a.jpg"], pattern)
     with pytest.raises(ValueError, match=r"'\(cam\)' is found in none of 2 images, such as 'a.jpg'"):
         groups_by_pattern(["a.jpg", "b.jpg"], "(cam)")
 

@@ -46,6 +46,9 @@ def print_scores(
     """
     true = read_truth(truth)
     answers = {path: read_answer(path) for path in (answer, other) if path is not None}
+    if other is not None:  # before anything is printed: what is wrong with the images or the pattern says so alone
+        ids = sorted(set(true["image_id"]).union(*(boxes["image_id"] for boxes in answers.values())))
+        groups = find_groups(ids, images, group_pattern)
     for path, boxes in answers.items():
         if len(answers) > 1:
             typer.echo(f"{path}")
@@ -63,8 +66,6 @@ def print_scores(
                 f"By falling confidence this answer scores {ordered.mean:.6f}."
             )
     if other is not None:
-        ids = sorted(set(true["image_id"]).union(*(boxes["image_id"] for boxes in answers.values())))
-        groups = find_groups(ids, images, group_pattern)
         _print_difference(true, answers[other], answers[answer], iou, groups)
 
 

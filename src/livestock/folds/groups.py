@@ -21,13 +21,16 @@ N_FAULTS = 20  # of a file are shown
 def groups_by_pattern(image_ids: Iterable[str], pattern: str) -> pd.Series:
     """What the groups of a regular expression catch in each image's path: a tuple by `image_id`, None where nothing.
 
-    Images with equal tuples belong together. Raises ValueError for a pattern without a group, or one that is found in
-    no image.
+    Images with equal tuples belong together. Raises ValueError for what is no pattern, for one without a group, or one
+    that is found in no image.
 
     >>> groups_by_pattern(["farm1/cam2/0001.jpg", "other.jpg"], "(farm[0-9]+)/(cam[0-9]+)/").tolist()
     [('farm1', 'cam2'), None]
     """
-    searched = re.compile(pattern)
+    try:
+        searched = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"group_pattern: expected a regular expression, found {pattern!r}: {error}") from error
     if searched.groups < 1:
         raise ValueError(f"group_pattern: expected a pattern with a group in round brackets, found {pattern!r}")
     ids = list(image_ids)

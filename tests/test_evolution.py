@@ -472,6 +472,12 @@ def test_what_is_wrong_with_an_evolve_csv_is_said_with_its_row(text: str, words:
      "postgresql://me@127.0.0.1:1/db?sslpassword=***&connect_timeout=1"),
     ("nosuch+driver://me:s3cr%40t@127.0.0.1:1/db", "nosuch+driver://me:***@127.0.0.1:1/db"),
     ("postgresql://me:s3cr@t@host:port/db", "postgresql://me:***@host:port/db"),
+    ("postgresql://me:x?s3cr@127.0.0.1:1/db", "postgresql://me:***@127.0.0.1:1/db"),
+    ("postgresql://me:x@y?s3cr@127.0.0.1:1/db?connect_timeout=1", "postgresql://me:***@127.0.0.1:1/db?connect_timeout=1"),
+    ("postgresql://me@127.0.0.1:1/db?connect_timeout=1&options=-c%20password%3Ds3cr",
+     "postgresql://me@127.0.0.1:1/db?connect_timeout=1&options=***"),
+    ("postgresql://127.0.0.1/db?port=1&user=me@farm&p%61ssword=s3cr",
+     "postgresql://127.0.0.1/db?port=1&user=me@farm&p%61ssword=***"),
 ])
 def test_no_message_shows_a_databases_password(storage: str, shown: str) -> None:
     assert without_password(storage) == shown
@@ -492,6 +498,10 @@ def test_a_password_with_an_at_sign_reaches_the_database_whole() -> None:
     for storage in ("postgresql://me:s3cr@t@host:5/db", "postgresql://me:s3cr%40t@host:5/db"):
         url, _ = resolve_url(storage)
         assert (url.host, url.port, url.username, url.password, url.database) == ("host", 5, "me", "s3cr@t", "db")
+    for password in ("s3?cret", "s@3?c@t"):
+        url, _ = resolve_url(f"postgresql://me:{password}@host:5/db?sslmode=require")
+        assert (url.host, url.port, url.username, url.password, url.database) == ("host", 5, "me", password, "db")
+        assert dict(url.query) == {"sslmode": "require"}
 
 
 def test_words_of_a_database_are_free_of_the_password_however_it_is_spelt() -> None:
@@ -500,6 +510,8 @@ def test_words_of_a_database_are_free_of_the_password_however_it_is_spelt() -> N
     assert one_line(said, storage) == (
         "no host in postgresql://me:***@host/db?password=***, password *** or ***, *** or ***")
     assert one_line(RuntimeError(""), "journal") == "RuntimeError"
+    storage = "postgresql://me:s3?x@host/db?options=-c%20a.password%3Dq7r%20-c%20b%3D1"
+    assert one_line(RuntimeError("login s3?x, a.password q7r and b 1"), storage) == "login ***, a.password *** and b 1"
 
 
 # -- lost sessions ----------------------------------------------------------------------------------------------------

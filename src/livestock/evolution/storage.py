@@ -20,7 +20,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 40  # a worker writes a sign of life; without one it counts as dead
 CONNECT_SECONDS, LOCK_SECONDS = 3, 5
 ADVISORY_LOCK = 0x11FE57  # any number that other programs on the same database do not use
-SECRET_IN_QUERY = re.compile(r"((?:^|[?&])[^=&]*(?:pass|pwd|secret|token)[^=&]*=)([^&]*)", re.IGNORECASE)
+QUERY_PART = re.compile(r"((?:^|[?&])[^=&?]*=)([^&]*)")
+SECRET_WORD = re.compile(r"(?:pass|pwd|secret|token)[^=\s]*(?:\s*=\s*(\S+))?", re.IGNORECASE)
 DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
 
 
@@ -156,12 +157,20 @@ def resolve_url(storage: str) -> tuple[sqlalchemy.URL, dict[str, Any]]:
 
 
 def _split(storage: str) -> tuple[str, str, str, str]:
-    """Scheme, user, password and the rest of a database's URL; the password may hold an `@`."""
+    """Scheme, user, password and the rest of a database's URL; the password may hold `@` and `?`.
+
+    A `?` belongs to it where no `@` has ended it before but one comes later, or a database only comes later.
+    """
     scheme, _, after = storage.partition("://")
     before, mark, query = after.partition("?")
-    login, _, place = before.rpartition("@")
+    login, at, place = before.rpartition("@")
+    goes_on = "/" not in place and "/" in query.rpartition("@")[2] if at else re.match("[^:/]*:", before)
+    if "@" in query and goes_on:
+        login, _, rest = after.rpartition("@")
+    else:
+        rest = f"{place}{mark}{query}"
     user, _, password = login.partition(":")
-    return scheme, user, password, f"{place}{mark}{query}"
+    return scheme, user, password, rest
 
 
 def without_password(storage: str) -> str:
@@ -169,12 +178,18 @@ def without_password(storage: str) -> str:
 
     >>> without_password("postgresql://me:p@ss@host/db?password=x&sslmode=require")
     'postgresql://me:***@host/db?password=***&sslmode=require'
+    >>> without_password("postgresql://me:s3?cret@host/db?options=-c%20password%3Dx")
+    'postgresql://me:***@host/db?options=***'
     """
     if not is_database(storage):
         return storage
     scheme, user, password, rest = _split(storage)
     login = f"{user}{':***' if password else ''}@" if user or password else ""
-    return f"{scheme}://{login}{SECRET_IN_QUERY.sub(lambda found: f'{found[1]}***', rest)}"
+    return f"{scheme}://{login}{QUERY_PART.sub(_mask, rest)}"
+
+
+def _mask(part: re.Match[str]) -> str:
+    return f"{part[1]}***" if SECRET_WORD.search(unquote_plus(part[0])) else part[0]
 
 
 def hide_secrets(text: str, storage: str) -> str:
@@ -182,7 +197,10 @@ def hide_secrets(text: str, storage: str) -> str:
     if not is_database(storage):
         return text
     _, _, password, rest = _split(storage)
-    secrets = [password, *(found[2] for found in SECRET_IN_QUERY.finditer(rest))]
+    secrets = [password]
+    for part in QUERY_PART.finditer(rest):
+        words = SECRET_WORD.findall(unquote_plus(part[2]))  # options=-c password=x, as %20 and %3D
+        secrets += [part[2], *words] if SECRET_WORD.search(unquote_plus(part[0])) else []
     spelt = {form for secret in secrets for form in (secret, unquote(secret), unquote_plus(secret), quote(secret))}
     text = text.replace(storage, without_password(storage))
     for secret in sorted(spelt - {""}, key=len, reverse=True):

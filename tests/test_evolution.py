@@ -789,6 +789,7 @@ def test_four_workers_on_a_database_one_killed_one_late(
 # -- with real trainings --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_command_survives_a_kill_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     draw_sample(tmp_path / "raw", seed=7, n_train=40, n_test=4, scale=0.12)
     command = [sys.executable, "-m", "livestock", "evolve", "--data", str(tmp_path / "raw"), "--profile", "smoke",

@@ -58,7 +58,7 @@ def test_checkpoints_are_counted_with_what_resumes_them() -> None:
 def test_a_training_asks_before_it_starts(
     small_disk: list[Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detector, "train", lambda *arguments: pytest.fail("it started"))
+    monkeypatch.setattr(detector, "train", lambda *arguments, **options: pytest.fail("it started"))
     for name in ("d.yaml", "d_train.txt", "d_valid.txt", "hyp.yaml", "interim/boxes.parquet", "interim/folds.parquet"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -36,11 +36,13 @@ def run(tmp_path: Path) -> pipeline.Run:
         competition=str(REPOSITORY / "competition.yaml"), profile="demo", workspace=str(tmp_path / "work"),
         data=str(tmp_path / "raw"), reader="aihub", seed=0)
     (run.data_dir / "train").mkdir(parents=True)
+    label = aihub_json(image='{"width": 640, "height": 360}')
     (run.data_dir / "train/livestock_cow_0.jpg").write_bytes(picture(640, 360))
+    (run.data_dir / "train/livestock_cow_0.json").write_text(label)
     with ZipFile(run.data_dir / "train/a.zip", "w") as archive:
         for number in (1, 2, 3):
             archive.writestr(f"livestock_cow_{number}.jpg", picture(640, 360))
-        archive.writestr("livestock_cow_1.json", aihub_json(image='{"width": 640, "height": 360}'))
+            archive.writestr(f"livestock_cow_{number}.json", label)
     return run
 
 

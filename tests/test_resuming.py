@@ -61,14 +61,22 @@ def assert_same(run_dir: Path, expected: Path) -> None:
         assert all(tensor.stride() == torch.empty(tensor.shape).stride() for tensor in ours.values())
 
 
-def train_until(config: detector.TrainConfig, run_dir: Path, n_epochs: int) -> None:
-    """Trains in a process that kills itself, and with it the training, after so many epochs; gone when this returns."""
+def train_and_die(config: detector.TrainConfig, run_dir: Path, n_epochs: int) -> None:
+    """Trains, and kills its own process, and with it the training, after so many epochs."""
 
     def kill(scores: dict[str, float]) -> None:
         if scores["epoch"] + 1 == n_epochs:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    process = multiprocessing.get_context("fork").Process(target=detector.train, args=(config, run_dir, kill))
+    detector.train(config, run_dir, kill)
+
+
+def train_until(config: detector.TrainConfig, run_dir: Path, n_epochs: int) -> None:
+    """Trains in a process that kills itself, and with it the training, after so many epochs; gone when this returns.
+
+    Not in a fork: PyTorch's threads of the process that forks are not in it, and it would wait for them for ever.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=train_and_die, args=(config, run_dir, n_epochs))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

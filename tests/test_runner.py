@@ -134,6 +134,7 @@ def interrupt(command: list[str], is_time: Callable[[], bool], folder: Path) -> 
             process.kill()
 
 
+@pytest.mark.long  # on a machine that does other work the interrupt came to nothing once in some ten runs
 @pytest.mark.bad_input
 def test_an_interrupt_is_one_line_and_leaves_no_process(tmp_path: Path) -> None:
     pid = tmp_path / "pid"

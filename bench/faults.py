@@ -203,7 +203,8 @@ def measure_inputs(short: bool, seed: int) -> bool:
     """How many bad inputs, of the corpus and of the tests marked `bad_input`, came to what is written down there."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-q", "tests", "-m", "bad_input and not long", f"--junitxml={report}"]
+        command = [sys.executable, "-m", "pytest", "-q", "tests", "-m", "bad_input and not long",
+                   f"--junitxml={report}"]
         subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - our own tests
         cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 - pytest's own
     outcome: dict[str, bool] = {}

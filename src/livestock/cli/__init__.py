@@ -134,7 +134,7 @@ def read(
     reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     out: Annotated[Path | None, typer.Option(help="folder for images.parquet, boxes.parquet, left_out.csv")] = None,
     competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
-    picture: Annotated[Path | None, typer.Option(help="PNG of four images; default: in --out, or a temporary one")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of four images; default: in --out or temporary")] = None,
 ) -> None:
     """Reads data and says what is in it, and what would be left out or changed and why; trains nothing.
 

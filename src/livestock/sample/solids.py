@@ -206,4 +206,4 @@ def paste(canvas: Array, solid: Solid, camera: Camera, shade: Callable[[Surface]
     layer = cv2.resize(layer, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
     under = canvas[y0:y1, x0:x1]
     under *= 1 - layer[..., 3:]
-    under += layer[..., :3]
+    under += np.asarray(layer[..., :3], np.float32)

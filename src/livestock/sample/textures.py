@@ -26,12 +26,12 @@ WALLS = {
 
 def clouds(height: int, width: int, rng: np.random.Generator, coarsest: int = 6) -> Array:
     """Noise (height, width) float32 of several octaves, about -1 to 1."""
-    total = np.zeros((height, width), np.float32)
+    total: Array = np.zeros((height, width), np.float32)
     for octave in range(4):
         cells = coarsest * 2**octave
         rows, columns = (max(2, cells * side // max(height, width)) for side in (height, width))
         grain = rng.standard_normal((rows, columns), np.float32) / np.float32(1.6**octave)
-        total = total + cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)
+        total = total + np.asarray(cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
     return total / 2
 
 

@@ -11,10 +11,13 @@ import importlib.util
 import io
 import json
 import logging
+import signal
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import nbformat
@@ -29,6 +32,7 @@ from .steps import write_bytes, write_json, write_text
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
 RUNS_NOTEBOOKS = ("papermill", "nbconvert", "ipykernel")  # the extra `run`: notebooks run by hand do without it
+INTERRUPT_AGAIN = 30.0  # seconds after an interrupt that came to nothing; a kernel ends within 10
 MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
 
 
@@ -121,10 +125,11 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
         print(f"[{number}/{len(notebooks)}] {path.stem} ...", end=" ", flush=True)
         copy, interrupted = run_dir / path.name, False
         try:
-            papermill.execute_notebook(
-                str(path), str(copy), parameters=own, cwd=str(REPOSITORY), kernel_name="python3",
-                progress_bar=False, log_output=False,
-            )
+            with insist_on_interrupts():
+                papermill.execute_notebook(
+                    str(path), str(copy), parameters=own, cwd=str(REPOSITORY), kernel_name="python3",
+                    progress_bar=False, log_output=False,
+                )
         except papermill.PapermillExecutionError as error:
             _hide_password(copy, own)
             message = f"{path.stem}: {error.ename}: {error.evalue}\nThe cell that failed: {copy}"
@@ -143,6 +148,30 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
         write_text(_to_html(notebook, path.stem), copy.with_suffix(".html"))
         executed.append(Executed(path.stem, notebook, seconds))
     return executed
+
+
+@contextlib.contextmanager
+def insist_on_interrupts() -> Iterator[None]:
+    """Raises KeyboardInterrupt for Ctrl-C as usual, and again after `INTERRUPT_AGAIN` seconds if the block still runs.
+
+    Python drops an exception that is raised while a destructor or a C library's callback runs, and a notebook's client
+    spends its time in such callbacks: one interrupt can come to nothing, and the run would go on.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, INTERRUPT_AGAIN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -68,7 +68,7 @@ install-colab:
 # Where the project lies on GitHub, for badges and Colab: make home REPOSITORY=owner/name; empty for none.
 home: $(VENV)/installed
 	@$(if $(filter undefined,$(origin REPOSITORY)),$(error say which: make home REPOSITORY=owner/name, or REPOSITORY= for none))
-	@$(RUN) -m livestock.home "$$REPOSITORY"
+	@$(RUN) -m livestock.cli.home "$$REPOSITORY"
 
 clean:
 	rm -rf $(VENV) data/interim data/yolo data/runs data/raw data/weights data/formats data/*.pt data/*.json data/*.csv data/*.yaml

@@ -16,9 +16,9 @@ import pandas as pd
 from common import N_IMAGES, draw_boxes, print_line
 from map_boxes import mean_average_precision_for_boxes
 
-from livestock.boxes import XYXY
-from livestock.metrics import draw_counts, interval, match_usual, resample
-from livestock.submission import ANSWER_COLUMNS, BOX_NAMES, TRUTH_COLUMNS
+from livestock.data.submission import ANSWER_COLUMNS, BOX_NAMES, TRUTH_COLUMNS
+from livestock.evaluation import draw_counts, interval, match_usual, resample
+from livestock.tables import XYXY
 
 N_RESAMPLES, N_CANDIDATES, BAR_SECONDS = 1_000, 100, 10
 

@@ -9,7 +9,7 @@ neither the imports nor the loading of the weights nor, on a GPU, one pass to wa
 
 stock: `yolov5.detect.run` with `save_txt`, `save_conf`, confidence from 0.001 and `nosave`, which is its fastest: it
 reads an image, runs the network on it, suppresses, and writes a line a box into a text file for each image.
-ours: `detector.find_candidates`, in half precision on a GPU, then the table of all boxes before suppression to a file,
+ours: `inference.find_candidates`, in half precision on a GPU, then the table of all boxes before suppression to a file,
 then `suppress` with detect's IoU and limit, and that table to a file.
 """
 
@@ -36,7 +36,7 @@ CONF, IOU, MAX_DET = 0.001, 0.45, 1000  # the last two are detect's own
 
 def main() -> None:
     """Prints `bench candidates ours=... stock=... ratio=... bar=2 <ok|short> ...`, medians of the runs."""
-    from livestock.detector import weights
+    from livestock.models.yolov5 import weights
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=60, help="at most so many, evenly chosen")
@@ -63,8 +63,8 @@ def write_images(data: Path | None, n_images: int) -> Path:
     """Test images as JPEGs with a longer side of `SIDE` pixels, in a folder that is kept."""
     from PIL import Image
 
-    from livestock import archives, readers
     from livestock.config import read_competition
+    from livestock.data import archives, readers
     from livestock.sample import draw_sample
 
     directory = REPOSITORY / "data/bench_candidates"
@@ -100,9 +100,9 @@ def run_alone(who: str, folder: Path, arguments: argparse.Namespace) -> dict:
 
 def run_stock(folder: Path, weights: Path, device: str, output: Path) -> dict:
     """yolov5's detect, timed from its first request for an image."""
-    from livestock import yolov5_compat
+    from livestock.models.yolov5 import compat
 
-    yolov5_compat.apply()
+    compat.apply()
     import torch
     from yolov5 import detect
 
@@ -128,13 +128,14 @@ def run_ours(folder: Path, weights: Path, device: str, output: Path) -> dict:
     import pyarrow.parquet  # noqa: F401 - pandas imports it when it first writes
     import torch
 
-    from livestock import detector
-    from livestock.archives import image_size
-    from livestock.boxes import make_images, write_table
+    from livestock import inference
+    from livestock.data.archives import image_size
+    from livestock.models import yolov5
     from livestock.postprocess import suppress
+    from livestock.tables import make_images, write_table
 
     on = "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
-    forward = detector.load_forward(weights, on, half=on == "cuda")
+    forward = yolov5.load_forward(weights, on, half=on == "cuda")
     if on == "cuda":
         forward(torch.zeros(1, 3, IMGSZ, IMGSZ))
     started, processor = time.perf_counter(), time.process_time()
@@ -142,7 +143,7 @@ def run_ours(folder: Path, weights: Path, device: str, output: Path) -> dict:
     images = make_images([{"image_id": name, "archive": str(folder), "member": name,
                            **dict(zip(("width", "height"), image_size(str(folder), name), strict=True))}
                           for name in names])
-    found = detector.find_candidates(forward, images, forward.labels, imgsz=IMGSZ, conf_floor=CONF).boxes
+    found = inference.find_candidates(forward, images, forward.labels, imgsz=IMGSZ, conf_floor=CONF).boxes
     write_table(found, output / "candidates.parquet")
     boxes = suppress(found, iou_threshold=IOU, conf_threshold=CONF, max_det=MAX_DET)
     write_table(boxes, output / "boxes.parquet")

@@ -28,8 +28,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta
 
-from livestock.boxes import XYXY
-from livestock.metrics import Matches, draw_group_counts, interval, match_usual, resample, score, usual_map
+from livestock.evaluation import Matches, draw_group_counts, interval, match_usual, resample, score, usual_map
 from livestock.postprocess import (
     GroupScores,
     block_groups,
@@ -42,6 +41,7 @@ from livestock.postprocess import (
     sweep,
     tune,
 )
+from livestock.tables import XYXY
 
 N_METHODS, N_BETTER, N_RESAMPLES, METRIC_IOU = 11, 3, 200, 0.75
 GRID = {"iou_threshold": [0.5, 0.65, 0.8], "conf_threshold": [0.001, 0.2]}

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from livestock.boxes import XYXY
+from livestock.tables import XYXY
 
 T = TypeVar("T")
 N_IMAGES, N_TRUTH = 3_291, 5  # the original's validation fold, boxes an image

@@ -27,8 +27,8 @@ import pandas as pd
 from common import print_line
 from loader import IMGSZ, draw_full_size
 
-from livestock import archives, yolo_dataset
 from livestock.config import REPOSITORY, read_competition
+from livestock.data import archives, dataset
 
 ROOT = REPOSITORY / "data/bench_loader"
 DRIVE_BYTES_A_SECOND, VALID_SHARE, BAR = 65e6, 0.2, 3.0
@@ -99,9 +99,9 @@ def time_ours(images: pd.DataFrame, boxes: pd.DataFrame, folder: Path) -> float:
     """Seconds for images, labels and lists."""
     labels = read_competition(REPOSITORY / "competition.yaml").labels
     started = time.perf_counter()
-    yolo_dataset.write_images(images, folder, IMGSZ)
-    yolo_dataset.write_labels(images, boxes, labels, folder)
-    yolo_dataset.write_lists(folder, "all", images["image_id"], images["image_id"].iloc[::5], labels)
+    dataset.write_images(images, folder, IMGSZ)
+    dataset.write_labels(images, boxes, labels, folder)
+    dataset.write_lists(folder, "all", images["image_id"], images["image_id"].iloc[::5], labels)
     return time.perf_counter() - started
 
 

@@ -55,7 +55,7 @@ def time_notebook(notebook: str, root: Path) -> tuple[float, float]:
 
 def time_pairs(n: int, *, is_ours: bool) -> float:
     """Seconds to find all pairs of `n` hashes within the radius."""
-    from livestock.folds.duplicates import near_pairs
+    from livestock.data.folds.duplicates import near_pairs
 
     rng = np.random.default_rng(0)
     flips = (np.uint64(1) << rng.integers(0, 64, n).astype(np.uint64)) * (rng.random(n) < 0.7)

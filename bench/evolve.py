@@ -85,20 +85,20 @@ def make_run(seed: int):
 def prepare() -> None:
     """Start weights, sample, folds, images at training size and lists, once."""
     from livestock import pipeline
-    from livestock.evolution import job
+    from livestock.pipeline import evolve
 
     perturb_starter(WEIGHTS)
     run = make_run(0)
     tables, split = pipeline.read_data(run), pipeline.split_data(run)
     pipeline.write_dataset(run, split.images, tables.boxes)
-    job.write_search_lists(run, split)
+    evolve.write_search_lists(run, split)
 
 
 def perturb_starter(path: Path, seed: int = 0) -> Path:
     """Writes the start weights: the starter, less good."""
     import torch
 
-    from livestock.detector.weights import STARTER, load_checkpoint
+    from livestock.models.yolov5.weights import STARTER, load_checkpoint
 
     checkpoint, generator = load_checkpoint(STARTER), torch.Generator().manual_seed(seed)
     model = checkpoint["model"].float()
@@ -116,14 +116,15 @@ def search_once(sampler: str, pruner: str, seed: int) -> None:
     os.cpu_count = lambda: 1  # type: ignore[method-assign] # two searches share two cores
     import yolov5.train  # noqa: F401 - trials fork from here
 
-    from livestock.detector import training
-    from livestock.evolution import FITNESS, GENES, evolve, job, load, make_meta, read_hyp, write_hyp
-    from livestock.evolution.search import Search
+    from livestock.models.yolov5 import training
+    from livestock.pipeline import evolve
+    from livestock.search import FITNESS, GENES, load, make_meta, read_hyp, run_trials, write_hyp
+    from livestock.search.search import Search
 
     run = make_run(seed)
     data_yaml = next(ROOT.glob(f"yolo/{IMGSZ}_*/evolve.yaml"))
     start = {**read_hyp(REPOSITORY / "hyp/baseline.yaml"), "warmup_epochs": 0.0}  # it would outlast the trial
-    names = [name for name in GENES if start[name] != 0] if sampler == "yolov5" else list(job.DEFAULT_META)
+    names = [name for name in GENES if start[name] != 0] if sampler == "yolov5" else list(evolve.DEFAULT_META)
     rows: list[dict[str, float]] = []
     directory = ROOT / f"trials/{sampler}_{pruner}_{seed}"
 
@@ -137,7 +138,7 @@ def search_once(sampler: str, pruner: str, seed: int) -> None:
             raise SpentError
         run_dir = directory / f"{number:04d}"
         write_hyp(values, run_dir / "values.yaml", ["a trial of the bench"])
-        config = job._trial_config(run, data_yaml, run_dir / "values.yaml", "cpu")
+        config = evolve._trial_config(run, data_yaml, run_dir / "values.yaml", "cpu")
         best = -1.0
 
         def keep(scores: Mapping[str, float]) -> None:
@@ -157,7 +158,7 @@ def search_once(sampler: str, pruner: str, seed: int) -> None:
     )
     (directory / "journal").unlink(missing_ok=True)
     with contextlib.suppress(SpentError):
-        evolve(search, objective)
+        run_trials(search, objective)
     table = pd.DataFrame(rows[: N_TRIALS * N_EPOCHS]).assign(overhead=overhead(load(search)))
     result_path(sampler, pruner, seed).parent.mkdir(parents=True, exist_ok=True)
     table.to_json(result_path(sampler, pruner, seed), orient="records")
@@ -188,10 +189,10 @@ class Forked:
 
 
 def train_forked(training, config, run_dir: Path, on_epoch) -> None:
-    """What `detector.train` does, in a fork instead of a new process."""
+    """What `yolov5.train` does, in a fork instead of a new process."""
     from dataclasses import asdict
 
-    from livestock.detector import child
+    from livestock.models.yolov5 import child
 
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.json").write_text(json.dumps(asdict(config)))
@@ -261,7 +262,7 @@ def report(epochs: pd.DataFrame) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(REPOSITORY / "src"))
-    from livestock import yolov5_compat
+    from livestock.models.yolov5 import compat
 
-    yolov5_compat.apply()
+    compat.apply()
     main()

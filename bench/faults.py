@@ -179,11 +179,11 @@ def test_score(workspace: Path, profile: str) -> float:
 
 def score_spread(workspace: Path, profile: str) -> float:
     """The largest difference on the test images of trainings with human labels, which differ by seed alone."""
-    from livestock import detector
-    from livestock.metrics import usual_map
+    from livestock import inference
+    from livestock.data.submission import from_rows, read_truth, to_rows
+    from livestock.evaluation import usual_map
     from livestock.pipeline import TRUTH_NAME, make_run, weights_named
     from livestock.postprocess import suppress
-    from livestock.submission import from_rows, read_truth, to_rows
 
     run = make_run(competition=str(REPOSITORY / "competition.yaml"), profile=profile, workspace=str(workspace),
                    data=str(workspace / "raw"), reader="aihub", seed=42)
@@ -192,7 +192,7 @@ def score_spread(workspace: Path, profile: str) -> float:
     scores = []
     for name in ("fold0", "human_43", "human_44"):
         with chdir(workspace.resolve().parent):  # a demo's paths are relative to its repository
-            found = detector.candidates(weights_named(run, name, averaged=True), images, run.competition.labels,
+            found = inference.candidates(weights_named(run, name, averaged=True), images, run.competition.labels,
                                         imgsz=run.profile.imgsz, device="cpu").boxes
         answer = from_rows(to_rows(suppress(found), images))
         scores.append(usual_map(truth, answer, run.competition.metric_iou).mean)

@@ -15,10 +15,10 @@ import sys
 import numpy as np
 import pandas as pd
 
-from livestock.boxes import make_boxes, make_images
 from livestock.config import Competition
-from livestock.folds import assign_folds, baseline_folds, stratum_counts
-from livestock.folds.assign import _fill_empty, _stratify
+from livestock.data.folds import assign_folds, baseline_folds, stratum_counts
+from livestock.data.folds.assign import _fill_empty, _stratify
+from livestock.tables import make_boxes, make_images
 
 N_FOLDS = 5
 

@@ -11,12 +11,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from livestock import detector, readers
-from livestock.boxes import XYXY
+from livestock import export
 from livestock.config import REPOSITORY, read_competition
-from livestock.detector.weights import STARTER
+from livestock.data import readers
+from livestock.data.submission import read_truth
+from livestock.models.yolov5.weights import STARTER
 from livestock.sample import draw_sample
-from livestock.submission import read_truth
+from livestock.tables import XYXY
 
 BAR, MOST_LOST = 2, 0.5  # times as fast, and points of mAP
 IMGSZ, THREADS, N_CALIBRATION = 320, 2, 48
@@ -39,7 +40,7 @@ def main() -> None:
     sizes = test.images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2]
     truth[XYXY] *= sizes.to_numpy()
     with tempfile.TemporaryDirectory() as folder:
-        table = detector.edge_table(
+        table = export.edge_table(
             arguments.weights, test.images, truth, competition.labels, Path(folder), calibration=train.images,
             imgsz=IMGSZ, metric_iou=competition.metric_iou, n_threads=(1, THREADS),
         )

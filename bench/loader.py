@@ -19,9 +19,9 @@ import pandas as pd
 import yaml
 from common import in_new_process, print_line
 
-from livestock import readers, yolo_dataset
 from livestock.config import REPOSITORY, read_competition
-from livestock.memory import keep_blocks
+from livestock.data import dataset, readers
+from livestock.files.memory import keep_blocks
 from livestock.sample import draw_sample
 
 ROOT = REPOSITORY / "data/bench_loader"
@@ -54,7 +54,7 @@ def write_data(size: int, n_images: int) -> Path:
     if path.exists():
         return path
     wide, gold = draw_full_size()
-    yolo_dataset.write_images(wide, folder, size)
+    dataset.write_images(wide, folder, size)
     names = {}
     for number in range(n_images):
         source = wide["image_id"].iloc[number % len(wide)]
@@ -66,8 +66,8 @@ def write_data(size: int, n_images: int) -> Path:
     boxes = many[["copy", "image_id"]].merge(gold, on="image_id")
     many, boxes = (table.drop(columns="image_id").rename(columns={"copy": "image_id"}) for table in (many, boxes))
     labels = read_competition(REPOSITORY / "competition.yaml").labels
-    yolo_dataset.write_labels(many, boxes, labels, folder)
-    yolo_dataset.write_lists(folder, "all", many["image_id"], many["image_id"].iloc[:1], labels)
+    dataset.write_labels(many, boxes, labels, folder)
+    dataset.write_lists(folder, "all", many["image_id"], many["image_id"].iloc[:1], labels)
     return path
 
 
@@ -82,10 +82,9 @@ def draw_full_size() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def measure(images: Path, is_ours: bool, n_batches: int) -> float:
     """Seconds for `n_batches` batches of training images, in the steady state."""
-    from livestock import yolov5_compat
-    from livestock.detector import mosaic
+    from livestock.models.yolov5 import compat, mosaic
 
-    yolov5_compat.apply()
+    compat.apply()
     if is_ours:  # as our training's process does
         keep_blocks(of_any_size=True)
         mosaic.speed_up()

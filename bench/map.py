@@ -10,8 +10,8 @@ import pandas as pd
 from common import print_line
 from map_boxes import mean_average_precision_for_boxes
 
-from livestock.metrics import competition_map
-from livestock.submission import ANSWER_COLUMNS, TRUTH_COLUMNS, from_rows
+from livestock.data.submission import ANSWER_COLUMNS, TRUTH_COLUMNS, from_rows
+from livestock.evaluation import competition_map
 
 BAR = 20
 N_IMAGES, N_PREDICTIONS, N_TRUTH = 3_291, 100, 5

@@ -23,7 +23,7 @@ from archives import N_COWS, N_PIGS, draw_archives
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "data/bench_memory"
-WEIGHTS = REPOSITORY / "src/livestock/starter.pt"
+WEIGHTS = REPOSITORY / "src/livestock/models/yolov5/starter.pt"
 BAR_MB, N_CANDIDATES = 2000, 2_500  # some 1,700 of them on the picture, the others on what pads it
 
 
@@ -95,7 +95,7 @@ def split(root: Path) -> None:
 
 def notebook(name: str, root: Path) -> None:
     """One notebook with all its figures."""
-    from livestock.runner import choose_notebooks, run_notebooks
+    from livestock.pipeline.notebooks import choose_notebooks, run_notebooks
 
     chosen = choose_notebooks({"PROFILE": "colab", "WORKSPACE": str(root), "DATA": str(root / "raw")})
     run_notebooks({path: own for path, own in chosen.items() if path.stem == name}, root / "runs")
@@ -122,10 +122,10 @@ def candidates(root: Path) -> None:
 def answer(root: Path) -> None:
     """Suppression tuned on these, tried on parts, scored, written."""
     from livestock import pipeline
-    from livestock.boxes import read_table
+    from livestock.data.submission import write_answer
     from livestock.pipeline.passes import candidates_path
     from livestock.postprocess import METHODS, split_parts, tune_method
-    from livestock.submission import write_answer
+    from livestock.tables import read_table
 
     run = make_run(root, "smoke")
     images, truth = pipeline.oof_images(run, [0])
@@ -138,8 +138,8 @@ def answer(root: Path) -> None:
 def silver(root: Path) -> None:
     """Three looks at the images of the other folds, fused; thresholds; labels."""
     from livestock import pipeline
-    from livestock.errors import fuse_looks
-    from livestock.silver import choose_bands, rank_silver, select_silver
+    from livestock.labels.missing import fuse_looks
+    from livestock.labels.silver import choose_bands, rank_silver, select_silver
 
     see_at_random(300)  # those that are not likely go with their image, and would only take time
     run = make_run(root, "smoke")
@@ -156,7 +156,7 @@ def see_at_random(n_boxes: int = N_CANDIDATES) -> None:
     """In the place of the network: so many boxes an image near some twenty places, unsure as a rule."""
     import torch
 
-    from livestock.detector import inference
+    from livestock import inference
 
     def run(pictures: torch.Tensor) -> torch.Tensor:
         n, _, height, width = pictures.shape

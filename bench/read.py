@@ -75,8 +75,8 @@ def run_way(name: str, folder: Path) -> None:
 
 def read_ours(_folder: Path) -> None:
     """The archives in place."""
-    from livestock import readers
     from livestock.config import read_competition
+    from livestock.data import readers
 
     reading = readers.read("aihub", RAW / "train", read_competition(REPOSITORY / "competition.yaml"))
     print(f"ours: {len(reading.images)} images, {len(reading.boxes)} boxes, {len(reading.left_out)} notes", flush=True)

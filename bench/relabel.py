@@ -21,10 +21,12 @@ from zipfile import ZipFile
 import numpy as np
 import pandas as pd
 
-from livestock import readers, relabel
-from livestock.boxes import XYXY, largest_iou, write_table
 from livestock.config import REPOSITORY, Competition, Workspace, read_competition
+from livestock.data import readers
+from livestock.geometry import largest_iou
+from livestock.labels import relabel
 from livestock.sample import draw_sample
+from livestock.tables import XYXY, write_table
 
 LAYOUTS = ["cvat.xml", "cvat-yolo.zip", "label-studio.json", "label-studio-min.json", "yolo folder"]
 TOLERANCE = 0.02  # px: the tools write two decimals, or six of the width

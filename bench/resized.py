@@ -17,14 +17,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from livestock import detector, folds, readers, yolo_dataset
-from livestock.boxes import XYXY
+from livestock import inference
 from livestock.config import REPOSITORY, read_competition
-from livestock.detector.weights import STARTER
-from livestock.metrics import usual_map
+from livestock.data import dataset, folds, readers
+from livestock.data.submission import read_truth
+from livestock.evaluation import usual_map
+from livestock.models import yolov5
+from livestock.models.yolov5.weights import STARTER
 from livestock.postprocess import suppress
 from livestock.sample import draw_sample
-from livestock.submission import read_truth
+from livestock.tables import XYXY
 
 ROOT = REPOSITORY / "data/bench_resized"
 LARGEST = 1 << 14  # px, of no image: written as they are
@@ -44,7 +46,7 @@ def main() -> None:
     rows = []
     for seed in range(arguments.seeds):
         for way, data_yaml in lists.items():
-            config = detector.TrainConfig(
+            config = yolov5.TrainConfig(
                 data_yaml=str(data_yaml), weights=str(arguments.weights), hyp=str(REPOSITORY / "hyp/baseline.yaml"),
                 imgsz=arguments.imgsz, batch=16, nominal_batch=16, epochs=arguments.epochs, device="cpu", seed=seed)
             rows.append({"seed": seed, "way": way, **score_training(config, tests, truth)})
@@ -71,20 +73,20 @@ def write_data(data: Path | None, imgsz: int) -> tuple[dict[str, Path], pd.DataF
     lists = {}
     for way, side in (("full", LARGEST), ("resized", imgsz)):
         folder = ROOT / f"{way}_{len(images)}_{imgsz}"
-        yolo_dataset.write_images(images, folder, side)
-        yolo_dataset.write_labels(images, train.boxes, competition.labels, folder)
+        dataset.write_images(images, folder, side)
+        dataset.write_labels(images, train.boxes, competition.labels, folder)
         ids, is_valid = images["image_id"], images["fold"] == 0
-        lists[way] = yolo_dataset.write_lists(folder, "all", ids[~is_valid], ids[is_valid], competition.labels)
+        lists[way] = dataset.write_lists(folder, "all", ids[~is_valid], ids[is_valid], competition.labels)
     return lists, test.images, truth
 
 
-def score_training(config: detector.TrainConfig, tests: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+def score_training(config: yolov5.TrainConfig, tests: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """Usual mAP of the averaged weights on the test images, and yolov5's own on the validation list."""
     labels = read_competition(REPOSITORY / "competition.yaml").labels
     with tempfile.TemporaryDirectory() as folder:
-        history = detector.train(config, Path(folder, "run"))
+        history = yolov5.train(config, Path(folder, "run"))
         weights = Path(folder, "run/weights/averaged.pt")
-        answer = suppress(detector.candidates(weights, tests, labels, imgsz=config.imgsz, device="cpu").boxes)
+        answer = suppress(inference.candidates(weights, tests, labels, imgsz=config.imgsz, device="cpu").boxes)
     scores = {name: usual_map(truth, answer, iou).mean for name, iou in METRICS.items()}
     return {**scores, "valid AP50-95": history["mAP50_95"].iloc[-1]}
 

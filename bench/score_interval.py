@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import beta
 
 from livestock.cli.score import _group_interval
-from livestock.metrics import Matches, draw_counts, draw_group_counts, interval, resample, score
+from livestock.evaluation import Matches, draw_counts, draw_group_counts, interval, resample, score
 
 SETTINGS = {"9 even groups": [6] * 9, "9 groups, one of 61 %": [33, 3, 3, 3, 3, 2, 2, 3, 2], "30 even groups": [3] * 30,
             "60 images, each its own group": [1] * 60}

@@ -73,11 +73,12 @@ def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> 
     os.cpu_count = lambda: 1  # type: ignore[method-assign] # two seeds share two cores
     import yolov5.train  # noqa: F401 - trainings fork from here
 
-    from livestock import folds, silver
     from livestock.config import read_competition
-    from livestock.detector.weights import STARTER
-    from livestock.errors import fuse_looks
-    from livestock.metrics import usual_map
+    from livestock.data import folds
+    from livestock.evaluation import usual_map
+    from livestock.labels import silver
+    from livestock.labels.missing import fuse_looks
+    from livestock.models.yolov5.weights import STARTER
     from livestock.postprocess import suppress
 
     competition, start, runs = read_competition(REPOSITORY / "competition.yaml"), weights or STARTER, root / "runs"
@@ -114,7 +115,7 @@ def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> 
 
 def read_sample(seed, competition):
     """Damaged training data, the boxes that were left out, test images and their truth in pixels."""
-    from livestock import readers
+    from livestock.data import readers
     from livestock.pipeline import TRUTH_NAME
     from livestock.sample import draw_sample
 
@@ -128,7 +129,7 @@ def read_sample(seed, competition):
 
 def read_real(data, seed, competition):
     """The same from data whose labels are all there, as far as people drew them: a third of the boxes is taken out."""
-    from livestock import readers
+    from livestock.data import readers
     from livestock.pipeline import TRUTH_NAME
 
     train, test = readers.read_train_and_test("aihub", data, competition)
@@ -139,8 +140,8 @@ def read_real(data, seed, competition):
 
 def truth_in_pixels(path, images):
     """The test truth as a boxes table."""
-    from livestock.boxes import XYXY
-    from livestock.submission import read_truth
+    from livestock.data.submission import read_truth
+    from livestock.tables import XYXY
 
     truth = read_truth(path)
     truth[XYXY] *= images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2].to_numpy()
@@ -149,8 +150,8 @@ def truth_in_pixels(path, images):
 
 def rank_missing(left_out, truth, images, answers) -> dict[str, float]:
     """Average precision (IoU 0.5) of rankings of missing labels: ours and cleanlab's, of fused and of plain boxes."""
-    from livestock.errors import find_suspects
-    from livestock.metrics import usual_map
+    from livestock.evaluation import usual_map
+    from livestock.labels.missing import find_suspects
 
     figures = {}
     for name, boxes in answers.items():
@@ -164,7 +165,7 @@ def rank_missing(left_out, truth, images, answers) -> dict[str, float]:
 
 def count_right(left_out, boxes) -> dict[str, int]:
     """How many of the added boxes are on a missing one, and how many tightly."""
-    from livestock.metrics import claims
+    from livestock.evaluation import claims
 
     added, left_out = (table.reset_index(drop=True) for table in (boxes[boxes["source"] == "silver"], left_out))
     return {f"complete_right at {iou}": int((claims(left_out, added, iou) >= 0).sum()) for iou in (0.5, 0.75)}
@@ -172,7 +173,7 @@ def count_right(left_out, boxes) -> dict[str, int]:
 
 def found_at(left_out, suspects) -> dict[str, float]:
     """The curve in a few numbers: the share of the missing boxes found where so many of the suspects are right."""
-    from livestock.metrics import match_usual, precision_recall
+    from livestock.evaluation import match_usual, precision_recall
 
     suspects = suspects[suspects["label"].isin(left_out["label"])]
     curve = precision_recall(match_usual(left_out, suspects, 0.5))
@@ -186,7 +187,7 @@ def overlooked(truth, boxes, images, least):
     """The boxes from a confidence of `least` (its default is 0.95) that cleanlab takes for overlooked, by its score."""
     from cleanlab.object_detection.rank import compute_overlooked_box_scores
 
-    from livestock.boxes import XYXY
+    from livestock.tables import XYXY
 
     labels = sorted(truth["label"].unique())
     of_truth, of_boxes = dict(list(truth.groupby("image_id"))), dict(list(boxes.groupby("image_id")))
@@ -206,11 +207,11 @@ def overlooked(truth, boxes, images, least):
 
 def rank_with_starter() -> None:
     """Prints how well the starter, which has seen none of the images, ranks the missing labels of seed 0."""
-    from livestock import readers
     from livestock.config import read_competition
-    from livestock.detector.weights import STARTER
-    from livestock.errors import find_suspects, fuse_looks
-    from livestock.metrics import usual_map
+    from livestock.data import readers
+    from livestock.evaluation import usual_map
+    from livestock.labels.missing import find_suspects, fuse_looks
+    from livestock.models.yolov5.weights import STARTER
     from livestock.sample import draw_sample
 
     competition, raw = read_competition(REPOSITORY / "competition.yaml"), ROOT / "raw_starter"
@@ -228,32 +229,33 @@ def fit(run_dir, images, boxes, competition, start, seed, hidden=None) -> Path:
     """Trains on these images and labels; returns the mean of the last epochs' weights, as `07_final` takes it."""
     from evolve import train_forked
 
-    from livestock import detector, yolo_dataset
-    from livestock.detector import training
-    from livestock.detector.averaging import average_weights, epoch_weights
+    from livestock.data import dataset
+    from livestock.models import yolov5
+    from livestock.models.yolov5 import training
+    from livestock.models.yolov5.averaging import average_weights, epoch_weights
 
     if (run_dir / "last.pt").exists():
         return average_weights(epoch_weights(run_dir / "weights"), run_dir / "averaged.pt")
     boxes = boxes[boxes["image_id"].isin(images["image_id"])]
     directory = run_dir / "yolo"
-    yolo_dataset.write_images(images, directory, IMGSZ, hidden=hidden, boxes=boxes)
-    yolo_dataset.write_labels(images, boxes, competition.labels, directory)
-    data_yaml = yolo_dataset.write_lists(directory, "all", images["image_id"], images["image_id"][:8],
+    dataset.write_images(images, directory, IMGSZ, hidden=hidden, boxes=boxes)
+    dataset.write_labels(images, boxes, competition.labels, directory)
+    data_yaml = dataset.write_lists(directory, "all", images["image_id"], images["image_id"][:8],
                                          competition.labels)
-    config = detector.TrainConfig(
+    config = yolov5.TrainConfig(
         data_yaml=str(data_yaml), weights=str(start), hyp=str(REPOSITORY / "hyp/baseline.yaml"), imgsz=IMGSZ, batch=8,
         nominal_batch=16, epochs=EPOCHS, device="cpu", workers=0, seed=seed,
     )
     train_forked(training, config, run_dir, lambda scores: None)
-    detector.write_weights(run_dir / "weights/last.pt", run_dir / "last.pt")
+    yolov5.write_weights(run_dir / "weights/last.pt", run_dir / "last.pt")
     return average_weights(epoch_weights(run_dir / "weights"), run_dir / "averaged.pt")
 
 
 def see(weights, images, competition, imgsz, flip):
     """Candidates of a look."""
-    from livestock import detector
+    from livestock import inference
 
-    return detector.candidates(weights, images, competition.labels, imgsz=imgsz, flip=flip, device="cpu").boxes
+    return inference.candidates(weights, images, competition.labels, imgsz=imgsz, flip=flip, device="cpu").boxes
 
 
 def report(table: pd.DataFrame) -> None:
@@ -278,7 +280,7 @@ def report(table: pd.DataFrame) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(REPOSITORY / "src"))
-    from livestock import yolov5_compat
+    from livestock.models.yolov5 import compat
 
-    yolov5_compat.apply()
+    compat.apply()
     main()

@@ -103,10 +103,10 @@ def try_starter(seeds: range) -> list[dict]:
 
     from silver import LOOKS, see
 
-    from livestock import folds, readers
     from livestock.config import read_competition
-    from livestock.detector.weights import STARTER
-    from livestock.errors import fuse_looks
+    from livestock.data import folds, readers
+    from livestock.labels.missing import fuse_looks
+    from livestock.models.yolov5.weights import STARTER
     from livestock.sample import draw_sample
 
     competition = read_competition(REPOSITORY / "competition.yaml")
@@ -130,7 +130,7 @@ def try_rules(
     images: pd.DataFrame, animals: pd.DataFrame, gold: pd.DataFrame, found: pd.DataFrame, seed: int
 ) -> list[dict]:
     """Boxes added and hidden by each rule in one world, and how many of these are on a forgotten animal."""
-    from livestock import silver
+    from livestock.labels import silver
 
     forgotten = animals[~animals["is_labelled"]]
     bands = {"shares": shares_alone(gold, found), "frames": silver.choose_bands(gold, found, images)}
@@ -151,7 +151,7 @@ def try_rules(
 
 def shares_alone(gold: pd.DataFrame, found: pd.DataFrame) -> dict:
     """The thresholds before there was a guard."""
-    from livestock import silver
+    from livestock.labels import silver
 
     return silver.choose_bands(gold, found, trust_shares=True)
 
@@ -159,7 +159,7 @@ def shares_alone(gold: pd.DataFrame, found: pd.DataFrame) -> dict:
 def add(bands: dict, gold: pd.DataFrame, found: pd.DataFrame, images: pd.DataFrame
         ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The boxes that `complete` adds with these thresholds, and those that it hides."""
-    from livestock.silver import NothingSelected, select_silver
+    from livestock.labels.silver import NothingSelected, select_silver
 
     try:
         boxes, hidden = select_silver("complete", gold, found, images, bands)
@@ -170,7 +170,7 @@ def add(bands: dict, gold: pd.DataFrame, found: pd.DataFrame, images: pd.DataFra
 
 def on_animals(boxes: pd.DataFrame, animals: pd.DataFrame) -> np.ndarray:
     """Whether each box lies on an animal, by IoU 0.5."""
-    from livestock.boxes import largest_iou
+    from livestock.geometry import largest_iou
 
     return largest_iou(boxes, animals) >= 0.5
 
@@ -178,7 +178,7 @@ def on_animals(boxes: pd.DataFrame, animals: pd.DataFrame) -> np.ndarray:
 def make_world(world: World, rng: np.random.Generator
                ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Images with groups, animals with `is_labelled`, human boxes, and what an unseen model finds: four tables."""
-    from livestock.boxes import XYXY, make_boxes, make_images
+    from livestock.tables import XYXY, make_boxes, make_images
 
     images, rows, things = [], [], []
     for group in range(world.n_groups):
@@ -207,7 +207,7 @@ def make_world(world: World, rng: np.random.Generator
 
 def place_animals(n: int, rng: np.random.Generator) -> np.ndarray:
     """Boxes `(n, 4)` that hardly overlap, as far as there is room."""
-    from livestock.boxes import pairwise_iou
+    from livestock.geometry import pairwise_iou
 
     places = np.empty((0, 4))
     for _ in range(50 * n):
@@ -230,7 +230,7 @@ def jitter(places: np.ndarray, share: float, rng: np.random.Generator) -> np.nda
 
 def place_mistakes(things: list[tuple], n: int, world: World, rng: np.random.Generator) -> pd.DataFrame:
     """Where `n` confident mistakes lie: one thing in all frames of a group after another, or anywhere."""
-    from livestock.boxes import XYXY
+    from livestock.tables import XYXY
 
     if not world.again:
         ghosts = [(name, place) for _, name, _, places in things for place in places]
@@ -248,7 +248,7 @@ def place_mistakes(things: list[tuple], n: int, world: World, rng: np.random.Gen
 
 def scatter(names: list[str], n: int, rng: np.random.Generator) -> pd.DataFrame:
     """`n` boxes anywhere in any of the images."""
-    from livestock.boxes import XYXY
+    from livestock.tables import XYXY
 
     table = pd.DataFrame(np.concatenate([np.empty((0, 4)), *(place_animals(1, rng) for _ in range(n))]), columns=XYXY)
     return table.assign(image_id=rng.choice(names, n), label="cow")
@@ -256,7 +256,7 @@ def scatter(names: list[str], n: int, rng: np.random.Generator) -> pd.DataFrame:
 
 def detect(boxes: pd.DataFrame, confidence: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
     """Boxes as a model draws them, a little off."""
-    from livestock.boxes import XYXY
+    from livestock.tables import XYXY
 
     return boxes.assign(confidence=confidence, **dict(zip(XYXY, jitter(boxes[XYXY].to_numpy(), 0.05, rng).T,
                                                           strict=True)))

@@ -1,6 +1,6 @@
 """Trains the starter checkpoint: yolov5n from scratch on other seeds of the embedded sample than the demo draws.
 
-python bench/starter.py [--images 1200] [--epochs 30]     writes src/livestock/starter.pt (3.75 MB)
+python bench/starter.py [--images 1200] [--epochs 30]     writes src/livestock/models/yolov5/starter.pt (3.75 MB)
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from livestock import detector, readers, yolo_dataset
 from livestock.config import REPOSITORY, read_competition
-from livestock.detector.weights import STARTER
+from livestock.data import dataset, readers
+from livestock.models import yolov5
+from livestock.models.yolov5.weights import STARTER
 from livestock.sample import draw_sample
 
 SEEDS = range(1001, 1009)  # the demo draws seed 0
@@ -29,13 +30,13 @@ def main() -> None:
     arguments = parser.parse_args()
     competition = read_competition(REPOSITORY / "competition.yaml")
     data_yaml = write_data(arguments.directory, arguments.images // len(SEEDS), competition)
-    config = detector.TrainConfig(
+    config = yolov5.TrainConfig(
         data_yaml=str(data_yaml), weights="", cfg="yolov5n.yaml", hyp=str(REPOSITORY / "hyp/baseline.yaml"),
         imgsz=IMGSZ, batch=32, epochs=arguments.epochs, device="cpu",
     )
-    history = detector.train(config, arguments.directory / "run")
+    history = yolov5.train(config, arguments.directory / "run")
     print(history.tail(1).T)
-    print(detector.write_weights(arguments.directory / "run/weights/last.pt", STARTER), STARTER.stat().st_size)
+    print(yolov5.write_weights(arguments.directory / "run/weights/last.pt", STARTER), STARTER.stat().st_size)
 
 
 def write_data(directory: Path, n_images: int, competition) -> Path:
@@ -50,11 +51,11 @@ def write_data(directory: Path, n_images: int, competition) -> Path:
         for table, tables in ((reading.images, images), (reading.boxes, boxes)):
             tables.append(table.assign(image_id=f"{seed}_" + table["image_id"]))
     images_table, boxes_table = pd.concat(images, ignore_index=True), pd.concat(boxes, ignore_index=True)
-    yolo_dataset.write_images(images_table, directory / "yolo", IMGSZ)
-    yolo_dataset.write_labels(images_table, boxes_table, competition.labels, directory / "yolo")
+    dataset.write_images(images_table, directory / "yolo", IMGSZ)
+    dataset.write_labels(images_table, boxes_table, competition.labels, directory / "yolo")
     is_valid = images_table["image_id"].str.startswith(f"{SEEDS[-1]}_")
     ids = images_table["image_id"]
-    return yolo_dataset.write_lists(directory / "yolo", "starter", ids[~is_valid], ids[is_valid], competition.labels)
+    return dataset.write_lists(directory / "yolo", "starter", ids[~is_valid], ids[is_valid], competition.labels)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import time
 
 from common import print_line
 
-STOCK = "from livestock import yolov5_compat; yolov5_compat.apply()"
+STOCK = "from livestock.models.yolov5 import compat; compat.apply()"
 HELP = [sys.executable, "-m", "livestock", "--help"]
 
 

@@ -20,10 +20,10 @@ import pandas as pd
 import torch
 from common import N_IMAGES, draw_boxes, print_line
 
-from livestock import yolov5_compat
-from livestock.boxes import XYXY
-from livestock.metrics import usual_map
+from livestock.evaluation import usual_map
+from livestock.models.yolov5 import compat
 from livestock.postprocess import suppress, sweep
+from livestock.tables import XYXY
 
 N_CANDIDATES, N_POINTS, BAR_SECONDS, BAR_GB = 1_500, 1_000, 60, 4
 IOUS, CONFS = np.linspace(0.4, 0.875, 20), np.geomspace(0.001, 0.7, 50)
@@ -100,5 +100,5 @@ def _by_image(boxes: pd.DataFrame, columns) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-    yolov5_compat.apply()
+    compat.apply()
     main()

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from livestock.errors import cost_of_causes, find_errors
-from livestock.metrics import precision
+from livestock.evaluation import precision
+from livestock.evaluation.causes import cost_of_causes, find_errors
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

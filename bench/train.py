@@ -1,4 +1,4 @@
-"""Images a second in training and AP after equal epochs: `yolov5.train` as it is against `detector.train`.
+"""Images a second in training and AP after equal epochs: `yolov5.train` as it is against `yolov5.train`.
 
 python bench/train.py                                                           the demo's, ten minutes on 2 cores
 python bench/train.py --device 0 --cfg yolov5m6.yaml --imgsz 1280 --batch 16 --images 600           on a GPU
@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 from common import in_new_process, print_line
 
-from livestock import detector, readers, yolo_dataset
 from livestock.config import REPOSITORY, get_profile, read_competition
+from livestock.data import dataset, readers
+from livestock.models import yolov5
 from livestock.sample import draw_sample
 
 ROOT = REPOSITORY / "data/bench_train"
@@ -53,8 +54,8 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     arguments = parser.parse_args()
     data_yaml, n_images = write_data(arguments.images, arguments.imgsz)
-    weights = "" if arguments.cfg else str(detector.find_weights("starter.pt", ROOT))
-    config = detector.TrainConfig(
+    weights = "" if arguments.cfg else str(yolov5.find_weights("starter.pt", ROOT))
+    config = yolov5.TrainConfig(
         data_yaml=str(data_yaml), weights=weights, cfg=arguments.cfg, hyp=str(REPOSITORY / "hyp/demo.yaml"),
         imgsz=arguments.imgsz, batch=arguments.batch, epochs=arguments.epochs, device=arguments.device, workers=2,
         compiler=arguments.compiler, bf16=arguments.bf16)
@@ -101,9 +102,9 @@ def count_waits(who: str, config: Any) -> Counter[str]:
     """In the steps of one epoch: how often which line made the CPU wait for the GPU."""
     import torch
 
-    from livestock import yolov5_compat
+    from livestock.models.yolov5 import compat
 
-    yolov5_compat.apply()
+    compat.apply()
     from yolov5.utils.callbacks import Callbacks
 
     run, modes = Callbacks.run, {"on_train_epoch_start": "warn", "on_train_epoch_end": "default"}
@@ -126,7 +127,7 @@ def count_waits(who: str, config: Any) -> Counter[str]:
 
 def train_here(config: Any) -> None:
     """Ours, in this process."""
-    from livestock.detector import child
+    from livestock.models.yolov5 import child
 
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder, "run")
@@ -142,27 +143,27 @@ def write_data(n_images: int, imgsz: int) -> tuple[Path, int]:
     if not (raw / "truth_test.csv").exists():
         draw_sample(raw, seed=7, n_train=n_images, n_test=2, scale=1 if imgsz > 640 else 1 / 3)
     reading = readers.read("aihub", raw / "train", competition)
-    yolo_dataset.write_images(reading.images, folder, imgsz)
-    yolo_dataset.write_labels(reading.images, reading.boxes, competition.labels, folder)
+    dataset.write_images(reading.images, folder, imgsz)
+    dataset.write_labels(reading.images, reading.boxes, competition.labels, folder)
     is_valid = np.arange(len(reading.images)) % 5 == 0
     ids = reading.images["image_id"]
-    return yolo_dataset.write_lists(folder, "all", ids[~is_valid], ids[is_valid], competition.labels), sum(~is_valid)
+    return dataset.write_lists(folder, "all", ids[~is_valid], ids[is_valid], competition.labels), sum(~is_valid)
 
 
 def train_ours(config: Any, seed: int) -> tuple[float, float]:
     """Seconds an epoch, without the first, and AP50-95 after the last."""
     stamps: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        history = detector.train(replace(config, seed=seed), Path(folder, "run"),
+        history = yolov5.train(replace(config, seed=seed), Path(folder, "run"),
                                  lambda scores: stamps.append(time.perf_counter()))
     return (stamps[-1] - stamps[0]) / (config.epochs - 1), float(history["mAP50_95"].iloc[-1])
 
 
 def train_stock(config: Any, seed: int) -> tuple[float, float]:
     """The same of `yolov5.train.run`, mended only so that it runs at all."""
-    from livestock import yolov5_compat
+    from livestock.models.yolov5 import compat
 
-    yolov5_compat.apply()
+    compat.apply()
     import yolov5.train as yolov5_train
 
     stamps: list[float] = []

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from livestock.cli.home import write_home
 from livestock.config import REPOSITORY
-from livestock.home import write_home
 from livestock.sample import draw_sample
 
 ADDRESS = "ada/livestock"

@@ -11,8 +11,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from livestock import yolo_dataset
-from livestock.boxes import make_boxes, make_images
+from livestock.data import dataset
+from livestock.tables import make_boxes, make_images
 
 matplotlib.use("Agg")
 
@@ -45,10 +45,10 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
         records.append({"image_id": name, "archive": str(folder), "member": name, "width": 64, "height": 64})
         boxes.append({"image_id": name, "label": "pig", "x_min": x, "y_min": y, "x_max": x + 30, "y_max": y + 30})
     images = make_images(records)
-    yolo_dataset.write_images(images, folder / "yolo", imgsz=64)
-    yolo_dataset.write_labels(images, make_boxes(boxes), ["pig"], folder / "yolo")
+    dataset.write_images(images, folder / "yolo", imgsz=64)
+    dataset.write_labels(images, make_boxes(boxes), ["pig"], folder / "yolo")
     ids = images["image_id"]
-    return yolo_dataset.write_lists(folder / "yolo", "tiny", ids[:12], ids[12:], ["pig"])
+    return dataset.write_lists(folder / "yolo", "tiny", ids[:12], ids[12:], ["pig"])
 
 
 @pytest.fixture(scope="module")

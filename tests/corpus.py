@@ -10,7 +10,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 from PIL import Image
 
-from livestock.readers import clean
+from livestock.data.readers import clean
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from corpus import BOX, DEEP, HUGE, JPEG, Case, aihub, aihub_json, coco, coco_json, jpeg
 
-from livestock.readers import clean
+from livestock.data.readers import clean
 
 
 def _with_box(text: str) -> str:

@@ -24,7 +24,7 @@ from corpus import (
     zipped,
 )
 
-from livestock.readers import clean
+from livestock.data.readers import clean
 
 LAUGHS = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
 VOC = [

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from livestock.evolution import Search, evolve, make_meta
-from livestock.evolution import storage as places
+from livestock.search import Search, make_meta, run_trials
+from livestock.search import storage as places
 
 START = {"lr0": 0.01, "lrf": 0.1, "momentum": 0.9, "mosaic": 0.123456789012345}
 EPOCHS = 4
@@ -56,7 +56,7 @@ def main() -> None:
         write({"event": "ended", "trial": number})
 
     backup = Path(given["backup"]) if "backup" in given else None
-    evolve(make(given["storage"], n_trials=given["n_trials"], backup=backup), objective)
+    run_trials(make(given["storage"], n_trials=given["n_trials"], backup=backup), objective)
 
 
 if __name__ == "__main__":

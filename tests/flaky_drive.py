@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from livestock.drive import Files
+from livestock.files.drive import Files
 
 PASSING = [errno.EIO, errno.ENOTCONN]
 
@@ -28,7 +28,7 @@ class FlakyDrive:
         self.stale: dict[Path, list[str]] = {}  # what a listing says, whatever there is
 
     def files(self) -> Files:
-        """The calls that `livestock.drive` takes."""
+        """The calls that `livestock.files.drive` takes."""
         return Files(
             open=self.open, listdir=self.listdir, stat=lambda path: self.call(os.stat, path),
             mkdir=lambda path: self.call(os.mkdir, path), replace=self.replace,

@@ -24,11 +24,11 @@ from corpus import CSV_HEADER, HUGE, zipped
 from corpus_images import PICTURES as ODD
 from corpus_images import encode, halves
 
-from livestock import pictures
-from livestock.archives import IMAGE_SUFFIXES, read_image
-from livestock.boxes import check_boxes, check_images
 from livestock.config import REPOSITORY, read_competition
-from livestock.readers import READERS, Reading, clean
+from livestock.data import pictures
+from livestock.data.archives import IMAGE_SUFFIXES, read_image
+from livestock.data.readers import READERS, Reading, clean
+from livestock.tables import check_boxes, check_images
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
 NAMES = ["livestock_cow_1.jpg", "livestock_pig_2.png", "livestock_cow_돼지.jpg"]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from livestock.archives import Limits, image_size, list_members, read_bytes, read_image
+from livestock.data.archives import Limits, image_size, list_members, read_bytes, read_image
 
 KOREAN = "돼지/사진.jpg"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from livestock.detector.averaging import N_AVERAGED, average_weights, epoch_weights, keep_epoch
-from livestock.detector.weights import STARTER, load_checkpoint, load_model
+from livestock.models.yolov5.averaging import N_AVERAGED, average_weights, epoch_weights, keep_epoch
+from livestock.models.yolov5.weights import STARTER, load_checkpoint, load_model
 
 
 def write_scaled(factor: float, path: Path) -> Path:

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livestock.bins import box_counts, count_bins, count_bounds, ratio_bins, size_bins
-from livestock.boxes import make_boxes, make_images
 from livestock.config import Competition
+from livestock.data.bins import box_counts, count_bins, count_bounds, ratio_bins, size_bins
+from livestock.tables import make_boxes, make_images
 
 
 def boxes_of(*sizes: tuple[float, float]) -> pd.DataFrame:

@@ -15,14 +15,21 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from livestock import detector, yolov5_compat
-from livestock.detector import architecture as architecture_module
-from livestock.detector.architecture import MOST_HELD, MOST_IN_ONE, MOST_WORK, _find_demands, layers_without_numbers
-from livestock.detector.safe import FORMAT
-from livestock.detector.weights import STARTER, check_checkpoint, load_checkpoint
-from livestock.detector.wrong_file import LEGACY
+from livestock.models import yolov5
+from livestock.models.yolov5 import architecture as architecture_module
+from livestock.models.yolov5 import compat
+from livestock.models.yolov5.architecture import (
+    MOST_HELD,
+    MOST_IN_ONE,
+    MOST_WORK,
+    _find_demands,
+    layers_without_numbers,
+)
+from livestock.models.yolov5.safe import FORMAT
+from livestock.models.yolov5.weights import STARTER, check_checkpoint, load_checkpoint
+from livestock.models.yolov5.wrong_file import LEGACY
 
-yolov5_compat.apply()
+compat.apply()
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.bad_input]
 UPSAMPLE: list[Any] = [-1, 1, "nn.Upsample", [None, 2, "nearest"]]
 DOUBLE: list[Any] = [[-1, -1], 1, "Concat", [1]]
@@ -59,7 +66,7 @@ def test_an_architecture_that_asks_for_all_is_refused_before_there_is_a_number(n
     path = tmp_path / "bomb.safetensors"
     save_file(state, path, {"format": FORMAT, "architecture": json.dumps(architecture), "labels": '["pig", "cow"]'})
     with pytest.raises(ValueError, match=rf"bomb\.safetensors: architecture: refused, .* {message}.* by pixel"):
-        detector.load_forward(path)
+        yolov5.load_forward(path)
     checkpoint = load_checkpoint(STARTER)
     checkpoint["model"].yaml = architecture
     torch.save(checkpoint, tmp_path / "bomb.pt")
@@ -175,7 +182,7 @@ WRONG = {
 def test_a_wrong_file_is_told_by_name(what: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     path.write_bytes(WRONG[what])
-    for door in (check_checkpoint, detector.load_forward):
+    for door in (check_checkpoint, yolov5.load_forward):
         with pytest.raises(ValueError, match=rf"weights\.pt: expected a checkpoint .*, found {what}"):
             door(path)
 
@@ -186,17 +193,17 @@ def test_so_it_is_with_other_formats(what: str, suffix: str, tmp_path: Path) -> 
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(WRONG[what])
     with pytest.raises(ValueError, match=rf"weights{suffix}: expected .*, found {what}"):
-        detector.load_forward(path, trusted=True)
+        yolov5.load_forward(path, trusted=True)
 
 
 def test_other_formats_under_another_suffix_are_told_by_name(tmp_path: Path) -> None:
-    safe = detector.write_safetensors(STARTER, tmp_path / "w.safetensors").read_bytes()
+    safe = yolov5.write_safetensors(STARTER, tmp_path / "w.safetensors").read_bytes()
     (tmp_path / "w.pt").write_bytes(safe)
     with pytest.raises(ValueError, match=r"w\.pt: .*found a safetensors file: give it a name that ends in \.safetens"):
         check_checkpoint(tmp_path / "w.pt")
     (tmp_path / "w.onnx").write_bytes(STARTER.read_bytes())
     with pytest.raises(ValueError, match=r"w\.onnx: .*found a checkpoint of torch\.save: give it a name that ends in"):
-        detector.load_forward(tmp_path / "w.onnx")
+        yolov5.load_forward(tmp_path / "w.onnx")
     torch.save(load_checkpoint(STARTER)["model"].state_dict(), tmp_path / "state.pt")
     with pytest.raises(ValueError, match=r"state\.pt: .* found the keys .*: a state_dict, weights without their model"):
         check_checkpoint(tmp_path / "state.pt")

@@ -21,11 +21,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livestock import detector, yolov5_compat
-from livestock.detector.screening import read_stand_ins
-from livestock.detector.weights import STARTER, check_checkpoint, load_checkpoint, load_model
+from livestock.models import yolov5
+from livestock.models.yolov5 import compat
+from livestock.models.yolov5.screening import read_stand_ins
+from livestock.models.yolov5.weights import STARTER, check_checkpoint, load_checkpoint, load_model
 
-yolov5_compat.apply()
+compat.apply()
 MOST_BYTES = 200_000_000
 
 
@@ -183,9 +184,9 @@ def test_what_would_run_is_refused_by_name(message: str, nested: bool, tmp_path:
 
 def test_start_weights_are_checked_before_training(tmp_path: Path) -> None:
     evil = starter(lambda model: setattr(model, "yaml", evil_architecture(tmp_path / "it ran")))
-    config = detector.TrainConfig(data_yaml="", weights=str(save(evil, tmp_path)), hyp="", imgsz=64, batch=4, epochs=1)
+    config = yolov5.TrainConfig(data_yaml="", weights=str(save(evil, tmp_path)), hyp="", imgsz=64, batch=4, epochs=1)
     with pytest.raises(ValueError, match=r"evil\.pt: architecture: layer 0: module: refused"):
-        detector.train(config, tmp_path / "run")
+        yolov5.train(config, tmp_path / "run")
     assert not (tmp_path / "it ran").exists()
     assert not (tmp_path / "run").exists()
 
@@ -474,7 +475,7 @@ def with_header(whole: bytes, change: Callable[[dict[str, Any]], object]) -> byt
 
 
 def test_safetensors_pass_and_corrupt_ones_are_refused(tmp_path: Path) -> None:
-    whole = detector.write_safetensors(STARTER, tmp_path / "w.safetensors").read_bytes()
+    whole = yolov5.write_safetensors(STARTER, tmp_path / "w.safetensors").read_bytes()
     first, second = "model.0.conv.weight", "model.1.conv.weight"
     corrupt = {
         "a header beyond the file": struct.pack("<Q", len(whole)) + whole[8:],
@@ -488,9 +489,9 @@ def test_safetensors_pass_and_corrupt_ones_are_refused(tmp_path: Path) -> None:
         "cut off": whole[:-1],
         "more at the end": whole + b"x",
     }
-    detector.load_safetensors(tmp_path / "w.safetensors")
+    yolov5.load_safetensors(tmp_path / "w.safetensors")
     for name, content in corrupt.items():
         (tmp_path / "bad.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match=r"bad\.safetensors: expected ") as caught:
-            detector.load_safetensors(tmp_path / "bad.safetensors")
+            yolov5.load_safetensors(tmp_path / "bad.safetensors")
         assert isinstance(caught.value, ValueError), name

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import draw_tables
 
-from livestock.boxes import make_images
-from livestock.metrics import match_usual, usual_map
+from livestock.evaluation import match_usual, usual_map
 from livestock.postprocess import (
     MIN_EFFECTIVE_GROUPS,
     GroupScores,
@@ -28,6 +27,7 @@ from livestock.postprocess import (
     split_parts,
     suppress,
 )
+from livestock.tables import make_images
 
 N_IMAGES = 24
 IMAGE_IDS = [f"{index}.jpg" for index in range(N_IMAGES)]

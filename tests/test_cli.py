@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from livestock import detector
 from livestock.cli import app
 from livestock.config import REPOSITORY
+from livestock.models import yolov5
 
 TRUTH_HEADER = "ImageID,LabelName,XMin,XMax,YMin,YMax\n"
 HEADER = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n"
@@ -30,7 +30,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "truth.csv").write_text(TRUTH_HEADER + TRUTH)
     (tmp_path / "rising.csv").write_text(HEADER + RISING)
     (tmp_path / "falling.csv").write_text(HEADER + FALLING)
-    shutil.copy(REPOSITORY / "src/livestock/starter.pt", tmp_path / "best.pt")
+    shutil.copy(REPOSITORY / "src/livestock/models/yolov5/starter.pt", tmp_path / "best.pt")
     shutil.copy(REPOSITORY / "competition.yaml", tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "test").mkdir()
@@ -123,8 +123,8 @@ def test_check_looks_into_weights(here, name, content, words):
 
 @pytest.mark.bad_input
 def test_check_refuses_weights_that_are_no_numbers(here):
-    model = detector.weights.load_checkpoint(here / "best.pt")["model"]
-    detector.write_safetensors(here / "best.pt", here / "best.safetensors")
+    model = yolov5.weights.load_checkpoint(here / "best.pt")["model"]
+    yolov5.write_safetensors(here / "best.pt", here / "best.safetensors")
     assert check("falling.csv --weights best.safetensors")[0] == 0
     with torch.no_grad():
         next(model.parameters()).fill_(np.nan)

@@ -17,9 +17,9 @@ from colab_session import kept, lose_session, make_content, run_code, run_notebo
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from livestock.cli.home import SET_UP
 from livestock.config import REPOSITORY
-from livestock.home import SET_UP
-from livestock.runner import RUNS_NOTEBOOKS, choose_notebooks
+from livestock.pipeline.notebooks import RUNS_NOTEBOOKS, choose_notebooks
 
 NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 # What Colab's image of 2026-08-19 has preinstalled, as its makers list it: names and versions, Python 3.13.

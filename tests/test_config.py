@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livestock.competition_file import clean_keys
 from livestock.config import REPOSITORY, Competition, get_profile, read_competition
+from livestock.config.keys import clean_keys
 
 
 def test_the_repositorys_competition() -> None:

@@ -15,10 +15,10 @@ from corpus_json import AIHUB, COCO
 from corpus_text import FILES, OPEN_IMAGES, VOC, YOLO
 from fuzz import fuzz, fuzz_pictures
 
-from livestock import readers
-from livestock.archives import read_image
-from livestock.boxes import XYXY
 from livestock.config import REPOSITORY, read_competition
+from livestock.data import readers
+from livestock.data.archives import read_image
+from livestock.tables import XYXY
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
 CASES = [without_unusable(case) for case in [*AIHUB, *COCO, *VOC, *YOLO, *OPEN_IMAGES, *FILES]]

@@ -19,16 +19,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from livestock import detector, yolov5_compat
-from livestock.boxes import XYXY, check_boxes, make_boxes, make_images
+from livestock import inference
 from livestock.config import REPOSITORY
-from livestock.detector.child import _choose_by_metric, _set_nominal_batch
-from livestock.detector.inference import _undo_letterbox, letterbox
-from livestock.detector.training import HISTORY_COLUMNS
-from livestock.detector.weights import load_checkpoint
+from livestock.data.dataset import write_images, write_labels, write_lists
+from livestock.inference import _undo_letterbox, letterbox
+from livestock.models import yolov5
+from livestock.models.yolov5 import compat
+from livestock.models.yolov5.child import _choose_by_metric, _set_nominal_batch
+from livestock.models.yolov5.training import HISTORY_COLUMNS
+from livestock.models.yolov5.weights import load_checkpoint
 from livestock.plots.training import best_epoch, plot_scores
 from livestock.postprocess import suppress
-from livestock.yolo_dataset import write_images, write_labels, write_lists
+from livestock.tables import XYXY, check_boxes, make_boxes, make_images
 
 LABELS = ["pig", "cow"]
 
@@ -49,7 +51,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def config(images: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> detector.TrainConfig:
+def config(images: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> yolov5.TrainConfig:
     folder = tmp_path_factory.mktemp("yolo data")
     square = {"x_min": 30, "y_min": 20, "x_max": 70, "y_max": 60}
     boxes = make_boxes([{"image_id": image_id, "label": LABELS[i % 2], **square}
@@ -57,19 +59,19 @@ def config(images: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> de
     write_images(images, folder, imgsz=64)
     write_labels(images, boxes, LABELS, folder)
     data_yaml = write_lists(folder, "tiny", images["image_id"][:8], images["image_id"][8:], LABELS)
-    return detector.TrainConfig(data_yaml=str(data_yaml), weights="", cfg="yolov5n.yaml", imgsz=64, batch=4, epochs=2,
+    return yolov5.TrainConfig(data_yaml=str(data_yaml), weights="", cfg="yolov5n.yaml", imgsz=64, batch=4, epochs=2,
                                 hyp=str(REPOSITORY / "hyp/baseline.yaml"), device="cpu", workers=0)
 
 
 @pytest.fixture(scope="module")
-def run_dir(config: detector.TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_dir(config: yolov5.TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "a run"  # a path with a space
-    detector.train(config, folder)
+    yolov5.train(config, folder)
     return folder
 
 
-def test_training_leaves_history_and_weights(run_dir: Path, config: detector.TrainConfig) -> None:
-    history = detector.read_history(run_dir)
+def test_training_leaves_history_and_weights(run_dir: Path, config: yolov5.TrainConfig) -> None:
+    history = yolov5.read_history(run_dir)
     assert history["epoch"].tolist() == [0, 1]
     assert np.isfinite(history.drop(columns="epoch")).all(axis=None)
     assert json.loads((run_dir / "config.json").read_text()) == asdict(config)
@@ -96,8 +98,8 @@ def test_an_epoch_is_kept_with_the_averaged_weights_of_its_checkpoint(run_dir: P
 
 
 def test_submitted_weights_are_half_and_stripped(run_dir: Path, tmp_path: Path) -> None:
-    written = detector.write_weights(run_dir / "weights/last.pt", tmp_path / "weights.pt")
-    model = detector.load_model(written)
+    written = yolov5.write_weights(run_dir / "weights/last.pt", tmp_path / "weights.pt")
+    model = yolov5.load_model(written)
     checkpoint = torch.load(written, weights_only=True)
     assert {parameter.dtype for parameter in checkpoint["model"].parameters()} == {torch.float16}
     assert set(checkpoint) == {"model", "epoch"}
@@ -106,21 +108,21 @@ def test_submitted_weights_are_half_and_stripped(run_dir: Path, tmp_path: Path) 
     assert dict(model.names) == dict(enumerate(LABELS))
 
 
-def test_a_crash_leaves_this_process_alive_and_shows_the_log(config: detector.TrainConfig, tmp_path: Path) -> None:
+def test_a_crash_leaves_this_process_alive_and_shows_the_log(config: yolov5.TrainConfig, tmp_path: Path) -> None:
     broken = replace(config, hyp=str(tmp_path / "missing.yaml"))
     with pytest.raises(RuntimeError, match=r"exit status 1; the end of .*train\.log:\n(.|\n)*missing\.yaml"):
-        detector.train(broken, tmp_path / "run")
+        yolov5.train(broken, tmp_path / "run")
 
 
-def test_the_nominal_batch_reaches_the_optimizer(config: detector.TrainConfig, tmp_path: Path) -> None:
+def test_the_nominal_batch_reaches_the_optimizer(config: yolov5.TrainConfig, tmp_path: Path) -> None:
     """yolov5 scales weight decay by batch * accumulate / nominal batch: 4 * 1 / 2, where 64 leaves it as it is."""
-    detector.train(replace(config, epochs=1, nominal_batch=2), tmp_path / "run")
+    yolov5.train(replace(config, epochs=1, nominal_batch=2), tmp_path / "run")
     assert "weight(decay=0.001)" in (tmp_path / "run/train.log").read_text()
 
 
-def test_a_trial_reports_each_epoch_and_saves_nothing(config: detector.TrainConfig, tmp_path: Path) -> None:
+def test_a_trial_reports_each_epoch_and_saves_nothing(config: yolov5.TrainConfig, tmp_path: Path) -> None:
     epochs: list[dict[str, float]] = []
-    history = detector.train(replace(config, save=False), tmp_path / "run", epochs.append)
+    history = yolov5.train(replace(config, save=False), tmp_path / "run", epochs.append)
     reported = pd.DataFrame(epochs)
     assert {"AP", "AP75", "mAP50_95", "val_box_loss", "precision"} <= set(reported)
     shared = [name for name in history if name in reported]
@@ -128,7 +130,7 @@ def test_a_trial_reports_each_epoch_and_saves_nothing(config: detector.TrainConf
     assert not list((tmp_path / "run").rglob("*.pt"))
 
 
-def test_what_on_epoch_raises_ends_the_training(config: detector.TrainConfig, tmp_path: Path) -> None:
+def test_what_on_epoch_raises_ends_the_training(config: yolov5.TrainConfig, tmp_path: Path) -> None:
     class EnoughError(Exception):
         pass
 
@@ -136,7 +138,7 @@ def test_what_on_epoch_raises_ends_the_training(config: detector.TrainConfig, tm
         raise EnoughError
 
     with pytest.raises(EnoughError):
-        detector.train(replace(config, epochs=50), tmp_path / "run", stop)
+        yolov5.train(replace(config, epochs=50), tmp_path / "run", stop)
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert not [command for command in commands if str(tmp_path / "run") in command]
 
@@ -179,7 +181,7 @@ def test_boxes_are_matched_at_any_iou_of_a_metric(metric_iou: float, expected: f
 
 def test_the_kept_epoch_is_the_best_by_the_metric(run_dir: Path) -> None:
     """And the one that the figure marks; yolov5's own 0.1 AP50 + 0.9 mAP50-95 has no say."""
-    history = detector.read_history(run_dir)
+    history = yolov5.read_history(run_dir)
     kept, best = (load_checkpoint(run_dir / "weights" / name)["model"].state_dict()
                   for name in (f"epoch{best_epoch(history):04d}.pt", "best.pt"))
     assert all(torch.equal(tensor, kept[name]) for name, tensor in best.items())
@@ -203,19 +205,19 @@ def test_scores_of_an_epoch_outlive_a_kill(tmp_path: Path) -> None:
     scores = tmp_path / "scores.jsonl"
     scores.write_text('\n{"epoch": 0, "AP": 0.25, "AP75": 0.5}\n\n{"epoch": 1, "AP": 0.1, "AP75": 0.1}\n'
                       '\n{"epoch": 1, "A\n{"epoch": 1, "AP": 0.75, "AP75": 1.0}\n')
-    assert detector.read_history(tmp_path)[["AP", "AP75"]].to_numpy().tolist() == [[0.25, 0.5], [0.75, 1.0]]
+    assert yolov5.read_history(tmp_path)[["AP", "AP75"]].to_numpy().tolist() == [[0.25, 0.5], [0.75, 1.0]]
     scores.write_text('\n{"epoch": 0, "AP": 0.25, "AP75": 0.5}\n')
     with pytest.raises(ValueError, match=r"scores\.jsonl: expected the scores of epoch 1, found none"):
-        detector.read_history(tmp_path)
+        yolov5.read_history(tmp_path)
 
 
 def test_a_training_that_diverges_ends_and_writes_no_such_weights(
-    config: detector.TrainConfig, tmp_path: Path
+    config: yolov5.TrainConfig, tmp_path: Path
 ) -> None:
     hyp = (REPOSITORY / "hyp/baseline.yaml").read_text()
     (tmp_path / "wild.yaml").write_text(re.sub(r"(?m)^(lr0|warmup_bias_lr):.*$", r"\1: 1.0e+15", hyp))
     with pytest.raises(RuntimeError, match=r"last\.pt: .*: expected finite numbers, found infinity or NaN in"):
-        detector.train(replace(config, hyp=str(tmp_path / "wild.yaml")), tmp_path / "run")
+        yolov5.train(replace(config, hyp=str(tmp_path / "wild.yaml")), tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.pt"))
 
 
@@ -225,18 +227,18 @@ def test_a_changed_library_is_noticed() -> None:
         _set_nominal_batch(changed, 16)
 
 
-def test_unsafe_start_weights_are_refused_before_training(config: detector.TrainConfig, tmp_path: Path) -> None:
+def test_unsafe_start_weights_are_refused_before_training(config: yolov5.TrainConfig, tmp_path: Path) -> None:
     torch.save({"model": print}, tmp_path / "evil.pt")
     with pytest.raises(ValueError, match=r"evil\.pt: refused, .*print"):
-        detector.train(replace(config, weights=str(tmp_path / "evil.pt")), tmp_path / "run")
+        yolov5.train(replace(config, weights=str(tmp_path / "evil.pt")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_kept_of_each_image_is_what_would_be_kept_of_all(run_dir: Path, images: pd.DataFrame) -> None:
     weights = run_dir / "weights/best.pt"
-    found = detector.candidates(weights, images, LABELS, imgsz=128, conf_floor=1e-5, device="cpu").boxes
+    found = inference.candidates(weights, images, LABELS, imgsz=128, conf_floor=1e-5, device="cpu").boxes
     rare = found.iloc[::7]["confidence"].to_numpy()
-    kept = detector.candidates(weights, images, LABELS, imgsz=128, conf_floor=1e-5, device="cpu",
+    kept = inference.candidates(weights, images, LABELS, imgsz=128, conf_floor=1e-5, device="cpu",
                                keep=lambda boxes: suppress(boxes[boxes["confidence"].isin(rare)], conf_threshold=0))
     expected = suppress(found[found["confidence"].isin(rare)], conf_threshold=0)
     assert 0 < len(expected) < len(found) / 2
@@ -248,13 +250,13 @@ def test_candidates_are_the_librarys_boxes(run_dir: Path, images: pd.DataFrame) 
     from yolov5.utils.general import scale_boxes, xywh2xyxy
 
     weights = run_dir / "weights/last.pt"
-    found = detector.candidates(weights, images, LABELS, imgsz=64, conf_floor=0.0, device="cpu", batch=5).boxes
+    found = inference.candidates(weights, images, LABELS, imgsz=64, conf_floor=0.0, device="cpu", batch=5).boxes
     check_boxes(found, images, LABELS)
     assert set(found["image_id"]) == set(images["image_id"])
     image = images.iloc[1]
     picture = letterbox(cv2.imread(f"{image['archive']}/{image['member']}")[..., ::-1], 64, 32)
     tensor = torch.from_numpy(picture.transpose(2, 0, 1).copy())[None].float() / 255
-    raw = detector.load_model(weights)(tensor)[0][0]
+    raw = yolov5.load_model(weights)(tensor)[0][0]
     corners = scale_boxes(tensor.shape[2:], xywh2xyxy(raw[:, :4]), (image["height"], image["width"])).detach().numpy()
     confidence = (raw[:, 4] * raw[:, 5]).detach().numpy()
     mine = found[(found["image_id"] == image["image_id"]) & (found["label"] == "pig")]
@@ -268,7 +270,7 @@ def test_candidates_are_the_librarys_boxes(run_dir: Path, images: pd.DataFrame) 
 
 def test_a_model_of_stride_64_gives_boxes_in_pixels_of_the_image(tmp_path: Path) -> None:
     """yolov5n6, as built: a picture of 128 x 64 is padded to 128 x 128 for it, and to 128 x 64 for a stride of 32."""
-    yolov5_compat.apply()
+    compat.apply()
     from yolov5.models.yolo import Model
     from yolov5.utils.general import check_yaml, xywh2xyxy
 
@@ -280,10 +282,10 @@ def test_a_model_of_stride_64_gives_boxes_in_pixels_of_the_image(tmp_path: Path)
     cv2.imwrite(str(tmp_path / "wide.png"), picture[..., ::-1])
     image = make_images([{"image_id": "wide.png", "archive": str(tmp_path), "member": "wide.png", "width": 128,
                           "height": 32}])
-    found = detector.candidates(tmp_path / "n6.pt", image, LABELS, imgsz=128, conf_floor=0.0, device="cpu").boxes
+    found = inference.candidates(tmp_path / "n6.pt", image, LABELS, imgsz=128, conf_floor=0.0, device="cpu").boxes
     padded = np.full((64, 128, 3), 114, np.uint8)
     padded[16:48] = picture
-    raw = detector.load_model(tmp_path / "n6.pt")(torch.from_numpy(padded.transpose(2, 0, 1).copy())[None] / 255)[0][0]
+    raw = yolov5.load_model(tmp_path / "n6.pt")(torch.from_numpy(padded.transpose(2, 0, 1).copy())[None] / 255)[0][0]
     corners = (xywh2xyxy(raw[:, :4]).detach().numpy() - [0, 16, 0, 16]).clip(0, [128, 32, 128, 32])
     corners = corners[(corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])]
     mine = found.loc[found["label"] == "pig", XYXY].to_numpy()
@@ -300,8 +302,8 @@ def test_a_mirrored_pass_sees_mirrored_pictures(run_dir: Path, images: pd.DataFr
     looks = [images.assign(archive=str(tmp_path), member=prefix + images["image_id"] + ".png")
              for prefix in ("", "mirrored ")]
     options = {"imgsz": 64, "conf_floor": 0.0, "device": "cpu"}
-    flipped = detector.candidates(run_dir / "weights/last.pt", looks[0], LABELS, flip=True, **options).boxes
-    plain = detector.candidates(run_dir / "weights/last.pt", looks[1], LABELS, **options).boxes
+    flipped = inference.candidates(run_dir / "weights/last.pt", looks[0], LABELS, flip=True, **options).boxes
+    plain = inference.candidates(run_dir / "weights/last.pt", looks[1], LABELS, **options).boxes
     widths = plain["image_id"].map(images.set_index("image_id")["width"])
     back = plain.assign(x_min=widths - plain["x_max"], x_max=widths - plain["x_min"])
     columns = [*XYXY, "confidence"]
@@ -313,8 +315,9 @@ def test_a_mirrored_pass_sees_mirrored_pictures(run_dir: Path, images: pd.DataFr
 
 def test_what_the_limit_cuts_is_counted(run_dir: Path, images: pd.DataFrame) -> None:
     weights = run_dir / "weights/last.pt"
-    everything = detector.candidates(weights, images.iloc[:2], LABELS, imgsz=64, conf_floor=0.0, device="cpu")
-    cut = detector.candidates(weights, images.iloc[:2], LABELS, imgsz=64, conf_floor=0.0, device="cpu", max_per_image=9)
+    everything = inference.candidates(weights, images.iloc[:2], LABELS, imgsz=64, conf_floor=0.0, device="cpu")
+    cut = inference.candidates(weights, images.iloc[:2], LABELS, imgsz=64, conf_floor=0.0, device="cpu",
+                              max_per_image=9)
     assert everything.n_cut.sum() == 0
     assert cut.boxes.groupby("image_id").size().max() <= 9
     assert (cut.n_cut > 0).all()
@@ -331,22 +334,22 @@ def test_a_model_of_other_classes_is_refused(
 ) -> None:
     weights = run_dir / "weights/last.pt"
     with pytest.raises(ValueError, match=rf"last\.pt: {message}"):
-        detector.candidates(weights, images, labels, imgsz=64, device="cpu")
+        inference.candidates(weights, images, labels, imgsz=64, device="cpu")
     with pytest.raises(ValueError, match=rf"last\.pt: {message}"):
-        detector.find_candidates(detector.load_forward(weights), images, labels, imgsz=64)
+        inference.find_candidates(yolov5.load_forward(weights), images, labels, imgsz=64)
 
 
 def test_a_model_may_call_a_class_by_its_synonym(run_dir: Path, images: pd.DataFrame) -> None:
     """Its boxes have the competition's labels."""
     options: dict[str, Any] = {"imgsz": 64, "conf_floor": 0.0, "device": "cpu"}
-    found = detector.candidates(run_dir / "weights/last.pt", images[:1], ["Hog", "cattle"],
+    found = inference.candidates(run_dir / "weights/last.pt", images[:1], ["Hog", "cattle"],
                                 label_of={"pig": "Hog", "cow": "cattle"}.get, **options).boxes
-    plain = detector.candidates(run_dir / "weights/last.pt", images[:1], LABELS, **options).boxes
+    plain = inference.candidates(run_dir / "weights/last.pt", images[:1], LABELS, **options).boxes
     assert found["label"].tolist() == plain["label"].map({"pig": "Hog", "cow": "cattle"}).tolist()
 
 
 def test_no_images_give_no_boxes(run_dir: Path, images: pd.DataFrame) -> None:
-    found = detector.candidates(run_dir / "weights/last.pt", images.iloc[:0], LABELS, imgsz=64, device="cpu")
+    found = inference.candidates(run_dir / "weights/last.pt", images.iloc[:0], LABELS, imgsz=64, device="cpu")
     assert found.boxes.empty
     assert list(found.boxes.columns) == ["image_id", "label", *XYXY, "confidence", "source"]
 
@@ -371,10 +374,10 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("requests.get", offline)
     with pytest.raises(ValueError, match=r"yolov5m6\.pt: not here and not downloadable .*put it at .*--weights"):
-        detector.find_weights("yolov5m6.pt", tmp_path)
+        yolov5.find_weights("yolov5m6.pt", tmp_path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="no such file"):
-        detector.find_weights("mine.pt", tmp_path)
+        yolov5.find_weights("mine.pt", tmp_path)
 
 
 def test_official_weights_are_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,5 +397,5 @@ def test_official_weights_are_downloaded_once(tmp_path: Path, monkeypatch: pytes
     calls: list[str] = []
     monkeypatch.setattr("requests.get", lambda url, **kwargs: calls.append(url) or Answer())
     for _ in range(2):
-        assert detector.find_weights("yolov5n.pt", tmp_path).read_bytes() == b"weights"
+        assert yolov5.find_weights("yolov5n.pt", tmp_path).read_bytes() == b"weights"
     assert calls == ["https://github.com/ultralytics/yolov5/releases/download/v7.0/yolov5n.pt"]

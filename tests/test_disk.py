@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from livestock import detector
-from livestock.boxes import make_boxes, make_images
 from livestock.config import PROFILES, REPOSITORY, Workspace, read_competition
-from livestock.detector.weights import STARTER
-from livestock.disk import SPARE_BYTES, DiskSpaceError, check_disk_space, images_disk_bytes, training_disk_bytes
+from livestock.files.disk import SPARE_BYTES, DiskSpaceError, check_disk_space, images_disk_bytes, training_disk_bytes
+from livestock.models import yolov5
+from livestock.models.yolov5.weights import STARTER
 from livestock.pipeline import Run
 from livestock.pipeline.training import train, write_lists
+from livestock.tables import make_boxes, make_images
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -58,14 +58,14 @@ def test_checkpoints_are_counted_with_what_resumes_them() -> None:
 def test_a_training_asks_before_it_starts(
     small_disk: list[Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detector, "train", lambda *arguments, **options: pytest.fail("it started"))
+    monkeypatch.setattr(yolov5, "train", lambda *arguments, **options: pytest.fail("it started"))
     for name in ("d.yaml", "d_train.txt", "d_valid.txt", "hyp.yaml", "interim/boxes.parquet", "interim/folds.parquet"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     weights = tmp_path / "weights.pt"
     with open(weights, "wb") as file:
         file.truncate(48_000_000)  # 34 times that is more than there is
-    config = detector.TrainConfig(data_yaml=str(tmp_path / "d.yaml"), weights=str(weights), imgsz=64, batch=4, epochs=1,
+    config = yolov5.TrainConfig(data_yaml=str(tmp_path / "d.yaml"), weights=str(weights), imgsz=64, batch=4, epochs=1,
                                   hyp=str(tmp_path / "hyp.yaml"))
     with pytest.raises(DiskSpaceError, match=r"train_fold0_\w+: expected 2\.1 GB"):
         train(run, "fold0", config)

@@ -14,7 +14,7 @@ from flaky_drive import FlakyDrive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livestock.drive import CopyError, copy_file, copy_new, missing_bytes
+from livestock.files.drive import CopyError, copy_file, copy_new, missing_bytes
 
 BLOCK = 16
 
@@ -22,7 +22,7 @@ BLOCK = 16
 @pytest.fixture(autouse=True, scope="module")
 def _small_blocks() -> Iterator[None]:
     """Files of a few bytes take several blocks."""
-    with patch("livestock.drive.BLOCK_BYTES", BLOCK):
+    with patch("livestock.files.drive.BLOCK_BYTES", BLOCK):
         yield
 
 

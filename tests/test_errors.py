@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import draw_tables
 
-from livestock.boxes import XYXY, make_boxes, make_images
-from livestock.errors import CAUSES, cost_of_causes, find_errors, find_suspects, fuse_looks, likely_boxes, set_aside
-from livestock.metrics import claims, usual_map
+from livestock.evaluation import claims, usual_map
+from livestock.evaluation.causes import CAUSES, cost_of_causes, find_errors
+from livestock.labels.missing import find_suspects, fuse_looks, likely_boxes, set_aside
+from livestock.tables import XYXY, make_boxes, make_images
 
 IMAGES = make_images([{"image_id": name, "archive": "", "member": name, "width": 400, "height": 400}
                       for name in [*(f"{index}.jpg" for index in range(6)), "a.jpg", "b.jpg"]])

@@ -24,27 +24,28 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from livestock.config import REPOSITORY
-from livestock.evolution import (
+from livestock.pipeline.evolve import gain_interval
+from livestock.sample import draw_sample
+from livestock.search import (
     GENES,
     SAMPLERS,
     Gene,
     GeneticSampler,
     add_generations,
     choose_parent,
-    evolve,
     importances,
     load,
     make_meta,
     mutate,
     read_evolve_csv,
     read_hyp,
+    run_trials,
     trials_table,
     write_evolve_csv,
     write_hyp,
 )
-from livestock.evolution import search as search_module
-from livestock.evolution.job import gain_interval
-from livestock.evolution.storage import (
+from livestock.search import search as search_module
+from livestock.search.storage import (
     copy_verified,
     cut_torn_line,
     one_line,
@@ -52,8 +53,7 @@ from livestock.evolution.storage import (
     resolve_url,
     without_password,
 )
-from livestock.evolution.study import claim, fail_lost_trials
-from livestock.sample import draw_sample
+from livestock.search.study import claim, fail_lost_trials
 
 OnEpoch = Callable[[Mapping[str, float]], None]
 WORKER = Path(__file__).with_name("evolution_worker.py")
@@ -151,7 +151,7 @@ def test_the_sampler_moves_the_subset_alone(tmp_path: Path) -> None:
         seen.append(values)
         objective(values, number, device, on_epoch)
 
-    evolve(make(str(tmp_path / "journal")), look)
+    run_trials(make(str(tmp_path / "journal")), look)
     assert seen[0] == START  # trial 0 is the start values
     for values in seen[1:]:
         assert list(values) == list(START)
@@ -164,7 +164,7 @@ def test_the_sampler_moves_the_subset_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_searches_the_same_space(sampler: str, tmp_path: Path) -> None:
     search = make(str(tmp_path / "journal"), sampler=sampler, n_trials=9)
-    study = evolve(search, objective)
+    study = run_trials(search, objective)
     table = trials_table(study, search.meta)
     assert table.loc[0, ["lr0", "momentum"]].tolist() == [START["lr0"], START["momentum"]]
     for name in search.meta:
@@ -175,18 +175,18 @@ def test_every_sampler_searches_the_same_space(sampler: str, tmp_path: Path) -> 
 
 
 def test_the_same_seed_finds_the_same_and_survives_a_restart(tmp_path: Path) -> None:
-    whole = trials_table(evolve(make(str(tmp_path / "a"), n_trials=6), objective), make("").meta)
+    whole = trials_table(run_trials(make(str(tmp_path / "a"), n_trials=6), objective), make("").meta)
     for n_trials in (2, 4, 6):
-        parts = trials_table(evolve(make(str(tmp_path / "b"), n_trials=n_trials), objective), make("").meta)
+        parts = trials_table(run_trials(make(str(tmp_path / "b"), n_trials=n_trials), objective), make("").meta)
     columns = ["fitness", "generation", "parents", "changed", "lr0", "momentum"]
     pd.testing.assert_frame_equal(whole[columns], parts[columns])
-    other = trials_table(evolve(make(str(tmp_path / "c"), n_trials=6, seed=1), objective), make("").meta)
+    other = trials_table(run_trials(make(str(tmp_path / "c"), n_trials=6, seed=1), objective), make("").meta)
     assert not np.allclose(other["lr0"], whole["lr0"])
 
 
 def test_the_table_says_whose_child_a_trial_is(tmp_path: Path) -> None:
     search = make(str(tmp_path / "journal"))
-    table = trials_table(evolve(search, objective), search.meta).set_index("trial")
+    table = trials_table(run_trials(search, objective), search.meta).set_index("trial")
     for trial, row in table.iloc[1:].iterrows():
         parent = table.loc[int(row["parents"])]
         assert row["generation"] == parent["generation"] + 1
@@ -196,14 +196,14 @@ def test_the_table_says_whose_child_a_trial_is(tmp_path: Path) -> None:
 
 def test_the_weighted_parent_has_several(tmp_path: Path) -> None:
     search = make(str(tmp_path / "journal"), parent="weighted")
-    assert trials_table(evolve(search, objective), search.meta)["parents"].iloc[-1].count(",") == 4
+    assert trials_table(run_trials(search, objective), search.meta)["parents"].iloc[-1].count(",") == 4
     with pytest.raises(ValueError, match="expected 'single' or 'weighted', found 'best'"):
         GeneticSampler(search.meta, START, parent="best")
 
 
 def test_cmaes_starts_around_the_start_values(tmp_path: Path) -> None:
     search = make(str(tmp_path / "journal"), sampler="cmaes", n_trials=13)
-    table = trials_table(evolve(search, objective), search.meta)[1:]
+    table = trials_table(run_trials(search, objective), search.meta)[1:]
     assert table["generation"].is_monotonic_increasing and table["generation"].iloc[[0, -1]].tolist() == [1, 2]
     for name, (_, low, high) in search.meta.items():
         scale = np.log if high / low >= 100 else np.asarray
@@ -224,7 +224,7 @@ def test_the_hopeless_are_stopped(pruner: str, tmp_path: Path) -> None:
             on_epoch({**scores_of(values, epoch), "AP50": 0.5 / (number + 1), "mAP50_95": 0.5 / (number + 1)})
 
     search = make(str(tmp_path / "journal"), pruner=pruner, n_trials=10)
-    table = trials_table(evolve(search, worse_and_worse), search.meta)
+    table = trials_table(run_trials(search, worse_and_worse), search.meta)
     pruned = table["state"] == "pruned"
     assert pruned.iloc[6:].all()
     assert (table.loc[pruned, "epochs"] < 4).all()
@@ -235,7 +235,7 @@ def test_fitness_is_what_was_asked_for(tmp_path: Path) -> None:
     def two_scores(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
         on_epoch({**scores_of(values), "AP50": 0.5, "mAP50_95": 0.25, "AP75": 0.2, "AP": 0.6})
 
-    found = {name: evolve(make(str(tmp_path / name), fitness=name, n_trials=1), two_scores).best_value
+    found = {name: run_trials(make(str(tmp_path / name), fitness=name, n_trials=1), two_scores).best_value
              for name in ("yolov5", "AP75", "AP")}
     assert found == pytest.approx({"yolov5": 0.1 * 0.5 + 0.9 * 0.25, "AP75": 0.2, "AP": 0.6})
 
@@ -251,15 +251,15 @@ def test_fitness_is_what_was_asked_for(tmp_path: Path) -> None:
     ({"fitness": "AP75"}, "another fitness: expected AP75, found yolov5"),
 ])
 def test_another_study_is_refused_not_mixed_in(change: dict, words: str, tmp_path: Path) -> None:
-    evolve(make(str(tmp_path / "journal"), n_trials=1), objective)
+    run_trials(make(str(tmp_path / "journal"), n_trials=1), objective)
     with pytest.raises(ValueError, match=words):
-        evolve(make(str(tmp_path / "journal"), **change), objective)
+        run_trials(make(str(tmp_path / "journal"), **change), objective)
 
 
 def test_the_order_of_names_is_no_other_space(tmp_path: Path) -> None:
-    evolve(make(str(tmp_path / "journal"), n_trials=1), objective)
+    run_trials(make(str(tmp_path / "journal"), n_trials=1), objective)
     search = make(str(tmp_path / "journal"), n_trials=2, meta=make_meta(["lr0", "momentum"], START))
-    assert len(evolve(search, objective).trials) == 2
+    assert len(run_trials(search, objective).trials) == 2
 
 
 def test_a_trial_without_a_number_for_fitness_fails_alone_and_is_shown(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_trial_without_a_number_for_fitness_fails_alone_and_is_shown(tmp_path:
         on_epoch({**scores_of(values), "AP50": math.nan if number == 2 else 0.5})
 
     search = make(str(tmp_path / "journal"), n_trials=4)
-    table = trials_table(evolve(search, third_fails), search.meta)
+    table = trials_table(run_trials(search, third_fails), search.meta)
     assert table["state"].tolist() == ["complete", "complete", "fail", "complete", "complete"]
     assert "fitness nan" in table["error"][2]
 
@@ -279,7 +279,7 @@ def test_out_of_memory_fails_alone(tmp_path: Path) -> None:
         objective(values, number, device, on_epoch)
 
     search = make(str(tmp_path / "journal"), n_trials=3)
-    table = trials_table(evolve(search, second_is_too_big), search.meta)
+    table = trials_table(run_trials(search, second_is_too_big), search.meta)
     assert table["state"].tolist() == ["complete", "fail", "complete", "complete"]
     assert table["error"][1] == "CUDA out of memory"
 
@@ -289,7 +289,7 @@ def test_a_search_in_which_everything_fails_ends(tmp_path: Path) -> None:
         raise RuntimeError("no such file")
 
     with pytest.raises(ValueError, match=r"3 trials in a row failed; the last: no such file"):
-        evolve(make(str(tmp_path / "journal")), broken)
+        run_trials(make(str(tmp_path / "journal")), broken)
 
 
 def test_a_database_that_cannot_be_reached_is_one_line_within_ten_seconds() -> None:
@@ -311,12 +311,12 @@ def test_the_budget_ends_the_search_and_the_next_call_goes_on(
             on_epoch(scores_of(values, epoch))
 
     search = make(str(tmp_path / "journal"), n_trials=5, budget_minutes=1 / 60)
-    study = evolve(search, slow)
+    study = run_trials(search, slow)
     assert 1 <= len(study.trials) < 5
     printed = capsys.readouterr().out
     assert "minutes a trial" in printed
     assert "run again to go on" in printed
-    table = trials_table(evolve(make(str(tmp_path / "journal"), n_trials=5), slow), search.meta)
+    table = trials_table(run_trials(make(str(tmp_path / "journal"), n_trials=5), slow), search.meta)
     assert table["state"].isin(["complete"]).sum() == 5
 
 
@@ -328,9 +328,9 @@ def test_a_trial_that_the_budget_cuts_is_run_again(tmp_path: Path, capsys: pytes
 
     journal = str(tmp_path / "journal")
     search = make(journal, n_trials=2, budget_minutes=0.2 / 60)
-    assert [trial.state for trial in evolve(search, slow).trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert [trial.state for trial in run_trials(search, slow).trials] == [TrialState.FAIL, TrialState.WAITING]
     assert "trial 0 cut off; its values will be run again; 0 of 2" in capsys.readouterr().out
-    trials = evolve(make(journal, n_trials=2), slow).trials
+    trials = run_trials(make(journal, n_trials=2), slow).trials
     assert [trial.state for trial in trials[1:]] == [TrialState.COMPLETE] * 2
     assert trials[1].params == {name: START[name] for name in search.meta}  # the start values still come first
 
@@ -341,7 +341,7 @@ def test_a_last_epoch_that_the_budget_cuts_is_kept(tmp_path: Path) -> None:
         on_epoch(scores_of(values, 3))
 
     search = make(str(tmp_path / "journal"), n_trials=2, budget_minutes=0.2 / 60)
-    assert [trial.state for trial in evolve(search, slow).trials] == [TrialState.COMPLETE]
+    assert [trial.state for trial in run_trials(search, slow).trials] == [TrialState.COMPLETE]
 
 
 # -- files ----------------------------------------------------------------------------------------------------------
@@ -376,14 +376,14 @@ def test_generations_of_yolov5_become_parents(tmp_path: Path) -> None:
     assert add_generations(study, search.storage, generations) == 2
     assert add_generations(study, search.storage, generations) == 0  # once is enough
     assert study.best_value == pytest.approx(0.1 * 0.7 + 0.9 * 0.5)
-    table = trials_table(evolve(search, objective), search.meta)
+    table = trials_table(run_trials(search, objective), search.meta)
     assert table["state"].tolist() == ["imported", "imported", "complete", "complete"]  # two more, as asked
     assert table["parents"][2] in ("0", "1")
 
 
 def test_a_study_is_written_as_yolov5_writes_one(tmp_path: Path) -> None:
     search = make(str(tmp_path / "journal"), n_trials=3)
-    study = evolve(search, objective)
+    study = run_trials(search, objective)
     assert write_evolve_csv(study, tmp_path / "evolve.csv") == 3
     assert (tmp_path / "evolve.csv").read_text().splitlines()[0] == YOLOV5_CSV.splitlines()[0]
     again = load(make(str(tmp_path / "again")))
@@ -583,7 +583,7 @@ def test_a_running_trial_in_the_copy_of_a_dead_machine_is_run_again(
     search = make(str(tmp_path / "journal"), n_trials=2)
     claim(load(search).ask())
     as_another_machine(monkeypatch, "the next virtual machine")
-    states = [trial.state for trial in evolve(search, objective).trials]
+    states = [trial.state for trial in run_trials(search, objective).trials]
     assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
 
 
@@ -595,7 +595,7 @@ def test_dying_while_a_lost_trial_is_queued_again_loses_and_doubles_nothing(mome
     study._storage.set_trial_state_values(study.trials[0]._trial_id, TrialState.FAIL)  # the process died right here
     if moment == "after":
         assert fail_lost_trials(study, search.storage) == [0]
-    states = [trial.state for trial in evolve(search, objective).trials]
+    states = [trial.state for trial in run_trials(search, objective).trials]
     assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     assert load(search).trials[1].params == {name: START[name] for name in search.meta}  # the start values, once
 
@@ -611,7 +611,7 @@ def test_a_trial_that_others_gave_up_does_not_end_this_worker(
             other._storage.set_trial_state_values(other.trials[0]._trial_id, TrialState.FAIL)
         objective(values, number, device, on_epoch)
 
-    states = [trial.state for trial in evolve(search, given_up).trials]
+    states = [trial.state for trial in run_trials(search, given_up).trials]
     assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     assert "trial 0: others saw no sign of life from here and run its values again" in capsys.readouterr().out
 
@@ -625,7 +625,7 @@ def test_two_gpus_share_the_trials_and_stop_together(tmp_path: Path) -> None:
             time.sleep(0.02)
             on_epoch(scores_of(values, epoch))
 
-    study = evolve(make(str(tmp_path / "journal"), n_trials=10), look, devices=["0", "1"])
+    study = run_trials(make(str(tmp_path / "journal"), n_trials=10), look, devices=["0", "1"])
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 10
     assert set(seen) == {"0", "1"}
 
@@ -636,15 +636,15 @@ def test_two_gpus_share_the_trials_and_stop_together(tmp_path: Path) -> None:
 
     begun = time.monotonic()
     with pytest.raises(KeyError):
-        evolve(make(str(tmp_path / "other"), n_trials=1000), broken_on_one, devices=["0", "1"])
+        run_trials(make(str(tmp_path / "other"), n_trials=1000), broken_on_one, devices=["0", "1"])
     assert time.monotonic() - begun < 30  # the other did not run its thousand
 
 
 def test_a_session_that_lost_its_disk_goes_on_from_the_copy(tmp_path: Path) -> None:
     backup = tmp_path / "drive/journal"
-    evolve(make(str(tmp_path / "local/journal"), n_trials=3, backup=backup), objective)
+    run_trials(make(str(tmp_path / "local/journal"), n_trials=3, backup=backup), objective)
     shutil.rmtree(tmp_path / "local")
-    study = evolve(make(str(tmp_path / "local/journal"), n_trials=5, backup=backup), objective)
+    study = run_trials(make(str(tmp_path / "local/journal"), n_trials=5, backup=backup), objective)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 5
     assert backup.read_bytes() == (tmp_path / "local/journal").read_bytes()
 
@@ -661,7 +661,7 @@ def test_a_drive_that_fails_for_a_moment_ends_no_search(
         copy_verified(journal, copy)
 
     monkeypatch.setattr(search_module, "copy_verified", fail_once)
-    study = evolve(make(str(tmp_path / "local/journal"), n_trials=2, backup=backup), objective)
+    study = run_trials(make(str(tmp_path / "local/journal"), n_trials=2, backup=backup), objective)
     assert len(study.trials) == 2
     assert backup.read_bytes() == (tmp_path / "local/journal").read_bytes()
     assert f"{backup}: [Errno 5] Input/output error; tried again in 1 s" in capsys.readouterr().out
@@ -676,19 +676,19 @@ def test_below_a_drive_that_has_gone_no_folder_is_made(tmp_path: Path) -> None:
 
 def test_two_sessions_that_ran_apart_are_not_mixed(tmp_path: Path) -> None:
     backup = tmp_path / "drive/journal"
-    evolve(make(str(tmp_path / "a/journal"), n_trials=2, backup=backup), objective)
-    evolve(make(str(tmp_path / "b/journal"), n_trials=2), objective)
+    run_trials(make(str(tmp_path / "a/journal"), n_trials=2, backup=backup), objective)
+    run_trials(make(str(tmp_path / "b/journal"), n_trials=2), objective)
     with pytest.raises(ValueError, match="have both gone on"):
-        evolve(make(str(tmp_path / "b/journal"), n_trials=3, backup=backup), objective)
+        run_trials(make(str(tmp_path / "b/journal"), n_trials=3, backup=backup), objective)
 
 
 def test_a_copy_with_anothers_trials_is_not_overwritten(tmp_path: Path) -> None:
     backup = tmp_path / "drive/journal"
-    evolve(make(str(tmp_path / "a/journal"), n_trials=2, backup=backup), objective)
+    run_trials(make(str(tmp_path / "a/journal"), n_trials=2, backup=backup), objective)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    evolve(make(str(tmp_path / "a/journal"), n_trials=3, backup=backup), objective)
+    run_trials(make(str(tmp_path / "a/journal"), n_trials=3, backup=backup), objective)
     kept = backup.read_bytes()
-    evolve(make(str(tmp_path / "b/journal"), n_trials=5), objective)  # longer, and without a's third trial
+    run_trials(make(str(tmp_path / "b/journal"), n_trials=5), objective)  # longer, and without a's third trial
     with pytest.raises(ValueError, match="have both gone on"):
         copy_verified(tmp_path / "b/journal", backup)
     assert backup.read_bytes() == kept
@@ -696,10 +696,10 @@ def test_a_copy_with_anothers_trials_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_a_torn_last_line_is_survived(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
-    evolve(make(str(journal), n_trials=2), objective)
+    run_trials(make(str(journal), n_trials=2), objective)
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code":5,"worker_id":"half a li')
-    assert len(evolve(make(str(journal), n_trials=4), objective).trials) == 4
+    assert len(run_trials(make(str(journal), n_trials=4), objective).trials) == 4
     assert journal.read_bytes().startswith(whole + b'{"op_code"')
     assert [json.loads(line) for line in journal.read_bytes().splitlines()]
 

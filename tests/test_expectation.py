@@ -13,11 +13,12 @@ import pytest
 from corpus import aihub_json
 from PIL import Image
 
-from livestock import pipeline, runner
+from livestock import pipeline
 from livestock.config import REPOSITORY
-from livestock.detector.weights import STARTER
-from livestock.disk import DiskSpaceError, images_disk_bytes, training_disk_bytes
+from livestock.files.disk import DiskSpaceError, images_disk_bytes, training_disk_bytes
+from livestock.models.yolov5.weights import STARTER
 from livestock.pipeline import expectation as expect_module
+from livestock.pipeline import notebooks
 from livestock.pipeline.expectation import count_images, list_trainings
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
@@ -46,8 +47,8 @@ def run(tmp_path: Path) -> pipeline.Run:
     return run
 
 
-def notebooks(skip: tuple[str, ...] = (), **parameters: object) -> dict[str, dict]:
-    return {path.stem: own for path, own in runner.choose_notebooks(parameters, skip).items()}
+def chosen(skip: tuple[str, ...] = (), **parameters: object) -> dict[str, dict]:
+    return {path.stem: own for path, own in notebooks.choose_notebooks(parameters, skip).items()}
 
 
 def test_images_are_counted_in_folders_and_zips(run: pipeline.Run) -> None:
@@ -60,15 +61,15 @@ def test_images_are_counted_in_folders_and_zips(run: pipeline.Run) -> None:
 
 def test_the_demo_has_as_many_trainings_as_it_starts(run: pipeline.Run) -> None:
     """Six trials and three seeds of start and best; one fold; two teachers and five students; the final model."""
-    trainings = list_trainings(run, notebooks())
+    trainings = list_trainings(run, chosen())
     assert len(trainings) == 6 + 6 + 1 + 2 + 5 + 1
     assert [share for share, _ in trainings[-3:]] == [0.8, 0.8, 1.0]
-    assert list_trainings(run, notebooks(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 8)] * 2
+    assert list_trainings(run, chosen(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 8)] * 2
 
 
 def test_minutes_and_disk_follow_from_pace_and_sizes(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expect_module, "measure_pace", lambda run, weights: 30.0)
-    found = pipeline.expect(run, notebooks(("03_evolve", "06_silver", "07_final")))
+    found = pipeline.expect(run, chosen(("03_evolve", "06_silver", "07_final")))
     assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 8))
     assert found.minutes == pytest.approx((30 * (0.8 * 4 * 8 + 4 * 3) + 8 + 5 * 8) / 60)
     images = count_images(run.data_dir, run.workspace.root)
@@ -87,8 +88,8 @@ def test_the_pace_is_measured_once(run: pipeline.Run, capsys: pytest.CaptureFixt
 def test_too_small_a_disk_is_told_before_anything_runs(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expect_module, "measure_pace", lambda run, weights: 1.0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9, 9, 100_000_000))
-    monkeypatch.setattr(runner, "run_notebooks", lambda *arguments: pytest.fail("a notebook was started"))
+    monkeypatch.setattr(notebooks, "run_notebooks", lambda *arguments: pytest.fail("a notebook was started"))
     parameters = {"PROFILE": "demo", "SEED": 0, "DATA": str(run.data_dir), "READER": "aihub", "WEIGHTS": "",
                   "WORKSPACE": str(run.workspace.root), "COMPETITION": str(REPOSITORY / "competition.yaml")}
     with pytest.raises(DiskSpaceError, match="GB of free disk, found 0.1 GB"):
-        runner.run_all(parameters)
+        notebooks.run_all(parameters)

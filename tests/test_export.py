@@ -21,15 +21,18 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.spatial import cKDTree
 
-from livestock import detector, readers
-from livestock.boxes import XYXY
+from livestock import export, inference
 from livestock.config import REPOSITORY, read_competition
-from livestock.detector import edge, safe
-from livestock.detector.forward import load_torch
-from livestock.detector.inference import picture_batches, to_tensor
-from livestock.detector.weights import STARTER, load_checkpoint
+from livestock.data import readers
+from livestock.data.submission import read_truth
+from livestock.export import compare
+from livestock.inference import picture_batches, to_tensor
+from livestock.models import yolov5
+from livestock.models.yolov5 import safe
+from livestock.models.yolov5.forward import load_torch
+from livestock.models.yolov5.weights import STARTER, load_checkpoint
 from livestock.sample import draw_sample
-from livestock.submission import read_truth
+from livestock.tables import XYXY
 
 IMGSZ, LABELS = 320, ["pig", "cow"]
 
@@ -66,8 +69,8 @@ def table(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.
     folder = tmp_path_factory.mktemp("exports")
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("livestock.detector.edge.SECONDS", 1.0)
-        found = detector.edge_table(STARTER, sample.test, sample.truth, LABELS, folder, calibration=sample.train,
+        patch.setattr("livestock.export.compare.SECONDS", 1.0)
+        found = export.edge_table(STARTER, sample.test, sample.truth, LABELS, folder, calibration=sample.train,
                                     imgsz=IMGSZ, metric_iou=0.5)
     assert torch.get_num_threads() == threads
     return found, folder
@@ -98,17 +101,17 @@ def test_the_edge_table_has_every_format(table: tuple[pd.DataFrame, Path]) -> No
 
 def test_a_format_that_would_take_minutes_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {"float32": 0.01, "half": 0.2, "slow": 0.05}
-    monkeypatch.setattr(edge, "_seconds", lambda name, picture: seconds[name])
+    monkeypatch.setattr(compare, "_seconds", lambda name, picture: seconds[name])
     forwards = {name: name for name in seconds}
-    assert edge._unusable(forwards, torch.zeros(1), 100) == {}  # type: ignore[arg-type] # 20 s at most
-    assert edge._unusable(forwards, torch.zeros(1), 500) == {  # type: ignore[arg-type]
+    assert compare._unusable(forwards, torch.zeros(1), 100) == {}  # type: ignore[arg-type] # 20 s at most
+    assert compare._unusable(forwards, torch.zeros(1), 500) == {  # type: ignore[arg-type]
         "half": "20 times as slow as float32 on this CPU"}
 
 
 def test_int8_loses_little(folder: Path, table: tuple[pd.DataFrame, Path], sample: Sample) -> None:
     found = table[0].set_index("format")
     assert found.loc["ONNX int8", "mAP"] > found.loc["PyTorch float32", "mAP"] - 0.05  # four images: a box is a point
-    exact, rough = (detector.load_forward(path) for path in (STARTER, folder / "starter.int8.onnx"))
+    exact, rough = (yolov5.load_forward(path) for path in (STARTER, folder / "starter.int8.onnx"))
     _, chunk = next(picture_batches(sample.test, IMGSZ, 32, 4))
     first, second = (forward(to_tensor(chunk)) for forward in (exact, rough))
     seen = first[..., 4] > 0.25
@@ -127,13 +130,13 @@ def test_int8_computes_in_int8(folder: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".torchscript"])
 def test_an_export_gives_pytorchs_boxes(suffix: str, folder: Path, sample: Sample) -> None:
-    found = detector.compare_exports(STARTER, folder / f"starter{suffix}", sample.test, imgsz=IMGSZ)
+    found = export.compare_exports(STARTER, folder / f"starter{suffix}", sample.test, imgsz=IMGSZ)
     assert found.boxes <= 0.5
     assert found.scores <= 1e-3
 
 
 def test_safetensors_are_the_checkpoint_exactly(folder: Path, pictures: list[torch.Tensor]) -> None:
-    first, second = detector.load_forward(STARTER), detector.load_forward(folder / "starter.safetensors")
+    first, second = yolov5.load_forward(STARTER), yolov5.load_forward(folder / "starter.safetensors")
     assert all(torch.equal(first(picture), second(picture)) for picture in pictures)
     assert (second.labels, second.stride) == (LABELS, 32)
 
@@ -142,7 +145,7 @@ def test_writing_safetensors_leaves_random_numbers_alone(tmp_path: Path) -> None
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    detector.write_safetensors(STARTER, tmp_path / "w.safetensors")
+    yolov5.write_safetensors(STARTER, tmp_path / "w.safetensors")
     assert torch.equal(torch.rand(3), expected)
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
@@ -152,41 +155,41 @@ def test_another_activation_is_not_lost_in_silence(tmp_path: Path) -> None:
     checkpoint["model"].model[0].act = torch.nn.ReLU()
     torch.save(checkpoint, tmp_path / "relu.pt")
     with pytest.raises(ValueError, match=r"relu\.pt: expected a model that its architecture describes in full"):
-        detector.write_safetensors(tmp_path / "relu.pt", tmp_path / "relu.safetensors")
+        yolov5.write_safetensors(tmp_path / "relu.pt", tmp_path / "relu.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["relu.pt"]
 
 
 @pytest.fixture(scope="module")
 def expected(sample: Sample) -> pd.DataFrame:
-    return detector.candidates(STARTER, sample.test, LABELS, imgsz=IMGSZ, conf_floor=0.3, device="cpu").boxes
+    return inference.candidates(STARTER, sample.test, LABELS, imgsz=IMGSZ, conf_floor=0.3, device="cpu").boxes
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".int8.onnx", ".torchscript"])
 def test_candidates_of_every_format(suffix: str, folder: Path, sample: Sample, expected: pd.DataFrame) -> None:
     path = folder / f"starter{suffix}"
-    found = detector.candidates(path, sample.test, LABELS, imgsz=IMGSZ, conf_floor=0.3, device="cpu", n_threads=1,
+    found = inference.candidates(path, sample.test, LABELS, imgsz=IMGSZ, conf_floor=0.3, device="cpu", n_threads=1,
                                 trusted=True).boxes
     assert len(expected) > 20
     assert len(found) == pytest.approx(len(expected), rel=0.2 if "int8" in suffix else 0)
     if "int8" not in suffix:
         assert (found[XYXY] - expected[XYXY]).abs().max(axis=None) < 0.5
     with pytest.raises(ValueError, match=r"expected a model of the 3 classes .*, found 2"):
-        detector.candidates(path, sample.test, [*LABELS, "hen"], imgsz=IMGSZ, device="cpu", trusted=True)
+        inference.candidates(path, sample.test, [*LABELS, "hen"], imgsz=IMGSZ, device="cpu", trusted=True)
 
 
 def test_torchscript_is_loaded_only_where_it_is_ours(folder: Path, sample: Sample) -> None:
     with pytest.raises(ValueError, match=r"starter\.torchscript: refused, a TorchScript file is a program"):
-        detector.candidates(folder / "starter.torchscript", sample.test, LABELS, imgsz=IMGSZ)
+        inference.candidates(folder / "starter.torchscript", sample.test, LABELS, imgsz=IMGSZ)
 
 
 def test_boxes_are_those_of_one_plain_pass(sample: Sample) -> None:
     """Workers, an image at a time each, and weights in channels-last order change nothing but rounding."""
     plain = load_torch(STARTER)
-    forward = detector.Forward(STARTER, lambda pictures: plain(pictures.contiguous())[0], LABELS, 32, "cpu")
+    forward = yolov5.Forward(STARTER, lambda pictures: plain(pictures.contiguous())[0], LABELS, 32, "cpu")
     assert plain.model[0].conv.weight.is_contiguous()
     options: dict[str, Any] = {"imgsz": IMGSZ, "conf_floor": 0.01}
-    expected = detector.find_candidates(forward, sample.test, LABELS, batch=4, **options).boxes
-    found = detector.candidates(STARTER, sample.test, LABELS, n_threads=2, device="cpu", **options).boxes
+    expected = inference.find_candidates(forward, sample.test, LABELS, batch=4, **options).boxes
+    found = inference.candidates(STARTER, sample.test, LABELS, n_threads=2, device="cpu", **options).boxes
     assert len(expected) > 200
     for some, others in ((expected, found), (found, expected)):
         sure = some[some["confidence"] > 0.0101]  # at the floor, rounding decides
@@ -204,7 +207,7 @@ def distances(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
 
 def test_each_thread_has_a_head_of_its_own_and_shares_the_weights(pictures: list[torch.Tensor]) -> None:
     """The head keeps a grid of the last picture's size, which another thread's picture may not have."""
-    forward, both = detector.load_forward(STARTER), Barrier(2)
+    forward, both = yolov5.load_forward(STARTER), Barrier(2)
     heads: list[Any] = []
 
     def watch(module: Any, inputs: Any) -> None:
@@ -225,7 +228,7 @@ def test_each_thread_has_a_head_of_its_own_and_shares_the_weights(pictures: list
 def test_half_precision_counts_pixels_in_fractions() -> None:
     """From 1,024 on the numbers of half precision are whole ones."""
     picture = torch.rand(1, 3, 64, 1280, generator=torch.Generator().manual_seed(0))
-    exact, half = (detector.load_forward(STARTER, half=half)(picture) for half in (False, True))
+    exact, half = (yolov5.load_forward(STARTER, half=half)(picture) for half in (False, True))
     assert half.dtype == torch.float32
     right = exact[..., 0] > 1100
     assert (half - exact)[right][:, 0].abs().mean() < 0.05
@@ -240,14 +243,14 @@ def test_a_broken_picture_ends_the_pass_soon(
         read.append(member)
         raise ValueError(f"{member}: broken")
 
-    monkeypatch.setattr("livestock.detector.inference.read_image", read_image)
+    monkeypatch.setattr("livestock.inference.read_image", read_image)
     many = pd.concat([sample.test] * 10, ignore_index=True)
     many["image_id"] = [f"{n:02d}.jpg" for n in range(len(many))]
     before = torch.get_num_threads()
     for weights in (STARTER, folder / "starter.torchscript"):
         read.clear()
         with pytest.raises(ValueError, match=r": broken"):
-            detector.candidates(weights, many, LABELS, imgsz=IMGSZ, device="cpu", n_threads=before + 1, trusted=True)
+            inference.candidates(weights, many, LABELS, imgsz=IMGSZ, device="cpu", n_threads=before + 1, trusted=True)
         assert len(read) < len(many) / 2
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == before
@@ -257,7 +260,7 @@ def test_a_broken_picture_ends_the_pass_soon(
 def test_workers_share_the_threads(suffix: str, folder: Path, sample: Sample) -> None:
     """Of four threads four workers have one each, or one run at a time has all."""
     path = STARTER if suffix == ".pt" else folder / f"starter{suffix}"
-    forward = detector.load_forward(path, n_threads=4, trusted=True)
+    forward = yolov5.load_forward(path, n_threads=4, trusted=True)
     seen: list[tuple[int, bool]] = []
     turn = Lock()
 
@@ -269,7 +272,7 @@ def test_workers_share_the_threads(suffix: str, folder: Path, sample: Sample) ->
             turn.release()
         return forward.run(pictures)
 
-    detector.find_candidates(replace(forward, run=run), sample.test, LABELS, imgsz=IMGSZ)
+    inference.find_candidates(replace(forward, run=run), sample.test, LABELS, imgsz=IMGSZ)
     assert len(seen) == len(sample.test)
     assert {n_threads for n_threads, _ in seen} == {1 if suffix == ".pt" else 4}
     assert all(is_alone for _, is_alone in seen) == (suffix != ".pt")
@@ -278,7 +281,7 @@ def test_workers_share_the_threads(suffix: str, folder: Path, sample: Sample) ->
 def test_threads_are_as_before(pictures: list[torch.Tensor]) -> None:
     before = torch.get_num_threads()
     during: list[int] = []
-    forward = detector.load_forward(STARTER, n_threads=before + 1)
+    forward = yolov5.load_forward(STARTER, n_threads=before + 1)
     handle = torch.nn.modules.module.register_module_forward_pre_hook(
         lambda module, inputs: during.append(torch.get_num_threads()))
     forward(pictures[0])
@@ -323,7 +326,7 @@ def test_a_tensor_that_is_missing_unexpected_or_wrong_is_named(parts: Parts, tmp
     ]
     for state, message in cases:
         with pytest.raises(ValueError, match=rf"bad\.safetensors: {message}"):
-            detector.load_forward(Parts(state, parts.architecture, parts.metadata).write(tmp_path / "bad.safetensors"))
+            yolov5.load_forward(Parts(state, parts.architecture, parts.metadata).write(tmp_path / "bad.safetensors"))
 
 
 EVIL = "__import__('pathlib').Path('{}').touch()"
@@ -356,7 +359,7 @@ def test_an_architecture_that_would_run_code_is_refused(entry: str, change: Any,
     change(architecture, EVIL.format(trace))
     path = Parts(parts.state, architecture, parts.metadata).write(tmp_path / "evil.safetensors")
     with pytest.raises(ValueError, match=rf"evil\.safetensors: architecture: {entry}: refused, expected"):
-        detector.load_forward(path)
+        yolov5.load_forward(path)
     assert not trace.exists()
 
 
@@ -365,20 +368,20 @@ def test_an_architecture_of_another_size_allocates_nothing(parts: Parts, tmp_pat
     parts.architecture["backbone"][7][3][0] = 8192
     parts.architecture["width_multiple"] = 4.0
     with pytest.raises(ValueError, match=r"big\.safetensors: architecture: refused, expected up to .* multiplications"):
-        detector.load_forward(parts.write(tmp_path / "big.safetensors"))
+        yolov5.load_forward(parts.write(tmp_path / "big.safetensors"))
 
 
 def test_an_architecture_of_other_channels_allocates_nothing(parts: Parts, tmp_path: Path) -> None:
     """Within the bounds of a pass, but not the model of these tensors."""
     parts.architecture["backbone"][7][3][0] *= 2
     with pytest.raises(ValueError, match=r"expected F16 of shape \[.*, found F16 of shape \["):
-        detector.load_forward(parts.write(tmp_path / "other.safetensors"))
+        yolov5.load_forward(parts.write(tmp_path / "other.safetensors"))
 
 
 def test_a_model_that_cannot_be_built_is_refused(parts: Parts, tmp_path: Path) -> None:
     parts.architecture["backbone"][0][3] = [64, 6, 2, 2, 7]  # groups that do not divide the channels
     with pytest.raises(ValueError, match="architecture: expected a model that yolov5 can build"):
-        detector.load_forward(parts.write(tmp_path / "bad.safetensors"))
+        yolov5.load_forward(parts.write(tmp_path / "bad.safetensors"))
 
 
 def test_metadata_that_is_no_json_or_names_other_classes(parts: Parts, tmp_path: Path) -> None:
@@ -392,7 +395,7 @@ def test_metadata_that_is_no_json_or_names_other_classes(parts: Parts, tmp_path:
     ]:
         save_file(parts.state, path, {**parts.metadata, **change})
         with pytest.raises(ValueError, match=message):
-            detector.load_forward(path)
+            yolov5.load_forward(path)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".onnx", ".int8.onnx", ".torchscript"])
@@ -401,15 +404,15 @@ def test_a_file_that_is_cut_or_no_model_is_refused(suffix: str, folder: Path, tm
     for content in (whole[: len(whole) // 2], b"", b"no model at all"):
         (tmp_path / f"cut{suffix}").write_bytes(content)
         with pytest.raises(ValueError, match=r"cut(\.int8)?\.\w+: "):
-            detector.load_forward(tmp_path / f"cut{suffix}", trusted=True)
+            yolov5.load_forward(tmp_path / f"cut{suffix}", trusted=True)
     with pytest.raises(ValueError, match="found no such file"):
-        detector.load_forward(tmp_path / f"missing{suffix}", trusted=True)
+        yolov5.load_forward(tmp_path / f"missing{suffix}", trusted=True)
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     shutil.copy(STARTER, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=r"weights\.pth: expected weights ending in one of .*, found '\.pth'"):
-        detector.load_forward(tmp_path / "weights.pth")
+        yolov5.load_forward(tmp_path / "weights.pth")
 
 
 def test_onnx_of_other_classes_or_of_another_hand_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -425,28 +428,28 @@ def test_onnx_of_other_classes_or_of_another_hand_is_refused(folder: Path, tmp_p
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)
         with pytest.raises(ValueError, match=message):
-            detector.load_forward(path)
+            yolov5.load_forward(path)
 
 
 def test_an_output_of_another_shape_is_refused() -> None:
     """Where a file does not declare the shape of its output, the first pass tells."""
-    forward = detector.Forward(Path("odd.onnx"), lambda pictures: torch.zeros(len(pictures), 10, 85), LABELS, 32, "cpu")
+    forward = yolov5.Forward(Path("odd.onnx"), lambda pictures: torch.zeros(len(pictures), 10, 85), LABELS, 32, "cpu")
     with pytest.raises(ValueError, match=r"odd\.onnx: expected an output \(2, N, 7\) .*, found \(2, 10, 85\)"):
         forward(torch.zeros(2, 3, 64, 64))
 
 
 def test_an_export_that_differs_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("livestock.detector.export.BOXES_PX", -1.0)
+    monkeypatch.setattr("livestock.export.convert.BOXES_PX", -1.0)
     with pytest.raises(ValueError, match="expected an export that differs by up to"):
-        detector.export_onnx(STARTER, tmp_path / "w.onnx")
+        export.export_onnx(STARTER, tmp_path / "w.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_calibration_images_are_not_scored(folder: Path, sample: Sample, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none of them to calibrate with"):
-        detector.edge_table(STARTER, sample.test, sample.truth, LABELS, tmp_path, calibration=sample.test, imgsz=IMGSZ)
+        export.edge_table(STARTER, sample.test, sample.truth, LABELS, tmp_path, calibration=sample.test, imgsz=IMGSZ)
     with pytest.raises(ValueError, match="expected images to calibrate with, found an empty table"):
-        detector.quantize_onnx(folder / "starter.onnx", sample.train.iloc[:0], tmp_path / "q.onnx", imgsz=IMGSZ)
+        export.quantize_onnx(folder / "starter.onnx", sample.train.iloc[:0], tmp_path / "q.onnx", imgsz=IMGSZ)
 
 
 def test_every_published_architecture_is_known() -> None:

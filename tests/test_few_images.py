@@ -13,8 +13,8 @@ from PIL import Image
 
 from livestock import pipeline
 from livestock.config import REPOSITORY
-from livestock.evolution import job
-from livestock.folds import describe_leak, describe_split, leaky_folds
+from livestock.data.folds import describe_leak, describe_split, leaky_folds
+from livestock.pipeline import evolve
 from livestock.pipeline.silver import assign_teachers
 
 Draw = Callable[[dict[str, int]], Path]
@@ -76,7 +76,7 @@ def test_what_two_images_do_not_suffice_for_says_so(draw: Draw) -> None:
     with pytest.raises(ValueError, match="fold 4: no image lies in it; 2 images have the folds 0, 1"):
         pipeline.write_dataset(run, images, boxes, fold=4)
     with pytest.raises(ValueError, match=r"2 images fill only 2, .* leave 03_evolve out \(--skip 03_evolve\)"):
-        job.write_search_lists(run, found)
+        evolve.write_search_lists(run, found)
     with pytest.raises(ValueError, match=r"2 images fill only 1 beside .* leave 06_silver out \(--skip 06_silver\)"):
         assign_teachers(images, 2)
 

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from livestock.archives import read_image
-from livestock.boxes import check_images, make_boxes, make_images
 from livestock.config import REPOSITORY, Competition, read_competition
-from livestock.folds import (
+from livestock.data.archives import read_image
+from livestock.data.folds import (
     Undecodable,
     assign_folds,
     baseline_folds,
@@ -38,7 +37,8 @@ from livestock.folds import (
     stratum_labels,
     unite_groups,
 )
-from livestock.pictures import ERRORS, ORIENTATION, TURNS, decode, decode_small
+from livestock.data.pictures import ERRORS, ORIENTATION, TURNS, decode, decode_small
+from livestock.tables import check_images, make_boxes, make_images
 
 COMPETITION = Competition("test", {"pig": [], "cow": []}, count_bins={"pig": [8, 13], "cow": [4, 6]})
 
@@ -534,7 +534,7 @@ def test_group_report_counts_pairs():
 
 
 def test_groups_of_real_frames_hold_videos_together_and_keep_sources_apart(real_data):
-    from livestock.readers import read_train_and_test
+    from livestock.data.readers import read_train_and_test
 
     root, competition = real_data / "livestock", read_competition(REPOSITORY / "competition.yaml")
     train, _ = read_train_and_test("aihub", root, competition)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import draw_tables
 
-from livestock.boxes import XYXY, make_boxes, make_images, pairwise_iou
+from livestock.geometry import pairwise_iou
 from livestock.postprocess import fuse, soft_suppress, suppress
+from livestock.tables import XYXY, make_boxes, make_images
 
 IMAGES = make_images([{"image_id": name, "archive": "", "member": name, "width": 500, "height": 450}
                       for name in [*(f"{index}.jpg" for index in range(6)), "a.jpg"]])

@@ -12,10 +12,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from livestock import detector
-from livestock.detector import graph as graph_module
-from livestock.detector.forward import METADATA, write_metadata
-from livestock.detector.weights import STARTER
+from livestock import export
+from livestock.models import yolov5
+from livestock.models.yolov5 import graph as graph_module
+from livestock.models.yolov5.forward import METADATA, write_metadata
+from livestock.models.yolov5.weights import STARTER
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.bad_input]
 LABELS = ["pig", "cow"]
@@ -126,7 +127,7 @@ def test_an_onnx_file_that_asks_for_all_is_refused(name: str, tmp_path: Path) ->
     path = write(tmp_path / "evil.onnx", nodes, tensors)
     assert path.stat().st_size < 30_000
     with pytest.raises(ValueError, match=rf"evil\.onnx: .*{message}"):
-        detector.load_forward(path)
+        yolov5.load_forward(path)
 
 
 def test_what_only_some_pictures_would_set_off_is_refused_for_these(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_what_only_some_pictures_would_set_off_is_refused_for_these(tmp_path: Pa
         node("Concat", "one n seven", "shape", axis=0), node("ConstantOfShape", "shape")]
     path = write(tmp_path / "evil.onnx", nodes, [
         whole("two", 2), whole("wanted", 320), whole("many", 10**10), whole("one", 1), whole("seven", 7)])
-    forward = detector.load_forward(path)
+    forward = yolov5.load_forward(path)
     assert forward(torch.zeros(1, 3, 64, 64)).shape == (1, 0, 7)
     with pytest.raises(ValueError, match=r"evil\.onnx: refused, expected up to 128 .* pictures of \(1, 3, 320, 64\)"):
         forward(torch.zeros(1, 3, 320, 64))
@@ -145,7 +146,7 @@ def test_what_only_some_pictures_would_set_off_is_refused_for_these(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return detector.export_onnx(STARTER, tmp_path_factory.mktemp("onnx") / "starter.onnx")
+    return export.export_onnx(STARTER, tmp_path_factory.mktemp("onnx") / "starter.onnx")
 
 
 def test_our_own_file_passes_and_its_shapes_are_those_of_onnx_runtime(starter: Path) -> None:
@@ -182,12 +183,12 @@ def test_every_module_that_a_model_may_have_passes_as_onnx(tmp_path: Path) -> No
                             "backbone": layers, "head": [[[-1], 1, "Detect", ["nc", "anchors"]]]})
     model.names = LABELS
     torch.save({"model": model.half(), "epoch": -1}, tmp_path / "odd.pt")
-    exported = detector.export_onnx(tmp_path / "odd.pt", tmp_path / "odd.onnx")
+    exported = export.export_onnx(tmp_path / "odd.pt", tmp_path / "odd.onnx")
     picture = torch.rand(1, 3, 160, 96, generator=torch.Generator().manual_seed(0))
-    found, expected = (detector.load_forward(path)(picture) for path in (exported, tmp_path / "odd.pt"))
+    found, expected = (yolov5.load_forward(path)(picture) for path in (exported, tmp_path / "odd.pt"))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_file_of_this_run_is_not_looked_at_again(starter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_module, "read_graph", lambda *arguments: pytest.fail("it was looked at"))
-    assert detector.load_forward(starter, trusted=True)(torch.zeros(1, 3, 64, 64)).shape == (1, 252, 7)
+    assert yolov5.load_forward(starter, trusted=True)(torch.zeros(1, 3, 64, 64)).shape == (1, 252, 7)

@@ -10,8 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from livestock.cli.home import add_badge, read_home, write_home
 from livestock.config import REPOSITORY
-from livestock.home import add_badge, read_home, write_home
 
 BADGE = ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
          "(https://colab.research.google.com/github/ada/my.barn_2/blob/main/notebooks/01_eda.ipynb)")
@@ -69,7 +69,7 @@ def test_a_badge_of_any_spelling_is_replaced() -> None:
 
 
 def test_the_command_says_what_is_wrong_in_one_line() -> None:
-    command = [sys.executable, "-m", "livestock.home", "ada"]
+    command = [sys.executable, "-m", "livestock.cli.home", "ada"]
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "repository: expected owner/name as on GitHub, such as ada/livestock, found 'ada'\n"

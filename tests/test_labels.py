@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from livestock import detector
-from livestock.detector.labels import check_labels, class_order, move_classes, names_of
-from livestock.detector.training import TrainConfig, _prepare_start
-from livestock.detector.weights import STARTER, load_checkpoint, load_model
+from livestock import export
+from livestock.models import yolov5
+from livestock.models.yolov5.labels import check_labels, class_order, move_classes, names_of
+from livestock.models.yolov5.training import TrainConfig, _prepare_start
+from livestock.models.yolov5.weights import STARTER, load_checkpoint, load_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WEIGHTS = Path("w.pt")
@@ -100,12 +101,12 @@ def test_averaged_weights_alone_are_something_to_start_from(tmp_path: Path) -> N
 @pytest.mark.bad_input
 def test_a_table_of_formats_is_of_the_right_classes(tmp_path: Path) -> None:
     """Before minutes of exports."""
-    from livestock.boxes import make_boxes, make_images
+    from livestock.tables import make_boxes, make_images
 
     images = make_images([{"image_id": name, "archive": str(tmp_path), "member": name, "width": 64, "height": 64}
                           for name in ("a.jpg", "b.jpg")])
     with pytest.raises(ValueError, match=r"starter\.pt: expected a model with the classes in the order \['cow', 'pig'"):
-        detector.edge_table(STARTER, images[:1], make_boxes([]), ["cow", "pig"], tmp_path, calibration=images[1:],
+        export.edge_table(STARTER, images[:1], make_boxes([]), ["cow", "pig"], tmp_path, calibration=images[1:],
                             imgsz=64)
     assert list(tmp_path.iterdir()) == []
 
@@ -125,15 +126,15 @@ def without_average(tmp_path: Path) -> Path:
 
 def test_weights_that_ask_for_gradients_are_like_all_others(without_average: Path, tmp_path: Path) -> None:
     """Folded, they hung on one graph, which a second step would walk again."""
-    assert detector.measure_pace(without_average, 64, 2, "cpu") > 0
+    assert yolov5.measure_pace(without_average, 64, 2, "cpu") > 0
     model = load_model(without_average)
     assert all(parameter.is_leaf and parameter.grad_fn is None for parameter in model.parameters())
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(detector.load_forward(without_average)(picture), detector.load_forward(STARTER)(picture))
-    written = detector.write_safetensors(without_average, tmp_path / "w.safetensors")
-    safe = detector.load_safetensors(written)
+    torch.testing.assert_close(yolov5.load_forward(without_average)(picture), yolov5.load_forward(STARTER)(picture))
+    written = yolov5.write_safetensors(without_average, tmp_path / "w.safetensors")
+    safe = yolov5.load_safetensors(written)
     assert all(parameter.is_leaf and parameter.grad_fn is None for parameter in safe.parameters())
-    detector.write_weights(without_average, tmp_path / "written.pt")
+    yolov5.write_weights(without_average, tmp_path / "written.pt")
 
 
 def damaged(change: Any, path: Path) -> Path:
@@ -157,7 +158,7 @@ NOT_FINITE: dict[str, Any] = {
 def test_weights_that_are_not_finite_are_refused(name: str, tmp_path: Path) -> None:
     path = damaged(NOT_FINITE[name], tmp_path / "nan.pt")
     with pytest.raises(ValueError, match=rf"nan\.pt: {name}: expected finite numbers, found infinity or NaN in"):
-        detector.check_checkpoint(path)
+        yolov5.check_checkpoint(path)
 
 
 @pytest.mark.bad_input
@@ -165,13 +166,13 @@ def test_every_door_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
     name = "model.24.m.0.bias"
     path = damaged(NOT_FINITE[name], tmp_path / "nan.pt")
     doors: list[Any] = [
-        load_checkpoint, load_model, detector.load_forward,
-        lambda path: detector.measure_pace(path, 64, 1, "cpu"),
-        lambda path: detector.write_weights(path, tmp_path / "out.pt"),
-        lambda path: detector.write_safetensors(path, tmp_path / "out.safetensors"),
-        lambda path: detector.export_onnx(path, tmp_path / "out.onnx"),
-        lambda path: detector.export_torchscript(path, tmp_path / "out.torchscript"),
-        lambda path: detector.train(config_of(["pig", "cow"], tmp_path, path), tmp_path / "run"),
+        load_checkpoint, load_model, yolov5.load_forward,
+        lambda path: yolov5.measure_pace(path, 64, 1, "cpu"),
+        lambda path: yolov5.write_weights(path, tmp_path / "out.pt"),
+        lambda path: yolov5.write_safetensors(path, tmp_path / "out.safetensors"),
+        lambda path: export.export_onnx(path, tmp_path / "out.onnx"),
+        lambda path: export.export_torchscript(path, tmp_path / "out.torchscript"),
+        lambda path: yolov5.train(config_of(["pig", "cow"], tmp_path, path), tmp_path / "run"),
     ]
     for door in doors:
         with pytest.raises(ValueError, match=rf"nan\.pt: {name}: expected finite numbers, found infinity or NaN in"):
@@ -191,26 +192,26 @@ def test_a_variance_below_zero_is_found_when_it_is_folded(tmp_path: Path) -> Non
 def test_weights_too_large_for_half_precision_are_not_written(tmp_path: Path) -> None:
     path = damaged(lambda model: model.model[3].bn.running_var.fill_(70_000), tmp_path / "large.pt")
     with pytest.raises(ValueError, match=r"out\.pt: model\.3\.bn\.running_var: expected finite numbers"):
-        detector.write_weights(path, tmp_path / "out.pt")
+        yolov5.write_weights(path, tmp_path / "out.pt")
     assert not (tmp_path / "out.pt").exists()
 
 
 @pytest.mark.bad_input
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_torchscript_file_of_no_numbers_is_refused(tmp_path: Path) -> None:
-    script = detector.export_torchscript(STARTER, tmp_path / "s.torchscript")
+    script = export.export_torchscript(STARTER, tmp_path / "s.torchscript")
     extra = {"livestock": ""}
     module = torch.jit.load(str(script), _extra_files=extra)
     with torch.no_grad():
         next(module.parameters()).fill_(float("nan"))
     torch.jit.save(module, str(script), _extra_files=extra)
     with pytest.raises(ValueError, match=r"s\.torchscript: .*: expected finite numbers"):
-        detector.load_forward(script, trusted=True)
+        yolov5.load_forward(script, trusted=True)
 
 
 @pytest.mark.bad_input
 def test_an_output_of_no_numbers_is_an_error_and_no_empty_image() -> None:
-    forward = detector.Forward(WEIGHTS, lambda pictures: torch.full((len(pictures), 9, 7), torch.nan), ["pig", "cow"],
+    forward = yolov5.Forward(WEIGHTS, lambda pictures: torch.full((len(pictures), 9, 7), torch.nan), ["pig", "cow"],
                                32, "cpu")
     with pytest.raises(ValueError, match=r"w\.pt: expected numbers, found NaN in the output"):
         forward(torch.zeros(1, 3, 64, 64))

@@ -12,12 +12,12 @@ from corpus import CSV_HEADER, aihub_json, coco_json, jpeg, voc_xml, zipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from livestock import readers
 from livestock.config import REPOSITORY, Competition, read_competition
-from livestock.readers import clean
-from livestock.readers.masks import outline_box
-from livestock.readers.pairs import label_place, label_places
-from livestock.readers.tree import list_files, part_of
+from livestock.data import readers
+from livestock.data.readers import clean
+from livestock.data.readers.masks import outline_box
+from livestock.data.readers.pairs import label_place, label_places
+from livestock.data.readers.tree import list_files, part_of
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
 LINE = {"pig": b"0 0.5 0.5 0.4 0.4", "cow": b"1 0.5 0.5 0.4 0.4", "swapped": b"0 0.5 0.5 0.4 0.4"}

@@ -22,12 +22,12 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 
-from livestock import detector, yolov5_compat
 from livestock.config import REPOSITORY
-from livestock.detector import loop
-from livestock.detector.weights import STARTER, load_checkpoint
+from livestock.models import yolov5
+from livestock.models.yolov5 import compat, loop
+from livestock.models.yolov5.weights import STARTER, load_checkpoint
 
-yolov5_compat.apply()
+compat.apply()
 from yolov5.utils.loss import ComputeLoss  # noqa: E402 - mended first
 from yolov5.utils.torch_utils import ModelEMA, smart_optimizer  # noqa: E402
 
@@ -179,25 +179,25 @@ def test_another_train_is_refused() -> None:
 
 
 @pytest.fixture(scope="module")
-def config(squares: Path) -> detector.TrainConfig:
+def config(squares: Path) -> yolov5.TrainConfig:
     """Three steps, the last of a smaller batch."""
-    return detector.TrainConfig(
+    return yolov5.TrainConfig(
         data_yaml=str(squares), weights=str(STARTER), imgsz=IMGSZ, batch=5, nominal_batch=5, epochs=1, device="cpu",
         hyp=str(REPOSITORY / "hyp/demo.yaml"), workers=0)
 
 
 @pytest.fixture(scope="module")
-def losses(config: detector.TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def losses(config: yolov5.TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """Of the usual training."""
-    return detector.train(config, tmp_path_factory.mktemp("usual") / "run")[LOSSES]
+    return yolov5.train(config, tmp_path_factory.mktemp("usual") / "run")[LOSSES]
 
 
 @pytest.mark.parametrize(("changes", "rtol"), [({"compiler": "aot_eager"}, 1e-4), ({"bf16": True}, 0.02)])
 def test_compiled_or_in_bf16_it_is_the_same_training(
-    config: detector.TrainConfig, losses: pd.DataFrame, tmp_path: Path, changes: dict[str, Any], rtol: float
+    config: yolov5.TrainConfig, losses: pd.DataFrame, tmp_path: Path, changes: dict[str, Any], rtol: float
 ) -> None:
     """For real; the compiler is one that is there everywhere."""
-    found = detector.train(replace(config, **changes), tmp_path / "run")[LOSSES]
+    found = yolov5.train(replace(config, **changes), tmp_path / "run")[LOSSES]
     np.testing.assert_allclose(found, losses, rtol=rtol, atol=1e-6)
     if "bf16" in changes:
         assert not found.equals(losses)  # it was in bf16 at all

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from livestock import pipeline
 from livestock.cli import app
 from livestock.config import REPOSITORY
+from livestock.files.hashing import fingerprint
+from livestock.files.write import write_json, write_text
 from livestock.pipeline import manifest, training
-from livestock.steps import fingerprint, run_step, write_json, write_text
+from livestock.pipeline.store import run_step
 
 SCORES = pd.Series({"mAP": 0.5, "low": 0.4, "high": 0.6})
 SETTINGS = {"epochs": 3, "imgsz": 64, "weights": "starter.pt", "hyp": "hyp/demo.yaml", "seed": 42}

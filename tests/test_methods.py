@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from test_sweep import draw_tables
 
-from livestock.boxes import XYXY, make_images
-from livestock.metrics import usual_map
+from livestock.evaluation import usual_map
 from livestock.postprocess import (
     EVERY_CLASS,
     METHODS,
@@ -21,6 +20,7 @@ from livestock.postprocess import (
     tune_method,
 )
 from livestock.postprocess.methods import COPIES_IOU, FUSION_CONFIDENCE, IOU_THRESHOLDS, PASS_IOU, Method
+from livestock.tables import XYXY, make_images
 
 IMAGES = make_images([{"image_id": f"{index}.jpg", "archive": "", "member": "", "width": 450, "height": 450}
                       for index in range(10)])

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from map_boxes import mean_average_precision_for_boxes
 
-from livestock.boxes import XYXY, box_area, pairwise_iou
-from livestock.metrics import (
+from livestock.data.submission import ANSWER_COLUMNS, TRUTH_COLUMNS, from_rows
+from livestock.evaluation import (
     COCO_SIZES,
     Matches,
     average_precision,
@@ -20,8 +20,9 @@ from livestock.metrics import (
     score_sizes,
     usual_map,
 )
-from livestock.metrics.precision import interpolated_precision
-from livestock.submission import ANSWER_COLUMNS, TRUTH_COLUMNS, by_falling_confidence, from_rows
+from livestock.evaluation.precision import interpolated_precision
+from livestock.geometry import box_area, pairwise_iou
+from livestock.tables import XYXY, by_falling_confidence
 
 REGIMES = ["plain", "ties", "grid", "missing classes", "few", "shuffled ties"]
 

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 from torch.utils.data import BatchSampler, DistributedSampler
 
-from livestock import yolov5_compat
 from livestock.config import REPOSITORY
-from livestock.detector import mosaic, order
+from livestock.models.yolov5 import compat, mosaic, order
 
 SIZES = [(160, 90), (160, 120), (120, 160), (100, 57)]  # wide, high, smaller than the training size
 
@@ -46,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stock() -> Iterator[type]:
     """yolov5's class, put back afterwards as it was."""
-    yolov5_compat.apply()
+    compat.apply()
     from yolov5.utils import dataloaders
     from yolov5.utils.dataloaders import LoadImagesAndLabels
 

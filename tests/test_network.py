@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from livestock.config import REPOSITORY
-from livestock.detector.weights import STARTER
+from livestock.models.yolov5.weights import STARTER
 from livestock.sample import draw_sample
 
 CALLS = "connect,sendto,sendmsg,sendmmsg"
@@ -132,9 +132,10 @@ def test_models_in_other_formats_are_written_and_run_on_this_machine(strace: str
     """ONNX Runtime sends what runs it to its makers, and keeps an id of the machine, unless it is told not to."""
     code = f"""
 from pathlib import Path
-from livestock import detector
-onnx = detector.export_onnx(Path({str(STARTER)!r}), Path({str(tmp_path / "model.onnx")!r}))
-detector.load_forward(onnx)
+from livestock import export
+from livestock.models import yolov5
+onnx = export.export_onnx(Path({str(STARTER)!r}), Path({str(tmp_path / "model.onnx")!r}))
+yolov5.load_forward(onnx)
 import time; time.sleep(2)  # its sending begins in a thread
 """
     assert_quiet(trace(strace, [sys.executable, "-c", code], tmp_path))

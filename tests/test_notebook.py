@@ -13,12 +13,12 @@ from types import ModuleType
 import pytest
 from flaky_drive import FlakyDrive
 
-from livestock.boxes import make_boxes, make_images
+from livestock.colab import copy_new, finish, mount_drive, start
 from livestock.config import Workspace
-from livestock.disk import DiskSpaceError
-from livestock.drive import retry
-from livestock.notebook import copy_new, finish, mount_drive, start
-from livestock.relabel import read_relabels, write_relabels
+from livestock.files.disk import DiskSpaceError
+from livestock.files.drive import retry
+from livestock.labels.relabel import read_relabels, write_relabels
+from livestock.tables import make_boxes, make_images
 
 
 def test_a_folder_is_copied_once(tmp_path: Path) -> None:
@@ -119,6 +119,6 @@ def test_a_mount_that_hangs_is_waited_for(
         return exists(path)
 
     monkeypatch.setattr(Path, "exists", failing)
-    monkeypatch.setattr("livestock.notebook.retry", partial(retry, files=FlakyDrive(drive_dir).files()))  # its clock
+    monkeypatch.setattr("livestock.colab.retry", partial(retry, files=FlakyDrive(drive_dir).files()))  # its clock
     assert mount_drive().resolve() == drive_dir.resolve()
     assert capsys.readouterr().out.count("tried again in") == 2

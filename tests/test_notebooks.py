@@ -10,8 +10,8 @@ import papermill
 import pytest
 from nbformat import NotebookNode
 
+from livestock.cli.home import SET_UP, add_badge, read_home
 from livestock.config import REPOSITORY
-from livestock.home import SET_UP, add_badge, read_home
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 

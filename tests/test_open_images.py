@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from livestock import readers
-from livestock.boxes import XYXY
 from livestock.config import REPOSITORY, read_competition
-from livestock.readers import clean
-from livestock.readers.open_images import download_open_images
+from livestock.data import readers
+from livestock.data.readers import clean
+from livestock.data.readers.open_images import download_open_images
+from livestock.tables import XYXY
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
 JPEG = cv2.imencode(".jpg", np.zeros((60, 100, 3), np.uint8))[1].tobytes()

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livestock.pictures import BILINEAR_DOWN_TO, fit
+from livestock.data.pictures import BILINEAR_DOWN_TO, fit
 
 
 @settings(deadline=None)

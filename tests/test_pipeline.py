@@ -15,12 +15,12 @@ import yaml
 from pyarrow import parquet
 
 from livestock import pipeline
-from livestock.boxes import make_boxes, make_images, read_table, write_table
 from livestock.config import REPOSITORY
+from livestock.data.submission import write_answer
+from livestock.files.write import write_json
 from livestock.pipeline.training import data_basis
 from livestock.postprocess import choose_method, score_inner
-from livestock.steps import write_json
-from livestock.submission import write_answer
+from livestock.tables import make_boxes, make_images, read_table, write_table
 
 BOX = {"x_min": 10, "y_min": 20, "x_max": 50, "y_max": 80}
 
@@ -181,7 +181,7 @@ def test_reading_real_data_twice_reads_it_once(
 @pytest.mark.parametrize("n", [0, 1, 10])
 def test_a_table_comes_back_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, n: int
                                               ) -> None:
-    monkeypatch.setattr("livestock.boxes.CHUNK", chunk)
+    monkeypatch.setattr("livestock.tables.CHUNK", chunk)
     table = make_boxes([{"image_id": f"{row % 4}.jpg", "label": "pig", **BOX, "x_min": row / 3} for row in range(n)])
     path = write_table(table.assign(known=True, n=7), tmp_path / "new/boxes.parquet")
     pd.testing.assert_frame_equal(read_table(path), table.assign(known=True, n=7))

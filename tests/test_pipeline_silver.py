@@ -14,18 +14,18 @@ import pytest
 from scipy import stats
 
 from livestock import pipeline
-from livestock.boxes import make_boxes, make_images, write_table
 from livestock.config import REPOSITORY
-from livestock.detector import TrainConfig
-from livestock.errors import SUSPECT_CONFIDENCE
-from livestock.metrics import mean_interval
+from livestock.data.dataset import file_name
+from livestock.evaluation import mean_interval
+from livestock.files.write import write_json
+from livestock.labels.missing import SUSPECT_CONFIDENCE
+from livestock.labels.silver import NEVER, Band
+from livestock.models.yolov5 import TrainConfig
 from livestock.pipeline import final as final_steps
 from livestock.pipeline import silver as silver_steps
 from livestock.pipeline import students as steps
 from livestock.pipeline.training import data_basis
-from livestock.silver import NEVER, Band
-from livestock.steps import write_json
-from livestock.yolo_dataset import file_name
+from livestock.tables import make_boxes, make_images, write_table
 
 BANDS = {"pig": Band(0.6, 0.3), "cow": Band(0.6, 0.3)}
 

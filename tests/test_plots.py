@@ -11,10 +11,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from livestock import plots
-from livestock.boxes import make_boxes, make_images
 from livestock.config import Competition
-from livestock.folds import baseline_folds, split_report
-from livestock.silver import Band
+from livestock.data.folds import baseline_folds, split_report
+from livestock.labels.silver import Band
+from livestock.tables import make_boxes, make_images
 
 LABELS = ["pig", "cow"]
 COMPETITION = Competition(

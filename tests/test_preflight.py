@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from livestock import detector
 from livestock.config import REPOSITORY, get_profile
-from livestock.detector.weights import load_checkpoint
-from livestock.evolution import find_hyp_faults, read_hyp
+from livestock.models import yolov5
+from livestock.models.yolov5.weights import load_checkpoint
 from livestock.pipeline import NotReadyError, check_training, make_run, prepare_run
 from livestock.pipeline.preflight import check_hyp_file
 from livestock.sample import draw_sample
+from livestock.search import find_hyp_faults, read_hyp
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,14 @@ def test_each_setting_is_checked(raw: Path, tmp_path: Path, changes: dict[str, s
 
 
 def test_the_size_of_what_is_trained_is_known_before(tmp_path: Path) -> None:
-    starter = REPOSITORY / "src/livestock/starter.pt"
-    n_bytes = detector.trained_bytes(starter, 2)  # the classes that it has
+    starter = REPOSITORY / "src/livestock/models/yolov5/starter.pt"
+    n_bytes = yolov5.trained_bytes(starter, 2)  # the classes that it has
     state = load_checkpoint(starter)["model"].state_dict()
     assert n_bytes == sum(2 * tensor.numel() for tensor in state.values() if tensor.is_floating_point())
-    file_bytes = detector.write_weights(starter, tmp_path / "weights.pt").stat().st_size
+    file_bytes = yolov5.write_weights(starter, tmp_path / "weights.pt").stat().st_size
     assert 0 < file_bytes - n_bytes < 300_000  # names of tensors and classes
     # a class more: a weight for each of 64, 128 and 256 channels and a bias, for three anchors a level
-    assert detector.trained_bytes(starter, 3) - n_bytes == 2 * 3 * (64 + 128 + 256 + 3)
+    assert yolov5.trained_bytes(starter, 3) - n_bytes == 2 * 3 * (64 + 128 + 256 + 3)
 
 
 @pytest.mark.bad_input

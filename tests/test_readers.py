@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from livestock import readers
-from livestock.boxes import XYXY, make_images
 from livestock.config import REPOSITORY, read_competition
-from livestock.readers import clean
-from livestock.readers.values import is_number, short
+from livestock.data import readers
+from livestock.data.readers import clean
+from livestock.data.readers.values import is_number, short
+from livestock.tables import XYXY, make_images
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
 JPEG = cv2.imencode(".jpg", np.zeros((60, 100, 3), np.uint8))[1].tobytes()  # 100 wide, 60 high

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from livestock import pipeline
 from livestock.cli import app
 from livestock.config import REPOSITORY, read_competition
+from livestock.data.readers import clean
 from livestock.pipeline.expectation import count_images
 from livestock.pipeline.reading import UNDECODABLE, examine
-from livestock.readers import clean
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
 LINE = b"0 0.5 0.5 0.4 0.4\n"

@@ -17,13 +17,14 @@ from defusedxml.ElementTree import parse
 from PIL import Image
 from typer.testing import CliRunner
 
-from livestock import pipeline, relabel
-from livestock.boxes import XYXY, make_boxes, make_images, write_table
+from livestock import pipeline
 from livestock.cli import app
 from livestock.config import Competition, Workspace
-from livestock.evolution.job import name_study
-from livestock.relabel.changes import merge_labels
-from livestock.relabel.sheets import find_exported, read_manifests, sheet_name
+from livestock.labels import relabel
+from livestock.labels.relabel.changes import merge_labels
+from livestock.labels.relabel.sheets import find_exported, read_manifests, sheet_name
+from livestock.pipeline.evolve import name_study
+from livestock.tables import XYXY, make_boxes, make_images, write_table
 
 COMPETITION = Competition("farm", {"pig": ["pig", "돼지"], "cow": ["cow", "cattle"]})
 LABELS = COMPETITION.labels
@@ -208,7 +209,7 @@ def test_pictures_stand_upright_without_exif_and_others_keep_their_bytes(workspa
 
 
 def test_archives_are_found_from_any_folder(workspace, monkeypatch):
-    monkeypatch.setattr("livestock.relabel.export.REPOSITORY", workspace.root.parent)
+    monkeypatch.setattr("livestock.labels.relabel.export.REPOSITORY", workspace.root.parent)
     path = workspace.interim_dir / "images.parquet"
     write_table(pd.read_parquet(path).assign(archive="raw"), path)  # as notebooks note it, which run in the repository
     folder, sheets = export(workspace, "yolo")

@@ -19,8 +19,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
-from livestock import runner
 from livestock.config import REPOSITORY
+from livestock.pipeline import notebooks
 from livestock.sample import draw_sample
 
 SCORES = [{"scorer": "competition", "IoU": 0.75, "mAP": 0.54321, "pig": 0.6}]
@@ -28,7 +28,7 @@ RESULT = {"scores": SCORES, "weights_bytes": 3_760_000, "answered": "test"}
 
 
 @pytest.fixture
-def executed() -> runner.Executed:
+def executed() -> notebooks.Executed:
     """A notebook with a progress bar, a printed line and two figures, one of them a main one."""
     noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
     content = io.BytesIO()
@@ -38,15 +38,15 @@ def executed() -> runner.Executed:
         new_code_cell("a", id="a", execution_count=7, outputs=[
             new_output("stream", name="stderr", text="50 %"), new_output("stream", name="stdout", text="done\n")]),
         new_code_cell("b", id="b", execution_count=8, outputs=[figure]),
-        new_code_cell("c", id="c", outputs=[figure], metadata={"tags": [runner.MAIN_FIGURE]}),
-        new_code_cell("e", id="e", outputs=[figure], metadata={"tags": [runner.MAIN_FIGURE]}),
+        new_code_cell("c", id="c", outputs=[figure], metadata={"tags": [notebooks.MAIN_FIGURE]}),
+        new_code_cell("e", id="e", outputs=[figure], metadata={"tags": [notebooks.MAIN_FIGURE]}),
         new_code_cell("d", id="d", outputs=[new_output("execute_result", {"text/plain": "1"}, execution_count=9)]),
     ]
-    return runner.Executed("04_train", new_notebook(cells=cells), 12.3)
+    return notebooks.Executed("04_train", new_notebook(cells=cells), 12.3)
 
 
-def test_the_index_shows_scores_size_and_main_figures(executed: runner.Executed, tmp_path: Path) -> None:
-    page = runner.write_index(RESULT, [executed], tmp_path / "demo").read_text()
+def test_the_index_shows_scores_size_and_main_figures(executed: notebooks.Executed, tmp_path: Path) -> None:
+    page = notebooks.write_index(RESULT, [executed], tmp_path / "demo").read_text()
     assert "<b>0.5432</b>mAP at IoU 0.75<br>competition scorer" in page
     assert "<b>3.76 MB</b>" in page
     assert page.count("data:image/png;base64,") == 2
@@ -55,15 +55,15 @@ def test_the_index_shows_scores_size_and_main_figures(executed: runner.Executed,
 
 
 def test_published_outputs_are_free_of_what_changes(
-    executed: runner.Executed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executed: notebooks.Executed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(runner, "NOTEBOOKS_DIR", tmp_path / "notebooks")
+    monkeypatch.setattr(notebooks, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS_DIR", tmp_path / "notebooks")
     cells = [new_code_cell(cell.source, id=cell.id, metadata=cell.metadata) for cell in executed.notebook.cells]
     committed = new_notebook(cells=cells)
     (tmp_path / "notebooks").mkdir()
     nbformat.write(committed, tmp_path / "notebooks/04_train.ipynb")
-    runner.publish_outputs([executed])
+    notebooks.publish_outputs([executed])
     published = nbformat.read(tmp_path / "notebooks/04_train.ipynb", as_version=4)
     assert [output.text for output in published.cells[0].outputs] == ["done\n"]
     assert [cell.execution_count for cell in published.cells] == [None] * 5
@@ -78,8 +78,8 @@ def test_a_failing_notebook_says_so_and_leaves_its_copy(tmp_path: Path) -> None:
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "01_broken.ipynb")
     message = r"01_broken: ValueError: no pigs here\nThe cell that failed: .*01_broken"
-    with pytest.raises(runner.NotebookFailed, match=message):
-        runner.run_notebooks({tmp_path / "01_broken.ipynb": {}}, tmp_path / "run")
+    with pytest.raises(notebooks.NotebookFailed, match=message):
+        notebooks.run_notebooks({tmp_path / "01_broken.ipynb": {}}, tmp_path / "run")
     assert "no pigs here" in (tmp_path / "run/01_broken.ipynb").read_text()
 
 
@@ -89,7 +89,7 @@ def test_a_databases_password_does_not_stay_in_executed_copies(tmp_path: Path) -
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "03_evolve.ipynb")
     storage = 'postgresql://me:s3cr"t@host/db'
-    executed = runner.run_notebooks({tmp_path / "03_evolve.ipynb": {"STORAGE": storage}}, tmp_path / "run")
+    executed = notebooks.run_notebooks({tmp_path / "03_evolve.ipynb": {"STORAGE": storage}}, tmp_path / "run")
     assert executed[0].notebook.cells[-1].outputs[0].text == f"{len(storage)}\n"  # the kernel had the whole of it
     assert "me:***@host" in (tmp_path / "run/03_evolve.ipynb").read_text()
     for path in (tmp_path / "run").iterdir():
@@ -114,7 +114,7 @@ from livestock import runner
 from livestock.cli import _Group
 app = typer.Typer(cls=_Group)
 app.callback()(lambda: None)
-app.command("go")(lambda: runner.run_notebooks({{Path({notebook!r}): {{}}}}, Path({run!r})))
+app.command("go")(lambda: notebooks.run_notebooks({{Path({notebook!r}): {{}}}}, Path({run!r})))
 app()
 """
 
@@ -159,10 +159,10 @@ class InterruptsInItsDestructor:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_that_python_drops_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "INTERRUPT_AGAIN", 0.2)
+    monkeypatch.setattr(notebooks, "INTERRUPT_AGAIN", 0.2)
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
     dropped = False
-    with pytest.raises(KeyboardInterrupt), runner.insist_on_interrupts():
+    with pytest.raises(KeyboardInterrupt), notebooks.insist_on_interrupts():
         InterruptsInItsDestructor()
         dropped = True
         time.sleep(20)
@@ -222,12 +222,12 @@ def test_all_notebooks_run_for_other_metrics_and_numbers_of_classes(
                "--reader=yolo", "--workspace", str(tmp_path / "ws"), "--competition", str(tmp_path / "birds.yaml")]
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(runner.choose_notebooks({}))}/" in done.stdout
+    assert f"{len(notebooks.choose_notebooks({}))}/" in done.stdout
     assert (tmp_path / "ws/answer.csv").read_text().startswith("ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n")
 
 
 def test_notebooks_get_what_they_know_of_the_parameters() -> None:
-    found = runner.choose_notebooks({"SEED": 7, "FOLDS": [1, 2]}, ["03_evolve"])
+    found = notebooks.choose_notebooks({"SEED": 7, "FOLDS": [1, 2]}, ["03_evolve"])
     chosen = {path.stem: own for path, own in found.items()}
     assert list(chosen)[:3] == ["01_eda", "02_split", "04_train"]
     assert {own["SEED"] for own in chosen.values()} == {7}
@@ -238,4 +238,4 @@ def test_notebooks_get_what_they_know_of_the_parameters() -> None:
 
 def test_a_notebook_that_is_not_there_cannot_be_left_out() -> None:
     with pytest.raises(ValueError, match="skip: expected some of .*'03_evolve'.*found '03_evolution'"):
-        runner.choose_notebooks({}, ["03_evolution"])
+        notebooks.choose_notebooks({}, ["03_evolution"])

@@ -9,8 +9,9 @@ import pytest
 from scipy import optimize, stats
 from scipy.stats import binomtest
 
-from livestock.boxes import XYXY, largest_iou, make_boxes, make_images
-from livestock.silver import (
+from livestock.data.dataset import dataset_dir, file_name, paint_grey, write_images
+from livestock.geometry import largest_iou
+from livestock.labels.silver import (
     NEVER,
     Band,
     NothingSelected,
@@ -28,7 +29,7 @@ from livestock.silver import (
     weigh_classes,
     without_silver,
 )
-from livestock.yolo_dataset import dataset_dir, file_name, paint_grey, write_images
+from livestock.tables import XYXY, make_boxes, make_images
 
 IMAGES = make_images([{"image_id": f"{index}.jpg", "archive": "", "member": "", "width": 1000, "height": 100}
                       for index in range(8)])

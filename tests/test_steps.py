@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from livestock.steps import fingerprint, run_step, write_text
+from livestock.files.hashing import fingerprint
+from livestock.files.write import write_text
+from livestock.pipeline.store import run_step
 
 
 class Doubler:

@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livestock.boxes import XYXY, make_boxes, make_images
 from livestock.config import Competition
-from livestock.metrics import competition_map, usual_map
-from livestock.submission import (
+from livestock.data.submission import (
     answer_names,
     check_answer,
     check_weights,
@@ -17,6 +15,8 @@ from livestock.submission import (
     to_rows,
     write_answer,
 )
+from livestock.evaluation import competition_map, usual_map
+from livestock.tables import XYXY, make_boxes, make_images
 
 COMPETITION = Competition("test", {"pig": [], "cow": []}, weight_limit_bytes=1_000_000)
 HEADER = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax"

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import batched_nms
 
-from livestock.boxes import XYXY, make_boxes, pairwise_iou
+from livestock.geometry import pairwise_iou
 from livestock.postprocess import keep_boxes, suppress, suppression
 from livestock.postprocess.suppression import BLOCK, count_capped
+from livestock.tables import XYXY, make_boxes
 
 
 def draw_candidates(rng: np.random.Generator, n: int, n_images: int = 5) -> pd.DataFrame:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livestock.boxes import XYXY
-from livestock.metrics import (
+from livestock.evaluation import (
     draw_counts,
     draw_group_counts,
     interval,
@@ -19,6 +18,7 @@ from livestock.metrics import (
     usual_map,
 )
 from livestock.postprocess import suppress, sweep
+from livestock.tables import XYXY
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livestock import detector, pipeline, yolo_dataset, yolov5_compat
-from livestock.boxes import make_boxes, make_images, write_table
+from livestock import pipeline
 from livestock.config import REPOSITORY
-from livestock.pictures import too_thin
+from livestock.data import dataset
+from livestock.data.pictures import too_thin
+from livestock.models import yolov5
+from livestock.models.yolov5 import compat
+from livestock.tables import make_boxes, make_images, write_table
 
 SIZES = [(64, 48), (2000, 33), (33, 2000), (64, 9), (64, 10), (1, 1), (10, 10), (9, 64), (640, 96), (640, 94), (50, 60)]
 THIN_AT_64 = [False, True, True, True, False, True, False, True, False, True, False]
@@ -31,15 +34,15 @@ def save(folder: Path) -> pd.DataFrame:
 
 def test_what_is_too_thin_is_what_yolov5_would_ignore(tmp_path: Path) -> None:
     """By its own check of the files that are written at training size."""
-    yolov5_compat.apply()
+    compat.apply()
     from yolov5.utils.dataloaders import verify_image_label
 
     images = save(tmp_path / "pictures")
     assert too_thin(images, 64).tolist() == THIN_AT_64
     for imgsz in (64, 320):
         directory = tmp_path / str(imgsz)
-        yolo_dataset.write_images(images, directory, imgsz)
-        ignored = [verify_image_label((str(directory / "images" / yolo_dataset.file_name(name)), "", ""))[0] is None
+        dataset.write_images(images, directory, imgsz)
+        ignored = [verify_image_label((str(directory / "images" / dataset.file_name(name)), "", ""))[0] is None
                    for name in images["image_id"]]
         assert too_thin(images, imgsz).tolist() == ignored
 
@@ -67,7 +70,7 @@ def test_thin_images_are_in_no_list_and_are_named(tmp_path: Path, capsys: pytest
     listed = [line for part in ("train", "valid")
               for line in (data_yaml.parent / f"fold0_{part}.txt").read_text().splitlines()]
     whole = images.loc[~np.array(THIN_AT_64), "image_id"]
-    assert sorted(listed) == sorted(f"./images/{yolo_dataset.file_name(name)}" for name in whole)
+    assert sorted(listed) == sorted(f"./images/{dataset.file_name(name)}" for name in whole)
 
 
 @pytest.mark.bad_input
@@ -81,7 +84,7 @@ def test_a_fold_of_thin_images_alone_is_refused_before_training(tmp_path: Path) 
 
 def test_what_yolov5_has_ignored_is_read_from_its_log(tmp_path: Path) -> None:
     """Its own lines on files of each kind, as in the log of a training that was resumed."""
-    yolov5_compat.apply()
+    compat.apply()
     from yolov5.utils.dataloaders import verify_image_label
 
     picture = np.zeros((64, 64, 3), np.uint8)
@@ -94,7 +97,7 @@ def test_what_yolov5_has_ignored_is_read_from_its_log(tmp_path: Path) -> None:
         text.write_text(labels)
         lines.append(verify_image_label((str(image), str(text), "\x1b[34m\x1b[1mtrain: \x1b[0m"))[-1])
     (tmp_path / "train.log").write_text("\n".join(["Starting training", *lines, "Epoch", *lines]), encoding="utf-8")
-    found = detector.read_ignored(tmp_path)
+    found = yolov5.read_ignored(tmp_path)
     assert [Path(name).name for name in found["file"]] == [
         f"a folder: {name}.jpg" for name in ("thin", "labels", "twice")]
     assert found["reason"][[0, 2]].tolist() == ["ignoring corrupt image/label: image size (64, 9) <10 pixels",

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import draw_tables
 
-from livestock.boxes import make_images
 from livestock.postprocess import choose, find_plateau, leave_outs, score_points, split_parts, suppress, sweep
 from livestock.postprocess import tune as tune_thresholds
+from livestock.tables import make_images
 
 NAMES = ["iou_threshold", "conf_threshold"]
 IMAGE_IDS = [f"{index}.jpg" for index in range(10)]

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from livestock.boxes import make_boxes, make_images
-from livestock.yolo_dataset import dataset_dir, file_name, hash_lists, write_images, write_labels, write_lists
+from livestock.data.dataset import dataset_dir, file_name, hash_lists, write_images, write_labels, write_lists
+from livestock.tables import make_boxes, make_images
 
 SIZES = {"big.jpg": (640, 360), "small.jpg": (100, 80), "drawing.png": (50, 200)}
 

@@ -16,14 +16,13 @@ import pytest
 import torch
 import yaml
 
-from livestock import yolov5_compat
-from livestock.detector import check_checkpoint, load_model
+from livestock.models.yolov5 import check_checkpoint, compat, load_model
 
 
 @pytest.fixture(autouse=True)
 def mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """yolov5 mended, and every way out of the machine closed."""
-    yolov5_compat.apply()
+    compat.apply()
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError(f"tried to reach the network: {args}")
@@ -116,7 +115,7 @@ import matplotlib, numpy, pandas
 matplotlib.use("svg"); matplotlib.rcParams["font.size"] = 7; pandas.options.display.max_columns = 77
 before = numpy.get_printoptions()
 from livestock import yolov5_compat
-yolov5_compat.apply()
+compat.apply()
 assert matplotlib.get_backend() == "svg" and matplotlib.rcParams["font.size"] == 7
 assert pandas.options.display.max_columns == 77 and numpy.get_printoptions() == before
 """
@@ -149,7 +148,7 @@ def test_setuptools_still_has_pkg_resources() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_no_deprecation_warning_for_every_batch() -> None:
-    yolov5_compat.quiet_deprecations()  # pytest sets its own filters around each test
+    compat.quiet_deprecations()  # pytest sets its own filters around each test
     with torch.cuda.amp.autocast(False):
         torch.cuda.amp.GradScaler(enabled=False)
 

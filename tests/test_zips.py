@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from livestock import pictures, zips
-from livestock.archives import image_size, read_bytes, split_name
+from livestock.data import pictures, zips
+from livestock.data.archives import image_size, read_bytes, split_name
 
 NOISE = np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8)
 MARKERS = [0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC8, 0xC9, 0xD8, 0xDA, 0xDB, 0xDD, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE, 0xFF, 0x00]

@@ -55,7 +55,7 @@ def run(
     publish: Annotated[bool, typer.Option(help="put the outputs into the committed notebooks")] = False,
 ) -> None:
     """Runs every notebook in order, from raw data to answer.csv, and prints where it all lies."""
-    from ..runner import run_all
+    from ..pipeline.notebooks import run_all
 
     run_all(
         {
@@ -114,8 +114,7 @@ def evolve(
     verify: Annotated[bool, typer.Option(help="judge the best on a fresh fold, three seeds")] = True,
 ) -> None:
     """Searches hyper-parameters; run it again to go on, on several machines at once with one --storage."""
-    from ..evolution import job
-    from ..pipeline import make_run
+    from ..pipeline import evolve, make_run
 
     run = make_run(
         competition=str(competition), profile=profile, workspace=str(workspace), data=str(data or workspace / "raw"),
@@ -125,7 +124,7 @@ def evolve(
     options = {"meta": names, "start_hyp": hyp, "n_trials": trials, "sampler": sampler, "pruner": pruner,
                "fitness": fitness, "study": study, "storage": storage, "budget_minutes": budget_minutes,
                "backup": backup}
-    job.evolve_and_report(run, options, evolve_csv=evolve_csv, judge=verify)
+    evolve.evolve_and_report(run, options, evolve_csv=evolve_csv, judge=verify)
 
 
 @app.command()
@@ -159,7 +158,7 @@ def download(
 ) -> None:
     """Downloads pictures of the competition's classes and their boxes from Open Images (public, CC BY 2.0)."""
     from ..config import read_competition
-    from ..readers.open_images import download_open_images
+    from ..data.readers.open_images import download_open_images
 
     missing = download_open_images(directory, read_competition(competition), split=split, limit=limit)
     if len(missing):

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import typer
 
-from ..archives import IMAGE_SUFFIXES, image_size, split_name
 from ..config import read_competition
-from ..readers.report import Report
-from ..readers.tree import BAD_NAME, NESTED, OTHER_PICTURES, list_files, note_unread, part_name, part_of
-from ..submission import check_answer, read_answer
+from ..data.archives import IMAGE_SUFFIXES, image_size, split_name
+from ..data.readers.report import Report
+from ..data.readers.tree import BAD_NAME, NESTED, OTHER_PICTURES, list_files, note_unread, part_name, part_of
+from ..data.submission import check_answer, read_answer
 
 
 def print_check(
@@ -51,15 +51,15 @@ def print_check(
 
 def check_content(path: Path) -> tuple[list[str], list[str]]:
     """What is wrong with what is in a weights file, and in words what was not looked at; runs nothing of the file."""
-    from .. import detector  # loads PyTorch, which other commands need not wait for
+    from ..models import yolov5  # loads PyTorch, which other commands need not wait for
 
     try:
         if path.suffix == ".pt":
-            detector.check_checkpoint(path)
+            yolov5.check_checkpoint(path)
         elif path.suffix in (".safetensors", ".onnx"):
-            detector.load_forward(path)
+            yolov5.load_forward(path)
         else:
-            if path.suffix == ".torchscript" and (what := detector.describe_wrong_file(path, path.suffix)):
+            if path.suffix == ".torchscript" and (what := yolov5.describe_wrong_file(path, path.suffix)):
                 return [f"{path}: expected a TorchScript file, found {what}"], []
             return [], [f"{path}: only its size is checked; weights are looked into as .pt, .safetensors or .onnx"]
     except ValueError as error:

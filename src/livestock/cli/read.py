@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import typer
 
-from ..boxes import write_table
 from ..config import Competition
+from ..data.readers.clean import KEPT
+from ..data.readers.tree import part_of
+from ..files.write import write_bytes
 from ..pipeline.reading import Examined, examine
-from ..readers.clean import KEPT
-from ..readers.tree import part_of
-from ..steps import write_bytes
+from ..tables import write_table
 
 N_SHOWN = 4  # images in the picture
 N_EXAMPLES = 3  # lines of a reason that are printed

@@ -22,7 +22,7 @@ def export_command(
 ) -> None:
     """Writes images with human boxes and suspects as pre-annotations, for CVAT, Label Studio or a YOLO tool."""
     from ..config import Workspace, read_competition
-    from ..relabel import describe_export, export_suspects
+    from ..labels.relabel import describe_export, export_suspects
 
     labels = read_competition(competition).labels
     folder, sheets = export_suspects(
@@ -47,7 +47,7 @@ def import_command(
 ) -> None:
     """Reads corrected labels back, shows what changed, and stores them beside the raw ones, which stay as they are."""
     from ..config import Workspace, read_competition
-    from ..relabel import describe_import, import_labels
+    from ..labels.relabel import describe_import, import_labels
 
     asked = read_competition(competition)
     imported = import_labels(

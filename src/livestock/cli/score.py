@@ -11,8 +11,8 @@ import pandas as pd
 import typer
 from scipy.special import stdtrit
 
-from ..boxes import XYXY
-from ..metrics import (
+from ..data.submission import NAMINGS, differs_little, read_answer, read_truth
+from ..evaluation import (
     Matches,
     Score,
     competition_map,
@@ -25,7 +25,7 @@ from ..metrics import (
     score,
     usual_map,
 )
-from ..submission import NAMINGS, by_falling_confidence, differs_little, read_answer, read_truth
+from ..tables import XYXY, by_falling_confidence
 from .check import find_images
 
 LOW_SCORE = 0.1  # that a slip may explain
@@ -106,7 +106,7 @@ def find_groups(names: Sequence[str], folder: Path | None, pattern: str | None) 
     below the folder, or in the name where there is no folder. Raises ValueError for images that the folder does not
     have, or has twice, and for a pattern that is found in none.
     """
-    from .. import folds
+    from ..data import folds
 
     if folder is None and pattern is None:
         return pd.DataFrame({"image_id": names, "group": -1})

@@ -15,7 +15,8 @@ import yaml
 from tqdm.auto import tqdm
 
 from ..config import Competition
-from ..metrics import describe_missing_classes
+from ..evaluation import describe_missing_classes
+from ..files.write import write_bytes, write_text
 from ..postprocess import (
     METHODS,
     Choice,
@@ -29,7 +30,6 @@ from ..postprocess import (
     suppress,
     tune_method,
 )
-from ..steps import write_bytes, write_text
 from .data import TRUTH_NAME, VALID_FOLD, Run, read_tables
 from .passes import PASSES, find_candidates, find_oof, oof_images, seconds_an_image
 from .training import weights_of
@@ -188,7 +188,7 @@ def competition_for(run: Run, images: pd.DataFrame, part: str) -> Competition:
     Where there is no test set the answer for the validation fold is nobody's submission: if two of its images have one
     name there, images are called by their path.
     """
-    from ..submission import answer_names
+    from ..data.submission import answer_names
 
     if part == "test":
         return run.competition
@@ -204,8 +204,8 @@ def score_known_truth(run: Run, part: str) -> pd.DataFrame | None:
 
     For `test` the truth is `truth_test.csv` in the data folder, for `valid` the human boxes of the validation fold.
     """
-    from ..metrics import competition_map, usual_map
-    from ..submission import from_rows, read_answer, read_truth, to_rows
+    from ..data.submission import from_rows, read_answer, read_truth, to_rows
+    from ..evaluation import competition_map, usual_map
 
     if part == "valid":
         images, _ = images_to_answer(run)
@@ -226,7 +226,7 @@ def score_known_truth(run: Run, part: str) -> pd.DataFrame | None:
 
 def describe_estimate(run: Run, choice: Choice, folds: Sequence[int]) -> str:
     """The out-of-fold score of what is chosen in words, with what makes it less than it looks: a line each."""
-    from ..folds import describe_leak
+    from ..data.folds import describe_leak
 
     images, boxes = read_tables(run)
     truth = boxes[boxes["image_id"].isin(images.loc[images["fold"].isin(folds), "image_id"])]

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import readers
-from ..boxes import write_table
 from ..config import Competition, Profile, Workspace, get_profile, read_competition
-from ..readers.clean import UNKNOWN_CLASS
-from ..relabel import apply_relabels, describe_relabels, read_relabels, relabels_path
-from ..steps import run_step, write_json
+from ..data import readers
+from ..data.readers.clean import UNKNOWN_CLASS
+from ..files.write import write_json
+from ..labels.relabel import apply_relabels, describe_relabels, read_relabels, relabels_path
+from ..tables import write_table
 from .reading import Examined, examine
+from .store import run_step
 
 TRUTH_NAME = "truth_test.csv"  # beside the data, in the scorer's format; only ever read to score once
 MISSING_COWS = 0.3  # of the sample that is drawn here: the original found that many cows had no label
@@ -136,7 +137,7 @@ def find_groups(run: Run) -> pd.Series:
     Near-duplicates share a group, and so do images whose paths agree in the competition's `group_pattern` or that
     `groups.csv` in the data folder puts together.
     """
-    from .. import folds
+    from ..data import folds
 
     images_path, hashes_path, test_path, path = (run.workspace.interim_dir / f"{name}.parquet"
                                                  for name in ("images", "hashes", "test_images", "groups"))
@@ -179,7 +180,7 @@ def split_data(run: Run) -> SplitTables:
 
     The mini set is half of every fold: its training part is what lies outside the validation fold.
     """
-    from .. import folds
+    from ..data import folds
 
     groups = find_groups(run)
     names = ["images", "boxes", "groups", "folds", "mini"]

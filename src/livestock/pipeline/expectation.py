@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..archives import image_size
-from ..disk import images_disk_bytes, training_disk_bytes
-from ..readers.report import Report
-from ..readers.tree import File, list_files, pictures_among
-from ..steps import run_step, write_json
+from ..data.archives import image_size
+from ..data.readers.report import Report
+from ..data.readers.tree import File, list_files, pictures_among
+from ..files.disk import images_disk_bytes, training_disk_bytes
+from ..files.write import write_json
 from .data import Run
+from .store import run_step
 
 N_MEASURED = 16  # images whose size stands for all
 SECONDS_A_NOTEBOOK, SECONDS_A_TRAINING = 8, 8  # a kernel, imports and figures; a process and its last validation
@@ -51,10 +52,10 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     reading takes longer than the network is not in it. Raises ValueError as the readers do for archives that are
     refused, and if the start weights cannot be had.
     """
-    from .. import detector
+    from ..models import yolov5
 
     images = count_images(run.data_dir, run.workspace.root)
-    weights = detector.find_weights(run.profile.weights, run.workspace.weights_dir)
+    weights = yolov5.find_weights(run.profile.weights, run.workspace.weights_dir)
     trainings, pace = list_trainings(run, notebooks), measure_pace(run, weights)
     n_images, profile = len(images), run.profile
     image_epochs = n_images * sum(share * epochs for share, epochs in trainings)
@@ -69,7 +70,7 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
 
 def measure_pace(run: Run, weights: Path) -> float:
     """Seconds an image of a training step on this machine, kept in `interim/pace.json`."""
-    from .. import detector
+    from ..models import yolov5
 
     profile, path = run.profile, run.workspace.interim_dir / "pace.json"
     settings = {"imgsz": profile.imgsz, "batch": profile.batch, "device": profile.device, "machine": platform.node()}
@@ -78,7 +79,7 @@ def measure_pace(run: Run, weights: Path) -> float:
         # Ctrl-C reaches that process too: it ends at once, and only this one says so
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=signal.signal,
                                  initargs=(signal.SIGINT, signal.SIG_DFL)) as process:
-            found = process.submit(detector.measure_pace, weights, profile.imgsz, profile.batch, profile.device)
+            found = process.submit(yolov5.measure_pace, weights, profile.imgsz, profile.batch, profile.device)
             write_json({"seconds_an_image": found.result()}, path)
 
     run_step("pace", action, inputs=[weights], outputs=[path], settings=settings, workspace=run.workspace.root)

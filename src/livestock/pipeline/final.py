@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ..metrics import mean_interval
+from ..evaluation import mean_interval
 from .data import VALID_FOLD, Run
 from .manifest import manifest_path, read_manifest, record
 from .silver import HUMAN, images_to_train, read_labels
@@ -36,7 +36,7 @@ def train_full(run: Run, strategy: str) -> str:
 
 def record_final(run: Run, name: str, strategy: str) -> Path:
     """Writes the final model into the manifest: what it is, what made it, what it was trained on."""
-    from ..yolo_dataset import hash_lists
+    from ..data.dataset import hash_lists
 
     training, weights = read_training(run, name), weights_named(run, name, averaged=True)
     boxes, hidden = read_labels(run, strategy)

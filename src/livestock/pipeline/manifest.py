@@ -18,7 +18,8 @@ import pandas as pd
 import yaml
 
 from ..config import REPOSITORY, Workspace
-from ..steps import MANIFEST_DIR, fingerprint, hash_content, write_json
+from ..files.hashing import MANIFEST_DIR, fingerprint, hash_content
+from ..files.write import write_json
 from .answer import Inference
 from .data import Run
 from .passes import candidates_path, oof_file, trained_folds

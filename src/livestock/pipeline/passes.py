@@ -10,10 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..boxes import read_table, write_table
-from ..errors import likely_boxes
-from ..steps import run_step, write_json
+from .. import inference
+from ..files.write import write_json
+from ..labels.missing import likely_boxes
+from ..tables import read_table, write_table
 from .data import Run
+from .store import run_step
 from .training import data_basis, weights_of
 
 STRIDE = 64  # of the P6 models; a multiple of every other's
@@ -93,19 +95,18 @@ def find_candidates(
 ) -> pd.DataFrame:
     """Every box before suppression that these weights see in `images`, in the pass of this name.
 
-    With `likely` only `errors.likely_boxes`: of 13,000 images all would not fit into memory.
+    With `likely` only `labels.missing.likely_boxes`: of 13,000 images all would not fit into memory.
 
     Kept as `candidates_path` says; beside it, as JSON, the seconds it took and how many boxes of which
-    image were over the limit of `detector.candidates`.
+    image were over the limit of `inference.candidates`.
     """
     look, profile = PASSES[name], run.profile
     imgsz = round(profile.imgsz * look.scale / STRIDE) * STRIDE if look.scale != 1 else profile.imgsz
     path = candidates_path(run, file)
 
     def action() -> None:
-        from .. import detector
 
-        found = detector.candidates(
+        found = inference.candidates(
             weights, images, run.competition.labels, imgsz=imgsz, flip=look.flip, device=profile.device,
             keep=likely_boxes if likely else None, label_of=run.competition.label_of,
         )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from ..config import REPOSITORY, Competition, Profile, Workspace, get_profile, in_words, read_competition
-from ..submission import answer_names
+from ..data.submission import answer_names
 from .data import RawTables, Run, make_run, read_data, split_data
 
 T = TypeVar("T")
@@ -84,14 +84,14 @@ def check_weights_file(weights: str, workspace: Workspace, competition: Competit
     Raises ValueError if it would be refused, or if what `n_models` trainings from it submit cannot be within the
     competition's limit, however they go.
     """
-    from .. import detector
+    from ..models import yolov5
 
-    path = detector.find_weights(weights, workspace.weights_dir)
+    path = yolov5.find_weights(weights, workspace.weights_dir)
     if competition is None:
-        detector.check_checkpoint(path)
+        yolov5.check_checkpoint(path)
         return path
     limit = competition.weight_limit_bytes
-    needed = n_models * detector.trained_bytes(path, len(competition.labels))
+    needed = n_models * yolov5.trained_bytes(path, len(competition.labels))
     if needed > limit:
         models = "a model" if n_models == 1 else f"the {n_models} models of an ensemble"
         advice = f"meant is perhaps {limit}MB" if limit < SURELY_MB else "start from smaller weights" + (
@@ -106,7 +106,7 @@ def check_hyp_file(profile: Profile | None, hyp: str = "") -> Path:
 
     Raises ValueError naming the file and each key that is missing, unknown or impossible.
     """
-    from ..evolution.space import find_hyp_faults, read_hyp
+    from ..search.space import find_hyp_faults, read_hyp
 
     if not hyp and profile is None:
         raise ValueError("hyper-parameters: expected a file or a profile that names one, found neither")

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .. import readers
 from ..config import Competition
-from ..readers import clean
+from ..data import readers
+from ..data.readers import clean
 
 UNDECODABLE = "image that cannot be decoded to its end: left out"
 
@@ -38,7 +38,7 @@ def examine(reader: str, data_dir: Path, competition: Competition, *, skip: Coll
     Images are decoded at a small size, to the end of the file, for their perceptual hashes. Raises ValueError for data
     that cannot be read, or of which no image can be used.
     """
-    from ..folds import hash_images
+    from ..data.folds import hash_images
 
     found = readers.read_data_set(reader, data_dir, competition, skip=skip)
     test_images = found.train.images.iloc[:0] if found.test is None else found.test.images

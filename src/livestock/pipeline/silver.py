@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import readers
-from ..boxes import write_table
-from ..errors import fuse_looks
-from ..folds import hash_images, near_duplicate_groups
-from ..silver import (
+from ..data import readers
+from ..data.folds import hash_images, near_duplicate_groups
+from ..files.write import write_json
+from ..labels.missing import fuse_looks
+from ..labels.silver import (
     NEVER,
     UNSURE,
     Band,
@@ -30,7 +30,7 @@ from ..silver import (
     share_of_frames,
     weigh_classes,
 )
-from ..steps import write_json
+from ..tables import write_table
 from .data import VALID_FOLD, Run, read_tables
 from .passes import find_candidates, trained_folds
 from .training import (
@@ -104,7 +104,7 @@ def find_silver(run: Run, teacher: pd.Series, new: pd.DataFrame | None = None) -
 
 
 def look_at(run: Run, name: str, images: pd.DataFrame, look: str, of: str) -> pd.DataFrame:
-    """What is likely of a training's candidates in a pass of `PASSES`, see `errors.likely_boxes`.
+    """What is likely of a training's candidates in a pass of `PASSES`, see `labels.missing.likely_boxes`.
 
     Averaged weights always: a best epoch would have been chosen on the very images that are looked at.
     """

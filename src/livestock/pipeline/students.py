@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..boxes import write_table
-from ..errors import SUSPECT_CONFIDENCE, find_suspects, fuse_looks, set_aside
-from ..metrics import mean_interval, usual_map
+from ..evaluation import mean_interval, usual_map
+from ..files.write import write_json
+from ..labels.missing import SUSPECT_CONFIDENCE, find_suspects, fuse_looks, set_aside
+from ..labels.silver import without_silver
 from ..postprocess import suppress
-from ..silver import without_silver
-from ..steps import write_json
+from ..tables import write_table
 from .data import VALID_FOLD, Run, read_tables
 from .passes import find_candidates, oof_images
 from .silver import HUMAN, images_to_train, look_at, read_labels

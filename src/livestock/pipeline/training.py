@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..boxes import write_table
 from ..config import REPOSITORY
-from ..disk import check_disk_space, images_disk_bytes, training_disk_bytes
-from ..pictures import LEAST_SIDE, too_thin
-from ..steps import fingerprint, hash_content, run_step, write_json
+from ..data.pictures import LEAST_SIDE, too_thin
+from ..files.disk import check_disk_space, images_disk_bytes, training_disk_bytes
+from ..files.hashing import fingerprint, hash_content
+from ..files.write import write_json
+from ..tables import write_table
 from .data import VALID_FOLD, Run
+from .store import run_step
 
 if TYPE_CHECKING:
-    from .. import detector
+    from ..models import yolov5
 
 TRAINED_BY = {"fold": "04_train", "full": "07_final"}  # by how a training's name begins
 
@@ -42,7 +44,7 @@ def write_lists(
     own, in which the boxes `hidden` are painted grey. Images that yolov5 would ignore without a word are not in the
     lists; see `read_left_out`. Raises ValueError if that leaves a list empty.
     """
-    from .. import yolo_dataset
+    from ..data import dataset
 
     thin = images.loc[too_thin(images, run.profile.imgsz), ["image_id", "width", "height"]]
     for part, ids in (("train", train_ids), ("validate", valid_ids)):
@@ -52,25 +54,25 @@ def write_lists(
     thin = thin[thin["image_id"].isin(pd.concat([train_ids, valid_ids]))]
     train_ids, valid_ids = (ids[~ids.isin(thin["image_id"])] for ids in (train_ids, valid_ids))
     known = images[images["fold"] >= 0]  # without new ones, which have silver labels alone
-    plain = directory = yolo_dataset.dataset_dir(known, run.profile.imgsz, run.workspace.yolo_dir)
+    plain = directory = dataset.dataset_dir(known, run.profile.imgsz, run.workspace.yolo_dir)
     tables = [boxes] if hidden is None else [boxes, hidden]
     is_own = (boxes["source"] == "silver").any() or len(known) < len(images) or (hidden is not None and len(hidden) > 0)
     if is_own:
-        directory = yolo_dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir, *tables)
+        directory = dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir, *tables)
     data_yaml = directory / f"{name}.yaml"
 
     def action() -> None:
         painted = images["image_id"].isin([] if hidden is None else hidden["image_id"])
         is_new = ~(_stand_in(directory, images) | (_stand_in(plain, images) & ~painted.to_numpy()))
         check_disk_space(directory, images_disk_bytes(images[is_new], run.profile.imgsz))
-        yolo_dataset.write_images(images, directory, run.profile.imgsz, hidden=hidden, boxes=boxes,
+        dataset.write_images(images, directory, run.profile.imgsz, hidden=hidden, boxes=boxes,
                                   same=plain if is_own else None)
-        yolo_dataset.write_labels(images, boxes, run.competition.labels, directory)
+        dataset.write_labels(images, boxes, run.competition.labels, directory)
         write_table(thin.assign(reason=_describe_thin(thin, run.profile.imgsz)), left_out_path(data_yaml))
         if len(thin):
             print(f"{name}: left out of training, thinner than {LEAST_SIDE} px at {run.profile.imgsz} px: {len(thin)} "
                   f"images, {', '.join(thin['image_id'][:5])}{' ...' if len(thin) > 5 else ''}")
-        yolo_dataset.write_lists(directory, name, train_ids, valid_ids, run.competition.labels)
+        dataset.write_lists(directory, name, train_ids, valid_ids, run.competition.labels)
 
     run_step(
         f"dataset_{name}",
@@ -102,7 +104,7 @@ def read_left_out(data_yaml: Path) -> pd.DataFrame:
 
 def _stand_in(directory: Path, images: pd.DataFrame) -> np.ndarray:
     """Whether each image is in that data set already: `(N,)`."""
-    from ..yolo_dataset import file_name
+    from ..data.dataset import file_name
 
     return np.array([(directory / "images" / file_name(image_id)).exists() for image_id in images["image_id"]], bool)
 
@@ -112,10 +114,10 @@ def train_fold(run: Run, data_yaml: Path, fold: int = 0, hyp: str = "") -> Path:
 
     `hyp` is a file of hyper-parameters, such as the search's `evolved.yaml`; without one it is the profile's.
     """
-    from .. import detector
+    from ..models import yolov5
 
-    weights = detector.find_weights(run.profile.weights, run.workspace.weights_dir)
-    config = detector.TrainConfig(
+    weights = yolov5.find_weights(run.profile.weights, run.workspace.weights_dir)
+    config = yolov5.TrainConfig(
         data_yaml=str(data_yaml.resolve()),
         weights=str(weights.resolve()),
         hyp=str(hyp_path(run, hyp).resolve()),
@@ -141,7 +143,7 @@ def train_as_fold(run: Run, name: str, data_yaml: Path, seed: int, *, selects: b
     `selects=False` where the validation list is no judge: the best epoch's weights are not kept. Raises ValueError if
     there is no such training, or if it was at another image size or for another metric than this run's.
     """
-    from .. import detector
+    from ..models import yolov5
 
     settings = read_training(run, f"fold{VALID_FOLD}")["config"]
     if settings["imgsz"] != run.profile.imgsz:
@@ -150,13 +152,13 @@ def train_as_fold(run: Run, name: str, data_yaml: Path, seed: int, *, selects: b
     if (trained_for := settings.get("metric_iou")) != run.competition.metric_iou:  # an older version wrote none
         raise ValueError(f"competition {run.competition.name!r}: metric_iou {run.competition.metric_iou:g}, but "
                          f"fold {VALID_FOLD} was trained for {trained_for}; run 04_train again")
-    config = replace(detector.TrainConfig(**settings), data_yaml=str(data_yaml.resolve()), seed=seed)
+    config = replace(yolov5.TrainConfig(**settings), data_yaml=str(data_yaml.resolve()), seed=seed)
     return train(run, name, config, selects=selects)
 
 
-def train(run: Run, name: str, config: detector.TrainConfig, *, selects: bool = True) -> Path:
+def train(run: Run, name: str, config: yolov5.TrainConfig, *, selects: bool = True) -> Path:
     """One training; returns its folder and writes its weights as `weights_named` has them, and a record beside."""
-    from .. import detector
+    from ..models import yolov5
 
     data_yaml = Path(config.data_yaml)
     lists = [data_yaml.with_name(f"{data_yaml.stem}_{part}.txt") for part in ("train", "valid")]
@@ -170,10 +172,10 @@ def train(run: Run, name: str, config: detector.TrainConfig, *, selects: bool = 
     def action() -> None:
         needed = training_disk_bytes(Path(config.weights).stat().st_size, config.optimizer)
         check_disk_space(run_dir, needed)
-        detector.train(config, run_dir, label_of=run.competition.label_of)
+        yolov5.train(config, run_dir, label_of=run.competition.label_of)
         if selects:
-            detector.write_weights(run_dir / "weights/best.pt", best)
-        detector.write_weights(run_dir / "weights/averaged.pt", averaged)
+            yolov5.write_weights(run_dir / "weights/best.pt", best)
+        yolov5.write_weights(run_dir / "weights/averaged.pt", averaged)
         n_images = len(lists[0].read_text(encoding="utf-8").splitlines())
         write_json({"run_dir": str(run_dir), "key": key, "images": n_images, **data_basis(run),
                     "config": asdict(config)}, record)

@@ -10,7 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..bins import (
+from ..config import Competition
+from ..data.bins import (
     COUNT_BINS,
     SIZE_BOUNDS,
     SMALL_BOX_AREA,
@@ -20,8 +21,8 @@ from ..bins import (
     ratio_bins,
     size_bins,
 )
-from ..boxes import XYXY, box_area, pairwise_iou
-from ..config import Competition
+from ..geometry import box_area, pairwise_iou
+from ..tables import XYXY
 from .common import (
     FEW_PERCENT,
     THOUSANDS,

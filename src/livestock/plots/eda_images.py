@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..bins import box_counts
 from ..config import Competition
+from ..data.bins import box_counts
 from .common import NEUTRAL, THOUSANDS, bar_height, class_palette, new_axes, note
 
 N_SIZES = 10  # image sizes shown one by one

@@ -9,8 +9,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from ..archives import read_image
-from ..bins import COUNT_BINS, RATIO_BINS, SIZE_BINS
+from ..data.archives import read_image
+from ..data.bins import COUNT_BINS, RATIO_BINS, SIZE_BINS
 from .common import NEUTRAL, class_palette, frequent_labels, new_axes, new_grid, note, set_title
 from .images import draw_boxes, show_picture
 
@@ -19,7 +19,7 @@ AROUND = 0.6  # of the box's longer side is shown on each side of a suspect
 
 
 def plot_causes(costs: pd.DataFrame) -> Axes:
-    """What mAP would gain were all errors of a cause put right; `costs` of `errors.cost_of_causes`."""
+    """What mAP would gain were all errors of a cause put right; `costs` of `evaluation.causes.cost_of_causes`."""
     axes = new_axes(None, width=9, height=3.6)
     shown = costs.sort_values("gain", ascending=False)
     sns.barplot(x=shown["gain"].to_numpy(), y=shown.index.to_numpy(), color=NEUTRAL, ax=axes)

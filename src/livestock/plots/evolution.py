@@ -17,7 +17,7 @@ LOG_RATIO = 100  # as in the search: limits this far apart are drawn on a logari
 
 
 def plot_trials(trials: pd.DataFrame) -> Axes:
-    """Fitness of each trial and the best finished one so far; `trials` of `evolution.trials_table`."""
+    """Fitness of each trial and the best finished one so far; `trials` of `search.trials_table`."""
     shown = trials[trials["state"].isin(STATES)].assign(what=lambda table: table["state"].map(STATES))
     axes = new_axes(None, width=9)
     colours = dict(zip(STATES.values(), sns.color_palette("colorblind", 3), strict=True))
@@ -53,7 +53,7 @@ def plot_moves(
 
 
 def plot_importances(importances: pd.Series) -> Axes:
-    """Share of the variation in fitness that each hyper-parameter explains; of `evolution.importances`."""
+    """Share of the variation in fitness that each hyper-parameter explains; of `search.importances`."""
     axes = new_axes(None, height=1 + 0.4 * max(len(importances), 2))
     sns.barplot(x=importances.to_numpy(), y=importances.index.to_numpy(), color=NEUTRAL, ax=axes)
     axes.set(title="What mattered", xlabel="share of the variation in fitness", ylabel="", xlim=(0, 1))

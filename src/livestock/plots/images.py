@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ..archives import read_image
-from ..boxes import XYXY
-from ..yolo_dataset import paint_grey
+from ..data.archives import read_image
+from ..data.dataset import paint_grey
+from ..tables import XYXY
 from .common import class_palette, frequent_labels, new_grid, note, set_title, spread
 
 HALO = [

@@ -10,8 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 
-from ..archives import read_image
-from ..bins import box_counts
+from ..data.archives import read_image
+from ..data.bins import box_counts
 from .common import MOST_CLASSES, class_palette, frequent_labels, new_axes, new_grid, note, set_title, use_log_scale
 from .images import draw_boxes, short_name, show_picture
 

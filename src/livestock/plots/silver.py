@@ -10,8 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from ..archives import read_image
-from ..silver import NEVER, Band
+from ..data.archives import read_image
+from ..labels.silver import NEVER, Band
 from .common import NEUTRAL, THOUSANDS, class_palette, frequent_labels, new_axes, new_grid, note, set_title
 from .images import draw_boxes, show_picture
 

@@ -12,8 +12,8 @@ from matplotlib.ticker import PercentFormatter
 from pandas.io.formats.style import Styler
 
 from ..config import Competition
-from ..folds import stratum_counts
-from ..folds.strata import DISTRIBUTIONS
+from ..data.folds import stratum_counts
+from ..data.folds.strata import DISTRIBUTIONS
 from .common import THOUSANDS, new_axes, new_grid, note, set_title
 
 NAMES = {

@@ -80,7 +80,7 @@ def plot_methods(table: pd.DataFrame) -> Axes:
 
 
 def plot_precision_recall(curve: pd.DataFrame, labels: Sequence[str], iou_threshold: float) -> Axes:
-    """Precision by recall, a line a class; `curve` of `metrics.precision_recall`."""
+    """Precision by recall, a line a class; `curve` of `evaluation.precision_recall`."""
     axes = new_axes(None, width=7, height=4.5)
     palette = class_palette(labels)
     shown, of_how_many = frequent_labels(curve, labels)
@@ -94,7 +94,7 @@ def plot_precision_recall(curve: pd.DataFrame, labels: Sequence[str], iou_thresh
 
 
 def plot_breakdown(tables: Mapping[str, pd.DataFrame], labels: Sequence[str]) -> np.ndarray:
-    """Bars of AP by bin and class, one axes a table (`metrics.score_sizes`, `score_counts`); the key is its title."""
+    """Bars of AP by bin and class, one axes a table (`evaluation.score_sizes`, `score_counts`), by title."""
     axes = new_grid(1, len(tables), (4.2 * len(tables), 3.6), sharey=True)
     palette = class_palette(labels)
     labels, of_how_many = frequent_labels(pd.concat(tables.values()), labels, by="n_truth")

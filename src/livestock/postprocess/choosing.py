@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit, stdtrit
 
-from ..metrics import Matches, match_usual, resample_classes
+from ..evaluation import Matches, match_usual, resample_classes
 
 ALPHA = 0.05  # chance of taking another method than the first where none is better
 MIN_EFFECTIVE_GROUPS = 6.0  # with fewer nothing but the first is chosen: five groups give no p below 2 / 2**5

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..boxes import XYXY, make_boxes
+from ..tables import XYXY, make_boxes
 from .suppression import check_thresholds
 
 

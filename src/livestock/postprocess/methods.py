@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..tables import by_falling_confidence
 from .choosing import GroupScores, score_inner
 from .fusion import fuse, soft_suppress
-from .suppression import by_falling_confidence, suppress
+from .suppression import suppress
 from .sweep import sweep
 from .tune import Point, Tuned, leave_outs, score_points, tune
 

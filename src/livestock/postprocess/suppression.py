@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..boxes import XYXY, paired_iou
+from ..geometry import paired_iou
+from ..tables import XYXY
 
 BLOCK, COLUMNS = 128, 2048  # boxes settled at a time, and boxes they are held against: these fit into a core's cache
 PIECE = 250_000  # boxes of which copies are made at a time
@@ -73,11 +74,6 @@ def _keep_rows(above: pd.DataFrame, iou_threshold: float, max_det: int, agnostic
 def count_capped(candidates: pd.DataFrame, boxes: pd.DataFrame, **thresholds: Any) -> int:
     """How many boxes `max_det` cut from `boxes`, which is `suppress(candidates, **thresholds)`."""
     return len(suppress(candidates, **{**thresholds, "max_det": max(len(candidates), 1)})) - len(boxes)
-
-
-def by_falling_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
-    """The boxes table by image and falling confidence, ties in row order: the order that costs no score."""
-    return boxes.sort_values(["image_id", "confidence"], ascending=[True, False], kind="stable", ignore_index=True)
 
 
 def keep_boxes(corners: np.ndarray, iou_threshold: float, most: int | None = None) -> np.ndarray:

@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from ..boxes import XYXY
-from ..metrics.matching import Pair, assign, encode, overlaps
+from ..evaluation.matching import Pair, assign, encode, overlaps
+from ..tables import XYXY
 from .suppression import check_thresholds, image_pieces
 
 N_THREADS = 2
@@ -141,7 +141,7 @@ def _place_in_image(kept: np.ndarray, image: np.ndarray) -> np.ndarray:
 def _match(
     pair: Pair, found: tuple[np.ndarray, np.ndarray, np.ndarray], kept: np.ndarray, metric_iou: float
 ) -> np.ndarray:
-    """As `metrics.match_usual`, of the kept boxes alone. A cap on an image's boxes cuts the last, which choose last."""
+    """As `evaluation.match_usual`, of the kept boxes alone. A cap cuts the last boxes of an image, which choose last."""
     box, target, iou = found
     wanted = kept[box] & (iou >= metric_iou)
     box, target, iou = box[wanted], target[wanted], iou[wanted]
@@ -152,7 +152,7 @@ def _match(
 def _average_precisions(
     pair: Pair, is_true: np.ndarray, taken: np.ndarray, n_truth: np.ndarray, conf_thresholds: Sequence[float]
 ) -> Iterator[np.ndarray]:
-    """For each confidence threshold the AP of each class, `(n_labels,)`; see `metrics.average_precision`."""
+    """For each confidence threshold the AP of each class, `(n_labels,)`; see `evaluation.average_precision`."""
     curves = []
     for class_id in range(len(pair.labels)):
         mine = np.flatnonzero((pair.answer.label == class_id) & taken)

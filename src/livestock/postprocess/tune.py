@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..metrics import match_usual, resample
+from ..evaluation import match_usual, resample
 
 N_PARTS = 5
 Point = dict[str, Any]  # parameters by name

@@ -1,0 +1,72 @@
+"""What every notebook starts and ends with, here and on Colab, where results outlive the session only on Drive."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from .config import REPOSITORY
+from .files.disk import check_disk_space
+from .files.drive import copy_new, missing_bytes, retry
+
+# `raw` is on Drive already, and `yolo` is made again
+KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "relabels.parquet", "relabels.jsonl",
+        "evolved.yaml", "manifest.json", "inference.yaml", "answer.csv"]
+
+
+def start(workspace: str = "data") -> None:
+    """Sets the figures' style; on Colab mounts Drive once and copies raw data and earlier results to local disk.
+
+    Raises DiskSpaceError before it copies what would not fit, and CopyError when Drive stays away, see `drive`.
+    """
+    # A plain bar does as well where ipywidgets is missing, as it is outside Colab and full Jupyter.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from .plots import use_style
+
+    os.chdir(REPOSITORY)
+    use_style()
+    if on_colab():
+        drive_dir = mount_drive()
+        pairs = [(drive_dir / name, Path(workspace) / name) for name in ["raw", *KEPT]]
+        check_disk_space(Path(workspace), sum(missing_bytes(*pair, mount=drive_dir) for pair in pairs))
+        for source, target in pairs:
+            copy_new(source, target, mount=drive_dir)
+        print(f"working on the local disk in {Path(workspace).resolve()}; results are kept in {drive_dir}")
+
+
+def finish(workspace: str = "data") -> None:
+    """On Colab copies what this notebook wrote to Drive; elsewhere there is nothing to do.
+
+    Raises CopyError when Drive stays away or is full; run again, it goes on where it stopped.
+    """
+    if on_colab():
+        drive_dir = mount_drive()
+        n_copied = sum(copy_new(Path(workspace) / name, drive_dir / name, mount=drive_dir) for name in KEPT)
+        print(f"{n_copied} new files kept in {drive_dir}")
+
+
+def backup_path(name: str) -> Path | None:
+    """Where on Drive a file of a long step is copied while the step runs; None where nothing is lost, off Colab."""
+    return mount_drive() / "backup" / name if on_colab() else None
+
+
+def on_colab() -> bool:
+    """Whether this kernel runs on Google Colab, which sets this variable."""
+    return "COLAB_RELEASE_TAG" in os.environ
+
+
+def mount_drive() -> Path:
+    """Mounts Google Drive unless it is mounted, and returns the folder `livestock` in it, made if it is missing."""
+    from google.colab import drive
+
+    mount_point = Path(os.environ.get("LIVESTOCK_CONTENT", "/content")) / "drive"
+
+    def attempt() -> Path:
+        if not (mount_point / "MyDrive").exists():
+            drive.mount(str(mount_point))
+        directory = mount_point / "MyDrive" / "livestock"
+        directory.mkdir(exist_ok=True)  # without its parents: on the local disk it would go with the session
+        return directory
+
+    return retry(str(mount_point), attempt)

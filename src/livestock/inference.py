@@ -1,0 +1,274 @@
+"""Every box a model sees, before suppression: one forward pass holds the answer to all thresholds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from .data.archives import read_image
+from .data.pictures import fit, fitted_size
+from .files.memory import keep_blocks
+from .geometry import clip_xyxy
+from .models.yolov5.forward import Forward, load_forward, threads
+from .models.yolov5.labels import LabelOf, check_labels
+from .tables import BOX_COLUMNS, BOX_DTYPES, XYXY, make_boxes
+
+Keep = Callable[[pd.DataFrame], pd.DataFrame]  # an image's boxes to those of them that stay
+GREY = 114  # yolov5 pads with this grey
+GPU_BATCH, MOST_WORKERS = 16, 8
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """`boxes` as a boxes table of source `model`; `n_cut` counts boxes that `max_per_image` cut, by image_id.
+
+    `seconds` for all images, from reading the first to the last box, without loading the model.
+    """
+
+    boxes: pd.DataFrame
+    n_cut: pd.Series
+    seconds: float
+
+
+def candidates(
+    weights: Path,
+    images: pd.DataFrame,
+    labels: list[str],
+    *,
+    imgsz: int,
+    flip: bool = False,
+    conf_floor: float = 0.001,
+    max_per_image: int = 30_000,
+    batch: int | None = None,
+    device: str = "",
+    n_threads: int | None = None,
+    trusted: bool = False,
+    keep: Keep | None = None,
+    label_of: LabelOf | None = None,
+) -> Candidates:
+    """Every box and class above `conf_floor` in every image of an images table, in pixels of the original image.
+
+    `weights` is a `.pt`, `.safetensors` or `.onnx` file, or a `.torchscript` file that is `trusted`; for these and
+    `n_threads` see `forward.load_forward`. On a GPU the network computes in half precision. So many images of one size
+    go through it at once as `batch` says: without it 16 on a GPU, and on a CPU one, whose data stay in its caches.
+
+    A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
+    left lay wholly outside and is dropped; `keep` says which of an image's boxes stay, so that those of many images fit
+    into memory. `labels` is the class order of the model, whose own names may be synonyms that `label_of` knows;
+    confidence is objectness times class probability. With `flip` the model sees mirrored images; the boxes are those of
+    the images as they are.
+
+    Raises ValueError if the model's classes are not `labels` in that order, see `labels.check_labels`.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    forward = load_forward(weights, device, n_threads=n_threads, half=_is_gpu(device), trusted=trusted)
+    return find_candidates(
+        forward, images, labels, imgsz=imgsz, flip=flip, conf_floor=conf_floor, max_per_image=max_per_image,
+        batch=batch, keep=keep, label_of=label_of,
+    )
+
+
+def find_candidates(
+    forward: Forward,
+    images: pd.DataFrame,
+    labels: list[str],
+    *,
+    imgsz: int,
+    flip: bool = False,
+    conf_floor: float = 0.001,
+    max_per_image: int = 30_000,
+    batch: int | None = None,
+    keep: Keep | None = None,
+    label_of: LabelOf | None = None,
+) -> Candidates:
+    """As `candidates`, of a model that is loaded."""
+    check_labels(forward.labels, labels, forward.path, label_of)
+    keep_blocks()
+    look = _Look(imgsz, flip, conf_floor, max_per_image)
+    chunks = _same_size_chunks(images, batch or (GPU_BATCH if _is_gpu(forward.device) else 1))
+    tables: list[_Boxes] = []
+    n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
+    started = time.perf_counter()
+    with tqdm(total=len(images), desc="candidates", unit="image") as bar, closing(
+            _see_ahead(forward, chunks, look)) as ahead:
+        for found in ahead:
+            for boxes, n in found:
+                n_cut[boxes.image_id] = n
+                tables.append(_keep_some(boxes, labels, keep) if keep else boxes)
+            bar.update(len(found))
+    seconds = time.perf_counter() - started
+    tables.sort(key=lambda boxes: boxes.image_id)
+    return Candidates(_to_table(tables, labels), n_cut, seconds)
+
+
+class _Look(NamedTuple):
+    """How pictures are looked at and what is kept of what is seen, as `candidates` has it."""
+
+    imgsz: int
+    flip: bool
+    conf_floor: float
+    max_per_image: int
+
+
+def _see_ahead(forward: Forward, chunks: list[pd.DataFrame], look: _Look
+               ) -> Generator[list[tuple[_Boxes, int]], None, None]:
+    """What `_see` returns of each chunk, in order, computed by workers that are a few chunks ahead.
+
+    They share a CPU by the picture: of two threads at one picture each waits for the other in every layer. A model
+    that is not parallel is run by one worker at a time, and the others read images meanwhile.
+    """
+    n_threads = forward.n_threads or torch.get_num_threads()
+    n_workers = min(forward.n_threads or max(n_threads, 2), MOST_WORKERS)
+    n_each = n_threads // n_workers or 1
+    turn: Any = nullcontext()
+    if not forward.is_parallel:
+        n_workers, n_each, turn = min(max(os.cpu_count() or 1, 2), MOST_WORKERS), n_threads, Lock()
+    waiting: deque[Future] = deque()
+    with threads(None), ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(n_each,)) as pool:
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(_see, forward, chunk, look, turn))
+                if len(waiting) > 2 * n_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # after an error the pool would compute them all before it says so
+                future.cancel()
+
+
+def _see(forward: Forward, chunk: pd.DataFrame, look: _Look, turn: Any) -> list[tuple[_Boxes, int]]:
+    """Each image's boxes and how many were cut, of images of one size; the network runs when it is their `turn`."""
+    pictures = _read_pictures(chunk, look.imgsz, forward.stride)
+    with turn:  # a GPU holds one batch at a time
+        tensor = to_tensor(pictures, forward.device, torch.channels_last)
+        found = _select_rows(forward.compute(tensor.flip(3) if look.flip else tensor), look.conf_floor)
+    if look.flip:
+        for rows in found:
+            rows[:, 0] = tensor.shape[3] - rows[:, 0]  # centres, in pixels of the padded picture
+    return [_read_output(rows, image, look, forward.stride)
+            for rows, image in zip(found, chunk.itertuples(), strict=True)]
+
+
+def _select_rows(found: torch.Tensor, conf_floor: float) -> list[np.ndarray]:
+    """Of an output `(B, N, 5 + n_classes)` each image's rows of an objectness above the floor, copied to the CPU."""
+    image, row = (found[..., 4] > conf_floor).nonzero(as_tuple=True)
+    ends = torch.bincount(image, minlength=len(found)).cumsum(0).cpu().numpy()
+    return np.split(found[image, row].cpu().numpy(), ends[:-1])
+
+
+def _is_gpu(device: str) -> bool:
+    return torch.device(device).type == "cuda"
+
+
+def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
+    """`(H, W, 3)` scaled so that its longer side is `imgsz`, centred on grey padded up to multiples of `stride`."""
+    picture = fit(picture, imgsz)
+    height, width = picture.shape[:2]
+    rows, columns = -height % stride, -width % stride
+    top, left = rows // 2, columns // 2
+    return cv2.copyMakeBorder(
+        picture, top, rows - top, left, columns - left, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY)
+    )
+
+
+def picture_batches(
+    images: pd.DataFrame, imgsz: int, stride: int, batch: int
+) -> Iterator[tuple[pd.DataFrame, list[np.ndarray]]]:
+    """Images of one size go together, so that a batch needs no more padding than an image."""
+    for chunk in _same_size_chunks(images, batch):
+        yield chunk, _read_pictures(chunk, imgsz, stride)
+
+
+def _same_size_chunks(images: pd.DataFrame, batch: int) -> list[pd.DataFrame]:
+    return [
+        same_size.iloc[start : start + batch]
+        for _, same_size in images.groupby(["width", "height"], sort=True)
+        for start in range(0, len(same_size), batch)
+    ]
+
+
+def _read_pictures(chunk: pd.DataFrame, imgsz: int, stride: int) -> list[np.ndarray]:
+    return [letterbox(read_image(archive, member), imgsz, stride)
+            for archive, member in zip(chunk["archive"], chunk["member"], strict=True)]
+
+
+def to_tensor(
+    pictures: list[np.ndarray], device: str = "cpu", memory_format: torch.memory_format = torch.contiguous_format
+) -> torch.Tensor:
+    """Pictures `(H, W, 3)` of one size, RGB in 0..255, as float32 `(B, 3, H, W)` in 0..1."""
+    stacked = torch.from_numpy(np.stack(pictures))
+    if _is_gpu(device):
+        stacked = stacked.pin_memory()  # this thread need not wait for the copy
+    moved = stacked.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return moved.to(torch.float32, memory_format=memory_format).div_(255)
+
+
+class _Boxes(NamedTuple):
+    """An image's boxes: `(N, 4)` xyxy pixels of the original image, `(N,)` class numbers and confidences."""
+
+    image_id: str
+    corners: np.ndarray
+    class_ids: np.ndarray
+    confidence: np.ndarray
+
+    def take(self, rows: Any) -> _Boxes:
+        return _Boxes(self.image_id, self.corners[rows], self.class_ids[rows], self.confidence[rows])
+
+
+def _read_output(rows: np.ndarray, image: Any, look: _Look, stride: int) -> tuple[_Boxes, int]:
+    """One image's raw output `(N, 5 + n_classes)` of `cx, cy, w, h, objectness, classes`; how many boxes were cut."""
+    width, height = image.width, image.height
+    confidence = rows[:, 4:5] * rows[:, 5:]
+    box_index, class_id = np.nonzero(confidence > look.conf_floor)
+    confidence = confidence[box_index, class_id]
+    order = np.argsort(-confidence, kind="stable")[: look.max_per_image]
+    n_cut = len(confidence) - len(order)
+    centre, size = rows[box_index[order], :2], rows[box_index[order], 2:4]
+    corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    corners = clip_xyxy(_undo_letterbox(corners, width, height, look.imgsz, stride), width, height)
+    has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
+    return _Boxes(image.image_id, corners.astype(np.float32), class_id[order].astype(np.int16),
+                  confidence[order]).take(has_area), n_cut
+
+
+def _keep_some(boxes: _Boxes, labels: list[str], keep: Keep) -> _Boxes:
+    kept = keep(_to_table([boxes], labels))
+    class_ids = kept["label"].map({label: class_id for class_id, label in enumerate(labels)})
+    return _Boxes(boxes.image_id, kept[XYXY].to_numpy(np.float32), class_ids.to_numpy(np.int16),
+                  kept["confidence"].to_numpy())
+
+
+def _to_table(found: list[_Boxes], labels: list[str]) -> pd.DataFrame:
+    """A boxes table, made at once: of millions of boxes, a table an image and copies of it would fill the memory."""
+    if not found:
+        return make_boxes([])
+    corners = np.concatenate([boxes.corners for boxes in found])
+    columns = dict(zip(XYXY, corners.T, strict=True))
+    columns["image_id"] = np.repeat(np.array([boxes.image_id for boxes in found], object),
+                                    [len(boxes.confidence) for boxes in found])
+    columns["label"] = np.array(labels, object)[np.concatenate([boxes.class_ids for boxes in found])]
+    columns["confidence"] = np.concatenate([boxes.confidence for boxes in found])
+    table = pd.DataFrame({**columns, "source": "model"}, columns=BOX_COLUMNS)
+    return table.astype({name: dtype for name, dtype in BOX_DTYPES.items() if table[name].dtype != np.dtype(object)})
+
+
+def _undo_letterbox(corners: np.ndarray, width: int, height: int, imgsz: int, stride: int) -> np.ndarray:
+    """xyxy in the letterboxed picture back to pixels of the original `width` x `height` image."""
+    scaled = np.array(fitted_size(width, height, imgsz))
+    offset = (-scaled % stride) // 2
+    return (corners - np.tile(offset, 2)) / np.tile(scaled / [width, height], 2)

@@ -1,0 +1,1 @@
+"""Labels that are missing, labels by models, and labels that people mend."""

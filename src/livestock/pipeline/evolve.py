@@ -1,0 +1,309 @@
+"""The search on a run's data: which images, how a trial trains, and what the found values are worth on a fresh fold."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import torch
+
+from ..config import Workspace
+from ..data import dataset
+from ..data.pictures import too_thin
+from ..evaluation import mean_interval
+from ..files.write import write_json
+from ..labels.relabel import relabels_tag
+from ..models import yolov5
+from ..search.report import add_generations, read_evolve_csv, trials_table
+from ..search.search import ENDED, FITNESS, Search, best_value, count, load, run_trials
+from ..search.space import make_meta, read_hyp, write_hyp
+from ..search.storage import is_database, locked, open_storage
+from . import Run, SplitTables, check_training, hyp_path, read_data, split_data, write_dataset
+from .store import run_step
+
+VALID_FOLD, FRESH_FOLD = 0, 1  # trials are judged on the first; the search never sees the second
+DEFAULT_META = ("lr0", "lrf", "momentum")
+DEFAULT_STUDY = "evolve"
+
+
+def make_search(
+    run: Run,
+    data_yaml: Path,
+    *,
+    meta: Sequence[str] | Mapping[str, tuple[float, float, float]] = DEFAULT_META,
+    start_hyp: str = "",
+    n_trials: int | None = None,
+    storage: str = "",
+    sampler: str = "cmaes",
+    pruner: str = "none",
+    fitness: str = "AP",
+    budget_minutes: float | None = None,
+    backup: Path | None = None,
+    study: str = DEFAULT_STUDY,
+) -> Search:
+    """The search of this run: space, start values, data and budget. `data_yaml` is that of `write_search_lists`.
+
+    `start_hyp` is a file, without one the profile's. `storage` is a database's URL; without one the study is a journal
+    on the local disk, and `backup`, without one a file in the workspace, its copy after every trial; see `name_study`.
+    `fitness` is one of `FITNESS`; `AP` is at the competition's IoU.
+    Raises ValueError for what cannot be searched (see `space.check_meta`).
+    """
+    start = read_hyp(hyp_path(run, start_hyp))
+    config = _trial_config(run, data_yaml, Path("hyp.yaml"), run.profile.device)
+    weights = yolov5.find_weights(run.profile.weights, run.workspace.weights_dir)
+    identity = {
+        "data_hash": hash_data(run, data_yaml),
+        "weights_hash": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "training": {key: value for key, value in asdict(config).items()
+                     if key not in ("data_yaml", "weights", "hyp", "device", "workers")},
+    }
+    study = name_study(study, run.workspace)
+    if not storage:
+        storage = str(_local_directory(run) / f"{study}.journal")
+        backup = backup or run.workspace.runs_dir / "evolve" / f"{study}.journal"
+    return Search(
+        study=study,
+        storage=storage,
+        meta=make_meta(meta, start),
+        start=start,
+        identity=identity,
+        n_trials=run.profile.trials if n_trials is None else n_trials,
+        epochs=run.profile.trial_epochs,
+        sampler=sampler,
+        pruner=pruner,
+        fitness=fitness,
+        seed=run.seed,
+        budget_minutes=budget_minutes,
+        backup=backup,
+    )
+
+
+def name_study(study: str, workspace: Workspace) -> str:
+    """The study's name; the default one changes with the labels that people corrected (`livestock relabel import`).
+
+    Trials on other labels do not compare, and a study refuses them: without this, 03_evolve would stop after an import.
+    """
+    tag = relabels_tag(workspace)
+    return f"{study}_{tag}" if study == DEFAULT_STUDY and tag else study
+
+
+def write_search_lists(run: Run, split: SplitTables) -> tuple[Path, Path]:
+    """The `data.yaml` that trials train with and the one that judges the result.
+
+    Both train on the mini set without the folds 0 and 1; the first validates on all of fold 0, the second on all of
+    fold 1, which the search never sees. Needs the data set that `pipeline.write_dataset` writes.
+    """
+    images = split.images
+    if (n_folds := images["fold"].nunique()) < 3:
+        raise ValueError(f"search: it trains without the folds {VALID_FOLD} and {FRESH_FOLD}, and {len(images):,} "
+                         f"images fill only {n_folds}, so that nothing is left to train on; leave 03_evolve out "
+                         "(--skip 03_evolve)")
+    directory = dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir)
+    images = images[~too_thin(images, run.profile.imgsz)]  # which yolov5 would ignore
+    is_mini = split.mini.loc[images["image_id"]].to_numpy()
+    train_ids = images.loc[is_mini & ~images["fold"].isin([VALID_FOLD, FRESH_FOLD]), "image_id"]
+    paths = []
+    for name, fold in (("evolve", VALID_FOLD), ("evolve_fresh", FRESH_FOLD)):
+        valid_ids = images.loc[images["fold"] == fold, "image_id"]
+        paths.append(dataset.write_lists(directory, name, train_ids, valid_ids, run.competition.labels))
+    return paths[0], paths[1]
+
+
+def hash_data(run: Run, data_yaml: Path) -> str:
+    """SHA-256 of the size, the classes, the image names and labels of `data_yaml`, the same on every machine."""
+    content = f"{run.profile.imgsz} {run.competition.labels} {dataset.hash_lists(data_yaml)}"
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def run_search(run: Run, search: Search, data_yaml: Path) -> optuna.Study:
+    """Runs or goes on with the search, one worker a GPU; see `search.evolve`."""
+    def objective(
+        values: dict[str, float], number: int, device: str, on_epoch: Callable[[Mapping[str, float]], None]
+    ) -> None:
+        run_dir = _directory(run, search) / f"trial_{number:04d}"
+        hyp = run_dir / "values.yaml"
+        write_hyp(values, hyp, [f"trial {number} of study {search.study}"])
+        yolov5.train(_trial_config(run, data_yaml, hyp, device), run_dir, on_epoch,
+                       label_of=run.competition.label_of)
+
+    return run_trials(search, objective, _devices(run))
+
+
+def is_finished(search: Search, study: optuna.Study) -> bool:
+    """Whether all trials that were asked for have ended, and one of them has values to judge; says so if not."""
+    n_ended = count(study, ENDED)
+    if n_ended >= search.n_trials and not math.isnan(best_value(study)):
+        return True
+    print(f"{n_ended} of {search.n_trials} trials have ended: nothing is judged yet; run again to go on")
+    return False
+
+
+def verify(run: Run, search: Search, study: optuna.Study, data_yaml: Path) -> pd.DataFrame:
+    """Trains start values and best ones with some seeds each and judges both on the fold the search never saw.
+
+    One row a training: `values` (`start` or `best`), `seed`, `fitness`, and the scores of its last epoch, for a fold
+    that chose the epoch would have been seen. No row while the search is not finished.
+    """
+    columns, rows = ["values", "seed", "fitness", "AP", "AP50", "AP75", "mAP50_95"], []
+    if is_finished(search, study):
+        best = {**search.start, **study.best_trial.params}
+        with locked(_directory(run, search) / "verify.lock"):  # every worker that sees the end comes here
+            for seed in range(1, run.profile.n_verified + 1):
+                for name, values in (("start", search.start), ("best", best)):
+                    scores = _verify_one(run, search, values, seed, data_yaml, f"verify_{seed}_{_short_hash(values)}")
+                    rows.append({"values": name, "seed": seed, "fitness": FITNESS[search.fitness](scores), **scores})
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _verify_one(
+    run: Run, search: Search, values: Mapping[str, float], seed: int, data_yaml: Path, name: str
+) -> dict[str, float]:
+    run_dir = _directory(run, search) / name
+    hyp, scores_path = run_dir / "values.yaml", run_dir / "scores.json"
+    write_hyp(values, hyp, [f"verification of study {search.study}"])
+    config = replace(_trial_config(run, data_yaml, hyp, _devices(run)[0]), seed=seed)
+
+    def action() -> None:
+        (run_dir / "results.csv").unlink(missing_ok=True)  # of a training that was cut off: nothing is saved to resume
+        epochs: list[dict[str, float]] = []
+        yolov5.train(config, run_dir, epochs.append, label_of=run.competition.label_of)
+        write_json(epochs[-1], scores_path)
+
+    run_step(
+        f"{search.study}_{name}",
+        action,
+        inputs=[data_yaml, hyp],
+        outputs=[scores_path],
+        settings={**asdict(config), "data_hash": hash_data(run, data_yaml)},
+        workspace=run.workspace.root,
+    )
+    return json.loads(scores_path.read_text())
+
+
+def name_fitness(run: Run, search: Search) -> str:
+    """What the search's fitness is called in a sentence."""
+    return f"AP at IoU {run.competition.metric_iou:g}" if search.fitness == "AP" else search.fitness
+
+
+def gain_interval(verified: pd.DataFrame) -> tuple[float, float, float]:
+    """Mean gain of best over start on the fresh fold, and its 95 % interval: Student's t over seeds, pairwise.
+
+    NaN while nothing is judged.
+    """
+    if verified.empty:
+        return math.nan, math.nan, math.nan
+    by_seed = verified.pivot(index="seed", columns="values", values="fitness")
+    return mean_interval((by_seed["best"] - by_seed["start"]).to_numpy())
+
+
+def write_evolved(run: Run, search: Search, study: optuna.Study, gain: tuple[float, float, float]) -> Path | None:
+    """Start values with the best trial's in their places to `evolved.yaml` in the workspace, with their origin.
+
+    None while no trial has finished.
+    """
+    if math.isnan(best_value(study)):
+        return None
+    path, best = run.workspace.root / "evolved.yaml", study.best_trial
+    judged = "not yet judged on a fold the search never saw" if math.isnan(gain[0]) else (
+        f"on a fold the search never saw {gain[0]:+.4f} against the start values ({gain[1]:+.4f} to {gain[2]:+.4f})")
+    write_hyp({**search.start, **best.params}, path, [
+        f"Found by `livestock evolve`: study {search.study}, {search.sampler} over {', '.join(search.meta)}.",
+        f"source: trial {best.number} of {len(study.trials)}, fitness ({search.fitness}) {best.value:.5f};",
+        f"{judged}.",
+        f"data {study.user_attrs['data_hash'][:12]}, {datetime.now(UTC):%Y-%m-%d}",
+    ])
+    return path
+
+
+def start_and_best(search: Search, trials: pd.DataFrame) -> pd.DataFrame:
+    """The finished rows of `trials_table` with the start values and the best ones; a column `values` says which."""
+    finished = trials[trials["state"] == "complete"]
+    is_start = (finished[list(search.meta)] == pd.Series(search.start)[list(search.meta)]).all(axis=1)
+    start, best = finished[is_start].head(1), finished.sort_values("fitness", ascending=False).head(1)
+    return pd.concat([start.assign(values="start"), best.assign(values="best")])
+
+
+def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path | None, judge: bool) -> None:
+    """The command `livestock evolve`: everything from raw data to `evolved.yaml`; see `make_search` for `options`."""
+    check_training(run, options["start_hyp"])  # what cannot work says so at once
+    make_meta(options["meta"], read_hyp(hyp_path(run, options["start_hyp"])))
+    if is_database(options["storage"]):
+        open_storage(options["storage"])
+    tables, split = read_data(run), split_data(run)
+    write_dataset(run, split.images, tables.boxes)
+    data_yaml, fresh_yaml = write_search_lists(run, split)
+    search = make_search(run, data_yaml, **options)
+    if evolve_csv is not None:
+        generations = read_evolve_csv(evolve_csv, search)
+        print(f"{add_generations(load(search), search.storage, generations)} generations read from {evolve_csv}")
+    study = run_search(run, search, data_yaml)
+    columns = ["trial", "state", "fitness", "epochs", "seconds", "generation", "parents", "changed", "error"]
+    print(trials_table(study, search.meta)[columns].to_string(index=False))
+    verified = verify(run, search, study, fresh_yaml) if judge else pd.DataFrame()
+    gain = gain_interval(verified)
+    if len(verified):
+        print(verified.round(4).to_string(index=False))
+        print(f"best against start on a fold the search never saw: {gain[0]:+.4f} ({gain[1]:+.4f} to {gain[2]:+.4f})")
+    print(f"best values: {write_evolved(run, search, study, gain)}")
+
+
+def _local_directory(run: Run) -> Path:
+    """A folder on the local disk for this workspace, which may itself lie on a Drive mount, where locks need not hold.
+
+    A number in the workspace leads there, so that an emptied workspace begins anew.
+    """
+    name = run.workspace.runs_dir / "evolve" / "journal_id"
+    name.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(name, "x", encoding="ascii") as file:
+        file.write(uuid.uuid4().hex)
+    return Path(tempfile.gettempdir()) / f"livestock-{os.getuid()}" / name.read_text(encoding="ascii")
+
+
+def _directory(run: Run, search: Search) -> Path:
+    return run.workspace.runs_dir / "evolve" / search.study
+
+
+def _trial_config(run: Run, data_yaml: Path, hyp: Path, device: str) -> yolov5.TrainConfig:
+    profile = run.profile
+    return yolov5.TrainConfig(
+        data_yaml=str(data_yaml.resolve()),
+        weights=str(yolov5.find_weights(profile.weights, run.workspace.weights_dir).resolve()),
+        hyp=str(hyp.resolve()),
+        imgsz=profile.imgsz,
+        batch=profile.batch,
+        epochs=profile.trial_epochs,
+        optimizer=profile.optimizer,
+        cos_lr=profile.cos_lr,
+        device=device,
+        workers=profile.workers,
+        seed=run.seed,
+        metric_iou=run.competition.metric_iou,
+        nominal_batch=profile.nominal_batch,
+        bf16=profile.bf16,  # but no compiler, which takes longer than a trial gains
+        save=False,
+    )
+
+
+def _devices(run: Run) -> list[str]:
+    """One name a worker: the profile's device, or each GPU by the name that this session may see it under."""
+    n_gpus = torch.cuda.device_count()
+    if run.profile.device or n_gpus < 2:
+        return [run.profile.device]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # yolov5 sets this variable to the name that it is given
+    return visible.split(",")[:n_gpus] if visible else [str(index) for index in range(n_gpus)]
+
+
+def _short_hash(values: Mapping[str, float]) -> str:
+    return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:6]

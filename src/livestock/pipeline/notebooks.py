@@ -1,0 +1,325 @@
+"""Runs the notebooks in order, keeps executed copies as HTML behind one index page, and sums up the result."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import contextlib
+import gc
+import html
+import importlib.util
+import io
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from PIL import Image
+
+from ..config import REPOSITORY, Workspace
+from ..files.disk import check_disk_space, used_bytes
+from ..files.write import write_bytes, write_json, write_text
+from . import Run, expect, images_to_answer, make_run, prepare_run, score_known_truth, submitted_weights
+from .preflight import RUN_NAMES
+
+NOTEBOOKS_DIR = REPOSITORY / "notebooks"
+RUNS_NOTEBOOKS = ("papermill", "nbconvert", "ipykernel")  # the extra `run`: notebooks run by hand do without it
+INTERRUPT_AGAIN = 30.0  # seconds after an interrupt that came to nothing; a kernel ends within 10
+MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
+
+
+def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bool = False) -> dict[str, Any]:
+    """The notebooks with these parameters, then the index page and the closing lines; returns the result.
+
+    `skip` names notebooks to leave out, such as `03_evolve`; `publish` puts the outputs into the committed notebooks.
+    Reads the data and checks all that the trainings rest on first; NotReadyError lists what is wrong with any of it.
+    Then says how much disk and how many minutes the run is expected to take; DiskSpaceError if the disk has not so
+    much. Relative paths in the parameters begin at the repository, as they do in a notebook, wherever this is called.
+    """
+    with contextlib.chdir(REPOSITORY):
+        return _run_all(parameters, skip, publish)
+
+
+def _run_all(parameters: dict[str, Any], skip: Sequence[str], publish: bool) -> dict[str, Any]:
+    run_dir = Workspace(Path(parameters["WORKSPACE"])).runs_dir / parameters["PROFILE"]
+    notebooks = choose_notebooks(parameters, skip)
+    run, _ = prepare_run(parameters, skip)
+    expected = expect(run, {path.stem: own for path, own in notebooks.items()})
+    print(expected, flush=True)
+    there = sum(used_bytes(directory) for directory in (run.workspace.yolo_dir, run.workspace.runs_dir))
+    check_disk_space(run.workspace.root, max(expected.disk_bytes - there, 0))
+    executed = run_notebooks(notebooks, run_dir)
+    result = summarise(parameters, executed)
+    index = write_index(result, executed, run_dir)
+    if publish:
+        publish_outputs(executed)
+    for row in result["scores"]:
+        where = f"IoU {row['IoU']:g} on the {result['answered']} images, {row['scorer']} scorer"
+        print(f"mAP {row['mAP']:.4f} at {where}")
+    print(f"weights: {result['weights_bytes'] / 1e6:.2f} MB, {', '.join(result['weights'])}")
+    print(f"answer: {result['answer']}")
+    print(f"executed notebooks and figures: {index}")
+    return result
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user has stopped a run; the message says in which notebook, and how it goes on."""
+
+
+class NotebookFailed(ValueError):
+    """A cell raised; the message says which notebook, what, and where its executed copy lies."""
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A notebook that ran: its name, its executed copy and the seconds it took."""
+
+    name: str
+    notebook: NotebookNode
+    seconds: float
+
+
+def choose_notebooks(parameters: Mapping[str, Any], skip: Sequence[str] = ()) -> dict[Path, dict[str, Any]]:
+    """The notebooks in order, without those of these names, each with its parameters: its own values, but for these.
+
+    Raises ValueError for a name in `skip` that no notebook has, and for packages that run notebooks and are missing.
+    """
+    if missing := [name for name in RUNS_NOTEBOOKS if importlib.util.find_spec(name) is None]:
+        raise ValueError(f"`livestock run` runs notebooks with {', '.join(missing)}, which is not installed: "
+                         f"pip install {' '.join(missing)}, or run the notebooks by hand")
+    import papermill
+
+    paths = sorted(NOTEBOOKS_DIR.glob("[0-9][0-9]_*.ipynb"))
+    if unknown := sorted(set(skip) - {path.stem for path in paths}):
+        raise ValueError(f"skip: expected some of {[path.stem for path in paths]}, found {unknown[0]!r}")
+    chosen = {}
+    for path in paths:
+        if path.stem not in skip:
+            known = papermill.inspect_notebook(str(path))  # FOLDS, say, is 04_train's alone
+            own = {name: ast.literal_eval(item["default"]) for name, item in known.items()}
+            chosen[path] = {name: parameters.get(name, value) for name, value in own.items()}
+    return chosen
+
+
+def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> list[Executed]:
+    """Executes the notebooks in order with their parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
+
+    Prints one line a notebook. Raises NotebookFailed for a cell that failed, whose copy stays in `run_dir`, and
+    Interrupted for Ctrl-C: the kernel and what it started have then ended.
+    """
+    import papermill
+
+    logging.getLogger("asyncio").addFilter(_is_news)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    executed = []
+    for number, (path, own) in enumerate(notebooks.items(), 1):
+        started = time.monotonic()
+        print(f"[{number}/{len(notebooks)}] {path.stem} ...", end=" ", flush=True)
+        copy, interrupted = run_dir / path.name, False
+        try:
+            with insist_on_interrupts():
+                papermill.execute_notebook(
+                    str(path), str(copy), parameters=own, cwd=str(REPOSITORY), kernel_name="python3",
+                    progress_bar=False, log_output=False,
+                )
+        except papermill.PapermillExecutionError as error:
+            _hide_password(copy, own)
+            message = f"{path.stem}: {error.ename}: {error.evalue}\nThe cell that failed: {copy}"
+            raise NotebookFailed(message) from error
+        except KeyboardInterrupt:
+            interrupted = True
+        if interrupted:  # not above, where the error still holds what is to be forgotten
+            print(flush=True)
+            _hide_password(copy, own)
+            gc.collect()
+            raise Interrupted(f"interrupted in {path.stem}; run the same command again to go on")
+        _hide_password(copy, own)
+        seconds = time.monotonic() - started
+        print(f"{seconds:.0f} s", flush=True)
+        notebook = nbformat.read(copy, as_version=4)
+        write_text(_to_html(notebook, path.stem), copy.with_suffix(".html"))
+        executed.append(Executed(path.stem, notebook, seconds))
+    return executed
+
+
+@contextlib.contextmanager
+def insist_on_interrupts() -> Iterator[None]:
+    """Raises KeyboardInterrupt for Ctrl-C as usual, and again after `INTERRUPT_AGAIN` seconds if the block still runs.
+
+    Python drops an exception that is raised while a destructor or a C library's callback runs, and a notebook's client
+    spends its time in such callbacks: one interrupt can come to nothing, and the run would go on.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, INTERRUPT_AGAIN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for a cell's error that asyncio calls "never retrieved", 160 lines after an interrupt.
+
+    An interrupt ends the wait for a cell before its error arrives, which asyncio prints when the task is forgotten, on
+    a busy machine as late as at the process's end. Errors of cells that are waited for are raised by papermill.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "CellExecutionError"
+
+
+def _hide_password(copy: Path, own: Mapping[str, Any]) -> None:
+    """Takes the password of a database's URL out of an executed copy, whose first cells hold the parameters."""
+    from ..search.storage import without_password
+
+    storage = own.get("STORAGE", "")
+    hidden = without_password(storage)
+    if copy.exists() and hidden != storage:
+        spelt = {spell(storage)[1:-1]: spell(hidden)[1:-1] for spell in (json.dumps, repr)} | {storage: hidden}
+        write_json(_replace(json.loads(copy.read_text(encoding="utf-8")), spelt), copy)
+
+
+def _replace(content: Any, texts: Mapping[str, str]) -> Any:
+    """What JSON holds, with these texts replaced in all of its texts."""
+    if isinstance(content, dict):
+        return {key: _replace(value, texts) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_replace(value, texts) for value in content]
+    if isinstance(content, str):
+        for found, replacement in texts.items():
+            content = content.replace(found, replacement)
+    return content
+
+
+def _to_html(notebook: NotebookNode, title: str) -> str:
+    from nbconvert import HTMLExporter
+
+    body, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    return body
+
+
+def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str, Any]:
+    """What a run ended with: scores where the truth is known, the weights' size, files, seconds a notebook."""
+    from ..search.storage import without_password
+
+    run = _make_run(parameters)
+    _, part = images_to_answer(run)
+    scores, weights = score_known_truth(run, part), submitted_weights(run)
+    return {
+        "answered": part,
+        "scores": [] if scores is None else scores.round(5).to_dict("records"),
+        "answer": str(run.workspace.answer_path),
+        "weights": [str(path) for path in weights],
+        "weights_bytes": sum(path.stat().st_size for path in weights),
+        "seconds": {item.name: round(item.seconds, 1) for item in executed},
+        "parameters": {**parameters, **({"STORAGE": without_password(parameters["STORAGE"])}
+                                        if "STORAGE" in parameters else {})},
+    }
+
+
+def _make_run(parameters: dict[str, Any]) -> Run:
+    return make_run(**{name.lower(): value for name, value in parameters.items() if name in RUN_NAMES})
+
+
+def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path) -> Path:
+    """Writes `result.json` and `index.html`: scores, the weights' size, the main figures, links to the notebooks."""
+    write_json(result, run_dir / "result.json")
+    scores = "".join(
+        f"<div class=tile><b>{row['mAP']:.4f}</b>mAP at IoU {row['IoU']:g}<br>{row['scorer']} scorer</div>"
+        for row in result["scores"]
+    )
+    tiles = f"{scores}<div class=tile><b>{result['weights_bytes'] / 1e6:.2f} MB</b>weights</div>"
+    rows = "".join(
+        f'<li><a href="{item.name}.html">{item.name}</a> <span>{item.seconds:.0f} s</span></li>' for item in executed
+    )
+    figures = "".join(
+        f'<figure><img alt="{item.name}" src="data:image/png;base64,{png}"><figcaption>'
+        f'<a href="{item.name}.html">{item.name}</a></figcaption></figure>'
+        for item in executed
+        for png in _main_figures(item.notebook)
+    )
+    page = INDEX.format(title=html.escape(run_dir.name), tiles=tiles, rows=rows, figures=figures)
+    path = run_dir / "index.html"
+    write_text(page, path)
+    return path
+
+
+def _main_figures(notebook: NotebookNode) -> list[str]:
+    return [
+        output["data"]["image/png"]
+        for cell in notebook.cells
+        if MAIN_FIGURE in cell.metadata.get("tags", [])
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+
+
+def publish_outputs(executed: list[Executed]) -> None:
+    """Puts the outputs of a run into the committed notebooks, without what changes from run to run.
+
+    Figures are reduced to 256 colours, a third of their size; the main ones also go to `docs/` for the README.
+    """
+    for item in executed:
+        path, n_main = NOTEBOOKS_DIR / f"{item.name}.ipynb", 0
+        committed = nbformat.read(path, as_version=4)
+        ran = {cell.id: cell for cell in item.notebook.cells}
+        for cell in committed.cells:
+            if cell.cell_type != "code":
+                continue
+            cell.outputs = [output for output in ran[cell.id].outputs if output.get("name") != "stderr"]  # bars
+            cell.execution_count = None
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = None
+                if "image/png" not in output.get("data", {}):
+                    continue
+                small = _reduce_colours(base64.b64decode(output["data"]["image/png"]))
+                output["data"]["image/png"] = base64.b64encode(small).decode()
+                if MAIN_FIGURE in cell.metadata.get("tags", []):
+                    n_main += 1
+                    name = f"{item.name}_{n_main}.png" if n_main > 1 else f"{item.name}.png"
+                    write_bytes(small, REPOSITORY / "docs" / name)
+        nbformat.write(committed, path)
+
+
+def _reduce_colours(png: bytes) -> bytes:
+    """The same picture with a palette of 256 colours."""
+    with Image.open(io.BytesIO(png)) as picture:
+        reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    content = io.BytesIO()
+    reduced.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+INDEX = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+.tiles {{ display: flex; flex-wrap: wrap; gap: 1rem }}
+.tile {{ background: #f3f5f7; border-radius: 8px; padding: .8rem 1.2rem; color: #555 }}
+.tile b {{ display: block; font-size: 1.6rem; color: #111 }}
+figure {{ margin: 2rem 0 }} img {{ max-width: 100% }} figcaption, li span {{ color: #777 }}
+</style>
+<h1>Run: {title}</h1>
+<div class="tiles">{tiles}</div>
+<h2>Notebooks</h2><ol>{rows}</ol>
+<h2>Main figures</h2>{figures}
+</html>
+"""

@@ -15,7 +15,8 @@ PACKAGE = REPOSITORY / "src/livestock"
 # From the top down: a room imports rooms below it, and itself, alone.
 ROOMS = [
     "__main__", "cli", "colab", "pipeline", "plots", "search", "labels", "export", "inference", "models", "postprocess",
-    "evaluation", "data", "sample", "geometry", "tables", "files", "config", "__init__",
+    "evaluation", "data", "sample", "geometry", "tables", "files", "config", "exceptions",
+    "__init__",
 ]
 MOST_ROOMS = 25
 FAMILIES = {"yolov5": "models/yolov5"}  # library: the only place that imports it

@@ -37,8 +37,9 @@ class StaleResult(ValueError):
 
 
 class UnsafeWeights(ValueError):
-    """A file of weights or a network's description is refused before anything in it runs.
+    """A file of weights is refused for what is in it, before anything of it runs.
 
     Raised for a pickle that holds anything but tensors and plain containers, for ONNX files and TorchScript that cannot
-    be shown to be harmless, and for an architecture with parts that are not known or too large.
+    be shown to be harmless, for an architecture with parts that are unknown or too large, and for a file that is
+    broken, of another kind, or whose numbers are not finite.
     """

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .exceptions import BadData
+
 XYXY = ["x_min", "y_min", "x_max", "y_max"]
 IMAGE_COLUMNS = ["image_id", "archive", "member", "width", "height", "group", "fold"]
 BOX_COLUMNS = ["image_id", "label", *XYXY, "confidence", "source"]
@@ -49,7 +51,7 @@ def _with_defaults(table: pd.DataFrame, defaults: dict[str, object], dtypes: dic
 
 
 def check_images(images: pd.DataFrame, origin: str = "images") -> pd.DataFrame:
-    """Returns the images table as its schema has it. Raises ValueError that names `origin`, column and row."""
+    """Returns the images table as its schema has it. Raises BadData that names `origin`, column and row."""
     import pandera.pandas as pa  # half a second to import: only where data enters
 
     schema = pa.DataFrameSchema(
@@ -70,7 +72,7 @@ def check_images(images: pd.DataFrame, origin: str = "images") -> pd.DataFrame:
 def check_boxes(boxes: pd.DataFrame, images: pd.DataFrame, labels: list[str], origin: str = "boxes") -> pd.DataFrame:
     """Returns the boxes table as its schema has it: labels known, corners ordered, inside their image.
 
-    Raises ValueError that names `origin`, column and row.
+    Raises BadData that names `origin`, column and row.
     """
     import pandera.pandas as pa
 
@@ -90,7 +92,7 @@ def check_boxes(boxes: pd.DataFrame, images: pd.DataFrame, labels: list[str], or
     wrong = (corners[:, :2] >= corners[:, 2:]).any(1) | (corners[:, 2:] > sizes + 1e-6).any(1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
+        raise BadData(
             f"{origin}: row {row} ({boxes['image_id'].iloc[row]}): expected x_min < x_max <= width and y_min < y_max "
             f"<= height, found {corners[row].tolist()} in an image of {sizes[row].tolist()}"
         )
@@ -105,7 +107,7 @@ def _validate(schema: object, table: pd.DataFrame, origin: str) -> pd.DataFrame:
         return schema.validate(table)
     except pa.errors.SchemaError as error:
         column = getattr(error.schema, "name", None)
-        raise ValueError(f"{origin}: column {column!r}: {error}") from error
+        raise BadData(f"{origin}: column {column!r}: {error}") from error
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:

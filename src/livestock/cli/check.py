@@ -14,6 +14,7 @@ from ..data.archives import IMAGE_SUFFIXES, image_size, split_name
 from ..data.readers.report import Report
 from ..data.readers.tree import BAD_NAME, NESTED, OTHER_PICTURES, list_files, note_unread, part_name, part_of
 from ..data.submission import check_answer, read_answer
+from ..exceptions import BadData
 
 
 def print_check(
@@ -71,7 +72,7 @@ def find_images(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """The images in a folder and its zips, or in one zip, as the readers find them; and in words what is not opened.
 
     Columns `image_id`, `archive`, `member`, and whether its kind is `readable` here: another program may have answered
-    for a picture that is not, and without a row it is missing all the same. Raises ValueError if there are none.
+    for a picture that is not, and without a row it is missing all the same. Raises BadData if there are none.
     """
     folder.stat()  # raises the system's own error for a path that is not there
     base = folder.resolve() if folder.is_dir() else folder.resolve().parent
@@ -83,7 +84,7 @@ def find_images(folder: Path) -> tuple[pd.DataFrame, list[str]]:
         if suffix in IMAGE_SUFFIXES | OTHER_PICTURES:
             found.append((before + file.path, file.archive, file.member, suffix in IMAGE_SUFFIXES))
     if not found:
-        raise ValueError(f"{folder}: expected images or zips of images, found none")
+        raise BadData(f"{folder}: expected images or zips of images, found none")
     images = pd.DataFrame(found, columns=["image_id", "archive", "member", "readable"])
     note_unread(files, report)
     left_out = report.table()
@@ -115,10 +116,10 @@ def _measure(images: pd.DataFrame) -> list[str]:
 def read_names(path: Path) -> list[str]:
     """The names in a text file, one a line, as editors on any system write it; blank lines are none.
 
-    Raises ValueError naming the file if it is no text.
+    Raises BadData naming the file if it is no text.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected names in UTF-8, one a line, found {error}") from error
+        raise BadData(f"{path}: expected names in UTF-8, one a line, found {error}") from error
     return [line.strip() for line in lines if line.strip()]

@@ -25,6 +25,7 @@ from ..evaluation import (
     score,
     usual_map,
 )
+from ..exceptions import BadData
 from ..tables import XYXY, by_falling_confidence
 from .check import find_images
 
@@ -103,7 +104,7 @@ def find_groups(names: Sequence[str], folder: Path | None, pattern: str | None) 
     """The group of each image of a file, -1 where nothing says it: columns `image_id, group` in the order of `names`.
 
     Images that look alike in the folder share a group, and so do those that agree in the pattern, searched in the path
-    below the folder, or in the name where there is no folder. Raises ValueError for images that the folder does not
+    below the folder, or in the name where there is no folder. Raises BadData for images that the folder does not
     have, or has twice, and for a pattern that is found in none.
     """
     from ..data import folds
@@ -133,12 +134,12 @@ def _name_images(names: Sequence[str], images: pd.DataFrame, folder: Path) -> pd
     rows = [next((found[naming][name] for naming in ("path", "name", "stem") if name in found[naming]), [])
             for name in names]
     if missing := [name for name, own in zip(names, rows, strict=True) if not own]:
-        raise ValueError(f"{folder}: {len(missing):,} of {len(names):,} images are not there, such as {missing[0]!r}; "
-                         f"the folder has {images['image_id'].iloc[0]!r}")
+        raise BadData(f"{folder}: {len(missing):,} of {len(names):,} images are not there, such as {missing[0]!r}; "
+                      f"the folder has {images['image_id'].iloc[0]!r}")
     for name, own in zip(names, rows, strict=True):
         if len(own) > 1:
             both = images["image_id"].iloc[own[:2]].tolist()
-            raise ValueError(f"{folder}: {name!r} is the name of {len(own)} images, such as {both[0]} and {both[1]}")
+            raise BadData(f"{folder}: {name!r} is the name of {len(own)} images, such as {both[0]} and {both[1]}")
     return images.iloc[[own[0] for own in rows]].set_axis(list(names))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..exceptions import BadData
 from .keys import clean_keys, read_keys
 
 NAMES_SHOWN = 4  # classes that a sentence names before it counts the others
@@ -152,15 +153,15 @@ class Workspace:
 
 
 def read_competition(path: Path) -> Competition:
-    """Reads a competition file. Raises ValueError that names the file and lists every key that is unknown or wrong."""
+    """Reads a competition file. Raises BadData that names the file and lists every key that is unknown or wrong."""
     if not path.is_file():
         found = "a folder" if path.is_dir() else f"none in {path.absolute().parent}"
-        raise ValueError(f"{path}: expected a competition file (classes, metric, limits), found {found}; name yours "
-                         f"with --competition, in a notebook as COMPETITION, such as {REPOSITORY / 'competition.yaml'}")
+        raise BadData(f"{path}: expected a competition file (classes, metric, limits), found {found}; name yours "
+                      f"with --competition, in a notebook as COMPETITION, such as {REPOSITORY / 'competition.yaml'}")
     content, faults = read_keys(path)
     values, others = clean_keys(content)
     if faults := [*faults, *others]:
-        raise ValueError(f"{path}: {in_words(faults)}")
+        raise BadData(f"{path}: {in_words(faults)}")
     return Competition(**values)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from ..exceptions import BadData
+
 UNLABELLED = ("leave out", "background")
 ANSWER_NAMES = ("name", "stem", "path")
 UNITS = {"": 1, "b": 1, "byte": 1, "bytes": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
@@ -49,12 +51,12 @@ class _TextLoader(yaml.BaseLoader):
 def read_keys(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The keys of a YAML file with their values as texts, lists and mappings; and the keys that stand twice, in words.
 
-    Raises ValueError naming the file if it is no text, no YAML (with line and column) or no mapping of keys.
+    Raises BadData naming the file if it is no text, no YAML (with line and column) or no mapping of keys.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected a text file in UTF-8, found {error}") from error
+        raise BadData(f"{path}: expected a text file in UTF-8, found {error}") from error
     try:
         loader = _TextLoader(text)
         try:
@@ -62,12 +64,12 @@ def read_keys(path: Path) -> tuple[dict[str, Any], list[str]]:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {_describe(error)}") from error
+        raise BadData(f"{path}: {_describe(error)}") from error
     except RecursionError as error:
-        raise ValueError(f"{path}: its values are nested too deeply") from error
+        raise BadData(f"{path}: its values are nested too deeply") from error
     if not isinstance(content, dict):
         found = "an empty file" if content is None else short(content)
-        raise ValueError(f"{path}: expected a mapping of keys such as `metric_iou: 0.75`, found {found}")
+        raise BadData(f"{path}: expected a mapping of keys such as `metric_iou: 0.75`, found {found}")
     return content, loader.repeated
 
 

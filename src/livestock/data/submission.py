@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..config import Competition
+from ..exceptions import BadData
 from ..tables import BOX_COLUMNS, BOX_DTYPES, XYXY, by_falling_confidence
 
 ANSWER_COLUMNS = ["ImageID", "LabelName", "Conf", "XMin", "XMax", "YMin", "YMax"]
@@ -36,14 +37,14 @@ NO_BOX = ("no box at all: a model that sees nothing, or thresholds that nothing 
 def answer_names(images: pd.DataFrame, answer_name: str = "name") -> pd.Series:
     """What an answer calls each image: a text by `image_id`, as `Competition.answer_name` says.
 
-    Raises ValueError that shows both paths if two images would have one name.
+    Raises BadData that shows both paths if two images would have one name.
 
     >>> answer_names(pd.DataFrame({"image_id": ["test/cam0/1.jpg"]}), "stem").to_dict()
     {'test/cam0/1.jpg': '1'}
     """
     names = _all_names(images, answer_name)
     if clashes := _clashes(names):
-        raise ValueError(clashes[0])
+        raise BadData(clashes[0])
     return names
 
 
@@ -70,7 +71,7 @@ def _clashes(names: pd.Series) -> list[str]:
 def read_answer(path: Path) -> pd.DataFrame:
     """The boxes of an answer, in the file's units and row order.
 
-    Raises ValueError that names file and line: empty file, wrong separator, a missing or unknown column,
+    Raises BadData that names file and line: empty file, wrong separator, a missing or unknown column,
     something that is not a finite number, swapped corners, a row that is there twice.
     """
     return from_rows(_read_sound_rows(path, ANSWER_COLUMNS))
@@ -80,7 +81,7 @@ def read_truth(path: Path) -> pd.DataFrame:
     """The boxes of a truth file, an answer without `Conf`; raises as `read_answer`, and if there are none."""
     rows = _read_sound_rows(path, TRUTH_COLUMNS)
     if rows.empty:
-        raise ValueError(f"{path}: expected at least one box below the header, found none")
+        raise BadData(f"{path}: expected at least one box below the header, found none")
     return from_rows(rows)
 
 
@@ -98,7 +99,7 @@ def to_rows(
 ) -> pd.DataFrame:
     """A file's rows, by image and falling confidence; the index is the line each will have in the file.
 
-    Raises ValueError if two of the images would have one name in the answer, see `answer_names`.
+    Raises BadData if two of the images would have one name in the answer, see `answer_names`.
     """
     boxes, names = by_falling_confidence(boxes), answer_names(images, answer_name)
     rows = boxes.rename(columns={box: file for file, box in BOX_NAMES.items()})[ANSWER_COLUMNS].copy()
@@ -122,7 +123,7 @@ def write_answer(
     """Writes the boxes of the test `images`, whole or not at all; `pixels` leaves corners in pixels.
 
     `boxless` names the images that truly have no candidate; `labels`, if given, the classes that may occur;
-    `answer_name` is the competition's. Raises ValueError where `check_answer` would complain: say, at an image that has
+    `answer_name` is the competition's. Raises BadData where `check_answer` would complain: say, at an image that has
     no row and is not boxless, and without `allow_empty` at an answer without any box.
     """
     rows = to_rows(boxes, images, pixels=pixels, answer_name=answer_name)
@@ -309,7 +310,7 @@ def _missing(rows: pd.DataFrame, images: pd.DataFrame, boxless: Collection[str])
 def _refuse(path: Path, faults: list[str]) -> None:
     if faults:
         more = f"; and {len(faults) - 1} other kinds of fault" if len(faults) > 1 else ""
-        raise ValueError(f"{path}: {faults[0]}{more}")
+        raise BadData(f"{path}: {faults[0]}{more}")
 
 
 def _read_sound_rows(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -340,25 +341,25 @@ def _read_lines(path: Path, columns: list[str]) -> pd.DataFrame:
             header = next(reader, [])
             lines = dict((reader.line_num, row) for row in reader if row)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a CSV file in UTF-8, found {error}") from error
+        raise BadData(f"{path}: expected a CSV file in UTF-8, found {error}") from error
     _check_header(path, header, columns)
     for line, row in lines.items():
         if len(row) != len(header):
-            raise ValueError(f"{path}: line {line}: expected {len(header)} fields, found {len(row)}: {row}")
+            raise BadData(f"{path}: line {line}: expected {len(header)} fields, found {len(row)}: {row}")
     return pd.DataFrame(list(lines.values()), index=list(lines), columns=header, dtype=object)
 
 
 def _check_header(path: Path, header: list[str], columns: list[str]) -> None:
     expected = ",".join(columns)
     if not header:
-        raise ValueError(f"{path}: line 1: expected the columns {expected}, found an empty file")
+        raise BadData(f"{path}: line 1: expected the columns {expected}, found an empty file")
     if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
-        raise ValueError(f"{path}: line 1: expected commas between columns, found {other!r}")
+        raise BadData(f"{path}: line 1: expected commas between columns, found {other!r}")
     for name in header:
         if name not in columns and (hint := _nearly(name, columns)):
-            raise ValueError(f"{path}: line 1: a column is misspelt{hint}; expected {expected}")
+            raise BadData(f"{path}: line 1: a column is misspelt{hint}; expected {expected}")
     for what, names in [("missing", set(columns) - set(header)), ("unknown", set(header) - set(columns))]:
         if names:
-            raise ValueError(f"{path}: line 1: {what} column {sorted(names)[0]!r}; expected {expected}")
+            raise BadData(f"{path}: line 1: {what} column {sorted(names)[0]!r}; expected {expected}")
     if len(header) != len(columns):
-        raise ValueError(f"{path}: line 1: a column is there twice; expected {expected}")
+        raise BadData(f"{path}: line 1: a column is there twice; expected {expected}")

@@ -11,6 +11,8 @@ import zlib
 from dataclasses import dataclass
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from ..exceptions import BadData
+
 UTF8_FLAG, ENCRYPTED_FLAGS = 0x800, 0x1 | 0x40 | 0x2000  # weak, strong, and names too
 ODD_FLAGS = ENCRYPTED_FLAGS | 0x20  # patches of other data
 END_RECORD = 22  # bytes of the record a zip ends with, but for its comment
@@ -47,7 +49,7 @@ def _new_zip(path: str, _changed: int) -> Zip:
         archive = ZipFile(path)
         _check_edges(path, archive)
     except ZIP_ERRORS as error:
-        raise ValueError(f"{path}: expected a zip archive, found: {error}") from error
+        raise BadData(f"{path}: expected a zip archive, found: {error}") from error
     places = sorted(info.header_offset for info in archive.infolist())
     ends = [*places[1:], archive.start_dir]
     return Zip(archive, dict(reversed([*zip(places, ends, strict=False)])))  # of two at one place the first counts

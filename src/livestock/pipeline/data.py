@@ -12,6 +12,7 @@ import pandas as pd
 from ..config import Competition, Profile, Workspace, get_profile, read_competition
 from ..data import readers
 from ..data.readers.clean import UNKNOWN_CLASS
+from ..exceptions import BadData, MissingResult
 from ..files.write import write_json
 from ..labels.relabel import apply_relabels, describe_relabels, read_relabels, relabels_path
 from ..tables import write_table
@@ -66,12 +67,12 @@ class RawTables:
 def ensure_data(run: Run) -> None:
     """Draws the embedded sample where the `demo` and `smoke` profiles find no data.
 
-    Raises ValueError that says where data comes from if other profiles find none.
+    Raises BadData that says where data comes from if other profiles find none.
     """
     if run.data_dir.exists():
         return
     if run.profile.name not in ("demo", "smoke"):
-        raise ValueError(f"{run.data_dir}: no data there; data/README.md says where to get some, --data where it is")
+        raise BadData(f"{run.data_dir}: no data there; data/README.md says where to get some, --data where it is")
     from ..sample import draw_sample
 
     beside = run.data_dir.with_name(run.data_dir.name + ".part")  # half a sample must not be taken for one
@@ -101,7 +102,7 @@ def read_data(run: Run) -> RawTables:
                                          run.competition.labels, str(relabels))
         found = found._replace(boxes=boxes, left_out=left_out)
         if found.boxes.empty:
-            raise ValueError(_no_boxes(run.data_dir, found))
+            raise BadData(_no_boxes(run.data_dir, found))
         for table, path in zip([*found[:4], found.hashes.reset_index()], paths, strict=True):
             write_table(table, path)
         write_json({"reader": found.reader, "why": found.why, "pictures": len(found.pictures)}, how_path)
@@ -211,6 +212,6 @@ def read_tables(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Images with folds, and human boxes, as `split_data` and `read_data` left them. Names what to run if missing."""
     paths = [run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes")]
     if missing := [path for path in paths if not path.exists()]:
-        raise ValueError(f"{missing[0]}: not there yet; run 01_eda and 02_split first")
+        raise MissingResult(f"{missing[0]}: not there yet; run 01_eda and 02_split first")
     images, boxes = (pd.read_parquet(path) for path in paths)
     return images, boxes

@@ -18,6 +18,7 @@ import pandas as pd
 from ..data.archives import image_size
 from ..data.readers.report import Report
 from ..data.readers.tree import File, list_files, pictures_among
+from ..exceptions import BadData
 from ..files.disk import images_disk_bytes, training_disk_bytes
 from ..files.write import write_json
 from .data import Run
@@ -49,7 +50,7 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     """Disk and minutes of these notebooks, each with its parameters, for the images that lie in the data folder.
 
     The pace of a training step is measured on this machine, in a process of its own that leaves no memory behind; what
-    reading takes longer than the network is not in it. Raises ValueError as the readers do for archives that are
+    reading takes longer than the network is not in it. Raises BadData as the readers do for archives that are
     refused, and if the start weights cannot be had.
     """
     from ..models import yolov5
@@ -93,7 +94,7 @@ def count_images(data_dir: Path, workspace: Path) -> pd.DataFrame:
     """
     files = pictures_among(list_files(data_dir, Report(), skip=[workspace]))
     if not files:
-        raise ValueError(f"{data_dir}: expected images or zips of images, found none")
+        raise BadData(f"{data_dir}: expected images or zips of images, found none")
     some = [files[index] for index in np.linspace(0, len(files) - 1, min(N_MEASURED, len(files))).astype(int)]
     sizes = [size for file in some if (size := _size(file)) is not None]
     width, height = np.median(sizes, axis=0) if sizes else (0, 0)  # reading says what is wrong with each

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..config import REPOSITORY, Competition, Profile, Workspace, get_profile, in_words, read_competition
 from ..data.submission import answer_names
+from ..exceptions import BadData
 from .data import RawTables, Run, make_run, read_data, split_data
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ def check_hyp_file(profile: Profile | None, hyp: str = "") -> Path:
         raise ValueError("hyper-parameters: expected a file or a profile that names one, found neither")
     path = Path(hyp) if hyp or profile is None else REPOSITORY / "hyp" / profile.hyp
     if faults := find_hyp_faults(read_hyp(path)):
-        raise ValueError(f"{path}: {in_words(faults)}")
+        raise BadData(f"{path}: {in_words(faults)}")
     return path
 
 

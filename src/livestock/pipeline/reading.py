@@ -11,6 +11,7 @@ import pandas as pd
 from ..config import Competition
 from ..data import readers
 from ..data.readers import clean
+from ..exceptions import BadData
 
 UNDECODABLE = "image that cannot be decoded to its end: left out"
 
@@ -35,7 +36,7 @@ class Examined(NamedTuple):
 def examine(reader: str, data_dir: Path, competition: Competition, *, skip: Collection[Path] = ()) -> Examined:
     """Reads raw data (see `readers.read_data_set`) and decodes every image, so that none stops a run later.
 
-    Images are decoded at a small size, to the end of the file, for their perceptual hashes. Raises ValueError for data
+    Images are decoded at a small size, to the end of the file, for their perceptual hashes. Raises BadData for data
     that cannot be read, or of which no image can be used.
     """
     from ..data.folds import hash_images
@@ -49,8 +50,8 @@ def examine(reader: str, data_dir: Path, competition: Competition, *, skip: Coll
     test_images, test_lines = _drop_broken(test_images, reasons)
     boxes = found.train.boxes[found.train.boxes["image_id"].isin(images["image_id"])].reset_index(drop=True)
     if images.empty:
-        raise ValueError(f"{data_dir}: none of {len(found.train.images):,} images can be decoded; the first: "
-                         f"{lines['file'].iloc[0]}: {lines['detail'].iloc[0]}")
+        raise BadData(f"{data_dir}: none of {len(found.train.images):,} images can be decoded; the first: "
+                      f"{lines['file'].iloc[0]}: {lines['detail'].iloc[0]}")
     tables = [*left_out, lines, test_lines]
     return Examined(images, boxes, pd.concat(tables, ignore_index=True), test_images, hashes[images["image_id"]],
                     found.reader, found.why, found.pictures)

@@ -141,7 +141,7 @@ def _place_in_image(kept: np.ndarray, image: np.ndarray) -> np.ndarray:
 def _match(
     pair: Pair, found: tuple[np.ndarray, np.ndarray, np.ndarray], kept: np.ndarray, metric_iou: float
 ) -> np.ndarray:
-    """As `evaluation.match_usual`, of the kept boxes alone. A cap cuts the last boxes of an image, which choose last."""
+    """As `evaluation.match_usual`, of the kept boxes alone. A cap cuts an image's last boxes, which choose last."""
     box, target, iou = found
     wanted = kept[box] & (iou >= metric_iou)
     box, target, iou = box[wanted], target[wanted], iou[wanted]

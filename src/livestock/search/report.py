@@ -15,6 +15,7 @@ from optuna.distributions import FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
+from ..exceptions import BadData
 from ..files.write import write_text
 from .genetic import GENERATION_KEY, PARENTS_KEY
 from .search import ENDED, IMPORTED_KEY, SCORES_KEY, SECONDS_KEY, Search
@@ -91,9 +92,9 @@ def read_evolve_csv(path: Path, search: Search) -> list[optuna.trial.FrozenTrial
     """The generations of YOLOv5's `evolve.csv` as finished trials of this search, columns found by name.
 
     A generation whose scores or losses are not finite is a training that diverged: it is left out, with a line that
-    says so. Raises ValueError naming file and row if the file is none of YOLOv5's, a row is cut off, a value is no
+    says so. Raises BadData naming file and row if the file is none of YOLOv5's, a row is cut off, a value is no
     number or lies outside its limits, a hyper-parameter that is not searched differs from the start values, or the
-    search's fitness is one that the file does not hold.
+    search's fitness is one that the file does not hold (ValueError).
     """
     if search.fitness != "yolov5":
         raise ValueError(f"{path}: holds YOLOv5's fitness (0.1 AP50 + 0.9 mAP50-95), the search's is "
@@ -116,39 +117,39 @@ def read_evolve_csv(path: Path, search: Search) -> list[optuna.trial.FrozenTrial
 
 
 def _read_rows(path: Path, wanted: list[str]) -> dict[int, dict[str, float]]:
-    """The numbers of each row by its line in the file. Raises ValueError for what is no row of numbers."""
+    """The numbers of each row by its line in the file. Raises BadData for what is no row of numbers."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             lines = dict((reader.line_num, [cell.strip() for cell in cells]) for cells in reader
                          if any(cell.strip() for cell in cells))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: expected YOLOv5's evolve.csv, found {error}") from error
+        raise BadData(f"{path}: expected YOLOv5's evolve.csv, found {error}") from error
     if not lines:
-        raise ValueError(f"{path}: expected YOLOv5's evolve.csv, found an empty file")
+        raise BadData(f"{path}: expected YOLOv5's evolve.csv, found an empty file")
     header = lines.pop(next(iter(lines)))
     if not set(header) & set(wanted):
-        raise ValueError(f"{path}: expected a first row with the names of the columns, {', '.join(wanted[:3])} and so "
-                         f"on, found {short(', '.join(header))}")
+        raise BadData(f"{path}: expected a first row with the names of the columns, {', '.join(wanted[:3])} and so "
+                      f"on, found {short(', '.join(header))}")
     if missing := sorted(set(wanted) - set(header)):
-        raise ValueError(f"{path}: column {missing[0]!r} is missing")
+        raise BadData(f"{path}: column {missing[0]!r} is missing")
     return {row: _to_numbers(f"{path}, row {row}", header, cells, is_last=row == max(lines))
             for row, cells in lines.items()}
 
 
 def _to_numbers(place: str, header: list[str], cells: list[str], *, is_last: bool) -> dict[str, float]:
     if cells == header:
-        raise ValueError(f"{place}: the names of the columns again, as in two files put together; read them one after "
-                         "the other, or leave this row out")
+        raise BadData(f"{place}: the names of the columns again, as in two files put together; read them one after "
+                      "the other, or leave this row out")
     if len(cells) != len(header):
         cut = ": the file breaks off here; leave this row out" if is_last and len(cells) < len(header) else ""
-        raise ValueError(f"{place}: expected {len(header)} values, found {len(cells)}{cut}")
+        raise BadData(f"{place}: expected {len(header)} values, found {len(cells)}{cut}")
     values = {}
     for name, cell in zip(header, cells, strict=True):
         try:
             values[name] = float(cell)
         except ValueError:
-            raise ValueError(f"{place}: {name}: expected a number, found {short(cell)}") from None
+            raise BadData(f"{place}: {name}: expected a number, found {short(cell)}") from None
     return values
 
 
@@ -156,7 +157,7 @@ def _check_values(
     path: Path, rows: Mapping[int, Mapping[str, float]], space: Mapping[str, FloatDistribution],
     start: Mapping[str, float],
 ) -> None:
-    """Raises ValueError for values outside their limits, and for hyper-parameters that vary without being searched."""
+    """Raises BadData for values outside their limits, and for hyper-parameters that vary without being searched."""
     fixed = sorted(set(start) - set(space))
     moved: dict[str, int] = {}  # where first
     for row, values in rows.items():
@@ -166,14 +167,14 @@ def _check_values(
     for row, values in rows.items():
         for name, limits in space.items():
             if not limits.low <= values[name] <= limits.high:
-                raise ValueError(f"{path}, row {row}: {name} is {values[name]:g}, "
-                                 f"expected {limits.low:g} to {limits.high:g}")
+                raise BadData(f"{path}, row {row}: {name} is {values[name]:g}, "
+                              f"expected {limits.low:g} to {limits.high:g}")
     if moved:
         row, name = min((row, name) for name, row in moved.items())
-        raise ValueError(f"{path}, row {row}: {name} is {rows[row][name]:g}, {start[name]:g} in this study. `yolov5 "
-                         f"--evolve` moves every hyper-parameter: search what it moved too, --meta "
-                         f"{','.join([*space, *(each for each in start if each in moved)])}, or start from the file's "
-                         "values, --hyp")
+        raise BadData(f"{path}, row {row}: {name} is {rows[row][name]:g}, {start[name]:g} in this study. `yolov5 "
+                      f"--evolve` moves every hyper-parameter: search what it moved too, --meta "
+                      f"{','.join([*space, *(each for each in start if each in moved)])}, or start from the file's "
+                      "values, --hyp")
 
 
 def add_generations(study: optuna.Study, storage: str, trials: list[optuna.trial.FrozenTrial]) -> int:

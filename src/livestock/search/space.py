@@ -14,6 +14,7 @@ import yaml
 from optuna.distributions import FloatDistribution
 
 from ..config import in_words
+from ..exceptions import BadData
 from ..files.write import write_text
 
 LOG_RATIO = 100  # limits this far apart are searched by their logarithm
@@ -115,20 +116,20 @@ def describe(meta: Meta) -> str:
 
 
 def read_hyp(path: Path) -> dict[str, float]:
-    """Reads a `hyp/*.yaml`. Raises ValueError naming the file and the key whose value is not a finite number."""
+    """Reads a `hyp/*.yaml`. Raises BadData naming the file and the key whose value is not a finite number."""
     if not path.is_file():
-        raise ValueError(f"{path}: expected a file of hyper-parameters (--hyp, in a notebook HYP), found none")
+        raise BadData(f"{path}: expected a file of hyper-parameters (--hyp, in a notebook HYP), found none")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         why = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: expected YAML, a line `name: number` for each hyper-parameter: {why}") from error
+        raise BadData(f"{path}: expected YAML, a line `name: number` for each hyper-parameter: {why}") from error
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path}: expected a mapping of hyper-parameters to numbers, found {type(content).__name__}")
+        raise BadData(f"{path}: expected a mapping of hyper-parameters to numbers, found {type(content).__name__}")
     faults = [f"{name}: expected a finite number, found {short(value)}{_as_yaml_has_it(value)}"
               for name, value in content.items() if not _is_number(value)]
     if faults:
-        raise ValueError(f"{path}: {in_words(faults)}")
+        raise BadData(f"{path}: {in_words(faults)}")
     return content
 
 

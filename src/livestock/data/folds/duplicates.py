@@ -13,6 +13,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
+from ...exceptions import BadData
 from .. import pictures
 from ..archives import read_bytes
 
@@ -52,7 +53,7 @@ def near_duplicate_groups(
     )
 
 
-class Undecodable(ValueError):
+class Undecodable(BadData):
     """Pictures that cannot be decoded: `images` lists `(archive, member, reason)` of all that were met."""
 
     def __init__(self, images: list[tuple[str, str, str]]) -> None:

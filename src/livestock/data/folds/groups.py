@@ -13,6 +13,8 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ...exceptions import BadData
+
 GROUPS_NAME = "groups.csv"  # in the data folder: which images belong together, where their paths do not say it
 COLUMNS = ["image_id", "group"]
 N_FAULTS = 20  # of a file are shown
@@ -45,7 +47,7 @@ def read_groups(path: Path, image_ids: Iterable[str]) -> pd.Series:
     """The group of each image that a CSV with the columns `image_id,group` lists: a text by `image_id`.
 
     An image is named by its path below the data folder, or by its file name where only one of `image_ids` has it. A
-    row without a group says nothing. Raises ValueError with line and reason of all rows that are wrong: an image that
+    row without a group says nothing. Raises BadData with line and reason of all rows that are wrong: an image that
     is not there, is listed twice, or whose file name several images have.
     """
     ids = list(image_ids)
@@ -70,8 +72,8 @@ def read_groups(path: Path, image_ids: Iterable[str]) -> pd.Series:
     if faults:
         more = [f"and {len(faults) - N_FAULTS:,} more"] if len(faults) > N_FAULTS else []
         example = f"; an image is named like {ids[0]!r}" if ids else ""
-        raise ValueError("\n".join([f"{path}: rows that do not fit the images: {len(faults):,}{example}",
-                                    *faults[:N_FAULTS], *more]))
+        raise BadData("\n".join([f"{path}: rows that do not fit the images: {len(faults):,}{example}",
+                                 *faults[:N_FAULTS], *more]))
     return pd.Series(found, dtype=object, name="group").rename_axis("image_id")
 
 
@@ -83,19 +85,19 @@ def _read_rows(path: Path) -> list[tuple[int, str, str]]:
             reader = csv.reader(file, skipinitialspace=True, strict=True)
             header = [name.strip() for name in next(reader, [])]
             if missing := [name for name in COLUMNS if name not in header]:
-                raise ValueError(f"{path}: line 1: missing column {missing[0]!r}; expected {','.join(COLUMNS)}, found "
-                                 f"{','.join(header)!r}")
+                raise BadData(f"{path}: line 1: missing column {missing[0]!r}; expected {','.join(COLUMNS)}, found "
+                              f"{','.join(header)!r}")
             places = [header.index(name) for name in COLUMNS]
             for row in reader:
                 if not any(cell.strip() for cell in row):
                     continue
                 if len(row) <= max(places):
-                    raise ValueError(f"{path}: line {reader.line_num}: expected {len(header)} values, found {len(row)}")
+                    raise BadData(f"{path}: line {reader.line_num}: expected {len(header)} values, found {len(row)}")
                 rows.append((reader.line_num, row[places[0]].strip(), row[places[1]].strip()))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text: {error}") from error
+        raise BadData(f"{path}: expected UTF-8 text: {error}") from error
     except csv.Error as error:
-        raise ValueError(f"{path}: expected comma-separated values: {error}") from error
+        raise BadData(f"{path}: expected comma-separated values: {error}") from error
     return rows
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...config import Competition
+from ...exceptions import BadData
 from ...tables import check_boxes, check_images
 from . import aihub, clean, coco, cvat, open_images, tree, voc, yolo
 from .clean import Reading
@@ -100,7 +101,7 @@ def _check(name: str, path: Path) -> None:
     if name not in (*FORMATS, AUTO):
         raise ValueError(f"reader: expected one of {[AUTO, *sorted(FORMATS)]}, found {name!r}")
     if not path.exists():
-        raise ValueError(f"{path}: expected raw data for the reader {name!r}, found no such path")
+        raise BadData(f"{path}: expected raw data for the reader {name!r}, found no such path")
 
 
 def _is_test(image_id: str) -> bool:
@@ -135,7 +136,7 @@ def _finish(reading: Reading, name: str, path: Path, competition: Competition) -
     """The tables checked. Raises ValueError where there is no image."""
     if reading.images.empty:
         reasons = "; ".join(f"{n} x {reason}" for reason, n in reading.left_out["reason"].value_counts().items())
-        raise ValueError(f"{path}: the reader {name!r} found no image to use there ({reasons or 'no image file'})")
+        raise BadData(f"{path}: the reader {name!r} found no image to use there ({reasons or 'no image file'})")
     check_images(reading.images, str(path))
     check_boxes(reading.boxes, reading.images, competition.labels, str(path))
     return reading

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from ...config import Competition
+from ...exceptions import BadData
 from . import clean
 from .tree import File
 from .values import identifier, number, read_json, short
@@ -32,7 +33,7 @@ def _read_label(file: File, row: Any, report: clean.Report) -> list[clean.RawBox
         info = read_json(file.read())["label_info"]
         stated = (info["image"]["width"], info["image"]["height"])
         if not isinstance(info["annotations"], list):
-            raise ValueError(f"expected a list of annotations, found {short(info['annotations'])}")
+            raise BadData(f"expected a list of annotations, found {short(info['annotations'])}")
         names = _category_names(info) if info["annotations"] else {}
         boxes = [_raw_box(file.place, row.image_id, annotation, names) for annotation in info["annotations"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

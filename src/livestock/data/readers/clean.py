@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ...config import Competition
+from ...exceptions import BadData
 from ...geometry import clip_xyxy
 from ...tables import XYXY, make_boxes, make_images
 from ..archives import image_size, orientation, split_name
@@ -111,7 +112,7 @@ def match_labels(source: Source, files: Sequence[File]) -> list[tuple[File, Any]
     """The label files, one an image, each with the row of its image; the others are noted.
 
     A label belongs to the image whose path leads to it (see `pairs.label_places`), else to the only image of its stem.
-    Raises ValueError naming both sides where a label could belong to several images, or an image have several labels.
+    Raises BadData naming both sides where a label could belong to several images, or an image have several labels.
     """
     by_place: dict[tuple[str, str], list[File]] = defaultdict(list)
     for file in files:
@@ -129,7 +130,7 @@ def match_labels(source: Source, files: Sequence[File]) -> list[tuple[File, Any]
         if found := claims.get(file.path):
             nearest = [row for rank, row in found if rank == min(found, key=lambda claim: claim[0])[0]]
             if len(nearest) > 1:
-                raise ValueError(_fits_several(file, nearest))
+                raise BadData(_fits_several(file, nearest))
             matched[nearest[0].image_id] = file, nearest[0]
     taken = {file.path for file, _ in matched.values()}
     by_name: dict[str, tuple[File, Any]] = {}
@@ -169,10 +170,10 @@ def _match_by_name(
         report.add(DUPLICATE_LABEL, file.place, with_label[0].image_id, f"its label is "
                    f"{matched[with_label[0].image_id][0].place}")
     elif len(rows) > 1:
-        raise ValueError(_fits_several(file, rows))
+        raise BadData(_fits_several(file, rows))
     elif rows[0].image_id in by_name:
-        raise ValueError(f"{file.place}: expected one label of {rows[0].image_id!r}, found two, this and "
-                         f"{by_name[rows[0].image_id][0].place}; lay labels out as their images are, or remove one")
+        raise BadData(f"{file.place}: expected one label of {rows[0].image_id!r}, found two, this and "
+                      f"{by_name[rows[0].image_id][0].place}; lay labels out as their images are, or remove one")
     else:
         by_name[rows[0].image_id] = file, rows[0]
 

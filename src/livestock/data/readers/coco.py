@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any, NamedTuple
 
 from ...config import Competition
+from ...exceptions import BadData
 from . import clean
 from .entries import Finder, picture_path
 from .masks import outline_box
@@ -28,7 +29,7 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
 
     `bbox` is `xywh` in pixels; without one it is the box around the segmentation. Boxes with `iscrowd` surround groups
     and are left out, unless a file marks all of its objects so, as exports of masks do. Of the entries of one picture
-    the first counts, over all files. Raises ValueError naming all where an entry could be of several pictures.
+    the first counts, over all files. Raises BadData naming all where an entry could be of several pictures.
     """
     known: set[str] = set()
     boxes: list[clean.RawBox] = []
@@ -53,7 +54,7 @@ def _read_json(file: File, report: clean.Report) -> dict[str, Any] | None:
         content = read_json(file.read())
         for key in ("images", "annotations", "categories"):
             if not isinstance(content[key], list):
-                raise ValueError(f"expected a list of {key}, found {short(content[key])}")
+                raise BadData(f"expected a list of {key}, found {short(content[key])}")
         _category_names(content)
     except (ValueError, KeyError, TypeError) as error:
         report.add(clean.UNREADABLE_LABEL, file.place, "", f"{type(error).__name__}: {error}")
@@ -62,13 +63,13 @@ def _read_json(file: File, report: clean.Report) -> dict[str, Any] | None:
 
 
 def _category_names(content: dict[str, Any]) -> dict[Any, str]:
-    """Category id to name. Raises ValueError for an id of two names."""
+    """Category id to name. Raises BadData for an id of two names."""
     names: dict[Any, str] = {}
     for category in content["categories"]:
         if isinstance(category, dict) and (key := identifier(category.get("id"))) is not None:
             name = str(category.get("name"))
             if names.setdefault(key, name) != name:
-                raise ValueError(f"category id {key!r} of two names, {names[key]!r} and {name!r}")
+                raise BadData(f"category id {key!r} of two names, {names[key]!r} and {name!r}")
     return names
 
 

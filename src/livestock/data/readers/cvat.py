@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.ElementTree import fromstring
 
 from ...config import Competition
+from ...exceptions import BadData
 from . import clean
 from .entries import Finder, picture_path
 from .masks import polygon_box
@@ -23,7 +24,7 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     """Every XML of CVAT's; an `<image>` belongs to the picture of its `name`, else to the only one of its file name.
 
     Corners are in pixels; polygons, masks and ellipses count as the box around them, and a box that is turned by
-    `rotation` as the box before its turn, as CVAT itself exports it. Raises ValueError as `entries.Finder`.
+    `rotation` as the box before its turn, as CVAT itself exports it. Raises BadData as `entries.Finder`.
     """
     known: set[str] = set()
     boxes: list[clean.RawBox] = []
@@ -48,9 +49,9 @@ def _read_images(file: File, report: clean.Report) -> list[Element]:
     try:
         root = fromstring(file.read(), forbid_dtd=True)  # entities can expand to gigabytes
         if root.tag != "annotations":
-            raise ValueError(f"expected <annotations>, found <{root.tag}>")
+            raise BadData(f"expected <annotations>, found <{root.tag}>")
         if root.find("track") is not None:
-            raise ValueError("expected images, found tracks of a video: export it as CVAT for images")
+            raise BadData("expected images, found tracks of a video: export it as CVAT for images")
     except (ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         report.add(clean.UNREADABLE_LABEL, file.place, "", f"{type(error).__name__}: {error}")
         return []

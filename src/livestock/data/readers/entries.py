@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
+from ...exceptions import BadData
 from ..archives import normalise, split_name
 from .tree import File, part_name, part_of
 
@@ -45,7 +46,7 @@ class Finder:
 
         An entry means the picture with which its path agrees in most folders from the end: in all that either has, or
         else in more than any other entry does. A list of one part of the data (by its folder, or its name as in
-        `instances_val.json`) does not reach pictures of another. Raises ValueError naming them where an entry could
+        `instances_val.json`) does not reach pictures of another. Raises BadData naming them where an entry could
         mean several pictures, or several entries the same.
         """
         found: list[dict[str, str | None]] = [{} for _ in lists]
@@ -67,8 +68,8 @@ class Finder:
                 continue
             if len({name for _, name in best}) > 1:
                 places = ", ".join(f"{lists[index][0].place}: {name}" for index, name in best[:3])
-                raise ValueError(f"{lists[best[0][0]][0].place}: expected one entry of the picture {image_id!r}, found "
-                                 f"{len(best)}: {places}; give paths below the data there")
+                raise BadData(f"{lists[best[0][0]][0].place}: expected one entry of the picture {image_id!r}, found "
+                              f"{len(best)}: {places}; give paths below the data there")
             for index, name in best:
                 found[index][name] = image_id
         return found
@@ -91,8 +92,8 @@ class Finder:
         for chosen in (found, exact, same_case, of_part, nearest):
             if len(chosen) == 1:
                 return chosen[0], agreement[chosen[0]]
-        raise ValueError(f"{file.place}: expected file_name {name!r} to mean one picture, found {len(found)}: "
-                         f"{', '.join(found[:4])}; give its path below the data there")
+        raise BadData(f"{file.place}: expected file_name {name!r} to mean one picture, found {len(found)}: "
+                      f"{', '.join(found[:4])}; give its path below the data there")
 
 
 def _bare(path: str) -> str:

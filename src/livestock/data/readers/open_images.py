@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ...config import Competition
+from ...exceptions import BadData
 from ..archives import image_size, split_name
 from . import clean
 from .tree import File
@@ -69,8 +70,8 @@ def _raw_boxes(
         row, *others = by_id[box.ImageID]
         name, where = names.get(box.LabelName, box.LabelName), f"{file.place}:{number}"
         if others:
-            raise ValueError(f"{where}: expected one picture of the id {box.ImageID!r}, found {row.image_id} and "
-                             f"{others[0].image_id}; rename or remove one")
+            raise BadData(f"{where}: expected one picture of the id {box.ImageID!r}, found {row.image_id} and "
+                          f"{others[0].image_id}; rename or remove one")
         if row.image_id in source.test:
             source.n_test_labels += 1
             continue
@@ -179,7 +180,7 @@ def _class_names(tables: Sequence[tuple[str, bytes]]) -> dict[str, str]:
     for place, content in tables:
         table = _read_csv(place, content, header=None)
         if len(table.columns) != 2:
-            raise ValueError(f"{place}: expected two columns, code and name, found {len(table.columns)}")
+            raise BadData(f"{place}: expected two columns, code and name, found {len(table.columns)}")
         names |= dict(zip(table[0], table[1], strict=True))
     return names
 
@@ -189,9 +190,9 @@ def _read_csv(place: str, content: bytes, **options: Any) -> pd.DataFrame:
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
     except ValueError as error:  # pandas' own are among them, and they do not name the file
-        raise ValueError(f"{place}: expected a CSV: {error}") from error
+        raise BadData(f"{place}: expected a CSV: {error}") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is too much for row names
-        raise ValueError(f"{place}: expected {len(table.columns)} fields a row as in its header, found more")
+        raise BadData(f"{place}: expected {len(table.columns)} fields a row as in its header, found more")
     return table
 
 
@@ -199,9 +200,9 @@ def _read_table(place: str, content: bytes) -> pd.DataFrame:
     # Nothing is quoted there: a stray quote must not swallow rows.
     table = _read_csv(place, content, quoting=csv.QUOTE_NONE)
     if missing := [name for name in COLUMNS if name not in table]:
-        raise ValueError(f"{place}: expected the columns {COLUMNS}, {missing[0]!r} is missing")
+        raise BadData(f"{place}: expected the columns {COLUMNS}, {missing[0]!r} is missing")
     if doubled := [name for name in COLUMNS if f"{name}.1" in table]:  # pandas numbers them
-        raise ValueError(f"{place}: expected the columns {COLUMNS}, {doubled[0]!r} is there twice")
+        raise BadData(f"{place}: expected the columns {COLUMNS}, {doubled[0]!r} is there twice")
     return table[COLUMNS]
 
 

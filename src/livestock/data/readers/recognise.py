@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from ...exceptions import BadData
 from ..archives import split_name
 from . import clean, coco, open_images, yolo
 from .tree import File
@@ -20,16 +21,16 @@ FOREIGN = {  # formats that are not read, by what gives them away: in a file's n
 def recognise(source: clean.Source) -> tuple[str, str]:
     """The name of the reader for these files, and in words why.
 
-    Raises ValueError that lists what was looked for and found where no format is recognised, or more than one.
+    Raises BadData that lists what was looked for and found where no format is recognised, or more than one.
     """
     found = {name: why for name, look in LOOKS.items() if (why := look(source))}
     if len(found) == 1:
         return next(iter(found.items()))
     if found:
         words = "; ".join(f"{name}: {why}" for name, why in found.items())
-        raise ValueError(f"{source.root}: labels of {len(found)} formats ({words}); say which with --reader")
-    raise ValueError(f"{source.root}: no label format recognised among {len(source.files):,} files, "
-                     f"{len(source.images):,} of them images; looked for {LOOKED_FOR}{_foreign(source)}")
+        raise BadData(f"{source.root}: labels of {len(found)} formats ({words}); say which with --reader")
+    raise BadData(f"{source.root}: no label format recognised among {len(source.files):,} files, "
+                  f"{len(source.images):,} of them images; looked for {LOOKED_FOR}{_foreign(source)}")
 
 
 def _foreign(source: clean.Source) -> str:

@@ -51,7 +51,7 @@ class File(NamedTuple):
         return f"{self.archive}/{self.member}"
 
     def read(self) -> bytes:
-        """Its content. Raises ValueError naming it if it cannot be read."""
+        """Its content. Raises BadData naming it if it cannot be read."""
         return read_bytes(self.archive, self.member)
 
 
@@ -63,7 +63,7 @@ def list_files(root: Path, report: Report, skip: Collection[Path] = ()) -> list[
     folder of its own name. A zip whose pictures lie unpacked beside it is passed over. Folders in `skip` and folders
     of results of an earlier run are not read. Whatever is passed over has a line in `report`.
 
-    Raises ValueError naming the archive for a zip that is refused (see `archives.list_members`).
+    Raises BadData naming the archive for a zip that is refused (see `archives.list_members`).
     """
     if root.is_file():
         return sorted(_members(root, "", report))

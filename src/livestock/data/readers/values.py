@@ -8,6 +8,8 @@ import re
 from reprlib import repr as short  # of bounded length and depth: what stands in a broken file has neither
 from typing import Any
 
+from ...exceptions import BadData
+
 __all__ = ["identifier", "is_number", "is_true", "number", "read_json", "short", "to_number"]
 
 
@@ -51,20 +53,20 @@ def identifier(value: Any) -> int | str | None:
 def read_json(content: bytes) -> Any:
     """What a JSON holds, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
-    Raises ValueError for what is none, for one nested too deeply, and for a key that stands twice in an object, of
+    Raises BadData for what is none, for one nested too deeply, and for a key that stands twice in an object, of
     which Python's reader would keep the last without a word.
     """
     try:
         return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))  # as json.loads does
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise BadData("nested too deeply") from error
 
 
 def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+        raise BadData(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
     return found
 
 

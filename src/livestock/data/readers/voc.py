@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.ElementTree import fromstring
 
 from ...config import Competition
+from ...exceptions import BadData
 from . import clean
 from .masks import polygon_box
 from .tree import File
@@ -36,7 +37,7 @@ def _read_xml(file: File, row: Any, report: clean.Report) -> list[clean.RawBox] 
     try:
         root = fromstring(file.read(), forbid_dtd=True)  # entities can expand to gigabytes
         if root.tag != "annotation":
-            raise ValueError(f"expected <annotation>, found <{root.tag}>")
+            raise BadData(f"expected <annotation>, found <{root.tag}>")
         objects = list(root.iter("object"))
     except (ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         report.add(clean.UNREADABLE_LABEL, file.place, row.image_id, f"{type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from ...config import Competition
+from ...exceptions import BadData
 from ...geometry import cxcywhn_to_xyxy
 from ..archives import split_name
 from . import clean
@@ -28,7 +29,7 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     """One text file an image, found by its path: `images/` to `labels/` as YOLO has it, or beside the image.
 
     A line of a polygon, class and at least three points, counts as the box around it; where a `kpt_shape` says that
-    lines are of keypoints, their box is used. Raises ValueError where classes are numbers and no file names them, or
+    lines are of keypoints, their box is used. Raises BadData where classes are numbers and no file names them, or
     two files name them otherwise: the order of classes is not guessed.
     """
     names = find_names(source)
@@ -105,10 +106,10 @@ class Names:
 
 
 def _check_names(boxes: list[clean.RawBox], competition: Competition, source: clean.Source) -> None:
-    """Raises ValueError if a class is known by its number alone, and the competition's pattern does not name it."""
+    """Raises BadData if a class is known by its number alone, and the competition's pattern does not name it."""
     for box in boxes:
         if is_number(to_number(box.source_name)) and not competition.is_named_by(box.image_id):
-            raise ValueError(
+            raise BadData(
                 f"{box.file}: expected a name for class {box.source_name}, found no file of class names "
                 f"below the folder; looked for {', '.join(NAME_FILES)}. Write the names to {source.root}/classes.txt, "
                 "one a line in the order of their numbers")
@@ -117,7 +118,7 @@ def _check_names(boxes: list[clean.RawBox], competition: Competition, source: cl
 def find_names(source: clean.Source) -> Names:
     """Class names from whatever file an exporter writes them to.
 
-    Raises ValueError naming the file for names that cannot be read, or that another file there has otherwise. A list
+    Raises BadData naming the file for names that cannot be read, or that another file there has otherwise. A list
     that another one begins with agrees with it: tools that write the names seen so far leave such lists behind.
     """
     found: dict[str, dict[str, str]] = {}
@@ -134,13 +135,13 @@ def find_names(source: clean.Source) -> Names:
         elif name.lower() == "notes.json" and (names := _names_of_notes(file)):
             found[file.place] = names
     if empty := next((place for place, names in found.items() if not names), None):
-        raise ValueError(f"{empty}: expected names of classes, found none")
+        raise BadData(f"{empty}: expected names of classes, found none")
     if not found:
         return Names(None, n_keypoint_values)
     first = max(found, key=lambda place: len(found[place]))
     for place, names in found.items():
         if any(found[first].get(class_id, "").casefold() != name.casefold() for class_id, name in names.items()):
-            raise ValueError(f"{place}: expected the classes of {first}, {found[first]}, found {names}")
+            raise BadData(f"{place}: expected the classes of {first}, {found[first]}, found {names}")
     return Names(found[first], n_keypoint_values)
 
 
@@ -181,8 +182,8 @@ def _read_yaml(file: File, *, is_expected: bool) -> Any:
         return yaml.safe_load(file.read()) or {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if is_expected:
-            raise ValueError(f"{file.place}: expected `names`, a list or a mapping of class names: {error!s:.300}"
-                             ) from error
+            raise BadData(f"{file.place}: expected `names`, a list or a mapping of class names: {error!s:.300}"
+                          ) from error
         return None
 
 
@@ -191,10 +192,10 @@ def _names_of_yaml(file: File, content: Any) -> dict[str, str]:
         names = content["names"]
         pairs = dict(names if isinstance(names, dict) else enumerate(names)).items()
         if isinstance(names, str) or not all(isinstance(name, str | int) for pair in pairs for name in pair):
-            raise ValueError(f"found {short(names)}")
+            raise BadData(f"found {short(names)}")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file.place}: expected `names`, a list or a mapping of class names: {error!s:.300}"
-                         ) from error
+        raise BadData(f"{file.place}: expected `names`, a list or a mapping of class names: {error!s:.300}"
+                      ) from error
     return {str(class_id): str(name) for class_id, name in pairs}
 
 
@@ -208,7 +209,7 @@ def _names_of_lines(file: File) -> dict[str, str]:
     try:
         lines = file.read().decode("utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file.place}: expected class names in UTF-8: {error}") from error
+        raise BadData(f"{file.place}: expected class names in UTF-8: {error}") from error
     return {str(class_id): name.strip() for class_id, name in enumerate(lines)}
 
 

@@ -16,6 +16,7 @@ from zipfile import ZIP_STORED, ZipFile
 from defusedxml.ElementTree import fromstring
 
 from ...data.readers.values import short, to_number
+from ...exceptions import BadData
 from ...files.write import write_bytes, write_text
 from ...tables import XYXY
 from .entries import HUMAN, SUSPECT, Entry, Returned, ReturnedBox, Source, are_numbers, enclose, enclose_turned
@@ -90,20 +91,20 @@ def _write_box(image: ElementTree.Element, row: Any, origin: str) -> None:
 
 
 def read_returned(source: Source) -> Returned:
-    """Every XML of an export of a task or a project. Raises ValueError naming a file that is no such XML."""
+    """Every XML of an export of a task or a project. Raises BadData naming a file that is no such XML."""
     returned = Returned()
     for member in source.with_suffix(".xml"):
         where = source.where(member)
         try:
             root = fromstring(source.read(member), forbid_dtd=True)  # entities can expand to gigabytes
         except (ElementTree.ParseError, LookupError, ValueError) as error:
-            raise ValueError(f"{where}: expected XML as CVAT writes it, found: {error}") from error
+            raise BadData(f"{where}: expected XML as CVAT writes it, found: {error}") from error
         if root.tag != "annotations":
-            raise ValueError(f"{where}: expected <annotations>, as in the format \"CVAT for images 1.1\", found "
-                             f"<{root.tag}>")
+            raise BadData(f"{where}: expected <annotations>, as in the format \"CVAT for images 1.1\", found "
+                          f"<{root.tag}>")
         if root.find("track") is not None:
-            raise ValueError(f"{where}: expected images, found tracks of a video, which have no image names; export "
-                             "the task as \"CVAT for images 1.1\"")
+            raise BadData(f"{where}: expected images, found tracks of a video, which have no image names; export "
+                          "the task as \"CVAT for images 1.1\"")
         for image in root.findall("image"):
             returned.entries.append(_read_image(image, where, returned))
     return returned

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ...data.archives import Member, list_members, read_bytes
 from ...data.readers.values import is_number
+from ...exceptions import BadData
 
 HUMAN, SUSPECT = "human", "suspect"  # who drew a box, where a tool keeps that
 MAX_BYTES = 64 << 20  # of one file of labels: some 200,000 boxes; parsed it takes many times as much memory
@@ -58,7 +59,7 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            raise ValueError(f"{path}: no such file or folder")
+            raise BadData(f"{path}: no such file or folder")
         self.path = path
         if path.is_dir() or path.suffix.lower() == ".zip":
             self.archive, self.members = path, list_members(path)
@@ -78,17 +79,17 @@ class Source:
         return str(self.path) if self.path.is_file() and len(self.members) == 1 else f"{self.path}/{member.name}"
 
     def read(self, member: Member, max_bytes: int = MAX_BYTES) -> bytes:
-        """The member's bytes. Raises ValueError for more than `max_bytes`."""
+        """The member's bytes. Raises BadData for more than `max_bytes`."""
         if member.size > max_bytes:
-            raise ValueError(f"{self.where(member)}: {member.size:,} bytes, more than {max_bytes:,}; refused")
+            raise BadData(f"{self.where(member)}: {member.size:,} bytes, more than {max_bytes:,}; refused")
         return read_bytes(str(self.archive), member.raw, max_bytes)
 
     def text(self, member: Member) -> str:
-        """The member's text. Raises ValueError unless it is UTF-8."""
+        """The member's text. Raises BadData unless it is UTF-8."""
         try:
             return self.read(member).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{self.where(member)}: expected text in UTF-8: {error}") from error
+            raise BadData(f"{self.where(member)}: expected text in UTF-8: {error}") from error
 
 
 def are_numbers(*values: Any) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 from ...config import REPOSITORY, Workspace
 from ...data import pictures
 from ...data.archives import read_bytes
+from ...exceptions import BadData, MissingResult, StaleResult
 from ...files.hashing import MANIFEST_DIR
 from ...files.write import write_bytes, write_text
 from ...geometry import clip_xyxy, largest_iou
@@ -85,17 +86,18 @@ def _check_place(out: Path, workspace: Workspace) -> None:
 def read_suspects(path: Path, images: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     """`suspects.csv` as `05_errors` writes it, as a boxes table, the most suspicious first.
 
-    Raises ValueError naming the file, and the line of the first row that is not as expected: a column is missing, an
-    image or a class unknown, corners that are no numbers, not in order or outside the image.
+    Raises MissingResult if it is not there, and BadData naming the file, and the line of the first row that is not as
+    expected: a column is missing, an image or a class unknown, corners that are no numbers, not in order or outside the
+    image.
     """
     if not path.exists():
-        raise ValueError(f"{path}: not there yet; run 05_errors first")
+        raise MissingResult(f"{path}: not there yet; run 05_errors first")
     try:
         table = pd.read_csv(path, dtype={"image_id": str, "label": str})
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: expected a CSV as 05_errors writes it, found: {error}") from error
+        raise BadData(f"{path}: expected a CSV as 05_errors writes it, found: {error}") from error
     if missing := [name for name in ("image_id", "label", *XYXY, "confidence") if name not in table]:
-        raise ValueError(f"{path}: expected the column {missing[0]!r}, found {list(table)}; run 05_errors again")
+        raise BadData(f"{path}: expected the column {missing[0]!r}, found {list(table)}; run 05_errors again")
     numbers = table[[*XYXY, "confidence"]].apply(pd.to_numeric, errors="coerce")
     sizes = images.set_index("image_id")[["width", "height"]].reindex(table["image_id"]).to_numpy(float)
     corners = numbers[XYXY].to_numpy(float)
@@ -109,8 +111,8 @@ def read_suspects(path: Path, images: pd.DataFrame, labels: list[str]) -> pd.Dat
     for is_wrong, what in faults:
         if is_wrong.any():
             row = int(np.flatnonzero(is_wrong)[0])
-            raise ValueError(f"{path}: line {row + 2} ({table['image_id'].iloc[row]!r}): found {what}; run 05_errors "
-                             "again, or correct the line")
+            raise BadData(f"{path}: line {row + 2} ({table['image_id'].iloc[row]!r}): found {what}; run 05_errors "
+                          "again, or correct the line")
     numbers[XYXY] = clip_xyxy(corners, *sizes.T)  # the file's are rounded
     table = table.assign(**numbers, source="model").sort_values("confidence", ascending=False, kind="stable")
     return table[["image_id", "label", *XYXY, "confidence", "source"]].reset_index(drop=True)
@@ -143,7 +145,8 @@ def upright_picture(archive: str, member: str, size: tuple[int, int]) -> tuple[b
 
     Tools differ in whether they turn a picture as its EXIF says. One that is turned is written again without EXIF, and
     so is one of a format that browsers do not show (TIFF, as PNG); all others keep their bytes. `size` is width and
-    height in pixels as notebook 01 read them. Raises ValueError naming the picture if it is another now.
+    height in pixels as notebook 01 read them. Raises StaleResult naming the picture if it is another now,
+    and BadData if it cannot be decoded.
     """
     content = read_bytes(archive, member)
     try:
@@ -152,8 +155,8 @@ def upright_picture(archive: str, member: str, size: tuple[int, int]) -> tuple[b
             kind = str(image.format)
             is_turned = image.getexif().get(pictures.ORIENTATION, 1) in pictures.TURNS
         if found != size:
-            raise ValueError(f"expected {size[0]} x {size[1]} px as 01_eda read it, found {found[0]} x {found[1]}; run "
-                             "01 to 05 again")
+            raise StaleResult(f"expected {size[0]} x {size[1]} px as 01_eda read it, found {found[0]} x {found[1]}; "
+                              "run 01 to 05 again")
         if not is_turned and kind in SHOWN_BY_BROWSERS:
             return content, SHOWN_BY_BROWSERS[kind]
         target, written = ("JPEG" if kind == "JPEG" else "PNG"), io.BytesIO()
@@ -161,7 +164,8 @@ def upright_picture(archive: str, member: str, size: tuple[int, int]) -> tuple[b
         shown.save(written, target, quality=JPEG_QUALITY, subsampling=0)
         return written.getvalue(), SHOWN_BY_BROWSERS[target]
     except pictures.ERRORS as error:
-        raise ValueError(f"{archive}: {member}: cannot be exported: {error}") from error
+        refusal = StaleResult if isinstance(error, StaleResult) else BadData
+        raise refusal(f"{archive}: {member}: cannot be exported: {error}") from error
 
 
 def describe_export(format: str, out: Path, labels: list[str]) -> list[str]:

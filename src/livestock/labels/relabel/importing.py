@@ -13,6 +13,7 @@ import pandas as pd
 
 from ...config import Competition, Workspace
 from ...data.readers.values import short
+from ...exceptions import BadData
 from ...files.hashing import fingerprint
 from ...geometry import clip_xyxy
 from ...tables import XYXY, make_boxes
@@ -67,11 +68,11 @@ def import_labels(path: Path, workspace: Workspace, competition: Competition, *,
     `accept_suspects` says whether a suspect that came back as it was is a label. By default it is one in Label Studio's
     files, whose tasks are submitted one by one, and none in others, where nothing shows that it was looked at.
 
-    Raises ValueError that lists what is at fault, by file and entry: an image that was not exported, or stands twice,
+    Raises BadData that lists what is at fault, by file and entry: an image that was not exported, or stands twice,
     or has another size now; a class that is not the competition's; a box whose corners are no numbers or not in order.
     """
     if exported is not None and not (exported / MANIFEST).is_file():
-        raise ValueError(f"{exported}: expected an export's folder with {MANIFEST}, found none")
+        raise BadData(f"{exported}: expected an export's folder with {MANIFEST}, found none")
     known = read_manifests(workspace, exported or path)
     source = Source(path)
     format, read = find_format(source)
@@ -83,8 +84,8 @@ def import_labels(path: Path, workspace: Workspace, competition: Competition, *,
     image_ids = sorted(exported_of)
     images, labels = current_labels(workspace)
     if gone := sorted(set(image_ids) - set(images["image_id"])):
-        raise ValueError(f"{path}: nothing was imported: {len(gone)} of its images are not in the data any more, such "
-                         f"as {gone[0]!r}")
+        raise BadData(f"{path}: nothing was imported: {len(gone)} of its images are not in the data any more, such "
+                      f"as {gone[0]!r}")
     before = labels[labels["image_id"].isin(image_ids)].reset_index(drop=True)
     answered = _find_answered(exported_of, found, format)
     after, rejected, counts = _decide_suspects(found, before, _suspects_of(answered.values()), _suspects_of(
@@ -100,8 +101,8 @@ def import_labels(path: Path, workspace: Workspace, competition: Competition, *,
 def _raise_faults(path: Path, faults: Sequence[str]) -> None:
     if faults:
         more = f"\n... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise ValueError(f"{path}: nothing was imported: {len(faults)} faults\n"
-                         + "\n".join(f"- {fault}" for fault in faults[:SHOWN]) + more)
+        raise BadData(f"{path}: nothing was imported: {len(faults)} faults\n"
+                      + "\n".join(f"- {fault}" for fault in faults[:SHOWN]) + more)
 
 
 def _find_answered(exported_of: dict[str, Exported], found: pd.DataFrame, format: str) -> dict[str, Exported]:
@@ -132,15 +133,15 @@ def _find_stale(before: pd.DataFrame, answered: dict[str, Exported]) -> list[str
 
 
 def find_format(source: Source) -> tuple[str, Callable[[Source], Returned]]:
-    """The format of a file by what is in it, and its reader. Raises ValueError that says what was looked for."""
+    """The format of a file by what is in it, and its reader. Raises BadData that says what was looked for."""
     if source.with_suffix(".xml") and not source.named("labelling_config.xml"):
         return "cvat", cvat.read_returned
     if label_studio.task_files(source):
         return "label-studio", label_studio.read_returned
     if source.with_suffix(".txt"):
         return ("label-studio" if source.named("notes.json") else "yolo"), yolo.read_returned
-    raise ValueError(f"{source.path}: expected labels from an annotation tool, found none: an XML of CVAT (\"CVAT for "
-                     "images 1.1\"), a JSON of Label Studio, or YOLO's text files; also in a zip or a folder")
+    raise BadData(f"{source.path}: expected labels from an annotation tool, found none: an XML of CVAT (\"CVAT for "
+                  "images 1.1\"), a JSON of Label Studio, or YOLO's text files; also in a zip or a folder")
 
 
 def _resolve(returned: Returned, known: dict[str, Exported], competition: Competition

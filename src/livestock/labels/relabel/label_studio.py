@@ -14,6 +14,7 @@ from xml.sax.saxutils import quoteattr
 
 from ...data.archives import Member
 from ...data.readers.values import identifier, read_json, short
+from ...exceptions import BadData
 from ...files.write import write_text
 from ...tables import XYXY
 from .entries import Entry, Returned, ReturnedBox, Source, are_numbers, enclose, enclose_turned
@@ -74,7 +75,7 @@ def _result(sheet: Sheet, row: Any, number: str, *, is_suspect: bool) -> dict[st
 
 
 def read_returned(source: Source) -> Returned:
-    """Every JSON of tasks. Raises ValueError naming a file that is none.
+    """Every JSON of tasks. Raises BadData naming a file that is none.
 
     The latest annotation of a task that was submitted counts; a task without one is not reviewed.
     """
@@ -84,12 +85,12 @@ def read_returned(source: Source) -> Returned:
         try:
             content = read_json(source.read(member))
         except ValueError as error:
-            raise ValueError(f"{where}: expected JSON as Label Studio writes it, found: {error}") from error
+            raise BadData(f"{where}: expected JSON as Label Studio writes it, found: {error}") from error
         tasks = content if isinstance(content, list) else [content]
         if not all(isinstance(task, dict) and ("annotation_id" in task or isinstance(task.get("data"), dict))
                    for task in tasks):
-            raise ValueError(f"{where}: expected a list of Label Studio's tasks (export as JSON or JSON-MIN), found "
-                             f"{short(content)}")
+            raise BadData(f"{where}: expected a list of Label Studio's tasks (export as JSON or JSON-MIN), found "
+                          f"{short(content)}")
         by_task: dict[tuple[Any, str], list[dict[str, Any]]] = {}
         for number, task in enumerate(tasks, 1):
             key = identifier(task.get("id"))

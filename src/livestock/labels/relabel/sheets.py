@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pandas as pd
 
 from ...config import Workspace
+from ...exceptions import BadData, MissingResult
 from ...files.write import write_json
 from ...tables import XYXY, make_boxes
 
@@ -108,16 +109,17 @@ def _copies_dir(workspace: Workspace) -> Path:
 def read_manifests(workspace: Workspace, directory: Path | None = None) -> dict[str, Exported]:
     """All images that were exported, by the digits of their file's name: each image's last export, with its `earlier`.
 
-    `directory` is an export's folder, whose manifest comes after those in the workspace. Raises ValueError if nothing
-    was exported from this workspace, or naming a manifest that cannot be read.
+    `directory` is an export's folder, whose manifest comes after those in the workspace. Raises MissingResult if
+    nothing was exported from this workspace, BadData naming a manifest that cannot be read.
     """
     paths = [*sorted(workspace.root.glob(f"relabel_*/{MANIFEST}")), *sorted(_copies_dir(workspace).glob("*.json"))]
     named = directory / MANIFEST if directory is not None else None
     if named is not None and named.is_file():
         paths.append(named)
     if not paths:
-        raise ValueError(f"{workspace.root}: nothing was exported from this workspace; run `livestock relabel export` "
-                         "first, or name the workspace with --workspace or the export's folder with --exported")
+        raise MissingResult(f"{workspace.root}: nothing was exported from this workspace; run `livestock relabel "
+                            "export` first, or name the workspace with --workspace or the export's folder with "
+                            "--exported")
     known: dict[str, Exported] = {}
     for path in paths:
         try:
@@ -128,8 +130,8 @@ def read_manifests(workspace: Workspace, directory: Path | None = None) -> dict[
                 exported = _exported(image, content["format"])
                 known[digits] = replace(exported, earlier=tuple(before), is_named=path == named)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: expected the manifest of an export, found {type(error).__name__}: {error}; "
-                             "export again") from error
+            raise BadData(f"{path}: expected the manifest of an export, found {type(error).__name__}: {error}; "
+                          "export again") from error
     return known
 
 

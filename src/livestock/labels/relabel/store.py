@@ -11,6 +11,7 @@ import pandas as pd
 
 from ...config import Workspace
 from ...data.readers.clean import EMPTY
+from ...exceptions import BadData, MissingResult
 from ...files.hashing import fingerprint
 from ...files.write import write_text
 from ...tables import BOX_COLUMNS, BOX_DTYPES, XYXY, check_boxes, make_boxes, write_table
@@ -35,7 +36,7 @@ def log_path(workspace: Workspace) -> Path:
 def read_relabels(workspace: Workspace) -> pd.DataFrame:
     """The corrected labels as `relabels_path` describes them; an empty table where there are none.
 
-    Raises ValueError naming the file if it is not what `write_relabels` wrote.
+    Raises BadData naming the file if it is not what `write_relabels` wrote.
     """
     path = relabels_path(workspace)
     if not path.exists():
@@ -43,8 +44,8 @@ def read_relabels(workspace: Workspace) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)[BOX_COLUMNS].astype(BOX_DTYPES)
     except (ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path}: expected corrected labels as `livestock relabel import` writes them, found: "
-                         f"{error}; restore the file, or delete it to go back to the raw labels") from error
+        raise BadData(f"{path}: expected corrected labels as `livestock relabel import` writes them, found: "
+                      f"{error}; restore the file, or delete it to go back to the raw labels") from error
 
 
 def relabels_tag(workspace: Workspace) -> str:
@@ -87,7 +88,7 @@ def apply_relabels(
     """The boxes that a reader found, corrected labels in the place of the raw ones, and its report.
 
     `relabels` as `read_relabels` gives it, `labels` the competition's. The report gains a line for each corrected
-    image, and for each that is not among `images`. Raises ValueError naming `origin` and the row for labels that are
+    image, and for each that is not among `images`. Raises BadData naming `origin` and the row for labels that are
     not the competition's or boxes that do not fit their image.
     """
     if relabels.empty:
@@ -115,11 +116,11 @@ def _concat_boxes(*tables: pd.DataFrame) -> pd.DataFrame:
 def current_labels(workspace: Workspace) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The images and the human boxes as they are now: as 01_eda read them, and what was imported since.
 
-    Raises ValueError that says what to run if 01_eda has not read anything yet.
+    Raises MissingResult that says what to run if 01_eda has not read anything yet.
     """
     paths = [workspace.interim_dir / f"{name}.parquet" for name in ("images", "boxes")]
     if missing := [path for path in paths if not path.exists()]:
-        raise ValueError(f"{missing[0]}: not there yet; run 01_eda first, or say with --workspace where it wrote")
+        raise MissingResult(f"{missing[0]}: not there yet; run 01_eda first, or say with --workspace where it wrote")
     images, boxes = (pd.read_parquet(path) for path in paths)
     relabels = read_relabels(workspace)
     relabels = relabels[relabels["image_id"].isin(images["image_id"])]

@@ -17,6 +17,7 @@ import yaml
 
 from ...data.archives import IMAGE_SUFFIXES
 from ...data.readers.values import read_json, short, to_number
+from ...exceptions import BadData
 from ...files.write import write_text
 from ...geometry import cxcywhn_to_xyxy, xyxy_to_cxcywhn
 from ...tables import XYXY
@@ -61,7 +62,7 @@ def write_sheets(sheets: Sequence[Sheet], labels: list[str], directory: Path, _o
 
 
 def read_returned(source: Source) -> Returned:
-    """Every text file of labels. Raises ValueError if the classes' names are not there, or differ from file to file.
+    """Every text file of labels. Raises BadData if the classes' names are not there, or differ from file to file.
 
     Label Studio writes an empty text file for a task without annotation too: with its `notes.json` there, an empty
     file says nothing, and its image counts as not reviewed.
@@ -115,7 +116,7 @@ def _read_lines(file: str, text: str, names: dict[str, str], returned: Returned)
 
 
 def _class_names(source: Source) -> dict[str, str]:
-    """Class number to name. Raises ValueError where no file says it, or two differ."""
+    """Class number to name. Raises BadData where no file says it, or two differ."""
     readers = {"data.yaml": _names_of_yaml, "data.yml": _names_of_yaml, "obj.names": _names_of_lines,
                "classes.txt": _names_of_lines, "notes.json": _names_of_notes}
     found: dict[str, dict[str, str]] = {}
@@ -124,15 +125,15 @@ def _class_names(source: Source) -> dict[str, str]:
         try:
             names = readers[member.path.name.lower()](source.read(member, MAX_NAMES_BYTES))
         except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f"{where}: expected the names of the classes, found {type(error).__name__}: "
-                             f"{error!s:.200}") from error
+            raise BadData(f"{where}: expected the names of the classes, found {type(error).__name__}: "
+                          f"{error!s:.200}") from error
         first = next(iter(found), where)
         if found.setdefault(where, names) != found[first]:
-            raise ValueError(f"{where}: expected the classes of {first}, {found[first]}, found {names}; the numbers of "
-                             "the classes are not sure; keep the right file")
+            raise BadData(f"{where}: expected the classes of {first}, {found[first]}, found {names}; the numbers of "
+                          "the classes are not sure; keep the right file")
     if not found:
-        raise ValueError(f"{source.path}: expected {', '.join(readers)} with the names of the classes, found none; put "
-                         "the one that the tool wrote beside the labels")
+        raise BadData(f"{source.path}: expected {', '.join(readers)} with the names of the classes, found none; put "
+                      "the one that the tool wrote beside the labels")
     return next(iter(found.values()))
 
 
@@ -140,7 +141,7 @@ def _names_of_yaml(content: bytes) -> dict[str, str]:
     names: Any = yaml.safe_load(content)["names"]
     pairs = dict(names if isinstance(names, dict) else enumerate(names)).items()
     if isinstance(names, str) or not all(isinstance(name, str | int) for pair in pairs for name in pair):
-        raise ValueError(short(names))
+        raise BadData(short(names))
     return {str(number): str(name) for number, name in pairs}
 
 

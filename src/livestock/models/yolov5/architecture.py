@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ...exceptions import UnsafeWeights
 from . import compat
 from .quiet import quiet
 
@@ -41,9 +42,9 @@ BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, Ru
 
 
 def check_architecture(architecture: Any, path: Path) -> None:
-    """Raises ValueError naming the first entry of a model's dictionary that is not known to be harmless."""
+    """Raises UnsafeWeights naming the first entry of a model's dictionary that is not known to be harmless."""
     for entry, value, expected in _faults(architecture):
-        raise ValueError(f"{path}: architecture: {entry}: refused, expected {expected}, found {str(value)[:80]!r}")
+        raise UnsafeWeights(f"{path}: architecture: {entry}: refused, expected {expected}, found {str(value)[:80]!r}")
 
 
 def _faults(architecture: Any) -> Iterator[tuple[str, Any, str]]:
@@ -123,19 +124,19 @@ def _is_number(value: Any, least: float, most: float, *, whole: bool = False) ->
 def layers_without_numbers(architecture: dict[str, Any], path: Path) -> Any:
     """The layers of a checked architecture, made without room for a single number, however large the model.
 
-    Raises ValueError naming `path` if yolov5 cannot build it, or if a pass over a picture would take more than any
+    Raises UnsafeWeights naming `path` if yolov5 cannot build it, or if a pass over a picture would take more than any
     sensible model's.
     """
     try:
         layers = _parse(architecture)
         demands = _find_demands(json.dumps(architecture))
     except BUILD_ERRORS as error:
-        raise ValueError(f"{path}: architecture: expected a model that yolov5 can build, found {error}") from error
+        raise UnsafeWeights(f"{path}: architecture: expected a model that yolov5 can build, found {error}") from error
     for what, found, most in zip(("numbers to hold", "numbers in a tensor", "multiplications"), demands,
                                  (MOST_HELD, MOST_IN_ONE, MOST_WORK), strict=True):
         if found > most:
-            raise ValueError(f"{path}: architecture: refused, expected up to {most:,} {what} by pixel of a picture, "
-                             f"about four times the most of a published model, found {found:,.0f} or more")
+            raise UnsafeWeights(f"{path}: architecture: refused, expected up to {most:,} {what} by pixel of a picture, "
+                                f"about four times the most of a published model, found {found:,.0f} or more")
     return layers
 
 
@@ -199,7 +200,7 @@ def _pass_through(layers: Any) -> Iterator[list[torch.Tensor]]:
 
 
 def build(architecture: dict[str, Any], path: Path) -> Any:
-    """The model of a checked architecture. Raises ValueError naming `path` if yolov5 cannot build it."""
+    """The model of a checked architecture. Raises UnsafeWeights naming `path` if yolov5 cannot build it."""
     from yolov5.models.yolo import DetectionModel
 
     try:
@@ -207,4 +208,4 @@ def build(architecture: dict[str, Any], path: Path) -> Any:
         with quiet(), torch.random.fork_rng(devices=[]):
             return DetectionModel(deepcopy(architecture))
     except BUILD_ERRORS as error:
-        raise ValueError(f"{path}: architecture: expected a model that yolov5 can build, found {error}") from error
+        raise UnsafeWeights(f"{path}: architecture: expected a model that yolov5 can build, found {error}") from error

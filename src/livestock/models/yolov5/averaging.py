@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ...exceptions import BadData
 from .weights import load_checkpoint, save_weights
 
 N_AVERAGED = 5  # epochs; the paper has a constant rate, here the schedule has almost ended and they lie close
@@ -38,7 +39,7 @@ def average_weights(sources: Sequence[Path], target: Path) -> Path:
     for path in sources[1:]:
         other = load_checkpoint(path)["model"].float().state_dict()
         if {key: value.shape for key, value in other.items()} != {key: value.shape for key, value in state.items()}:
-            raise ValueError(f"{path}: expected the tensors of {sources[0]}, found another model")
+            raise BadData(f"{path}: expected the tensors of {sources[0]}, found another model")
         for key, value in other.items():
             state[key] = state[key] + value if value.is_floating_point() else value
     mean = {key: value / len(sources) if value.is_floating_point() else value for key, value in state.items()}

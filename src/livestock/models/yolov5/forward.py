@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ...exceptions import UnsafeWeights
 from .labels import names_of
 from .safe import load_safetensors
 from .weights import check_finite, load_model
@@ -43,21 +44,21 @@ class Forward:
     is_parallel: bool = False
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Raises ValueError as `compute` does."""
+        """Raises UnsafeWeights as `compute` does."""
         with threads(self.n_threads):
             return self.compute(pictures).cpu()
 
     def compute(self, pictures: torch.Tensor) -> torch.Tensor:
-        """As `run`. Raises ValueError if the output is not of that shape, or holds NaN: no box."""
+        """As `run`. Raises UnsafeWeights if the output is not of that shape, or holds NaN: no box."""
         found = self.run(pictures)
         expected = (len(pictures), 5 + len(self.labels))
         if found.ndim != 3 or (found.shape[0], found.shape[2]) != expected:
-            raise ValueError(f"{self.path}: expected an output ({expected[0]}, N, {expected[1]}) for the labels "
-                             f"{self.labels}, found {tuple(found.shape)}")
+            raise UnsafeWeights(f"{self.path}: expected an output ({expected[0]}, N, {expected[1]}) for the labels "
+                                f"{self.labels}, found {tuple(found.shape)}")
         if found.isnan().any():
-            raise ValueError(f"{self.path}: expected numbers, found NaN in the output for pictures of the shape "
-                             f"{tuple(pictures.shape)}: half precision that overflows, or weights that are damaged; "
-                             "try the device 'cpu'")
+            raise UnsafeWeights(f"{self.path}: expected numbers, found NaN in the output for pictures of the shape "
+                                f"{tuple(pictures.shape)}: half precision that overflows, or weights that are damaged; "
+                                "try the device 'cpu'")
         return found
 
 
@@ -72,7 +73,7 @@ def load_forward(
     `trusted`, for a file that this run wrote itself. The other three are refused where they hold more than a model, or
     would take more memory or time than any sensible one.
 
-    Raises ValueError for a file that is missing, broken, refused or of another suffix.
+    Raises UnsafeWeights for a file that is broken or refused, ValueError for one that is missing or of another suffix.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected weights ending in one of {SUFFIXES}, found {path.suffix!r}")
@@ -82,8 +83,8 @@ def load_forward(
         return _load_onnx(path, n_threads, trusted)
     if path.suffix == ".torchscript":
         if not trusted:
-            raise ValueError(f"{path}: refused, a TorchScript file is a program; give the weights as .safetensors or "
-                             ".onnx, or say trusted=True if this run has written it")
+            raise UnsafeWeights(f"{path}: refused, a TorchScript file is a program; give the weights as .safetensors "
+                                "or .onnx, or say trusted=True if this run has written it")
         return _load_torchscript(path, device, n_threads)
     model = load_torch(path, device)
     if half:
@@ -161,7 +162,7 @@ def _load_torchscript(path: Path, device: str, n_threads: int | None) -> Forward
             model = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
     except RuntimeError as error:
         what = describe_wrong_file(path, ".torchscript")
-        raise ValueError(f"{path}: expected a TorchScript file, found {what or str(error)[:200]}") from error
+        raise UnsafeWeights(f"{path}: expected a TorchScript file, found {what or str(error)[:200]}") from error
     check_finite(model.state_dict(), path)
     labels, stride = _read_metadata(extra[METADATA], path)
     run = _torch_run(lambda pictures: model(pictures)[0], device, torch.float32)
@@ -170,7 +171,7 @@ def _load_torchscript(path: Path, device: str, n_threads: int | None) -> Forward
 
 def _load_onnx(path: Path, n_threads: int | None, trusted: bool) -> Forward:
     if what := describe_wrong_file(path, ".onnx"):
-        raise ValueError(f"{path}: expected an ONNX model, found {what}")
+        raise UnsafeWeights(f"{path}: expected an ONNX model, found {what}")
     content = path.read_bytes()
     check_shape = None if trusted else _bound_onnx(content, path)
     import onnxruntime
@@ -184,13 +185,13 @@ def _load_onnx(path: Path, n_threads: int | None, trusted: bool) -> Forward:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NoSuchFile,
             errors.NotImplemented, errors.RuntimeException) as error:
-        raise ValueError(f"{path}: expected an ONNX model, found {str(error)[:200]}") from error
+        raise UnsafeWeights(f"{path}: expected an ONNX model, found {str(error)[:200]}") from error
     labels, stride = _read_metadata(session.get_modelmeta().custom_metadata_map.get(METADATA, ""), path)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = outputs[0].shape
     if len(inputs) != 1 or len(shape) != 3 or (isinstance(shape[2], int) and shape[2] != 5 + len(labels)):
-        raise ValueError(f"{path}: expected one input and an output (B, N, {5 + len(labels)}) for the labels {labels}, "
-                         f"found {len(inputs)} inputs and {shape}")
+        raise UnsafeWeights(f"{path}: expected one input and an output (B, N, {5 + len(labels)}) for the labels "
+                            f"{labels}, found {len(inputs)} inputs and {shape}")
 
     def run(pictures: torch.Tensor) -> torch.Tensor:
         if check_shape:
@@ -223,10 +224,10 @@ def _read_metadata(text: str | bytes, path: Path) -> tuple[list[str], int]:
         content = json.loads(text)
         labels, stride = content["labels"], content["stride"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{path}: expected metadata {METADATA!r} with labels and stride, as `export.export_onnx` "
-                         f"writes it, found {text[:80]!r}") from error
+        raise UnsafeWeights(f"{path}: expected metadata {METADATA!r} with labels and stride, as `export.export_onnx` "
+                            f"writes it, found {text[:80]!r}") from error
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"{path}: metadata {METADATA!r}: expected a list of labels, found {str(labels)[:80]}")
+        raise UnsafeWeights(f"{path}: metadata {METADATA!r}: expected a list of labels, found {str(labels)[:80]}")
     if type(stride) is not int or not 1 <= stride <= 1024:
-        raise ValueError(f"{path}: metadata {METADATA!r}: expected a stride in pixels, found {str(stride)[:80]}")
+        raise UnsafeWeights(f"{path}: metadata {METADATA!r}: expected a stride in pixels, found {str(stride)[:80]}")
     return labels, stride

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...exceptions import UnsafeWeights
 from .architecture import BUILD_ERRORS, MOST_HELD, MOST_IN_ONE, MOST_WORK
 from .weights import check_finite
 
@@ -41,7 +42,7 @@ TYPES = ("FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64", "BOOL"
 def read_graph(content: bytes, path: Path) -> Any:
     """An ONNX model from the bytes of `path`.
 
-    Raises ValueError naming what is not known of it, what lies in another file, or weights that are not finite.
+    Raises UnsafeWeights naming what is not known of it, what lies in another file, or weights that are not finite.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -49,19 +50,19 @@ def read_graph(content: bytes, path: Path) -> Any:
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise ValueError(f"{path}: expected an ONNX model, found {error}") from error
+        raise UnsafeWeights(f"{path}: expected an ONNX model, found {error}") from error
     graph = model.graph
     if not graph.node or len(graph.input) != 1 or not graph.output:
-        raise ValueError(f"{path}: expected an ONNX model with one input, found {len(graph.node)} nodes, "
-                         f"{len(graph.input)} inputs and {len(graph.output)} outputs")
+        raise UnsafeWeights(f"{path}: expected an ONNX model with one input, found {len(graph.node)} nodes, "
+                            f"{len(graph.input)} inputs and {len(graph.output)} outputs")
     for fault in _faults(model):
-        raise ValueError(f"{path}: refused, {fault}; give the weights as .pt or .safetensors, or export them with "
-                         "`export.export_onnx`")
+        raise UnsafeWeights(f"{path}: refused, {fault}; give the weights as .pt or .safetensors, or export them with "
+                            "`export.export_onnx`")
     for name, tensor in _tensors(model):
         try:
             numbers = onnx.numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: {name}: expected a tensor of {list(tensor.dims)}, found {error}") from error
+            raise UnsafeWeights(f"{path}: {name}: expected a tensor of {list(tensor.dims)}, found {error}") from error
         if numbers.dtype.kind == "f":
             check_finite({name: torch.from_numpy(np.array(numbers))}, path)
     return model
@@ -105,7 +106,7 @@ def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def make_bound(model: Any, path: Path) -> Callable[[tuple[int, ...]], None]:
-    """A function that raises ValueError if a pass over pictures of a shape `(B, 3, H, W)` would take too much.
+    """A function that raises UnsafeWeights if a pass over pictures of a shape `(B, 3, H, W)` would take too much.
 
     `model` is of `read_graph`. The function remembers the shapes that it has passed.
     """
@@ -174,7 +175,8 @@ def _find_shapes(
     """The shape of every tensor for pictures of one shape.
 
     `onnx` infers shapes from shapes, but for those that a file computes through tensors of sizes, such as a grid's:
-    these are computed here, and put into its place as constants, until nothing is unknown. Raises ValueError otherwise.
+    these are computed here, and put into its place as constants, until nothing is unknown. Raises
+    UnsafeWeights otherwise.
     """
     import onnx
 
@@ -189,7 +191,7 @@ def _find_shapes(
         try:
             inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         except BUILD_ERRORS as error:
-            raise ValueError(f"{path}: expected an ONNX model, found {str(error)[:200]}") from error
+            raise UnsafeWeights(f"{path}: expected an ONNX model, found {str(error)[:200]}") from error
         infos = [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]
         shapes |= {info.name: found for info in infos if (found := _read_shape(info)) is not None}
         shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
@@ -198,7 +200,8 @@ def _find_shapes(
         try:
             folded = _fold([*graph.node, *ranges], values, shapes)
         except BUILD_ERRORS as error:
-            raise ValueError(f"{path}: expected an ONNX model, found sizes that cannot be computed: {error}") from error
+            raise UnsafeWeights(f"{path}: expected an ONNX model, found sizes that cannot be computed: "
+                                f"{error}") from error
         if not folded:
             break
         nodes = [node for node in graph.node if not set(node.output) <= folded.keys()]
@@ -210,8 +213,8 @@ def _find_shapes(
         graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in folded.items())
         values |= folded
     unknown = sorted(wanted - shapes.keys())
-    raise ValueError(f"{path}: refused, the shape of its tensor {unknown[0]!r} does not follow from the picture's, "
-                     f"{shape}: it could take any memory")
+    raise UnsafeWeights(f"{path}: refused, the shape of its tensor {unknown[0]!r} does not follow from the picture's, "
+                        f"{shape}: it could take any memory")
 
 
 def _read_shape(info: Any) -> tuple[int, ...] | None:
@@ -247,7 +250,7 @@ def _is_short_range(bounds: list[np.ndarray]) -> bool:
 
 
 def _check_demands(graph: Any, shapes: dict[str, tuple[int, ...]], shape: tuple[int, ...], path: Path) -> None:
-    """Raises ValueError if the tensors of a pass are too large, one, all, or those that are needed at a time."""
+    """Raises UnsafeWeights if the tensors of a pass are too large, one, all, or those that are needed at a time."""
     area = shape[0] * max(math.prod(shape[2:]), NOMINAL**2)
     last_use = {name: index for index, node in enumerate(graph.node) for name in node.input}
     held: dict[str, float] = {}
@@ -264,8 +267,8 @@ def _check_demands(graph: Any, shapes: dict[str, tuple[int, ...]], shape: tuple[
     for what, found, most in (("numbers in a tensor", in_one, MOST_IN_ONE), ("numbers to hold", most_held, MOST_HELD),
                               ("numbers in all", total, MOST_TOTAL), ("multiplications", work, MOST_WORK)):
         if found > most:
-            raise ValueError(f"{path}: refused, expected up to {most:,} {what} by pixel of a picture, some times the "
-                             f"most of a published model, found {found:,.0f} for pictures of {shape}")
+            raise UnsafeWeights(f"{path}: refused, expected up to {most:,} {what} by pixel of a picture, some times "
+                                f"the most of a published model, found {found:,.0f} for pictures of {shape}")
 
 
 def _work_of(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ...exceptions import BadData
+
 LabelOf = Callable[[str], str | None]  # such as `Competition.label_of`: a source's own name to the label, None: unknown
 
 
@@ -17,24 +19,24 @@ def names_of(model: Any) -> list[str]:
 
 
 def check_labels(found: Sequence[str], labels: Sequence[str], path: Path, label_of: LabelOf | None = None) -> None:
-    """Raises ValueError, showing both lists, unless a model's classes `found` are `labels` in the same order.
+    """Raises BadData, showing both lists, unless a model's classes `found` are `labels` in the same order.
 
     Case and blanks at the ends do not count. With `label_of` a synonym counts as its label.
 
     >>> check_labels(["Pig", "cattle"], ["pig", "cow"], Path("w.pt"), {"cattle": "cow"}.get)
     """
     if len(found) != len(labels):
-        raise ValueError(f"{path}: expected a model of the {len(labels)} classes {_show(labels)}, found {len(found)}: "
-                         f"{_show(found)}")
+        raise BadData(f"{path}: expected a model of the {len(labels)} classes {_show(labels)}, found {len(found)}: "
+                      f"{_show(found)}")
     known = _known(found, label_of)
     if known == _known(labels, None):
         return
     if sorted(known) == sorted(_known(labels, None)):
-        raise ValueError(f"{path}: expected a model with the classes in the order {_show(labels)}, found "
-                         f"{_show(found)}: each box would get another class's name. Put the classes of the competition "
-                         "file into the model's order, or train with this one")
-    raise ValueError(f"{path}: expected a model of the classes {_show(labels)}, found {_show(found)}. If they mean the "
-                     "same, add the model's names to the synonyms in the competition file; else train with this one")
+        raise BadData(f"{path}: expected a model with the classes in the order {_show(labels)}, found "
+                      f"{_show(found)}: each box would get another class's name. Put the classes of the competition "
+                      "file into the model's order, or train with this one")
+    raise BadData(f"{path}: expected a model of the classes {_show(labels)}, found {_show(found)}. If they mean the "
+                  "same, add the model's names to the synonyms in the competition file; else train with this one")
 
 
 def class_order(found: Sequence[str], labels: Sequence[str], label_of: LabelOf | None = None) -> list[int] | None:

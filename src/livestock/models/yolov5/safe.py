@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ...exceptions import UnsafeWeights
 from .architecture import build, check_architecture, layers_without_numbers
 from .contents import known_entries
 from .labels import names_of
@@ -25,7 +26,7 @@ def write_safetensors(source: Path, target: Path) -> Path:
     """The averaged weights of a checkpoint in half precision, with the architecture and the labels beside them.
 
     What was written is loaded again, and its outputs are those of the checkpoint, before the file gets its name.
-    Raises ValueError for a checkpoint that is refused or that cannot be built from its dictionary alone.
+    Raises UnsafeWeights for a checkpoint that is refused or that cannot be built from its dictionary alone.
     """
     checkpoint = load_checkpoint(source)
     model: Any = (checkpoint.get("ema") or checkpoint["model"]).half().eval()
@@ -40,8 +41,8 @@ def write_safetensors(source: Path, target: Path) -> Path:
         with torch.inference_mode():
             expected, found = model.float()(picture)[0], load_safetensors(beside, fuse=False)(picture)[0]
         if not torch.equal(expected, found):
-            raise ValueError(f"{source}: expected a model that its architecture describes in full, found one with "
-                             "other outputs (another activation?); submit the checkpoint itself")
+            raise UnsafeWeights(f"{source}: expected a model that its architecture describes in full, found one with "
+                                "other outputs (another activation?); submit the checkpoint itself")
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
@@ -52,21 +53,21 @@ def load_safetensors(path: Path, device: str = "cpu", *, fuse: bool = True) -> t
     """The model of a file of `write_safetensors`, as `weights.load_model` returns it: float32, evaluation mode.
 
     Names, shapes and types of all tensors are compared with the architecture before any is read.
-    Raises ValueError naming file and entry for a file that is broken or holds anything else.
+    Raises UnsafeWeights naming file and entry for a file that is broken or holds anything else.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
             architecture, labels = _read_metadata(file.metadata() or {}, path)
             check_architecture(architecture, path)
             if len(labels) != architecture["nc"]:
-                raise ValueError(f"{path}: expected {architecture['nc']} labels, as `nc` says, found {labels}")
+                raise UnsafeWeights(f"{path}: expected {architecture['nc']} labels, as `nc` says, found {labels}")
             names = list(file.keys())
             found = {name: (file.get_slice(name).get_dtype(), file.get_slice(name).get_shape()) for name in names}
             _check_tensors(found, _expected_shapes(architecture, path), path)
             state = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         what = describe_wrong_file(path, ".safetensors") if path.is_file() else ""
-        raise ValueError(f"{path}: expected a safetensors file, found {what or error}") from error
+        raise UnsafeWeights(f"{path}: expected a safetensors file, found {what or error}") from error
     check_finite(state, path)
     model = build(architecture, path)
     model.load_state_dict(state)
@@ -80,16 +81,16 @@ def load_safetensors(path: Path, device: str = "cpu", *, fuse: bool = True) -> t
 
 def _read_metadata(metadata: dict[str, str], path: Path) -> tuple[Any, list[str]]:
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path}: expected metadata of the format {FORMAT!r}, found {str(metadata)[:80]}")
+        raise UnsafeWeights(f"{path}: expected metadata of the format {FORMAT!r}, found {str(metadata)[:80]}")
     values = []
     for key in ("architecture", "labels"):
         try:
             values.append(json.loads(metadata.get(key, "")))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{path}: metadata {key!r}: expected JSON, found {error}") from error
+            raise UnsafeWeights(f"{path}: metadata {key!r}: expected JSON, found {error}") from error
     architecture, labels = values
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"{path}: metadata 'labels': expected a list of names, found {str(labels)[:80]}")
+        raise UnsafeWeights(f"{path}: metadata 'labels': expected a list of names, found {str(labels)[:80]}")
     return architecture, labels
 
 
@@ -103,9 +104,9 @@ def _check_tensors(
 ) -> None:
     for what, names in (("missing", expected.keys() - found.keys()), ("unexpected", found.keys() - expected.keys())):
         if names:
-            raise ValueError(f"{path}: {what} tensor {min(names)!r}, and {len(names) - 1} more; expected "
-                             f"the {len(expected)} tensors of its architecture")
+            raise UnsafeWeights(f"{path}: {what} tensor {min(names)!r}, and {len(names) - 1} more; expected "
+                                f"the {len(expected)} tensors of its architecture")
     for name, (dtype, shape) in expected.items():
         if found[name] != (dtype, shape):
-            raise ValueError(f"{path}: {name}: expected {dtype} of shape {shape}, found {found[name][0]} of shape "
-                             f"{found[name][1]}")
+            raise UnsafeWeights(f"{path}: {name}: expected {dtype} of shape {shape}, found {found[name][0]} of shape "
+                                f"{found[name][1]}")

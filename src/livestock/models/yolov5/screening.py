@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ...exceptions import UnsafeWeights
 from .stand_ins import STORAGES, Global, Module, Numpy, Ordered, RefusedError, Storage, Tensor, all_globals, is_count
 from .wrong_file import describe_classes, describe_wrong_file
 
@@ -34,16 +35,16 @@ DATA = (type(None), bool, int, float, str, bytes, list, tuple, dict, set, Module
 def read_stand_ins(path: Path) -> Any:
     """What `torch.load` would return, with stand-ins for modules, tensors and arrays. Runs nothing of the file.
 
-    Raises ValueError naming the file and what is refused: code, a tensor beyond the file's bytes, a broken file.
+    Raises UnsafeWeights naming the file and what is refused: code, a tensor beyond the file's bytes, a broken file.
     """
     if what := describe_wrong_file(path):
-        raise ValueError(f"{path}: expected a checkpoint written by torch.save (a zip), found {what}")
+        raise UnsafeWeights(f"{path}: expected a checkpoint written by torch.save (a zip), found {what}")
     try:
         content, sizes = _read_zip(path)
         names = _names_in(content)
         _check_tuples(content)
     except (*BROKEN, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path}: expected a checkpoint written by torch.save (a zip), found {error}") from error
+        raise UnsafeWeights(f"{path}: expected a checkpoint written by torch.save (a zip), found {error}") from error
     if unknown := names - all_globals().keys():
         if what := describe_classes(unknown):
             raise RefusedError(f"{path}: expected a checkpoint of YOLOv5, found {what}")

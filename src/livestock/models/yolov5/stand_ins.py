@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ...exceptions import UnsafeWeights
 from . import compat
 
 STORAGES = {f"torch.{name}Storage": dtype for name, dtype in {
@@ -24,7 +25,7 @@ NUMPY_BYTES = {f"{kind}{size}": size for kind in "fiu" for size in (1, 2, 4, 8)}
 MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-class RefusedError(ValueError):
+class RefusedError(UnsafeWeights):
     """What a checkpoint holds or would do that no model needs."""
 
 

@@ -18,6 +18,7 @@ import torch
 import yaml
 from tqdm.auto import tqdm
 
+from ...exceptions import StaleResult
 from ...files.write import write_json
 from .averaging import average_weights, epoch_weights
 from .labels import LabelOf, class_order, move_classes, names_of
@@ -85,7 +86,7 @@ def train(
     `weights/last.pt` and `weights/averaged.pt` (mean of the last epochs), all stripped and in half precision,
     `results.csv`, `scores.jsonl` and `train.log`. Weights that are not finite are not written: the training ends there.
     Several GPUs go through torchrun. Says which images and labels yolov5 has ignored, see `read_ignored`.
-    Raises RuntimeError with the end of the log if the process fails, and ValueError for start weights that are refused,
+    Raises RuntimeError with the end of the log if the process fails, UnsafeWeights for start weights that are refused,
     for a `compiler` with several GPUs or `bf16` with one that cannot.
     """
     run_dir = run_dir.resolve()
@@ -109,7 +110,7 @@ def _prepare_start(config: TrainConfig, label_of: LabelOf | None) -> Any:
     """The model to start from, where it is not the one that yolov5 would take from the file of start weights.
 
     That is one with classes in other places than the data set's, and one of a file that has averaged weights alone.
-    Raises ValueError for weights that are refused.
+    Raises UnsafeWeights for weights that are refused.
     """
     if not config.weights:
         return None
@@ -171,7 +172,7 @@ def read_history(run_dir: Path) -> pd.DataFrame:
     """One row an epoch: losses, the learning rate, and of the validation list precision, recall and mean APs.
 
     `AP` is that at the competition's IoU, by which the best epoch is chosen; beside it AP50, AP75 and mAP50_95.
-    Raises ValueError for a training of an older version, which did not write `AP` down.
+    Raises StaleResult for a training of an older version, which did not write `AP` down.
     """
     history, path = read_epochs(run_dir / "results.csv"), run_dir / SCORES
     history = history[list(HISTORY_COLUMNS)].rename(columns=HISTORY_COLUMNS)
@@ -179,8 +180,8 @@ def read_history(run_dir: Path) -> pd.DataFrame:
     whole = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]  # a kill leaves halves
     scores = {row["epoch"]: row for row in whole}  # the last of an epoch: it may have been trained again
     if missing := sorted(set(history["epoch"]) - scores.keys()):
-        raise ValueError(f"{path}: expected the scores of epoch {missing[0]}, found none: an older version has trained "
-                         f"here; delete {run_dir} and train again")
+        raise StaleResult(f"{path}: expected the scores of epoch {missing[0]}, found none: an older version has "
+                          f"trained here; delete {run_dir} and train again")
     return history.assign(**{name: [scores[epoch][name] for epoch in history["epoch"]] for name in ("AP", "AP75")})
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import requests
 import torch
 
+from ...exceptions import UnsafeWeights
 from . import compat
 from .architecture import layers_without_numbers
 from .contents import check_contents, known_entries
@@ -62,7 +63,7 @@ def _download(url: str, path: Path) -> Path:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raises ValueError naming what a checkpoint would run, lacks or claims, or why it cannot be read.
+    """Raises UnsafeWeights naming what a checkpoint would run, lacks or claims, or why it cannot be read.
 
     Runs nothing of it: see `screening` for the file and `contents` for the model in it. Weights must be finite.
     """
@@ -72,17 +73,17 @@ def check_checkpoint(path: Path) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's dictionary on the CPU, read with `weights_only=True` and yolov5's model classes allowed.
 
-    Raises ValueError for a checkpoint that would run code, is broken, holds no model, or one with infinity or NaN.
+    Raises UnsafeWeights for a checkpoint that would run code, is broken, holds no model, or one with infinity or NaN.
     """
     compat.apply()
     try:
         check_contents(read_stand_ins(path), path)
     except RecursionError as error:
-        raise ValueError(f"{path}: refused, its values are nested without end") from error
+        raise UnsafeWeights(f"{path}: refused, its values are nested without end") from error
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path}: refused, it cannot be read as weights: {error}") from error
+        raise UnsafeWeights(f"{path}: refused, it cannot be read as weights: {error}") from error
     for key in ("ema", "model"):
         if checkpoint.get(key) is not None:
             check_finite(checkpoint[key].state_dict(), path)
@@ -92,7 +93,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def trained_bytes(path: Path, n_classes: int) -> int:
     """Bytes of the numbers of a model that is trained from a checkpoint for so many classes, in half precision.
 
-    The file of `write_weights` has these and, in some hundred kB, their names. Raises ValueError as `load_checkpoint`.
+    The file of `write_weights` has these and, in some hundred kB, their names. Raises as `load_checkpoint`.
     """
     checkpoint = load_checkpoint(path)
     model: Any = checkpoint.get("ema") or checkpoint["model"]
@@ -101,19 +102,19 @@ def trained_bytes(path: Path, n_classes: int) -> int:
 
 
 def check_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Raises ValueError naming the first tensor with infinity or NaN: with it a model sees nothing, in silence."""
+    """Raises UnsafeWeights naming the first tensor with infinity or NaN: with it a model sees nothing, in silence."""
     for name, tensor in state.items():
         if tensor.is_floating_point() and not (is_finite := torch.isfinite(tensor)).all():
-            raise ValueError(f"{path}: {name}: expected finite numbers, found infinity or NaN in "
-                             f"{int((~is_finite).sum()):,} of {tensor.numel():,}: a training that diverged, or a "
-                             "damaged file; take weights of an earlier epoch, or train with a lower lr0")
+            raise UnsafeWeights(f"{path}: {name}: expected finite numbers, found infinity or NaN in "
+                                f"{int((~is_finite).sum()):,} of {tensor.numel():,}: a training that diverged, or a "
+                                "damaged file; take weights of an earlier epoch, or train with a lower lr0")
 
 
 def load_model(path: Path, device: str = "cpu") -> torch.nn.Module:
     """A detection model in float32 and evaluation mode, batch norm folded in, on `device`.
 
     Its weights hang on nothing that they were computed from, whether or not those in the file ask for gradients.
-    Raises ValueError for a checkpoint that is refused, see `check_checkpoint`.
+    Raises UnsafeWeights for a checkpoint that is refused, see `check_checkpoint`.
     """
     check_checkpoint(path)
     from yolov5.models.experimental import attempt_load
@@ -123,7 +124,7 @@ def load_model(path: Path, device: str = "cpu") -> torch.nn.Module:
     check_finite(model.state_dict(), path)  # folded, a negative variance becomes NaN
     strides = torch.as_tensor(model.stride).flatten().tolist()
     if not strides or not all(0 < stride <= MOST_STRIDE for stride in strides):
-        raise ValueError(f"{path}: expected strides of up to {MOST_STRIDE} pixels, found {strides[:8]}")
+        raise UnsafeWeights(f"{path}: expected strides of up to {MOST_STRIDE} pixels, found {strides[:8]}")
     return model.eval()
 
 

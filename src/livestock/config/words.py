@@ -1,0 +1,23 @@
+"""Lists of faults and of names as a sentence has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NAMES_SHOWN = 4  # classes that a sentence names before it counts the others
+
+
+def in_words(faults: Sequence[str]) -> str:
+    """One fault as it is; several as a list, a line each, below how many there are."""
+    return faults[0] if len(faults) == 1 else "\n- ".join([f"{len(faults)} things to put right:", *faults])
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Names as a sentence has them; of many the first few, and how many others there are.
+
+    >>> join_names(["pig", "cow", "goat"])
+    'pig, cow and goat'
+    """
+    if len(names) > NAMES_SHOWN + 1:
+        names = [*names[:NAMES_SHOWN], f"{len(names) - NAMES_SHOWN} others"]
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

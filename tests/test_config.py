@@ -160,7 +160,8 @@ def test_all_faults_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
     assert first == f"{tmp_path / 'mine.yaml'}: 5 things to put right:"
     assert [fault.split(":")[0] for fault in faults] == [
         "- line 1", "- unknown key 'metrics', meant is perhaps 'metric_iou'; expected some of name, classes, "
-        "class_pattern, metric_iou, weight_limit_bytes, count_bins, unlabelled, group_pattern, answer_name",
+        "class_pattern, metric_iou, weight_limit_bytes, count_bins, unlabelled, group_pattern, answer_name, "
+            "skeleton",
         "- name", "- metric_iou", "- count_bins"]
 
 

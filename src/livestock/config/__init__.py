@@ -3,6 +3,7 @@
 from .competition import Competition, read_competition
 from .profile import PROFILES, Profile, get_profile
 from .resources import REPOSITORY
+from .skeleton import Edge, Keypoint, Skeleton
 from .words import in_words, join_names
 from .workspace import Workspace
 
@@ -10,7 +11,10 @@ __all__ = [
     "PROFILES",
     "REPOSITORY",
     "Competition",
+    "Edge",
+    "Keypoint",
     "Profile",
+    "Skeleton",
     "Workspace",
     "get_profile",
     "in_words",

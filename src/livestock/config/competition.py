@@ -9,6 +9,7 @@ from pathlib import Path
 from ..exceptions import BadData
 from .keys import clean_keys, read_keys
 from .resources import REPOSITORY
+from .skeleton import Skeleton
 from .words import in_words
 
 
@@ -25,6 +26,7 @@ class Competition:
     unlabelled: str = "leave out"  # images without a label: "leave out", or "background" to train on them as empty
     group_pattern: str | None = None  # images whose paths agree in its groups (clip, camera, farm) stay in one fold
     answer_name: str = "name"  # how answer.csv calls an image: its file "name", "stem" or "path" below the data
+    skeleton: Skeleton | None = None  # the keypoints of each class; None where boxes are all that is asked for
 
     def __post_init__(self) -> None:
         values, faults = clean_keys({item.name: getattr(self, item.name) for item in fields(self)})

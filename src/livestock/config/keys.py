@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from ..exceptions import BadData
+from .skeleton import Skeleton, read_skeleton
 
 UNLABELLED = ("leave out", "background")
 ANSWER_NAMES = ("name", "stem", "path")
@@ -105,6 +106,9 @@ def clean_keys(content: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
     if labels is not None:
         faults += [f"count_bins: {short(label)} is not one of the classes {_listed(labels)}{_meant(label, labels)}"
                    for label in values.get("count_bins", {}) if label not in labels]
+        skeleton = values.get("skeleton")
+        faults += [f"skeleton: {short(label)} is not one of the classes {_listed(labels)}{_meant(label, labels)}"
+                   for label in (skeleton.labels if skeleton else []) if label not in labels]
     return values, faults
 
 
@@ -247,6 +251,13 @@ def _choice(*known: str) -> Callable[[Any], str]:
     return clean
 
 
+def _skeleton(value: Any) -> Skeleton | None:
+    try:
+        return read_skeleton(value)
+    except ValueError as error:
+        raise Fault(str(error)) from error
+
+
 CLEANERS: dict[str, Callable[[Any], Any]] = {
     "name": _name,
     "classes": _classes,
@@ -257,6 +268,7 @@ CLEANERS: dict[str, Callable[[Any], Any]] = {
     "unlabelled": _choice(*UNLABELLED),
     "group_pattern": _pattern,
     "answer_name": _choice(*ANSWER_NAMES),
+    "skeleton": _skeleton,
 }
 WANTED = {"name": "any text, such as `name: livestock`",
           "classes": "a mapping of each label to its other names, such as `pig: [swine, hog]`"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from livestock.config import PROFILES, REPOSITORY, Workspace, read_competition
+from livestock.config import REPOSITORY, Workspace, get_profile, read_competition
 from livestock.files.disk import SPARE_BYTES, DiskSpaceError, check_disk_space, images_disk_bytes, training_disk_bytes
 from livestock.models import yolov5
 from livestock.models.yolov5.weights import STARTER
@@ -31,7 +31,7 @@ def small_disk(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     competition = read_competition(REPOSITORY / "competition.yaml")
-    return Run(competition, PROFILES["smoke"], Workspace(tmp_path), tmp_path / "raw", "aihub", 0)
+    return Run(competition, get_profile("smoke"), Workspace(tmp_path), tmp_path / "raw", "aihub", 0)
 
 
 def test_too_little_room_is_told_with_numbers(small_disk: list[Path], tmp_path: Path) -> None:

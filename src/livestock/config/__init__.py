@@ -1,23 +1,36 @@
-"""What the competition asks (`Competition`), how big a run is (`Profile`) and where files lie (`Workspace`)."""
+"""What the competition asks (`Competition`), how big a run is (`Profile`), where files lie (`Workspace`) and what a run
+was told (`RunSettings`)."""
 
 from .competition import Competition, read_competition
-from .profile import PROFILES, Profile, get_profile
-from .resources import REPOSITORY
+from .overrides import parse_overrides, split_overrides
+from .profile import Profile, get_profile, known_profiles
+from .resources import CHECKOUT, REPOSITORY, require_checkout, resource
+from .settings import RunSettings, read_settings, settings_path, settings_text
 from .skeleton import Edge, Keypoint, Skeleton
-from .words import in_words, join_names
+from .words import in_words, join_names, meant
 from .workspace import Workspace
 
 __all__ = [
-    "PROFILES",
+    "CHECKOUT",
     "REPOSITORY",
     "Competition",
     "Edge",
     "Keypoint",
     "Profile",
     "Skeleton",
+    "RunSettings",
     "Workspace",
     "get_profile",
     "in_words",
     "join_names",
+    "known_profiles",
+    "meant",
+    "parse_overrides",
     "read_competition",
+    "read_settings",
+    "require_checkout",
+    "resource",
+    "settings_path",
+    "settings_text",
+    "split_overrides",
 ]

@@ -1,14 +1,27 @@
-"""How big a run is: model, image size and budget."""
+"""How big a run is: model, image size and budget, read from `hyp/profiles.yaml`; every value is checked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+from reprlib import repr as short
 from typing import Any
+
+from ..exceptions import BadData
+from .keys import Fault, read_keys
+from .resources import resource
+from .words import in_words, meant
+
+PROFILES_FILE = "hyp/profiles.yaml"
+OPTIMIZERS = ("SGD", "Adam", "AdamW")
+COMPILERS = ("", "inductor")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How big a run is: model, image size and budget. `yolov5m6.pt` and the like are downloaded when online."""
+    """How big a run is; `hyp/profiles.yaml` says what each field means. Raises BadData for an impossible value."""
 
     name: str
     weights: str
@@ -20,38 +33,160 @@ class Profile:
     workers: int = 2
     optimizer: str = "SGD"
     cos_lr: bool = False
-    nominal_batch: int = 64  # images an optimizer step; less means more steps, which short trainings lack
-    compiler: str = ""  # "inductor": PyTorch writes kernels for the model, which takes minutes at the start
-    bf16: bool = False  # instead of fp16, on GPUs from 2020 on; these two were not measured on any yet
-    trials: int = 40  # of the search, and epochs of each
+    nominal_batch: int = 64
+    compiler: str = ""
+    bf16: bool = False
+    trials: int = 40
     trial_epochs: int = 7
-    n_verified: int = 3  # seeds with which its best values are trained again, and the start values
+    n_verified: int = 3
+
+    def __post_init__(self) -> None:
+        values, faults = clean_fields({item.name: getattr(self, item.name) for item in fields(self)})
+        if faults:
+            raise BadData(f"profile {self.name}: {in_words(faults)}")
+        for name, value in values.items():  # texts of a file have become numbers
+            object.__setattr__(self, name, value)
 
 
-PROFILES = {
-    # learns nothing: shows within a minute whether everything runs, on these data and this machine
-    "smoke": Profile("smoke", "starter.pt", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0,
-                     trials=2, trial_epochs=1, n_verified=1),
-    "demo": Profile("demo", "starter.pt", imgsz=320, batch=8, epochs=8, hyp="demo.yaml", device="cpu",
-                    trials=6, trial_epochs=2),
-    "cpu": Profile("cpu", "yolov5n.pt", imgsz=416, batch=16, epochs=24, hyp="baseline.yaml", device="cpu",
-                   nominal_batch=16, trials=12, trial_epochs=3),
-    "colab": Profile("colab", "yolov5m6.pt", imgsz=1280, batch=10, epochs=20, hyp="competition.yaml"),
-}
+def clean_fields(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values of some fields of a profile, and every fault in words: an unknown name, an impossible value.
+
+    `content` holds texts as a file or `--set` has them, or values as Python has them.
+
+    >>> clean_fields({"epochs": "40", "cos_lr": "true"})
+    ({'epochs': 40, 'cos_lr': True}, [])
+    >>> clean_fields({"imgsz": 100})[1]
+    ['imgsz: expected a multiple of 32, 32 or more, found 100']
+    """
+    values: dict[str, Any] = {}
+    faults = [f"unknown key {short(name)}{meant(str(name), CLEANERS)}; expected one of {sorted(CLEANERS)}"
+              for name in content if name not in CLEANERS]
+    for name, value in content.items():
+        if name in CLEANERS:
+            try:
+                values[name] = CLEANERS[name](value)
+            except Fault as fault:
+                faults.append(f"{name}: {fault}")
+    return values, faults
+
+
+def read_profiles(path: Path) -> dict[str, Profile]:
+    """The profiles of a file by name. Raises BadData that names the file and lists all that is wrong in it."""
+    content, faults = read_keys(path)
+    profiles = {}
+    for name, entries in content.items():
+        own = _find_faults(entries)
+        faults += [f"{name}: {fault}" for fault in own]
+        if not own:
+            profiles[name] = Profile(**{**entries, "name": name})
+    if faults:
+        raise BadData(f"{path}: {in_words(faults)}")
+    return profiles
+
+
+def _find_faults(entries: Any) -> list[str]:
+    if not isinstance(entries, dict):
+        return [f"expected a mapping of keys such as `epochs: 20`, found {short(entries)}"]
+    needed = [item.name for item in fields(Profile) if item.default is MISSING and item.name != "name"]
+    missing = [f"{name}: this key is missing" for name in needed if name not in entries]
+    return [*missing, *clean_fields(entries)[1]]
+
+
+@functools.cache
+def known_profiles() -> dict[str, Profile]:
+    """The profiles that come with the code."""
+    return read_profiles(resource(PROFILES_FILE))
 
 
 def get_profile(name: str, **changes: Any) -> Profile:
     """The profile of this name with some of its fields changed; None leaves a field as it is.
 
-    Raises ValueError for an unknown profile or field.
+    Raises BadData for an unknown profile or field, and for an impossible value.
+
+    >>> get_profile("colab", epochs=40).epochs
+    40
     """
-    if name not in PROFILES:
-        raise ValueError(f"profile: expected one of {sorted(PROFILES)}, found {name!r}")
-    _reject_unknown("profile", changes, Profile)
-    return replace(PROFILES[name], **{key: value for key, value in changes.items() if value is not None})
+    known = known_profiles()
+    if name not in known:
+        raise BadData(f"profile: expected one of {sorted(known)}, found {name!r}{meant(name, known)}")
+    values, faults = clean_fields({key: value for key, value in changes.items() if value is not None})
+    if faults:
+        raise BadData(f"profile {name}: {in_words(faults)}")
+    return replace(known[name], **values)
 
 
-def _reject_unknown(what: str, content: dict[str, Any], of: type) -> None:
-    known = {item.name for item in fields(of)}
-    if unknown := sorted(set(content) - known):
-        raise ValueError(f"{what}: unknown key {unknown[0]!r}; expected one of {sorted(known)}")
+def _text(value: Any) -> str:
+    """A name or a path of one line."""
+    if isinstance(value, int) and not isinstance(value, bool):  # a GPU's number
+        value = str(value)
+    if not isinstance(value, str) or not value.isprintable():
+        raise Fault(f"expected a text of one line, found {short(value)}")
+    return value.strip()
+
+
+def _name(value: Any) -> str:
+    if not (name := _text(value)):
+        raise Fault("expected a name, found an empty text")
+    return name
+
+
+def _whole(least: int) -> Callable[[Any], int]:
+    def clean(value: Any) -> int:
+        try:
+            number = int(value) if isinstance(value, str) else value
+        except ValueError:
+            number = None
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            raise Fault(f"expected a whole number, {least} or more, found {short(value)}")
+        return number
+
+    return clean
+
+
+def _imgsz(value: Any) -> int:
+    """The largest step by which the models here shrink an image is a multiple of 32."""
+    try:
+        number = _whole(32)(value)
+    except Fault:
+        number = 1
+    if number % 32:
+        raise Fault(f"expected a multiple of 32, 32 or more, found {short(value)}")
+    return number
+
+
+def _choice(*known: str) -> Callable[[Any], str]:
+    def clean(value: Any) -> str:
+        by_folded = {name.casefold(): name for name in known}
+        if not isinstance(value, str) or value.strip().casefold() not in by_folded:
+            raise Fault(f"expected one of {', '.join(map(repr, known))}, found {short(value)}")
+        return by_folded[value.strip().casefold()]
+
+    return clean
+
+
+def _flag(value: Any) -> bool:
+    spelt = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    found = spelt.get(value.strip().casefold()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise Fault(f"expected true or false, found {short(value)}")
+    return found
+
+
+CLEANERS: dict[str, Callable[[Any], Any]] = {
+    "name": _name,
+    "weights": _name,
+    "imgsz": _imgsz,
+    "batch": _whole(1),
+    "epochs": _whole(1),
+    "hyp": _name,
+    "device": _text,
+    "workers": _whole(0),
+    "optimizer": _choice(*OPTIMIZERS),
+    "cos_lr": _flag,
+    "nominal_batch": _whole(1),
+    "compiler": _choice(*COMPILERS),
+    "bf16": _flag,
+    "trials": _whole(1),
+    "trial_epochs": _whole(1),
+    "n_verified": _whole(1),
+}

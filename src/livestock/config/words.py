@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 NAMES_SHOWN = 4  # classes that a sentence names before it counts the others
 
@@ -21,3 +22,14 @@ def join_names(names: Sequence[str]) -> str:
     if len(names) > NAMES_SHOWN + 1:
         names = [*names[:NAMES_SHOWN], f"{len(names) - NAMES_SHOWN} others"]
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """`, meant is perhaps 'x'` where a known name is near; else an empty text.
+
+    >>> meant("epoch", ["epochs", "batch"])
+    ", meant is perhaps 'epochs'"
+    """
+    by_folded = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name[:80].casefold(), by_folded, n=1, cutoff=0.6)
+    return f", meant is perhaps {by_folded[near[0]]!r}" if near else ""

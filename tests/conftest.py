@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from livestock.data import dataset
+from livestock.files.logs import show_messages
 from livestock.tables import make_boxes, make_images
 
 matplotlib.use("Agg")
@@ -21,6 +23,17 @@ matplotlib.use("Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def messages() -> Iterator[None]:
+    """Shows messages as notebooks and commands do, on standard output, and lets `caplog` have them too."""
+    logger = logging.getLogger("livestock")
+    before = logger.handlers[:], logger.level, logger.propagate
+    show_messages()
+    logger.propagate = True
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture(scope="session")

@@ -75,13 +75,13 @@ def test_a_copy_is_whole_or_the_old_one_stands(
         assert sum(drive.sleeps) <= 300
 
 
-def test_faults_that_pass_are_waited_out(mount: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_that_pass_are_waited_out(mount: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = write(tmp_path / "a", bytes(range(100)), 2_000)
     drive = FlakyDrive(mount, vanishes=(0.0, 61.0))
     assert copy_file(source, mount / "deep/a", mount=mount, files=drive.files())
     assert (mount / "deep/a").read_bytes() == source.read_bytes()
     assert drive.sleeps == [1, 2, 4, 8, 16, 32]
-    lines = capsys.readouterr().out.splitlines()
+    lines = caplog.messages
     assert len(lines) == 6
     assert lines[3].startswith(f"{source} to {mount / 'deep/a'}: ")
     assert lines[3].endswith("; tried again in 8 s")
@@ -151,15 +151,15 @@ def test_what_is_read_back_is_compared(mount: Path, tmp_path: Path) -> None:
     assert target.read_bytes() == b"old"
 
 
-def test_what_a_shorter_file_replaces_is_kept(mount: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_shorter_file_replaces_is_kept(mount: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = tmp_path / "a"
     for seconds, content in [(1_000, b"whole one"), (2_000, b"cut off"), (3_000, b"cut"), (4_000, b"whole again")]:
         write(source, content, seconds)
         assert copy_new(source, mount / "a", mount=mount) == 1
     assert {path.name: path.read_bytes() for path in mount.iterdir()} == {
         "a": b"whole again", "a.previous": b"whole one", "a.previous2": b"cut off"}
-    assert f"{mount / 'a'}: replaced by a newer but shorter file; the longer one is kept as a.previous\n" in (
-        capsys.readouterr().out)
+    assert f"{mount / 'a'}: replaced by a newer but shorter file; the longer one is kept as a.previous" in (
+        caplog.messages)
     assert copy_new(mount, tmp_path / "back", mount=mount) == 1  # what is kept is for people
     assert [path.name for path in (tmp_path / "back").iterdir()] == ["a"]
 
@@ -218,11 +218,11 @@ def test_a_folder_that_goes_after_it_was_seen(mount: Path, tmp_path: Path) -> No
 
 
 def test_a_file_that_goes_after_it_was_listed(
-    mount: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mount: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     drive = FlakyDrive(mount)
     assert not copy_file(mount / "gone", tmp_path / "gone", mount=mount, files=drive.files())
-    assert capsys.readouterr().out == f"{mount / 'gone'}: listed, but gone; passed over\n"
+    assert caplog.messages == [f"{mount / 'gone'}: listed, but gone; passed over"]
 
 
 @settings(max_examples=20, deadline=None)

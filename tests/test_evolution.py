@@ -303,7 +303,7 @@ def test_a_database_that_cannot_be_reached_is_one_line_within_ten_seconds() -> N
 
 
 def test_the_budget_ends_the_search_and_the_next_call_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def slow(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
         for epoch in range(4):
@@ -313,14 +313,14 @@ def test_the_budget_ends_the_search_and_the_next_call_goes_on(
     search = make(str(tmp_path / "journal"), n_trials=5, budget_minutes=1 / 60)
     study = run_trials(search, slow)
     assert 1 <= len(study.trials) < 5
-    printed = capsys.readouterr().out
+    printed = caplog.text
     assert "minutes a trial" in printed
     assert "run again to go on" in printed
     table = trials_table(run_trials(make(str(tmp_path / "journal"), n_trials=5), slow), search.meta)
     assert table["state"].isin(["complete"]).sum() == 5
 
 
-def test_a_trial_that_the_budget_cuts_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trial_that_the_budget_cuts_is_run_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def slow(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
         time.sleep(0.3)
         on_epoch(scores_of(values, 0))
@@ -329,7 +329,7 @@ def test_a_trial_that_the_budget_cuts_is_run_again(tmp_path: Path, capsys: pytes
     journal = str(tmp_path / "journal")
     search = make(journal, n_trials=2, budget_minutes=0.2 / 60)
     assert [trial.state for trial in run_trials(search, slow).trials] == [TrialState.FAIL, TrialState.WAITING]
-    assert "trial 0 cut off; its values will be run again; 0 of 2" in capsys.readouterr().out
+    assert "trial 0 cut off; its values will be run again; 0 of 2" in caplog.text
     trials = run_trials(make(journal, n_trials=2), slow).trials
     assert [trial.state for trial in trials[1:]] == [TrialState.COMPLETE] * 2
     assert trials[1].params == {name: START[name] for name in search.meta}  # the start values still come first
@@ -424,16 +424,16 @@ def in_columns(*rows: list) -> str:
 @pytest.mark.bad_input
 @pytest.mark.parametrize("scores", [[0, 0, "nan", "nan"], [0.1, 0.1, 0.1, "inf"]])
 def test_a_generation_that_diverged_is_left_out_with_a_line(
-    scores: list, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scores: list, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "evolve.csv"
     path.write_text(in_columns(CSV_NAMES, CSV_ROWS[0], [*scores, *CSV_ROWS[1][4:]], CSV_ROWS[1]))
     found = read_evolve_csv(path, make(str(tmp_path / "journal")))
     assert [trial.params["lr0"] for trial in found] == [0.01, 0.013]
     assert [trial.user_attrs["imported"] for trial in found] == ["evolve.csv:2", "evolve.csv:4"]
-    printed = capsys.readouterr().out
+    printed = "\n".join(caplog.messages)
     assert printed.startswith(f"{path}, row 3: metrics/mAP_0.5")
-    assert printed.endswith(": a training that diverged, left out\n")
+    assert printed.endswith(": a training that diverged, left out")
 
 
 @pytest.mark.bad_input
@@ -601,7 +601,7 @@ def test_dying_while_a_lost_trial_is_queued_again_loses_and_doubles_nothing(mome
 
 
 def test_a_trial_that_others_gave_up_does_not_end_this_worker(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     search = make(str(tmp_path / "journal"), n_trials=2)
 
@@ -613,7 +613,7 @@ def test_a_trial_that_others_gave_up_does_not_end_this_worker(
 
     states = [trial.state for trial in run_trials(search, given_up).trials]
     assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
-    assert "trial 0: others saw no sign of life from here and run its values again" in capsys.readouterr().out
+    assert "trial 0: others saw no sign of life from here and run its values again" in caplog.text
 
 
 def test_two_gpus_share_the_trials_and_stop_together(tmp_path: Path) -> None:
@@ -650,7 +650,7 @@ def test_a_session_that_lost_its_disk_goes_on_from_the_copy(tmp_path: Path) -> N
 
 
 def test_a_drive_that_fails_for_a_moment_ends_no_search(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     backup, calls = tmp_path / "drive/journal", []
 
@@ -664,7 +664,7 @@ def test_a_drive_that_fails_for_a_moment_ends_no_search(
     study = run_trials(make(str(tmp_path / "local/journal"), n_trials=2, backup=backup), objective)
     assert len(study.trials) == 2
     assert backup.read_bytes() == (tmp_path / "local/journal").read_bytes()
-    assert f"{backup}: [Errno 5] Input/output error; tried again in 1 s" in capsys.readouterr().out
+    assert f"{backup}: [Errno 5] Input/output error; tried again in 1 s" in caplog.text
 
 
 def test_below_a_drive_that_has_gone_no_folder_is_made(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_one_image_is_refused(draw: Draw) -> None:
 
 
 def test_groups_come_from_paths_and_a_file_and_are_found_anew_when_it_changes(
-    draw: Draw, capsys: pytest.CaptureFixture[str]
+    draw: Draw, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Six cameras that look different: each its own group, unless the pattern or the file puts some together."""
     data = draw({f"farm{number % 3}_cam{number}": 2 for number in range(6)})
@@ -113,9 +113,9 @@ def test_groups_come_from_paths_and_a_file_and_are_found_anew_when_it_changes(
     assert by_farm["group"].nunique() == 3
     assert by_farm.groupby(by_farm["image_id"].str.extract("(farm[0-9])")[0])["group"].nunique().eq(1).all()
     assert leaky_folds(by_farm) == sorted(by_farm.loc[by_farm["group"] == by_farm["group"].mode()[0], "fold"].unique())
-    assert "is not found in" not in capsys.readouterr().out
+    assert "is not found in" not in caplog.text
     split(make_run(data, "group_pattern: (farm[01])\n"))
-    assert "not found in 4 of 12 images, such as 'images/farm2_cam2/0.jpg': they go by" in capsys.readouterr().out
+    assert "not found in 4 of 12 images, such as 'images/farm2_cam2/0.jpg': they go by" in caplog.text
     (data / "groups.csv").write_text("image_id,group\nimages/farm0_cam0/0.jpg,x\nimages/farm1_cam1/0.jpg,x\n")
     assert split(make_run(data, "group_pattern: (farm[0-9])\n")).images["group"].nunique() == 2
     (data / "groups.csv").write_text("image_id,group\nimages/farm0_cam0/9.jpg,x\n")

@@ -78,11 +78,10 @@ def config_of(labels: list[str], tmp_path: Path, weights: Path = STARTER, **chan
 
 
 def test_start_weights_with_their_classes_elsewhere_are_moved_and_it_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     moved = _prepare_start(config_of(["cow", "pig"], tmp_path), None)
-    assert "its classes ['pig', 'cow'] are moved to the order of this competition, ['cow', 'pig']" in (
-        capsys.readouterr().out)
+    assert "its classes ['pig', 'cow'] are moved to the order of this competition, ['cow', 'pig']" in caplog.text
     assert names_of(moved) == ["cow", "pig"]
     rows = load_checkpoint(STARTER)["model"].model[-1].m[0].bias.view(3, 7)
     assert torch.equal(moved.model[-1].m[0].bias.view(3, 7), rows[:, [0, 1, 2, 3, 4, 6, 5]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from .config import REPOSITORY
 from .files.disk import check_disk_space
 from .files.drive import copy_new, missing_bytes, retry
+from .files.logs import show_messages
+
+logger = logging.getLogger(__name__)
 
 # `raw` is on Drive already, and `yolo` is made again
 KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "relabels.parquet", "relabels.jsonl",
@@ -16,10 +20,11 @@ KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "
 
 
 def start(workspace: str = "data") -> None:
-    """Sets the figures' style; on Colab mounts Drive once and copies raw data and earlier results to local disk.
+    """Shows messages, sets the figures' style; on Colab mounts Drive and copies data and earlier results to local disk.
 
     Raises DiskSpaceError before it copies what would not fit, and CopyError when Drive stays away, see `drive`.
     """
+    show_messages()
     # A plain bar does as well where ipywidgets is missing, as it is outside Colab and full Jupyter.
     warnings.filterwarnings("ignore", message="IProgress not found")
     from .plots import use_style
@@ -32,7 +37,7 @@ def start(workspace: str = "data") -> None:
         check_disk_space(Path(workspace), sum(missing_bytes(*pair, mount=drive_dir) for pair in pairs))
         for source, target in pairs:
             copy_new(source, target, mount=drive_dir)
-        print(f"working on the local disk in {Path(workspace).resolve()}; results are kept in {drive_dir}")
+        logger.info("working on the local disk in %s; results are kept in %s", Path(workspace).resolve(), drive_dir)
 
 
 def finish(workspace: str = "data") -> None:
@@ -43,7 +48,7 @@ def finish(workspace: str = "data") -> None:
     if on_colab():
         drive_dir = mount_drive()
         n_copied = sum(copy_new(Path(workspace) / name, drive_dir / name, mount=drive_dir) for name in KEPT)
-        print(f"{n_copied} new files kept in {drive_dir}")
+        logger.info("%d new files kept in %s", n_copied, drive_dir)
 
 
 def backup_path(name: str) -> Path | None:

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from .data.archives import read_image
 from .data.pictures import fit, fitted_size
 from .files.memory import keep_blocks
+from .files.progress import progress_bar
 from .geometry import clip_xyxy
 from .models.yolov5.forward import Forward, load_forward, threads
 from .models.yolov5.labels import LabelOf, check_labels
@@ -103,7 +103,7 @@ def find_candidates(
     tables: list[_Boxes] = []
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
     started = time.perf_counter()
-    with tqdm(total=len(images), desc="candidates", unit="image") as bar, closing(
+    with progress_bar("candidates", unit="image", total=len(images)) as bar, closing(
             _see_ahead(forward, chunks, look)) as ahead:
         for found in ahead:
             for boxes, n in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,8 +36,18 @@ app.add_typer(relabel_app, name="relabel")
 
 
 @app.callback()
-def _livestock() -> None:
-    """Makes typer keep the commands' names, however few there are."""
+def _livestock(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="more messages, each with time and the module that it is from")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="warnings and errors alone, and no progress")] = False,
+) -> None:
+    """Sets what is said while a command works; what it is asked for, such as scores, is printed all the same."""
+    from ..files.logs import show_messages
+
+    if verbose and quiet:
+        raise typer.BadParameter("expected --verbose or --quiet, found both")
+    show_messages(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
 @app.command()

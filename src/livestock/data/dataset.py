@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import yaml
-from tqdm.auto import tqdm
 
 from ..files.memory import keep_blocks
+from ..files.progress import progress
 from ..files.write import write_bytes, write_text
 from ..geometry import xyxy_to_cxcywhn
 from ..tables import XYXY
@@ -74,7 +74,7 @@ def write_images(
         _write_image(*row, target=target, imgsz=imgsz, grey=areas.get(row[0]), spared=spared.get(row[0]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and resizing release the interpreter lock
-        for _ in tqdm(pool.map(write, rows), total=len(rows), desc="images at training size", unit="image"):
+        for _ in progress(pool.map(write, rows), "images at training size", unit="image", total=len(rows)):
             pass
 
 

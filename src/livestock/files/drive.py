@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
+import logging
 import os
 import re
 import time
@@ -20,6 +21,8 @@ from stat import S_ISDIR
 from typing import Any, NamedTuple, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
+
+logger = logging.getLogger(__name__)
 
 GIVE_UP_SECONDS = 900.0  # of waiting, for one file
 LONGEST_WAIT_SECONDS = 60.0
@@ -82,13 +85,14 @@ def copy_file(
     def attempt() -> bool:
         there, copy = _stat(source, mount, files), _stat(target, mount, files)
         if there is None:
-            print(f"{source}: listed, but gone; passed over")
+            logger.warning("%s: listed, but gone; passed over", source)
         if there is None or (copy is not None and _stands(there, copy)):
             return False
         _make_folder(target.parent, mount, files)
         if copy is not None and there.st_size < copy.st_size:
             _keep_previous(target, copy, mount, files)
         _carry(source, target, there, files)
+        logger.debug("%s: copied to %s, %d bytes", source, target, there.st_size)
         return True
 
     return retry(f"{source} to {target}", attempt, give_up_seconds, files)
@@ -115,7 +119,7 @@ def retry(
     """
     def announce(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        print(f"{what}: {error}; tried again in {state.upcoming_sleep:.0f} s")
+        logger.warning("%s: %s; tried again in %.0f s", what, error, state.upcoming_sleep)
 
     retrying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, OSError) and error.errno not in LASTING),
@@ -197,7 +201,7 @@ def _keep_previous(target: Path, copy: os.stat_result, mount: Path | None, files
         if kept.st_size == copy.st_size and _sha256(previous, files) == _sha256(target, files):
             return
     _carry(target, previous, copy, files)
-    print(f"{target}: replaced by a newer but shorter file; the longer one is kept as {previous.name}")
+    logger.warning("%s: replaced by a newer but shorter file; the longer one is kept as %s", target, previous.name)
 
 
 def _carry(source: Path, target: Path, there: os.stat_result, files: Files) -> None:

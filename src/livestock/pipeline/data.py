@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from ..labels.relabel import apply_relabels, describe_relabels, read_relabels, r
 from ..tables import write_table
 from .reading import Examined, examine
 from .store import run_step
+
+logger = logging.getLogger(__name__)
 
 TRUTH_NAME = "truth_test.csv"  # beside the data, in the scorer's format; only ever read to score once
 MISSING_COWS = 0.3  # of the sample that is drawn here: the original found that many cows had no label
@@ -118,7 +121,7 @@ def read_data(run: Run) -> RawTables:
     )
     how = json.loads(how_path.read_text(encoding="utf-8"))
     if sentence := describe_relabels(run.workspace, pd.read_parquet(paths[0], columns=["image_id"])):
-        print(sentence)
+        logger.info(sentence)
     images, boxes, left_out, test_images = (pd.read_parquet(path) for path in paths[:4])
     return RawTables(images, boxes, left_out, test_images, how["reader"], how["why"])
 
@@ -150,8 +153,9 @@ def find_groups(run: Run) -> pd.Series:
         if run.competition.group_pattern is not None:
             known.append(caught := folds.groups_by_pattern(images["image_id"], run.competition.group_pattern))
             if (n_others := int(caught.isna().sum())):
-                print(f"groups: group_pattern is not found in {n_others:,} of {len(images):,} images, such as "
-                      f"{caught.index[caught.isna()][0]!r}: they go by near-duplicates alone")
+                logger.warning("groups: group_pattern is not found in %s of %s images, such as %r: they go by "
+                               "near-duplicates alone", f"{n_others:,}", f"{len(images):,}",
+                               caught.index[caught.isna()][0])
         if listed.is_file():  # it may list the test images too
             known.append(folds.read_groups(listed, [*images["image_id"], *pd.read_parquet(test_path)["image_id"]]))
         groups = folds.unite_groups(folds.near_duplicate_groups(images, hashes=hashes), known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import tempfile
@@ -32,6 +33,8 @@ from ..search.space import make_meta, read_hyp, write_hyp
 from ..search.storage import is_database, locked, open_storage
 from . import Run, SplitTables, check_training, hyp_path, read_data, split_data, write_dataset
 from .store import run_step
+
+logger = logging.getLogger(__name__)
 
 VALID_FOLD, FRESH_FOLD = 0, 1  # trials are judged on the first; the search never sees the second
 DEFAULT_META = ("lr0", "lrf", "momentum")
@@ -146,7 +149,7 @@ def is_finished(search: Search, study: optuna.Study) -> bool:
     n_ended = count(study, ENDED)
     if n_ended >= search.n_trials and not math.isnan(best_value(study)):
         return True
-    print(f"{n_ended} of {search.n_trials} trials have ended: nothing is judged yet; run again to go on")
+    logger.info("%d of %d trials have ended: nothing is judged yet; run again to go on", n_ended, search.n_trials)
     return False
 
 
@@ -247,16 +250,17 @@ def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path 
     search = make_search(run, data_yaml, **options)
     if evolve_csv is not None:
         generations = read_evolve_csv(evolve_csv, search)
-        print(f"{add_generations(load(search), search.storage, generations)} generations read from {evolve_csv}")
+        n_added = add_generations(load(search), search.storage, generations)
+        logger.info("%d generations read from %s", n_added, evolve_csv)
     study = run_search(run, search, data_yaml)
     columns = ["trial", "state", "fitness", "epochs", "seconds", "generation", "parents", "changed", "error"]
-    print(trials_table(study, search.meta)[columns].to_string(index=False))
+    logger.info(trials_table(study, search.meta)[columns].to_string(index=False))
     verified = verify(run, search, study, fresh_yaml) if judge else pd.DataFrame()
     gain = gain_interval(verified)
     if len(verified):
-        print(verified.round(4).to_string(index=False))
-        print(f"best against start on a fold the search never saw: {gain[0]:+.4f} ({gain[1]:+.4f} to {gain[2]:+.4f})")
-    print(f"best values: {write_evolved(run, search, study, gain)}")
+        logger.info(verified.round(4).to_string(index=False))
+        logger.info("best against start on a fold the search never saw: %+.4f (%+.4f to %+.4f)", *gain)
+    logger.info("best values: %s", write_evolved(run, search, study, gain))
 
 
 def _local_directory(run: Run) -> Path:

@@ -26,9 +26,12 @@ from PIL import Image
 
 from ..config import REPOSITORY, Workspace
 from ..files.disk import check_disk_space, used_bytes
+from ..files.progress import unwatched
 from ..files.write import write_bytes, write_json, write_text
 from . import Run, expect, images_to_answer, make_run, prepare_run, score_known_truth, submitted_weights
 from .preflight import RUN_NAMES
+
+logger = logging.getLogger(__name__)
 
 NOTEBOOKS_DIR = REPOSITORY / "notebooks"
 RUNS_NOTEBOOKS = ("papermill", "nbconvert", "ipykernel")  # the extra `run`: notebooks run by hand do without it
@@ -53,7 +56,7 @@ def _run_all(parameters: dict[str, Any], skip: Sequence[str], publish: bool) -> 
     notebooks = choose_notebooks(parameters, skip)
     run, _ = prepare_run(parameters, skip)
     expected = expect(run, {path.stem: own for path, own in notebooks.items()})
-    print(expected, flush=True)
+    logger.info(expected)
     there = sum(used_bytes(directory) for directory in (run.workspace.yolo_dir, run.workspace.runs_dir))
     check_disk_space(run.workspace.root, max(expected.disk_bytes - there, 0))
     executed = run_notebooks(notebooks, run_dir)
@@ -63,10 +66,10 @@ def _run_all(parameters: dict[str, Any], skip: Sequence[str], publish: bool) -> 
         publish_outputs(executed)
     for row in result["scores"]:
         where = f"IoU {row['IoU']:g} on the {result['answered']} images, {row['scorer']} scorer"
-        print(f"mAP {row['mAP']:.4f} at {where}")
-    print(f"weights: {result['weights_bytes'] / 1e6:.2f} MB, {', '.join(result['weights'])}")
-    print(f"answer: {result['answer']}")
-    print(f"executed notebooks and figures: {index}")
+        logger.info("mAP %.4f at %s", row["mAP"], where)
+    logger.info("weights: %.2f MB, %s", result["weights_bytes"] / 1e6, ", ".join(result["weights"]))
+    logger.info("answer: %s", result["answer"])
+    logger.info("executed notebooks and figures: %s", index)
     return result
 
 
@@ -112,7 +115,7 @@ def choose_notebooks(parameters: Mapping[str, Any], skip: Sequence[str] = ()) ->
 def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> list[Executed]:
     """Executes the notebooks in order with their parameters; `run_dir` gets the copies, `.ipynb` and `.html`.
 
-    Prints one line a notebook. Raises NotebookFailed for a cell that failed, whose copy stays in `run_dir`, and
+    Logs one line a notebook. Raises NotebookFailed for a cell that failed, whose copy stays in `run_dir`, and
     Interrupted for Ctrl-C: the kernel and what it started have then ended.
     """
     import papermill
@@ -122,10 +125,10 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
     executed = []
     for number, (path, own) in enumerate(notebooks.items(), 1):
         started = time.monotonic()
-        print(f"[{number}/{len(notebooks)}] {path.stem} ...", end=" ", flush=True)
+        logger.info("[%d/%d] %s ...", number, len(notebooks), path.stem, extra={"end": " "})
         copy, interrupted = run_dir / path.name, False
         try:
-            with insist_on_interrupts():
+            with unwatched(), insist_on_interrupts():
                 papermill.execute_notebook(
                     str(path), str(copy), parameters=own, cwd=str(REPOSITORY), kernel_name="python3",
                     progress_bar=False, log_output=False,
@@ -137,13 +140,13 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
         except KeyboardInterrupt:
             interrupted = True
         if interrupted:  # not above, where the error still holds what is to be forgotten
-            print(flush=True)
+            logger.info("")
             _hide_password(copy, own)
             gc.collect()
             raise Interrupted(f"interrupted in {path.stem}; run the same command again to go on")
         _hide_password(copy, own)
         seconds = time.monotonic() - started
-        print(f"{seconds:.0f} s", flush=True)
+        logger.info("%.0f s", seconds)
         notebook = nbformat.read(copy, as_version=4)
         write_text(_to_html(notebook, path.stem), copy.with_suffix(".html"))
         executed.append(Executed(path.stem, notebook, seconds))

@@ -20,8 +20,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
+from ..files.progress import Bar, progress_bar
 from .animals import BEHAVIOURS
 from .barns import Barn, build_barn
 from .scenes import Frame, draw_frame, label_frame, random_clip, random_light, render_scene
@@ -64,7 +64,7 @@ def draw_sample(directory: Path, *, seed: int = 0, n_train: int = 240, n_test: i
         raise ValueError(f"missing_cow_fraction must be at least 0 and below 1, found {missing_cow_fraction}")
     shots = plan_sample(seed=seed, n_train=n_train, n_test=n_test, scale=scale)
     labels: dict[str, list[Annotation]] = {}
-    with tqdm(total=n_train + n_test, desc="drawing the sample", unit="image") as bar:
+    with progress_bar("drawing the sample", unit="image", total=n_train + n_test) as bar:
         for split in ("train", "test"):
             for species, korean in SPECIES.items():
                 path = directory / split / f"[원천]{korean}_bbox.zip"
@@ -146,7 +146,7 @@ def _clip(barn: Barn, name: str, at_most: int, rng: np.random.Generator) -> Iter
     return random_clip(barn, random_light(rng), n_frames, n_animals, name, rng)
 
 
-def _write_images(path: Path, shots: list[Shot], labels: dict[str, list[Annotation]], bar: tqdm) -> None:
+def _write_images(path: Path, shots: list[Shot], labels: dict[str, list[Annotation]], bar: Bar) -> None:
     """Draws the images of one archive; notes their annotations in `labels`."""
 
     def members() -> Iterator[tuple[str, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import warnings
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from .search import ENDED, IMPORTED_KEY, SCORES_KEY, SECONDS_KEY, Search
 from .space import Meta, distributions
 from .storage import exclusive
 from .study import ERROR_KEY, OWNER_KEY, is_retry_of
+
+logger = logging.getLogger(__name__)
 
 # YOLOv5's names for the results of a generation, in its order, and ours
 CSV_SCORES = {
@@ -105,7 +108,8 @@ def read_evolve_csv(path: Path, search: Search) -> list[optuna.trial.FrozenTrial
     for row, values in rows.items():
         scores = {ours: values[theirs] for theirs, ours in CSV_SCORES.items()}
         if odd := [theirs for theirs in CSV_SCORES if not math.isfinite(values[theirs])]:
-            print(f"{path}, row {row}: {odd[0]} is {values[odd[0]]:g}: a training that diverged, left out")
+            logger.warning("%s, row %d: %s is %g: a training that diverged, left out", path, row, odd[0],
+                           values[odd[0]])
             continue
         trials.append(optuna.create_trial(
             params={name: values[name] for name in space},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 import threading
@@ -22,6 +23,8 @@ from .samplers import PRUNERS, SAMPLERS, StartFirst, make_pruner
 from .space import Meta, describe, distributions
 from .storage import DATABASE_ERRORS, copy_verified, is_database, one_line, open_storage, restore_journal
 from .study import ERROR_KEY, claim, fail_lost_trials, open_study
+
+logger = logging.getLogger(__name__)
 
 FITNESS: dict[str, Callable[[Mapping[str, float]], float]] = {
     "AP": lambda scores: scores["AP"],  # at the competition's IoU, by which it ranks
@@ -143,7 +146,7 @@ class _Worker:
         except (UpdateFinishedTrialError, ValueError):  # what Optuna raises when another worker has failed this trial
             if self._begun < 0 or self._study.trials[self._begun].state != TrialState.FAIL:
                 raise
-            print(f"trial {self._begun}: others saw no sign of life from here and run its values again")
+            logger.warning("trial %d: others saw no sign of life from here and run its values again", self._begun)
             return
         self._after_trial(self._study.trials[self._begun])
 
@@ -151,13 +154,13 @@ class _Worker:
         """Whether to ask for a trial now; waits while others run the last ones, which may yet fail."""
         while not self._stop.is_set():
             for number in fail_lost_trials(self._study, self._search.storage):
-                print(f"trial {number}: it was cut off; its values are queued again")
+                logger.warning("trial %d: it was cut off; its values are queued again", number)
             n_ended = count(self._study, ENDED)
             if n_ended >= self._search.n_trials:
                 return False
             if time.monotonic() + self._estimate() > self._deadline:
-                print(f"budget of {self._search.budget_minutes:g} minutes spent after {n_ended} of "
-                      f"{self._search.n_trials} trials; run again to go on")
+                logger.info("budget of %g minutes spent after %d of %d trials; run again to go on",
+                            self._search.budget_minutes, n_ended, self._search.n_trials)
                 return False
             if n_ended + count(self._study, (TrialState.RUNNING,)) < self._search.n_trials:
                 return True
@@ -218,13 +221,13 @@ class _Worker:
             said = f"{trial.state.name.lower()}, fitness {trial.value:.4f}"
         else:
             said = f"failed: {error.strip().splitlines()[-1]}" if error else "cut off; its values will be run again"
-        print(f"trial {trial.number} {said}; {n_ended} of {n_trials}, best {best_value(study):.4f}")
+        logger.info("trial %d %s; %d of %d, best %.4f", trial.number, said, n_ended, n_trials, best_value(study))
         if trial.state == TrialState.COMPLETE and not self._said_how_long and n_ended < n_trials:
             self._said_how_long = True
             budget = "" if math.isinf(self._deadline) else f"; the budget is {self._search.budget_minutes:g}"
             minutes = self._estimate() / 60
-            print(f"about {minutes:.1f} minutes a trial, {minutes * (n_trials - n_ended):.0f} for the rest with one "
-                  f"worker{budget}")
+            logger.info("about %.1f minutes a trial, %.0f for the rest with one worker%s", minutes,
+                        minutes * (n_trials - n_ended), budget)
         self._keep_copy()
         if self._n_failures >= MAX_FAILURES:
             raise SearchFailedError(f"{MAX_FAILURES} trials in a row failed; the last: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import warnings
@@ -16,6 +17,8 @@ import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 40  # a worker writes a sign of life; without one it counts as dead
 CONNECT_SECONDS, LOCK_SECONDS = 3, 5
@@ -136,7 +139,7 @@ class _Database(RDBStorage):
             super().record_heartbeat(trial_id)
         except DATABASE_ERRORS as error:
             said = one_line(error, self.url)
-            print(f"no sign of life could be written, tried again in {HEARTBEAT_SECONDS} s: {said}")
+            logger.warning("no sign of life could be written, tried again in %s s: %s", HEARTBEAT_SECONDS, said)
 
 
 def one_line(error: BaseException, storage: str) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from tqdm.auto import tqdm
 
 from ...exceptions import BadData
+from ...files.progress import progress
 from .. import pictures
 from ..archives import read_bytes
 
@@ -82,7 +82,7 @@ def hash_images(
     """The hashes of `perceptual_hashes` by `image_id`, and `(archive, member, reason)` of what cannot be decoded."""
     with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
         tried = pool.map(_hash_member, images["archive"], images["member"])
-        found = list(tqdm(tried, total=len(images), desc="perceptual hashes", unit="image"))
+        found = list(progress(tried, "perceptual hashes", unit="image", total=len(images)))
     faults = [(archive, member, result) for archive, member, result
               in zip(images["archive"], images["member"], found, strict=True) if isinstance(result, str)]
     hashes = {image_id: result for image_id, result in zip(images["image_id"], found, strict=True)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ...config import Competition
 from ...exceptions import BadData
+from ...files.progress import progress
 from ..archives import image_size, split_name
 from . import clean
 from .tree import File
@@ -104,8 +105,6 @@ def download_open_images(
     The returned table (`image_id, reason`) is also written to `not_downloaded.csv`.
     Raises ValueError for an unknown split, classes that Open Images does not have, or tables that cannot be had.
     """
-    from tqdm.auto import tqdm  # this and `requests` take a tenth of a second to import, which only downloads need
-
     if split not in TABLES:
         raise ValueError(f"split: expected one of {sorted(TABLES)}, found {split!r}")
     for name in (DESCRIPTIONS, TABLES[split]):
@@ -122,7 +121,7 @@ def download_open_images(
         return image_id, _download_picture(f"{images_url}/{split}/{image_id}.jpg", directory / f"images/{image_id}.jpg")
 
     with ThreadPoolExecutor(n_threads) as pool:
-        results = list(tqdm(pool.map(fetch, wanted), total=len(wanted), desc="Open Images", unit="image"))
+        results = list(progress(pool.map(fetch, wanted), "Open Images", unit="image", total=len(wanted)))
     missing = pd.DataFrame([row for row in results if row[1]], columns=["image_id", "reason"])
     missing.to_csv(directory / "not_downloaded.csv", index=False)
     return missing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import itertools
 import json
+import logging
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ import torch
 import yaml
 
 from ...evaluation import average_precision
+from ...files.logs import show_messages
 from ...files.memory import keep_blocks
 from . import loop, mosaic
 from .averaging import keep_epoch
@@ -33,6 +35,8 @@ from .resuming import (
 )
 from .training import HISTORY_COLUMNS, NOMINAL_BATCH, SCORES, START, TrainConfig
 from .weights import load_checkpoint
+
+logger = logging.getLogger(f"{__package__}.child")  # its own name is __main__
 
 N_IOUS, AT_75 = 10, 5  # of yolov5's validation: 0.5, 0.55 ... 0.95
 
@@ -76,7 +80,7 @@ def main(run_dir: Path) -> None:
     for name, value in _options(config, run_dir).items():
         setattr(options, name, value)
     if checkpoint:
-        print(f"resuming from {checkpoint}")
+        logger.info("resuming from %s", checkpoint)
         # Those in the checkpoint name the folder where it began: it may have been moved since, or be a stranger's.
         write_options({**vars(options), "save_dir": str(run_dir)}, run_dir)
         options.resume = str(checkpoint)
@@ -247,4 +251,5 @@ def _count_training_images(data_yaml: Path) -> int:
 
 
 if __name__ == "__main__":
+    show_messages()  # into the log of the training
     main(Path(sys.argv[1]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ import yaml
 
 from ...files.write import write_text
 from .weights import check_finite, load_checkpoint
+
+logger = logging.getLogger(__name__)
 
 LAST, BEST, PREVIOUS = "last.pt", "best.pt", "previous.pt"
 LAST_STEP = "last_step"  # in the checkpoint: the batch, counted from the first epoch, of the optimizer's last step
@@ -94,7 +97,7 @@ def _check_models(content: Any, path: Path) -> None:
 def find_resumable(weights_dir: Path) -> Path | None:
     """The checkpoint to go on from: `last.pt`, or `previous.pt` if that is missing or broken; None to begin anew.
 
-    Prints why a file was passed over.
+    Says why a file was passed over.
     """
     for path in (weights_dir / LAST, weights_dir / PREVIOUS):
         if not path.exists():
@@ -102,7 +105,7 @@ def find_resumable(weights_dir: Path) -> Path | None:
         try:
             checkpoint = load_checkpoint(path)
         except ValueError as error:
-            print(f"passed over: {error}")
+            logger.warning("passed over: %s", error)
             continue
         if checkpoint["epoch"] >= 0:
             return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -16,14 +17,16 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from tqdm.auto import tqdm
 
 from ...exceptions import StaleResult
+from ...files.progress import progress_bar
 from ...files.write import write_json
 from .averaging import average_weights, epoch_weights
 from .labels import LabelOf, class_order, move_classes, names_of
 from .resuming import PREVIOUS, is_finished, read_epochs
 from .weights import load_checkpoint
+
+logger = logging.getLogger(__name__)
 
 HISTORY_COLUMNS = {
     "epoch": "epoch",
@@ -123,7 +126,8 @@ def _prepare_start(config: TrainConfig, label_of: LabelOf | None) -> Any:
     found = names_of(model)
     if order := class_order(found, labels, label_of):
         if config.save:  # a search would say so for each trial
-            print(f"{path}: its classes {found} are moved to the order of this competition, {labels}, before training")
+            logger.info("%s: its classes %s are moved to the order of this competition, %s, before training", path,
+                        found, labels)
         move_classes(model, order, labels)
     return model if order or is_other else None
 
@@ -163,9 +167,10 @@ def read_ignored(run_dir: Path) -> pd.DataFrame:
 def _report_ignored(run_dir: Path) -> None:
     ignored = read_ignored(run_dir)
     for row in ignored.head(MOST_SHOWN).itertuples():
-        print(f"yolov5 did not train on it as it is: {row.file}: {row.reason}")
+        logger.warning("yolov5 did not train on it as it is: %s: %s", row.file, row.reason)
     if len(ignored) > MOST_SHOWN:
-        print(f"... and {len(ignored) - MOST_SHOWN} more files; detector.read_ignored({str(run_dir)!r}) lists them")
+        logger.warning("... and %d more files; detector.read_ignored(%r) lists them", len(ignored) - MOST_SHOWN,
+                       str(run_dir))
 
 
 def read_history(run_dir: Path) -> pd.DataFrame:
@@ -211,7 +216,7 @@ def _show_progress(
 ) -> None:
     """One bar over all epochs, fed by the lines that the training process writes."""
     scores: dict[str, str] = {}
-    with tqdm(total=epochs, desc="training", unit="epoch", bar_format="{l_bar}{bar}| {n:.1f}/{total} epochs "
+    with progress_bar("training", unit="epoch", total=epochs, bar_format="{l_bar}{bar}| {n:.1f}/{total} epochs "
               "[{elapsed}<{remaining}{postfix}]") as bar, open(progress_path, encoding="utf-8") as lines:
         while True:
             running = process.poll() is None

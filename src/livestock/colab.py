@@ -7,7 +7,7 @@ import os
 import warnings
 from pathlib import Path
 
-from .config import REPOSITORY
+from .config import CHECKOUT
 from .files.disk import check_disk_space
 from .files.drive import copy_new, missing_bytes, retry
 from .files.logs import show_messages
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 # `raw` is on Drive already, and `yolo` is made again
 KEPT = ["interim", "runs", "weights", "weights.pt", "formats", "suspects.csv", "relabels.parquet", "relabels.jsonl",
-        "evolved.yaml", "manifest.json", "inference.yaml", "answer.csv"]
+        "run.yaml", "evolved.yaml", "lineage.jsonl", "inference.yaml", "answer.csv"]
 
 
 def start(workspace: str = "data") -> None:
@@ -29,7 +29,8 @@ def start(workspace: str = "data") -> None:
     warnings.filterwarnings("ignore", message="IProgress not found")
     from .plots import use_style
 
-    os.chdir(REPOSITORY)
+    if CHECKOUT and not Path(workspace).is_absolute():  # a notebook by hand; `livestock run` gives whole paths
+        os.chdir(CHECKOUT)
     use_style()
     if on_colab():
         drive_dir = mount_drive()

@@ -26,6 +26,9 @@ class _Group(TyperGroup):
             raise typer.Exit(2) from error
 
 
+COMPETITION_HELP = "classes, metric, limits; default: competition.yaml here, else the livestock challenge's"
+SET_HELP = "one value of the profile or of the hyper-parameters, as epochs=40 or hyp.lr0=0.005; again for more"
+
 app = typer.Typer(
     cls=_Group,
     help="From raw archives to a scored answer.csv.",
@@ -57,28 +60,31 @@ def run(
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
     weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
-    competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
+    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
     seed: Annotated[int, typer.Option(help="of split and training")] = 42,
     hyp: Annotated[Path | None, typer.Option(help="hyper-parameters to train with, such as evolved.yaml")] = None,
     folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "0",
     ensemble: Annotated[bool, typer.Option(help="answer with the models of all these folds")] = False,
     skip: Annotated[list[str] | None, typer.Option(help="a notebook to leave out, such as 03_evolve")] = None,
     publish: Annotated[bool, typer.Option(help="put the outputs into the committed notebooks")] = False,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP)] = None,
 ) -> None:
     """Runs every notebook in order, from raw data to answer.csv, and prints where it all lies."""
+    from ..config import parse_overrides
     from ..pipeline.notebooks import run_all
 
     run_all(
         {
             "PROFILE": profile,
             "SEED": seed,
-            "DATA": _from_repository(data or workspace / "raw"),
+            "DATA": str(data or ""),
             "READER": reader,
-            "WORKSPACE": _from_repository(workspace),
-            "COMPETITION": _from_repository(competition),
-            "WEIGHTS": _from_repository(Path(weights)) if Path(weights).is_file() else weights,
-            "HYP": _from_repository(hyp) if hyp else "",
+            "WORKSPACE": str(workspace),
+            "COMPETITION": str(competition or ""),
+            "WEIGHTS": weights,
+            "HYP": str(hyp or ""),
             "FOLDS": _read_folds(folds),
+            "OVERRIDES": parse_overrides(changes or []),
             "ENSEMBLE": ensemble,
         },
         skip=skip or (),
@@ -94,14 +100,6 @@ def _read_folds(text: str) -> list[int]:
     return [int(fold) for fold in folds]
 
 
-def _from_repository(path: Path) -> str:
-    """The path as a notebook sees it, which runs in the repository: relative if it lies there, else absolute."""
-    from ..config import REPOSITORY
-
-    path = path.resolve()
-    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else str(path)
-
-
 @app.command()
 def evolve(
     data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
@@ -109,7 +107,7 @@ def evolve(
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs of a trial")] = "demo",
     weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
-    competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
+    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
     seed: Annotated[int, typer.Option(help="of split, training and search")] = 42,
     meta: Annotated[str, typer.Option(help="what is searched, with commas between")] = "lr0,lrf,momentum",
     hyp: Annotated[str, typer.Option(help="start values, a file in hyp/; default: the profile's")] = "",
@@ -123,13 +121,15 @@ def evolve(
     backup: Annotated[Path | None, typer.Option(help="a copy of the study after every trial, on Drive say")] = None,
     evolve_csv: Annotated[Path | None, typer.Option(help="YOLOv5's evolve.csv to go on from")] = None,
     verify: Annotated[bool, typer.Option(help="judge the best on a fresh fold, three seeds")] = True,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP)] = None,
 ) -> None:
     """Searches hyper-parameters; run it again to go on, on several machines at once with one --storage."""
+    from ..config import parse_overrides
     from ..pipeline import evolve, make_run
 
     run = make_run(
-        competition=str(competition), profile=profile, workspace=str(workspace), data=str(data or workspace / "raw"),
-        reader=reader, seed=seed, weights=weights,
+        competition=competition or "", profile=profile, workspace=workspace, data=data or "", reader=reader, seed=seed,
+        weights=weights, overrides=parse_overrides(changes or []), fresh=True,
     )
     names = [name.strip() for name in meta.split(",") if name.strip()]
     options = {"meta": names, "start_hyp": hyp, "n_trials": trials, "sampler": sampler, "pruner": pruner,
@@ -143,7 +143,7 @@ def read(
     path: Annotated[Path, typer.Argument(help="a data folder or a zip, as downloaded")],
     reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     out: Annotated[Path | None, typer.Option(help="folder for images.parquet, boxes.parquet, left_out.csv")] = None,
-    competition: Annotated[Path, typer.Option(help="classes, metric, limits")] = Path("competition.yaml"),
+    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of four images; default: in --out or temporary")] = None,
 ) -> None:
     """Reads data and says what is in it, and what would be left out or changed and why; trains nothing.
@@ -152,11 +152,11 @@ def read(
     """
     import tempfile
 
-    from ..config import read_competition
+    from ..config import find_competition, read_competition
     from .read import print_reading
 
     picture = picture or (out / "read.png" if out else Path(tempfile.gettempdir()) / "livestock_read.png")
-    if not print_reading(path, reader, read_competition(competition), out, picture):
+    if not print_reading(path, reader, read_competition(find_competition(competition)), out, picture):
         raise typer.Exit(1)
 
 
@@ -165,13 +165,14 @@ def download(
     directory: Annotated[Path, typer.Argument(help="folder for the pictures and tables; a second call goes on")],
     split: Annotated[str, typer.Option(help="validation, test or train (2.3 GB of tables)")] = "validation",
     limit: Annotated[int, typer.Option(help="at most so many pictures")] = 500,
-    competition: Annotated[Path, typer.Option(help="which classes")] = Path("competition.yaml"),
+    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
 ) -> None:
     """Downloads pictures of the competition's classes and their boxes from Open Images (public, CC BY 2.0)."""
-    from ..config import read_competition
+    from ..config import find_competition, read_competition
     from ..data.readers.open_images import download_open_images
 
-    missing = download_open_images(directory, read_competition(competition), split=split, limit=limit)
+    classes = read_competition(find_competition(competition))
+    missing = download_open_images(directory, classes, split=split, limit=limit)
     if len(missing):
         typer.echo(f"{len(missing)} pictures could not be had: {directory / 'not_downloaded.csv'} says why")
     typer.echo(f"next: livestock run --data {directory} --reader open_images --profile cpu")
@@ -218,15 +219,16 @@ def check(
     answer: Annotated[Path, typer.Argument(help="the submission")],
     images: Annotated[Path, typer.Option(help="folder of the test images, or of the zips they are in")],
     weights: Annotated[list[Path] | None, typer.Option(help="a file that inference loaded; again for more")] = None,
-    competition: Annotated[Path, typer.Option(help="classes and limits")] = Path("competition.yaml"),
+    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
     boxless: Annotated[Path | None, typer.Option(help="names of images that have no box, one a line")] = None,
     pixels: Annotated[bool, typer.Option(help="corners are in pixels, not divided by the size")] = False,
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="an answer without any box is meant")] = False,
 ) -> None:
     """Says in words what is wrong with a submission (exit code 1), or that all is well."""
+    from ..config import find_competition
     from .check import print_check
 
-    if not print_check(answer, images, weights or [], competition, boxless=boxless, pixels=pixels,
+    if not print_check(answer, images, weights or [], find_competition(competition), boxless=boxless, pixels=pixels,
                        allow_empty=allow_empty):
         raise typer.Exit(1)
 

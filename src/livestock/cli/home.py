@@ -28,14 +28,15 @@ SET_UP = '''\
 import os, subprocess, sys
 from pathlib import Path
 REPOSITORY = "{repository}"  # for Colab: the project on GitHub, owner/name, which this cell clones and runs
+source = os.environ.get("LIVESTOCK_SOURCE")  # `livestock run` says which code runs this notebook
 home = next((p for p in [Path.cwd(), *Path.cwd().parents] if (p / "src/livestock").exists()), Path.cwd() / "livestock")
-if not (home / "src/livestock").exists():
+if not source and not (home / "src/livestock").exists():
     ask = f"The project is not here: set REPOSITORY to its owner/name on GitHub, or unpack it as {{home}}"
     url = "https://github.com/" + (REPOSITORY or sys.exit(ask))
     subprocess.run(["git", "clone", "--quiet", url, str(home)], check=True)
-if "COLAB_RELEASE_TAG" in os.environ:
+if not source and "COLAB_RELEASE_TAG" in os.environ:
     subprocess.run(["make", "--silent", "-C", str(home), "install-colab"], check=True)
-sys.path.insert(0, str(home / "src"))'''
+sys.path.insert(0, source or str(home / "src"))'''
 
 
 def read_home(project: Path = REPOSITORY) -> str:

@@ -1,7 +1,7 @@
 """What the competition asks (`Competition`), how big a run is (`Profile`), where files lie (`Workspace`) and what a run
 was told (`RunSettings`)."""
 
-from .competition import Competition, read_competition
+from .competition import Competition, find_competition, read_competition
 from .overrides import parse_overrides, split_overrides
 from .profile import Profile, get_profile, known_profiles
 from .resources import CHECKOUT, REPOSITORY, require_checkout, resource
@@ -20,6 +20,7 @@ __all__ = [
     "Skeleton",
     "RunSettings",
     "Workspace",
+    "find_competition",
     "get_profile",
     "in_words",
     "join_names",

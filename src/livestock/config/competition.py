@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ..exceptions import BadData
 from .keys import clean_keys, read_keys
-from .resources import REPOSITORY
+from .resources import REPOSITORY, resource
 from .skeleton import Skeleton
 from .words import in_words
+
+FILE_NAME = "competition.yaml"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,13 @@ class Competition:
         """What the first group of `class_pattern` holds of the file name; empty where there is none or it is not."""
         found = re.search(self.class_pattern, image_id.rpartition("/")[2]) if self.class_pattern else None
         return (found.group(1) or "") if found else ""
+
+
+def find_competition(path: str | Path | None = None) -> Path:
+    """The competition's file: the one that is named, else `competition.yaml` here, else the one of the package."""
+    if path:
+        return Path(path)
+    return Path(FILE_NAME) if Path(FILE_NAME).exists() else resource(FILE_NAME)
 
 
 def read_competition(path: Path) -> Competition:

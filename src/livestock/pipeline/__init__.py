@@ -19,11 +19,9 @@ from .data import (
     TRUTH_NAME,
     VALID_FOLD,
     RawTables,
-    Run,
     SplitTables,
     ensure_data,
     find_groups,
-    make_run,
     read_data,
     read_tables,
     split_data,
@@ -39,6 +37,7 @@ from .final import (
 from .manifest import record_answer, trace_answer
 from .passes import PASSES, find_candidates, find_oof, oof_images, trained_folds
 from .preflight import NotReadyError, check_training, find_data_faults, prepare_run
+from .run import Run, choose_hyp, keep_settings, make_run
 from .silver import (
     HUMAN,
     find_silver,
@@ -85,6 +84,7 @@ __all__ = [
     "check_training",
     "choose_labels",
     "compare_labels",
+    "choose_hyp",
     "compare_recipes",
     "compare_students",
     "compare_with_estimate",
@@ -105,6 +105,7 @@ __all__ = [
     "judge_silver",
     "learning_curve",
     "make_run",
+    "keep_settings",
     "oof_images",
     "prepare_run",
     "read_data",

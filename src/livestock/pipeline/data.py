@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..config import Competition, Profile, Workspace, get_profile, read_competition
-from ..data import readers
 from ..data.readers.clean import UNKNOWN_CLASS
 from ..exceptions import BadData, MissingResult
 from ..files.write import write_json
@@ -19,40 +17,13 @@ from ..labels.relabel import apply_relabels, describe_relabels, read_relabels, r
 from ..tables import write_table
 from .reading import Examined, examine
 from .store import run_step
+from .run import Run
 
 logger = logging.getLogger(__name__)
 
 TRUTH_NAME = "truth_test.csv"  # beside the data, in the scorer's format; only ever read to score once
 MISSING_COWS = 0.3  # of the sample that is drawn here: the original found that many cows had no label
 VALID_FOLD = 0  # judges what is compared, and is answered where the data has no test set
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one pass over the notebooks is made of."""
-
-    competition: Competition
-    profile: Profile
-    workspace: Workspace
-    data_dir: Path
-    reader: str
-    seed: int
-
-
-def make_run(
-    *, competition: str, profile: str, workspace: str, data: str, reader: str, seed: int, weights: str = ""
-) -> Run:
-    """A run from a notebook's parameters. Raises ValueError for an unknown profile, reader or competition key."""
-    if reader not in (*readers.READERS, readers.AUTO):
-        raise ValueError(f"reader: expected one of {[readers.AUTO, *sorted(readers.READERS)]}, found {reader!r}")
-    return Run(
-        competition=read_competition(Path(competition)),
-        profile=get_profile(profile, weights=weights or None),
-        workspace=Workspace(Path(workspace)),
-        data_dir=Path(data),
-        reader=reader,
-        seed=seed,
-    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -24,16 +25,18 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from ..config import REPOSITORY, Workspace
+from ..config import REPOSITORY, require_checkout, resource
 from ..files.disk import check_disk_space, used_bytes
 from ..files.progress import unwatched
 from ..files.write import write_bytes, write_json, write_text
-from . import Run, expect, images_to_answer, make_run, prepare_run, score_known_truth, submitted_weights
-from .preflight import RUN_NAMES
+from . import Run, expect, images_to_answer, prepare_run, score_known_truth, submitted_weights
+from .run import save_settings
 
 logger = logging.getLogger(__name__)
 
-NOTEBOOKS_DIR = REPOSITORY / "notebooks"
+NOTEBOOKS_DIR = resource("notebooks")
+SOURCE = Path(__file__).resolve().parents[2]  # the folder that holds the package: a checkout's `src`, or site-packages
+SOURCE_NAME = "LIVESTOCK_SOURCE"  # the variable in which the notebooks' first cell looks for it
 RUNS_NOTEBOOKS = ("papermill", "nbconvert", "ipykernel")  # the extra `run`: notebooks run by hand do without it
 INTERRUPT_AGAIN = 30.0  # seconds after an interrupt that came to nothing; a kernel ends within 10
 MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
@@ -45,22 +48,24 @@ def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bo
     `skip` names notebooks to leave out, such as `03_evolve`; `publish` puts the outputs into the committed notebooks.
     Reads the data and checks all that the trainings rest on first; NotReadyError lists what is wrong with any of it.
     Then says how much disk and how many minutes the run is expected to take; DiskSpaceError if the disk has not so
-    much. Relative paths in the parameters begin at the repository, as they do in a notebook, wherever this is called.
+    much. Relative paths in the parameters begin at the current directory. What the run is told is kept in the
+    workspace's `run.yaml`, from which the notebooks take what they have no parameter for: hyper-parameters, overrides.
     """
-    with contextlib.chdir(REPOSITORY):
-        return _run_all(parameters, skip, publish)
-
-
-def _run_all(parameters: dict[str, Any], skip: Sequence[str], publish: bool) -> dict[str, Any]:
-    run_dir = Workspace(Path(parameters["WORKSPACE"])).runs_dir / parameters["PROFILE"]
+    if publish:
+        require_checkout("--publish")
     notebooks = choose_notebooks(parameters, skip)
     run, _ = prepare_run(parameters, skip)
+    save_settings(run)
+    told = notebook_parameters(run)
+    for own in notebooks.values():
+        own.update({name: told[name] for name in own if name in told})
+    run_dir = run.workspace.runs_dir / run.profile.name
     expected = expect(run, {path.stem: own for path, own in notebooks.items()})
     logger.info(expected)
     there = sum(used_bytes(directory) for directory in (run.workspace.yolo_dir, run.workspace.runs_dir))
     check_disk_space(run.workspace.root, max(expected.disk_bytes - there, 0))
     executed = run_notebooks(notebooks, run_dir)
-    result = summarise(parameters, executed)
+    result = summarise(run, parameters, executed)
     index = write_index(result, executed, run_dir)
     if publish:
         publish_outputs(executed)
@@ -88,6 +93,14 @@ class Executed:
     name: str
     notebook: NotebookNode
     seconds: float
+
+
+def notebook_parameters(run: Run) -> dict[str, Any]:
+    """What notebooks are told of a run, with whole paths; the rest they read in `run.yaml`."""
+    said = run.settings
+    return {"PROFILE": said.profile, "SEED": said.seed, "WORKSPACE": os.path.abspath(run.workspace.root),
+            "DATA": said.data, "READER": said.reader, "COMPETITION": said.competition, "WEIGHTS": said.weights,
+            "HYP": "", "FOLDS": run.folds}
 
 
 def choose_notebooks(parameters: Mapping[str, Any], skip: Sequence[str] = ()) -> dict[Path, dict[str, Any]]:
@@ -128,9 +141,9 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
         logger.info("[%d/%d] %s ...", number, len(notebooks), path.stem, extra={"end": " "})
         copy, interrupted = run_dir / path.name, False
         try:
-            with unwatched(), insist_on_interrupts():
+            with unwatched(), insist_on_interrupts(), own_source():
                 papermill.execute_notebook(
-                    str(path), str(copy), parameters=own, cwd=str(REPOSITORY), kernel_name="python3",
+                    str(path), str(copy), parameters=own, cwd=str(Path.cwd()), kernel_name="python3",
                     progress_bar=False, log_output=False,
                 )
         except papermill.PapermillExecutionError as error:
@@ -151,6 +164,19 @@ def run_notebooks(notebooks: Mapping[Path, dict[str, Any]], run_dir: Path) -> li
         write_text(_to_html(notebook, path.stem), copy.with_suffix(".html"))
         executed.append(Executed(path.stem, notebook, seconds))
     return executed
+
+
+@contextlib.contextmanager
+def own_source() -> Iterator[None]:
+    """Kernels that start in the block import this very package, not another that lies where they run."""
+    before = os.environ.get(SOURCE_NAME)
+    os.environ[SOURCE_NAME] = str(SOURCE)
+    try:
+        yield
+    finally:
+        os.environ.pop(SOURCE_NAME)
+        if before is not None:
+            os.environ[SOURCE_NAME] = before
 
 
 @contextlib.contextmanager
@@ -217,11 +243,10 @@ def _to_html(notebook: NotebookNode, title: str) -> str:
     return body
 
 
-def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str, Any]:
+def summarise(run: Run, parameters: dict[str, Any], executed: list[Executed]) -> dict[str, Any]:
     """What a run ended with: scores where the truth is known, the weights' size, files, seconds a notebook."""
     from ..search.storage import without_password
 
-    run = _make_run(parameters)
     _, part = images_to_answer(run)
     scores, weights = score_known_truth(run, part), submitted_weights(run)
     return {
@@ -234,10 +259,6 @@ def summarise(parameters: dict[str, Any], executed: list[Executed]) -> dict[str,
         "parameters": {**parameters, **({"STORAGE": without_password(parameters["STORAGE"])}
                                         if "STORAGE" in parameters else {})},
     }
-
-
-def _make_run(parameters: dict[str, Any]) -> Run:
-    return make_run(**{name.lower(): value for name, value in parameters.items() if name in RUN_NAMES})
 
 
 def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path) -> Path:

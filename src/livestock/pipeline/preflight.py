@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from ..config import REPOSITORY, Competition, Profile, Workspace, get_profile, in_words, read_competition
+from ..config import Competition, Profile, RunSettings, Workspace, in_words, read_competition, resource
 from ..data.submission import answer_names
 from ..exceptions import BadData
-from .data import RawTables, Run, make_run, read_data, split_data
+from .data import RawTables, read_data, split_data
+from .run import Run, competition_path, from_here, hyp_changes, make_run, profile_of, settle
 
 T = TypeVar("T")
 NEED_THREE_FOLDS = ("03_evolve", "06_silver")  # they hold out a fold more, or a part for each of two teachers
 SURELY_MB = 10_000  # a limit below so many bytes was meant in MB: no detector is that small
-RUN_NAMES = ("COMPETITION", "PROFILE", "WORKSPACE", "DATA", "READER", "SEED", "WEIGHTS")  # what `make_run` takes
+# The parameters that `make_run` takes, in the notebooks' letters.
+RUN_NAMES = ("COMPETITION", "PROFILE", "WORKSPACE", "DATA", "READER", "SEED", "WEIGHTS", "HYP", "FOLDS", "OVERRIDES")
 
 
 class NotReadyError(ValueError):
@@ -28,24 +31,18 @@ def prepare_run(parameters: Mapping[str, Any], skip: Sequence[str] = ()) -> tupl
     """The run of these parameters and its data, read: nothing that can be known before a training stops it later.
 
     Checks the competition file, profile, reader, start weights and the size of what they become, hyper-parameters, the
-    workspace, the data and its split; `skip` names the notebooks that are left out. Raises NotReadyError that lists
-    everything that is wrong with any of them.
+    workspace, the data and its split; `skip` names the notebooks that are left out. What `run.yaml` says of an earlier
+    run does not count. Raises NotReadyError that lists everything that is wrong with any of them.
     """
     faults: list[str] = []
-    weights, hyp = parameters.get("WEIGHTS") or "", parameters.get("HYP") or ""
-    competition = _attempt(lambda: read_competition(Path(parameters["COMPETITION"])), faults)
-    profile = _attempt(lambda: get_profile(parameters["PROFILE"], weights=weights or None), faults)
-    workspace = Workspace(Path(parameters["WORKSPACE"]))
+    given = {name.lower(): parameters[name] for name in RUN_NAMES if name in parameters}
+    workspace = Workspace(from_here(given["workspace"]))
+    settings = _attempt(lambda: settle(workspace, given, fresh=True), faults)
     run = tables = None
+    if settings is not None:
+        _check_parts(settings, workspace, bool(parameters.get("ENSEMBLE")), faults)
     if not faults:
-        run = _attempt(lambda: make_run(**{name.lower(): parameters[name] for name in RUN_NAMES if name in parameters}),
-                       faults)
-    n_models = len(parameters.get("FOLDS", (0,))) if parameters.get("ENSEMBLE") else 1
-    if weights or profile is not None:  # what is given is checked whatever else is wrong
-        start = weights or profile.weights if profile is not None else weights
-        _attempt(lambda: check_weights_file(start, workspace, competition, n_models), faults)
-    if hyp or profile is not None:
-        _attempt(lambda: check_hyp_file(profile, hyp), faults)
+        run = _attempt(lambda: make_run(**given, fresh=True), faults)
     may_write = len(faults)
     _attempt(lambda: check_writable(workspace.root), faults)
     if run is not None and len(faults) == may_write:
@@ -54,10 +51,25 @@ def prepare_run(parameters: Mapping[str, Any], skip: Sequence[str] = ()) -> tupl
         if tables is not None:
             faults += find_data_faults(ready, tables)
             split = _attempt(lambda: split_data(ready), faults)
-            faults += [] if split is None else find_split_faults(split.images, parameters.get("FOLDS", ()), skip)
+            faults += [] if split is None else find_split_faults(split.images, ready.folds, skip)
     if run is None or tables is None or faults:
         raise NotReadyError(in_words(faults))
     return run, tables
+
+
+def _check_parts(settings: RunSettings, workspace: Workspace, is_ensemble: bool, faults: list[str]) -> None:
+    """Adds what is wrong with the competition's file, profile, start weights and hyper-parameters to the faults.
+
+    What is given is checked whatever else is wrong.
+    """
+    competition = _attempt(lambda: read_competition(competition_path(settings)), faults)
+    profile = _attempt(lambda: profile_of(settings), faults)
+    n_models = len(settings.folds) if is_ensemble else 1
+    if weights := settings.weights if profile is None else profile.weights:
+        _attempt(lambda: check_weights_file(weights, workspace, competition, n_models), faults)
+    if profile is not None or settings.hyp:
+        hyp = str(from_here(settings.hyp)) if settings.hyp else ""
+        _attempt(lambda: check_hyp_file(profile, hyp, hyp_changes(settings)), faults)
 
 
 def _attempt(action: Callable[[], T], faults: list[str]) -> T | None:
@@ -102,8 +114,8 @@ def check_weights_file(weights: str, workspace: Workspace, competition: Competit
     return path
 
 
-def check_hyp_file(profile: Profile | None, hyp: str = "") -> Path:
-    """The file of hyper-parameters, the profile's where `hyp` names none.
+def check_hyp_file(profile: Profile | None, hyp: str = "", changes: Mapping[str, float] = MappingProxyType({})) -> Path:
+    """The file of hyper-parameters, the profile's where `hyp` names none; `changes` are values in place of the file's.
 
     Raises ValueError naming the file and each key that is missing, unknown or impossible.
     """
@@ -111,8 +123,10 @@ def check_hyp_file(profile: Profile | None, hyp: str = "") -> Path:
 
     if not hyp and profile is None:
         raise ValueError("hyper-parameters: expected a file or a profile that names one, found neither")
-    path = Path(hyp) if hyp or profile is None else REPOSITORY / "hyp" / profile.hyp
-    if faults := find_hyp_faults(read_hyp(path)):
+    path = Path(hyp) if hyp or profile is None else resource("hyp") / profile.hyp
+    found = find_hyp_faults({**read_hyp(path), **changes})
+    faults = [fault if fault.split(":")[0] not in changes else f"overrides: hyp.{fault}" for fault in found]
+    if faults:
         raise BadData(f"{path}: {in_words(faults)}")
     return path
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -19,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from livestock.cli.home import SET_UP
 from livestock.config import REPOSITORY
-from livestock.pipeline.notebooks import RUNS_NOTEBOOKS, choose_notebooks
+from livestock.pipeline.notebooks import choose_notebooks
 
 NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 # What Colab's image of 2026-08-19 has preinstalled, as its makers list it: names and versions, Python 3.13.
@@ -44,23 +41,6 @@ def test_the_ranges_hold_what_colab_has() -> None:
     known = [item for item in read_requirements() if canonicalize_name(item.name) in there]
     assert len(known) >= 20  # torch, numpy, pandas ...
     assert [str(item) for item in known if there[canonicalize_name(item.name)] not in item.specifier] == []
-
-
-def test_all_that_is_imported_is_required() -> None:
-    of_runner = {canonicalize_name(name) for name in RUNS_NOTEBOOKS}
-    required = {canonicalize_name(item.name) for item in read_requirements()} | of_runner
-    imported = {name.split(".")[0] for path in (REPOSITORY / "src").rglob("*.py") for name in find_imports(path)}
-    others = imported - set(sys.stdlib_module_names) - {"livestock", "google"}  # the last is Colab's own
-    packages = packages_distributions()
-    assert "torch" in others
-    assert [name for name in sorted(others) if not {canonicalize_name(of) for of in packages[name]} & required] == []
-
-
-def find_imports(path: Path) -> list[str]:
-    """Modules that a file imports, wherever in it, but for its own package's."""
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    return plain + [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
 
 
 def test_running_them_all_says_what_is_missing_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,11 @@
 """From raw archives to a scored `answer.csv`: everything is a table of boxes."""
 
+from __future__ import annotations
+
 import logging
 import os
+from importlib import import_module
+from typing import Any
 
 # ONNX Runtime contacts a telemetry host when it is imported, from native code, unless this is set before.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -10,3 +14,31 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __version__ = "0.2.0.dev0"  # the only place: pyproject.toml reads it here; CHANGELOG.md says what is in it
+
+# The public names and the modules that they are in, which are imported when a name is asked for: `import livestock` and
+# `livestock --help` import neither pandas nor torch.
+_PUBLIC = {
+    "read_competition": "config",
+    "make_run": "pipeline",
+    "read_data": "pipeline",
+    "split_data": "pipeline",
+    "train": "api",
+    "predict": "api",
+    "tune": "api",
+    "write_answer": "api",
+    "check_answer": "api",
+    "score": "api",
+    "run_all": "api",
+    "draw_sample": "sample",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_PUBLIC)}")
+    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_PUBLIC]

@@ -57,6 +57,7 @@ from .students import (
     suspects_of_validation,
     write_recipe,
 )
+from .submit import check_submission, chosen_inference, submit
 from .training import (
     hyp_path,
     read_left_out,
@@ -83,8 +84,10 @@ __all__ = [
     "apply_original",
     "check_training",
     "choose_labels",
+    "check_submission",
     "compare_labels",
     "choose_hyp",
+    "chosen_inference",
     "compare_recipes",
     "compare_students",
     "compare_with_estimate",
@@ -126,6 +129,7 @@ __all__ = [
     "suspects_of_validation",
     "trace_answer",
     "train_fold",
+    "submit",
     "train_full",
     "train_teachers",
     "trained_folds",

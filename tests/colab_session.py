@@ -28,7 +28,7 @@ def mount(path):
 def make_content(content: Path) -> Path:
     """Fills the folder: raw data on the Drive, and `origin`, the project as its owner has pushed it to `ADDRESS`."""
     origin = content / "origin"
-    shutil.copytree(REPOSITORY, origin, ignore=_passed_over)
+    shutil.copytree(REPOSITORY, origin, symlinks=True, ignore=_passed_over)
     write_home(ADDRESS, origin)
     git = ["git", "-C", str(origin), "-c", "user.name=x", "-c", "user.email=x@x"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):

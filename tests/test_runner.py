@@ -110,10 +110,11 @@ finally:  # as a training ends with its notebook
 COMMAND = """
 from pathlib import Path
 import typer
-from livestock import runner
+from livestock.pipeline import notebooks
 from livestock.cli import _Group
+from livestock.files.logs import show_messages
 app = typer.Typer(cls=_Group)
-app.callback()(lambda: None)
+app.callback()(show_messages)
 app.command("go")(lambda: notebooks.run_notebooks({{Path({notebook!r}): {{}}}}, Path({run!r})))
 app()
 """

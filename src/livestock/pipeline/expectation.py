@@ -114,7 +114,8 @@ def list_trainings(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> list
     profile, trainings = run.profile, list[tuple[float, int]]()
     if "03_evolve" in notebooks:  # trials on half of the data, then start and best values with some seeds
         trainings += [(TRAINING_SHARE / 2, profile.trial_epochs)] * (profile.trials + 2 * profile.n_verified)
-    trainings += [(TRAINING_SHARE, profile.epochs)] * len(_of(notebooks, "04_train", "FOLDS", []))
+    if "04_train" in notebooks:
+        trainings += [(TRAINING_SHARE, profile.epochs)] * len(notebooks["04_train"]["FOLDS"] or run.folds)
     if "06_silver" in notebooks:
         n_students = (1 + len(notebooks["06_silver"]["STRATEGIES"])) * notebooks["06_silver"]["N_SEEDS"] - 1
         trainings += [(TRAINING_SHARE / 2, profile.epochs)] * 2 + [(TRAINING_SHARE, profile.epochs)] * n_students

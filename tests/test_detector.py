@@ -30,7 +30,7 @@ from livestock.models.yolov5.training import HISTORY_COLUMNS
 from livestock.models.yolov5.weights import load_checkpoint
 from livestock.plots.training import best_epoch, plot_scores
 from livestock.postprocess import suppress
-from livestock.tables import XYXY, check_boxes, make_boxes, make_images
+from livestock.tables import BOX_COLUMNS, XYXY, check_boxes, first_box_id, make_boxes, make_images
 
 LABELS = ["pig", "cow"]
 
@@ -242,7 +242,19 @@ def test_what_is_kept_of_each_image_is_what_would_be_kept_of_all(run_dir: Path, 
                                keep=lambda boxes: suppress(boxes[boxes["confidence"].isin(rare)], conf_threshold=0))
     expected = suppress(found[found["confidence"].isin(rare)], conf_threshold=0)
     assert 0 < len(expected) < len(found) / 2
-    pd.testing.assert_frame_equal(kept.boxes, expected)
+    pd.testing.assert_frame_equal(kept.boxes, expected)  # and so have their ids
+
+
+def test_candidates_of_two_looks_have_different_ids(run_dir: Path, images: pd.DataFrame) -> None:
+    """By what the caller names, and otherwise by weights, size and mirroring; the same each time."""
+    options: dict = {"imgsz": 64, "conf_floor": 0.0, "device": "cpu"}
+    first, again, flipped = (inference.candidates(run_dir / "weights/last.pt", images[:2], LABELS, flip=flip, **options)
+                             .boxes["box_id"] for flip in (False, False, True))
+    named = inference.candidates(run_dir / "weights/last.pt", images[:2], LABELS, origin="plain", **options).boxes
+    assert first.tolist() == again.tolist()
+    assert pd.concat([first, flipped, named["box_id"]]).is_unique
+    of_first = named[named["image_id"] == images["image_id"].iloc[0]]
+    assert of_first["box_id"].iloc[0] == first_box_id(images["image_id"].iloc[0], "plain")
 
 
 def test_candidates_are_the_librarys_boxes(run_dir: Path, images: pd.DataFrame) -> None:
@@ -351,7 +363,7 @@ def test_a_model_may_call_a_class_by_its_synonym(run_dir: Path, images: pd.DataF
 def test_no_images_give_no_boxes(run_dir: Path, images: pd.DataFrame) -> None:
     found = inference.candidates(run_dir / "weights/last.pt", images.iloc[:0], LABELS, imgsz=64, device="cpu")
     assert found.boxes.empty
-    assert list(found.boxes.columns) == ["image_id", "label", *XYXY, "confidence", "source"]
+    assert list(found.boxes.columns) == BOX_COLUMNS
 
 
 @given(width=st.integers(20, 700), height=st.integers(20, 700), imgsz=st.sampled_from([64, 320, 416]),

@@ -45,6 +45,7 @@ def test_each_cause_is_recognised() -> None:
                                         0.45: "both", 0.4: "background"}
     assert false.loc[[0.8, 0.7, 0.6, 0.5, 0.45, 0.4], "target"].tolist() == [0, 1, 2, 3, 4, -1]
     assert false.loc[0.7, "iou"] == pytest.approx(70 / 130)
+    assert errors["box_id"].tolist() == [*ANSWER["box_id"][1:], *TRUTH["box_id"][1:]]
     misses = errors[errors["source"] == "gold"].set_index("target")["cause"]
     assert misses.to_dict() == {1: "localisation", 2: "class", 3: "class", 4: "missed"}
 
@@ -160,6 +161,8 @@ def test_suspects_are_agreed_on_and_far_from_human_boxes() -> None:
     truth = TRUTH[TRUTH["image_id"] == "b.jpg"]
     found = find_suspects(truth, fuse_looks(looks, IMAGES))
     assert found[["image_id", "label"]].to_numpy().tolist() == [["b.jpg", "cow"], ["a.jpg", "pig"]]
+    fused = fuse_looks(looks, IMAGES)
+    assert found["box_id"].tolist() == [fused["box_id"][fused["x_min"].round() == x].item() for x in (303, 20)]
     assert found["confidence"].tolist() == pytest.approx([0.8, 0.35])  # one look of two saw the second
     assert found.loc[0, XYXY].tolist() == pytest.approx([303, 0, 400, 100], abs=1e-3)
     assert find_suspects(truth, fuse_looks([look.iloc[:0] for look in looks], IMAGES)).empty
@@ -171,6 +174,7 @@ def test_boxes_on_suspects_are_set_aside_unless_they_are_right() -> None:
     left = set_aside(TRUTH, ANSWER, suspects, 0.75)
     gone = sorted(set(ANSWER["confidence"]) - set(left["confidence"]))
     assert gone == [0.4, 0.8]  # the second box on the pig too, but not a pig on a cow
+    assert left["box_id"].tolist() == ANSWER.loc[~ANSWER["confidence"].isin(gone), "box_id"].tolist()
     assert usual_map(TRUTH, left, 0.75).mean >= usual_map(TRUTH, ANSWER, 0.75).mean
     pd.testing.assert_frame_equal(set_aside(TRUTH, ANSWER, suspects.iloc[:0], 0.75), ANSWER)
 

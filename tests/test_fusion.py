@@ -43,6 +43,30 @@ def test_nmw_weighs_corners_by_confidence_and_overlap() -> None:
     assert found.confidence == pytest.approx(0.9, abs=1e-6)
 
 
+def test_a_fused_box_is_a_new_box() -> None:
+    """Its id is the same each time, and another one for other boxes, another method or another IoU."""
+    first, second = one_box(100, 0.9), one_box(110, 0.3).assign(box_id=7)
+    ids = [fuse(members, IMAGES, method, iou_threshold=iou)["box_id"].item()
+           for members, method, iou in [([first, second], "wbf", 0.5), ([first, second], "nmw", 0.5),
+                                        ([first, second], "wbf", 0.6), ([first, first], "wbf", 0.5),
+                                        ([second, first], "wbf", 0.5), ([first], "wbf", 0.5)]]
+    assert len({*ids, first["box_id"].item(), 7}) == len(ids) + 2
+    assert fuse([first, second], IMAGES, "wbf", iou_threshold=0.5)["box_id"].item() == ids[0]
+
+
+def test_fused_boxes_of_an_image_differ() -> None:
+    found = fuse([one_box(100, 0.9), one_box(300, 0.8), one_box(102, 0.7, "cow")], IMAGES, "wbf", iou_threshold=0.5)
+    assert found["box_id"].nunique() == 3
+
+
+def test_a_box_that_is_softly_suppressed_keeps_its_id() -> None:
+    rows = [one_box(100, 0.9).assign(box_id=3), one_box(110, 0.8).assign(box_id=2), one_box(300, 0.85).assign(box_id=1),
+            one_box(100, 0.7, "cow").assign(box_id=4)]
+    found = soft_suppress(pd.concat(rows), IMAGES, sigma=0.5)
+    assert found.set_index("box_id")["x_min"].to_dict() == {3: 100, 1: 300, 2: 110, 4: 100}
+    assert found["confidence"].is_monotonic_decreasing
+
+
 @pytest.mark.parametrize("method", ["wbf", "nmw"])
 def test_what_does_not_overlap_or_is_of_another_class_stays(method: str) -> None:
     found = fuse([one_box(100, 0.9), one_box(300, 0.8), one_box(102, 0.7, "cow")], IMAGES, method, iou_threshold=0.5)

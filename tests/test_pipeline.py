@@ -181,7 +181,7 @@ def test_reading_real_data_twice_reads_it_once(
 @pytest.mark.parametrize("n", [0, 1, 10])
 def test_a_table_comes_back_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, n: int
                                               ) -> None:
-    monkeypatch.setattr("livestock.tables.CHUNK", chunk)
+    monkeypatch.setattr("livestock.tables.parquet.CHUNK", chunk)
     table = make_boxes([{"image_id": f"{row % 4}.jpg", "label": "pig", **BOX, "x_min": row / 3} for row in range(n)])
     path = write_table(table.assign(known=True, n=7), tmp_path / "new/boxes.parquet")
     pd.testing.assert_frame_equal(read_table(path), table.assign(known=True, n=7))

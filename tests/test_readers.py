@@ -298,6 +298,21 @@ def test_boxes_are_cleaned_together_as_one_by_one(found: list[tuple[str, str, li
     assert boxes[["image_id", "label", *XYXY]].to_numpy().tolist() == sorted(rows, key=lambda row: row[0])
 
 
+def test_a_box_has_its_id_however_often_it_is_read_and_whatever_is_left_out(tmp_path: Path) -> None:
+    """The second of three boxes gets no number, so nothing else may change."""
+    folder = tmp_path / "data"
+    (folder / "labels").mkdir(parents=True)
+    cv2.imwrite(str(folder / "labels/a.png"), np.zeros((100, 200, 3), np.uint8))
+    (folder / "data.yaml").write_text("names: [pig, cow]\n")
+    lines = ["0 .5 .5 .2 .2", "1 .5 .5 .4 .4", "0 .2 .2 .2 .2"]
+    found = []
+    for middle in (lines[1], lines[1], "1 .5 .5 x .4"):
+        (folder / "labels/a.txt").write_text("\n".join([lines[0], middle, lines[2]]))
+        found.append(readers.read("yolo", folder, COMPETITION).boxes["box_id"].tolist())
+    assert found[0] == found[1] and len(set(found[0])) == 3
+    assert found[2] == [found[0][0], found[0][2]]
+
+
 def test_errors_say_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected one of .*'aihub'.*found 'kaggle'"):
         readers.read("kaggle", tmp_path, COMPETITION)

@@ -22,9 +22,10 @@ from livestock.cli import app
 from livestock.config import Competition, Workspace
 from livestock.labels import relabel
 from livestock.labels.relabel.changes import merge_labels
+from livestock.labels.relabel.export import read_suspects
 from livestock.labels.relabel.sheets import find_exported, read_manifests, sheet_name
 from livestock.pipeline.evolve import name_study
-from livestock.tables import XYXY, make_boxes, make_images, write_table
+from livestock.tables import XYXY, check_boxes, make_boxes, make_images, write_table
 
 COMPETITION = Competition("farm", {"pig": ["pig", "돼지"], "cow": ["cow", "cattle"]})
 LABELS = COMPETITION.labels
@@ -151,6 +152,61 @@ def test_unchanged_boxes_keep_their_exact_corners_and_order():
     after = boxes_table([("a", "pig", 50, 0, 60, 10), ("a", "cow", 20.004, 0, 30, 10), ("a", "pig", 1, 0, 11, 10)])
     merged = merge_labels(before, after, relabel.compare_labels(before, after))
     assert merged["x_min"].tolist() == [1, 20, 50]
+
+
+def test_a_box_keeps_its_id_until_it_is_removed():
+    """Unchanged, moved, of another class: the same box; one that was added is a new one."""
+    before = boxes_table([("a", "pig", 0, 0, 10, 10), ("a", "cow", 20, 0, 30, 10), ("a", "pig", 40, 0, 50, 10)])
+    rows = [("a", "pig", 80, 0, 90, 10), ("a", "pig", 1, 0, 11, 10), ("a", "cow", 40, 0, 50, 10),
+            ("a", "cow", 20, 0, 30, 10)]
+    after = make_boxes(boxes_table(rows).drop(columns="box_id"), "import")
+    merged = merge_labels(before, after, relabel.compare_labels(before, after))
+    assert merged["label"].tolist() == ["pig", "cow", "cow", "pig"]
+    assert merged["box_id"].tolist() == [*before["box_id"], after["box_id"][0]]
+
+
+def test_boxes_that_two_imports_add_have_different_ids(workspace, tmp_path):
+    """And those of the first keep theirs, also when the file of corrected labels is from a time without ids."""
+    folder, _ = export(workspace, "yolo")
+    import_(folder, workspace, accept_suspects=True)
+    first = relabel.read_relabels(workspace)
+    path = next((folder / "labels").glob("*empty*.txt"))
+    path.write_text(path.read_text() + "0 0.8 0.8 0.1 0.1\n")
+    import_(folder, workspace, accept_suspects=True)
+    second = relabel.read_relabels(workspace)
+    assert len(second) == len(first) + 1 and second["box_id"].is_unique
+    assert set(first["box_id"]) < set(second["box_id"])
+    images = pd.read_parquet(workspace.interim_dir / "images.parquet")
+    report = pd.DataFrame(columns=["file", "image_id", "reason", "detail"])
+    boxes, _ = relabel.apply_relabels(images, raw_boxes(workspace), report, second, LABELS)
+    check_boxes(boxes, images, LABELS)
+    second.drop(columns="box_id").to_parquet(relabel.relabels_path(workspace))
+    assert relabel.read_relabels(workspace)["box_id"].is_unique
+
+
+def test_suspects_keep_their_ids_unless_a_spreadsheet_rounded_them(workspace):
+    images, path = pd.read_parquet(workspace.interim_dir / "images.parquet"), workspace.root / "suspects.csv"
+    table = pd.read_csv(path)
+    assert read_suspects(path, images, LABELS)["box_id"].tolist() == table["box_id"].tolist()
+    for other in (table.astype({"box_id": float}), table.drop(columns="box_id"), table.assign(box_id=3)):
+        other.to_csv(path, index=False)
+        found = read_suspects(path, images, LABELS)["box_id"]
+        assert found.is_unique and found.dtype == np.int64 and not set(found) & set(table["box_id"])
+
+
+def test_the_manifest_tells_which_suspects_it_has_also_an_old_one(workspace):
+    _, sheets = export(workspace, "cvat")
+    known = {export.image_id: export for export in read_manifests(workspace).values()}
+    for sheet in sheets:
+        assert known[sheet.image_id].suspects["box_id"].tolist() == sheet.suspects["box_id"].tolist()
+    (manifest,) = (workspace.interim_dir / "relabel_exports").glob("*.json")
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    for image in content["images"].values():
+        image["suspects"] = [row[:-1] for row in image["suspects"]]
+    for path in (manifest, *workspace.root.glob("relabel_*/manifest.json")):
+        path.write_text(json.dumps(content), encoding="utf-8")
+    old = {export.image_id: export.suspects for export in read_manifests(workspace).values()}
+    assert all(old[sheet.image_id]["label"].tolist() == sheet.suspects["label"].tolist() for sheet in sheets)
 
 
 def test_no_boxes_have_no_changes():

@@ -136,6 +136,17 @@ def test_chances_are_elkan_and_notos() -> None:
     assert ranked["chance"].iloc[[0, 110]].tolist() == pytest.approx([1, (1 - known) / known * (1 / 3) / (2 / 3)])
 
 
+def test_boxes_keep_their_ids_as_labels_hidden_or_ranked() -> None:
+    """The source changes, the box does not."""
+    where = ["image_id", "label", "x_min"]
+    known = pd.concat([GOLD, SILVER]).set_index(where)["box_id"]
+    boxes, hidden = select_silver("complete", GOLD, SILVER, IMAGES, BANDS)
+    assert {"gold", "silver"} == set(boxes["source"]) and len(hidden)
+    for table in (boxes, hidden, rank_silver(GOLD, SILVER), without_silver(boxes, hidden, GOLD, IMAGES["image_id"])[0]):
+        assert table["box_id"].tolist() == known.loc[[*table[where].itertuples(index=False, name=None)]].tolist()
+    assert pd.concat([boxes, hidden])["box_id"].is_unique
+
+
 def test_hiding_alone_is_a_selection() -> None:
     boxes, hidden = select_silver("complete", GOLD, SILVER, IMAGES, {"pig": Band(NEVER.label, 0.6), "cow": NEVER})
     assert as_rows(boxes) == as_rows(GOLD)
@@ -213,7 +224,7 @@ def test_a_validation_fold_keeps_its_human_boxes_alone() -> None:
 
 def test_boxes_badly_on_labelled_animals_say_nothing() -> None:
     loose, wrong = box(1, 50, confidence=0.99), box(0, 205, confidence=0.98)  # a pig badly, a cow as a pig
-    ranked = rank_silver(GOLD, make_boxes([loose, wrong, *SILVER.to_dict("records")]))
+    ranked = rank_silver(GOLD, make_boxes(pd.concat([make_boxes([loose, wrong], "others"), SILVER])))
     pigs = ranked[ranked["label"] == "pig"]
     assert pigs["confidence"].tolist() == [0.95, 0.9, 0.7, 0.2]
     assert pigs["is_labelled"].tolist() == [True, False, False, False]

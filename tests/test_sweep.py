@@ -18,7 +18,7 @@ from livestock.evaluation import (
     usual_map,
 )
 from livestock.postprocess import suppress, sweep
-from livestock.tables import XYXY
+from livestock.tables import BOX_COLUMNS, XYXY, new_box_ids
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,8 +45,10 @@ def draw_tables(rng: np.random.Generator, n_images: int, decimals: int) -> tuple
             label = rng.choice(["cow", "pig", "dog"]) if near is None else labels[near]
             candidates.append((f"{index}.jpg", label, *low, *(low + extent), round(rng.random(), decimals), "model"))
     columns = ["image_id", "label", *XYXY, "confidence", "source"]
-    shuffled = pd.DataFrame(candidates, columns=columns).sample(frac=1, random_state=0)
-    return pd.DataFrame(truth, columns=columns), shuffled
+    tables = [pd.DataFrame(rows, columns=columns) for rows in (truth, candidates)]
+    for table, source in zip(tables, ("gold", "model"), strict=True):
+        table.insert(0, "box_id", new_box_ids(table["image_id"], source))
+    return tables[0][BOX_COLUMNS], tables[1].sample(frac=1, random_state=0)
 
 
 @settings(max_examples=25, deadline=None)

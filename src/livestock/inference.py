@@ -25,7 +25,7 @@ from .files.progress import progress_bar
 from .geometry import clip_xyxy
 from .models.yolov5.forward import Forward, load_forward, threads
 from .models.yolov5.labels import LabelOf, check_labels
-from .tables import BOX_COLUMNS, BOX_DTYPES, XYXY, make_boxes
+from .tables import BOX_COLUMNS, BOX_DTYPES, XYXY, first_box_id, make_boxes
 
 Keep = Callable[[pd.DataFrame], pd.DataFrame]  # an image's boxes to those of them that stay
 GREY = 114  # yolov5 pads with this grey
@@ -59,6 +59,7 @@ def candidates(
     trusted: bool = False,
     keep: Keep | None = None,
     label_of: LabelOf | None = None,
+    origin: str = "",
 ) -> Candidates:
     """Every box and class above `conf_floor` in every image of an images table, in pixels of the original image.
 
@@ -72,13 +73,16 @@ def candidates(
     confidence is objectness times class probability. With `flip` the model sees mirrored images; the boxes are those of
     the images as they are.
 
+    `origin` goes into the numbers of the boxes (see `tables.ids`): candidates that are to be concatenated need one
+    each. By default it is the weights' path, `imgsz` and `flip`. A box has the same number whatever `keep` drops.
+
     Raises ValueError if the model's classes are not `labels` in that order, see `labels.check_labels`.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     forward = load_forward(weights, device, n_threads=n_threads, half=_is_gpu(device), trusted=trusted)
     return find_candidates(
         forward, images, labels, imgsz=imgsz, flip=flip, conf_floor=conf_floor, max_per_image=max_per_image,
-        batch=batch, keep=keep, label_of=label_of,
+        batch=batch, keep=keep, label_of=label_of, origin=origin,
     )
 
 
@@ -94,11 +98,13 @@ def find_candidates(
     batch: int | None = None,
     keep: Keep | None = None,
     label_of: LabelOf | None = None,
+    origin: str = "",
 ) -> Candidates:
     """As `candidates`, of a model that is loaded."""
     check_labels(forward.labels, labels, forward.path, label_of)
     keep_blocks()
     look = _Look(imgsz, flip, conf_floor, max_per_image)
+    origin = origin or f"{forward.path} {imgsz} {flip}"
     chunks = _same_size_chunks(images, batch or (GPU_BATCH if _is_gpu(forward.device) else 1))
     tables: list[_Boxes] = []
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
@@ -112,7 +118,7 @@ def find_candidates(
             bar.update(len(found))
     seconds = time.perf_counter() - started
     tables.sort(key=lambda boxes: boxes.image_id)
-    return Candidates(_to_table(tables, labels), n_cut, seconds)
+    return Candidates(_to_table(tables, labels, origin), n_cut, seconds)
 
 
 class _Look(NamedTuple):
@@ -219,15 +225,19 @@ def to_tensor(
 
 
 class _Boxes(NamedTuple):
-    """An image's boxes: `(N, 4)` xyxy pixels of the original image, `(N,)` class numbers and confidences."""
+    """An image's boxes: `(N, 4)` xyxy pixels of the original image, `(N,)` class numbers and confidences.
+
+    `place` is each box's among all that the model sees in the image, `(N,)`.
+    """
 
     image_id: str
     corners: np.ndarray
     class_ids: np.ndarray
     confidence: np.ndarray
+    place: np.ndarray
 
     def take(self, rows: Any) -> _Boxes:
-        return _Boxes(self.image_id, self.corners[rows], self.class_ids[rows], self.confidence[rows])
+        return _Boxes(self.image_id, *(values[rows] for values in self[1:]))
 
 
 def _read_output(rows: np.ndarray, image: Any, look: _Look, stride: int) -> tuple[_Boxes, int]:
@@ -243,24 +253,25 @@ def _read_output(rows: np.ndarray, image: Any, look: _Look, stride: int) -> tupl
     corners = clip_xyxy(_undo_letterbox(corners, width, height, look.imgsz, stride), width, height)
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
     return _Boxes(image.image_id, corners.astype(np.float32), class_id[order].astype(np.int16),
-                  confidence[order]).take(has_area), n_cut
+                  confidence[order], np.arange(len(order), dtype=np.int32)).take(has_area), n_cut
 
 
 def _keep_some(boxes: _Boxes, labels: list[str], keep: Keep) -> _Boxes:
-    kept = keep(_to_table([boxes], labels))
-    class_ids = kept["label"].map({label: class_id for class_id, label in enumerate(labels)})
-    return _Boxes(boxes.image_id, kept[XYXY].to_numpy(np.float32), class_ids.to_numpy(np.int16),
-                  kept["confidence"].to_numpy())
+    """Those that `keep` keeps, which may order them anew."""
+    kept = keep(_to_table([boxes], labels, ""))["box_id"].to_numpy()
+    return boxes.take(np.searchsorted(boxes.place, kept - first_box_id(boxes.image_id, "")))
 
 
-def _to_table(found: list[_Boxes], labels: list[str]) -> pd.DataFrame:
+def _to_table(found: list[_Boxes], labels: list[str], origin: str) -> pd.DataFrame:
     """A boxes table, made at once: of millions of boxes, a table an image and copies of it would fill the memory."""
     if not found:
         return make_boxes([])
+    n_boxes = [len(boxes.confidence) for boxes in found]
     corners = np.concatenate([boxes.corners for boxes in found])
     columns = dict(zip(XYXY, corners.T, strict=True))
-    columns["image_id"] = np.repeat(np.array([boxes.image_id for boxes in found], object),
-                                    [len(boxes.confidence) for boxes in found])
+    columns["box_id"] = np.concatenate([first_box_id(boxes.image_id, origin) + boxes.place.astype(np.int64)
+                                        for boxes in found])
+    columns["image_id"] = np.repeat(np.array([boxes.image_id for boxes in found], object), n_boxes)
     columns["label"] = np.array(labels, object)[np.concatenate([boxes.class_ids for boxes in found])]
     columns["confidence"] = np.concatenate([boxes.confidence for boxes in found])
     table = pd.DataFrame({**columns, "source": "model"}, columns=BOX_COLUMNS)

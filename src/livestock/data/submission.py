@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..config import Competition
 from ..exceptions import BadData
-from ..tables import BOX_COLUMNS, BOX_DTYPES, XYXY, by_falling_confidence
+from ..tables import BOX_COLUMNS, BOX_DTYPES, XYXY, by_falling_confidence, new_box_ids
 
 ANSWER_COLUMNS = ["ImageID", "LabelName", "Conf", "XMin", "XMax", "YMin", "YMax"]
 TRUTH_COLUMNS = [name for name in ANSWER_COLUMNS if name != "Conf"]
@@ -90,7 +90,8 @@ def from_rows(rows: pd.DataFrame) -> pd.DataFrame:
     boxes = rows.rename(columns=BOX_NAMES).reset_index(drop=True)
     for name in ["image_id", "label"]:
         boxes[name] = boxes[name].to_numpy(object).astype(str)  # as `map_boxes` reads numbers and gaps
-    boxes["source"] = "model" if "confidence" in boxes else "gold"
+    boxes["source"] = source = "model" if "confidence" in boxes else "gold"
+    boxes["box_id"] = new_box_ids(boxes["image_id"], source)
     return boxes.assign(confidence=boxes.get("confidence", 1.0))[BOX_COLUMNS].astype(BOX_DTYPES)
 
 

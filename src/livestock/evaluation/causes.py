@@ -9,13 +9,13 @@ import pandas as pd
 
 from ..data.bins import box_counts, count_bins, ratio_bins, size_bins
 from ..geometry import pairwise_iou
-from ..tables import XYXY
+from ..tables import BOX_COLUMNS, XYXY
 from . import claims, interpolated_precision
 
 CAUSES = ["localisation", "class", "both", "duplicate", "background", "likely missing label", "missed"]
 BACKGROUND_IOU = 0.1  # TIDE's t_b: a box that overlaps every true one by less lies on nothing
 RIGHT_IOU = 0.5  # from which a box is taken to be of the same animal as another
-COLUMNS = ["image_id", "label", *XYXY, "confidence", "source", "cause", "target", "iou", "row"]
+COLUMNS = [*BOX_COLUMNS, "cause", "target", "iou", "row"]
 
 
 def find_errors(

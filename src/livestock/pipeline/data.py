@@ -88,7 +88,7 @@ def read_data(run: Run) -> RawTables:
         outputs=[*paths, how_path],
         settings={"reader": run.reader, "competition": asdict(run.competition)},
         workspace=run.workspace.root,
-        version=2,  # 2: image_id is the path below the data, and every image is decoded
+        version=3,  # 2: image_id is the path below the data, and every image is decoded; 3: box_id
     )
     how = json.loads(how_path.read_text(encoding="utf-8"))
     if sentence := describe_relabels(run.workspace, pd.read_parquet(paths[0], columns=["image_id"])):

@@ -108,7 +108,7 @@ def find_candidates(
 
         found = inference.candidates(
             weights, images, run.competition.labels, imgsz=imgsz, flip=look.flip, device=profile.device,
-            keep=likely_boxes if likely else None, label_of=run.competition.label_of,
+            keep=likely_boxes if likely else None, label_of=run.competition.label_of, origin=path.stem,
         )
         n_cut = {image_id: int(n) for image_id, n in found.n_cut.items() if n}
         if n_cut:
@@ -124,7 +124,7 @@ def find_candidates(
         settings={"imgsz": imgsz, "flip": look.flip, "image_ids": images["image_id"].tolist(),
                   **({"likely": True} if likely else {})},
         workspace=run.workspace.root,
-        version=2,  # 2: pictures are scaled down to 0.6 by bilinear interpolation
+        version=3,  # 2: pictures are scaled down to 0.6 by bilinear interpolation; 3: box_id
     )
     return read_table(path)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..tables import XYXY, make_boxes
+from ..tables import XYXY, make_boxes, new_box_ids
 from .suppression import check_thresholds
 
 
@@ -25,7 +26,10 @@ def fuse(
 
     `wbf`: weighted boxes fusion (Solovyev et al. 2021), corners averaged by confidence, confidence lowered where passes
     are missing. `nmw`: non-maximum weighted (Zhou et al. 2017), corners averaged by confidence and overlap with the
-    surest, whose confidence stays. All passes weigh the same. Returns a boxes table by image and falling confidence.
+    surest, whose confidence stays. All passes weigh the same. Returns a boxes table by image and falling confidence. A
+    fused box is a new box: its `box_id` follows from the method, the IoU and the ids of all boxes that were fused in
+    its image, so that fusions of other boxes, or in another way, have others.
+
     Raises ValueError for an unknown method, a threshold out of range and a box in none of the `images`.
     """
     from ensemble_boxes import non_maximum_weighted, weighted_boxes_fusion
@@ -45,7 +49,10 @@ def fuse(
             skip_box_thr=0.0,
         )
         names = [labels[int(class_id)] for class_id in class_ids]
-        found.append(_surest(image_id, names, np.clip(corners, 0, 1) * size, confidence, max_det))  # float32 inside
+        origin = f"{method} {iou_threshold} {_digest(parts)}"
+        box_ids = new_box_ids(np.full(len(names), image_id, object), origin)
+        corners = np.clip(corners, 0, 1) * size  # float32 inside
+        found.append(_surest(image_id, box_ids, names, corners, confidence, max_det))
     return _to_table(found)
 
 
@@ -56,8 +63,8 @@ def soft_suppress(
     """Soft-NMS (Bodla et al. 2017): a box that overlaps a surer one loses confidence, `exp(-iou² / sigma)`, not all.
 
     ensemble-boxes' own `soft_nms` gives the confidences back as they came in, so its inner function is called, which
-    lowers them in place. Returns a boxes table by image and falling confidence. Raises ValueError for a sigma that is
-    not above 0 and a box in none of the `images`.
+    lowers them in place. Returns a boxes table by image and falling confidence, in which each box has the `box_id` that
+    it had. Raises ValueError for a sigma that is not above 0 and a box in none of the `images`.
     """
     from ensemble_boxes.ensemble_boxes_nms import cpu_soft_nms_float
 
@@ -73,7 +80,8 @@ def soft_suppress(
             rows.append(same.iloc[order])
             softened.append(confidence[confidence > conf_threshold])
         kept = pd.concat(rows)
-        found.append(_surest(image_id, kept["label"], kept[XYXY].to_numpy(), np.concatenate(softened), max_det))
+        found.append(_surest(image_id, kept["box_id"].to_numpy(), kept["label"], kept[XYXY].to_numpy(),
+                             np.concatenate(softened), max_det))
     return _to_table(found)
 
 
@@ -91,18 +99,28 @@ def _by_image(
         yield image_id, size, [boxes.iloc[group.get(image_id, [])] for boxes, group in zip(above, groups, strict=True)]
 
 
+def _digest(parts: Sequence[pd.DataFrame]) -> str:
+    """A hash of the boxes' numbers, member by member."""
+    numbers = [boxes["box_id"].to_numpy(np.int64) for boxes in parts]
+    sizes = np.array([len(own) for own in numbers], np.int64)
+    return hashlib.blake2b(np.concatenate([sizes, *numbers]).tobytes(), digest_size=16).hexdigest()
+
+
 class _Found(NamedTuple):
-    """An image's boxes: labels, corners `(N, 4)` and confidences."""
+    """An image's boxes: numbers, labels, corners `(N, 4)` and confidences."""
 
     image_id: str
+    box_ids: np.ndarray
     labels: np.ndarray
     corners: np.ndarray
     confidence: np.ndarray
 
 
-def _surest(image_id: str, labels: Sequence[str], corners: np.ndarray, confidence: np.ndarray, max_det: int) -> _Found:
+def _surest(
+    image_id: str, box_ids: np.ndarray, labels: Sequence[str], corners: np.ndarray, confidence: np.ndarray, max_det: int
+) -> _Found:
     order = np.argsort(-confidence, kind="stable")[:max_det]
-    return _Found(image_id, np.asarray(labels, object)[order], corners[order], confidence[order])
+    return _Found(image_id, box_ids[order], np.asarray(labels, object)[order], corners[order], confidence[order])
 
 
 def _to_table(found: Sequence[_Found]) -> pd.DataFrame:
@@ -112,6 +130,7 @@ def _to_table(found: Sequence[_Found]) -> pd.DataFrame:
     n_boxes = [len(boxes.confidence) for boxes in found]
     return make_boxes(table.assign(
         image_id=np.repeat(np.array([boxes.image_id for boxes in found], object), n_boxes),
+        box_id=np.concatenate([boxes.box_ids for boxes in found]),
         label=np.concatenate([boxes.labels for boxes in found]),
         confidence=np.concatenate([boxes.confidence for boxes in found]), source="model",
     ))

@@ -15,7 +15,7 @@ import pandas as pd
 from ...config import Competition
 from ...exceptions import BadData
 from ...geometry import clip_xyxy
-from ...tables import XYXY, make_boxes, make_images
+from ...tables import XYXY, make_boxes, make_images, new_box_ids
 from ..archives import image_size, orientation, split_name
 from .pairs import label_place, label_places
 from .report import LEFT_OUT_COLUMNS, Report
@@ -284,7 +284,8 @@ def _turn(corners: tuple[Any, ...], turn: int, size: tuple[int, int]) -> tuple[A
 def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Competition, report: Report) -> pd.DataFrame:
     """The boxes table: numbers, corners in order, clipped to their image, classes known; the rest goes to `report`.
 
-    Boxes of images that are not in `images` are noted as `NO_IMAGE`.
+    Boxes of images that are not in `images` are noted as `NO_IMAGE`. A `box_id` counts all boxes that the files have of
+    an image, so that it stays what it is when others are left out or no more.
     """
     label_of = functools.cache(competition.label_of)
     labels = [label_of(box.source_name, box.image_id) for box in raw]
@@ -299,8 +300,9 @@ def clean_boxes(raw: Sequence[RawBox], images: pd.DataFrame, competition: Compet
             report.add(reasons[row], box.file, box.image_id, f"{box.source_name} {short(list(box.corners))}")
     kept = np.flatnonzero(is_good & is_known)
     table = pd.DataFrame(corners[kept], columns=XYXY)
-    table.insert(0, "image_id", [raw[row].image_id for row in kept])
-    table.insert(1, "label", [labels[row] for row in kept])
+    table.insert(0, "box_id", new_box_ids([box.image_id for box in raw], "gold")[kept])
+    table.insert(1, "image_id", [raw[row].image_id for row in kept])
+    table.insert(2, "label", [labels[row] for row in kept])
     return make_boxes(table)
 
 

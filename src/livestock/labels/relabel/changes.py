@@ -57,12 +57,14 @@ def count_changes(changes: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
 def merge_labels(before: pd.DataFrame, after: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
     """`after` with the exact corners of `before` where a box is unchanged, so that rounding by a tool changes nothing.
 
-    The order is that of `before`, followed by what was added.
+    A box that was moved or given another class keeps its `box_id`. The order is that of `before`, followed by what was
+    added.
     """
     kept = changes[changes["kind"] == "unchanged"].sort_values("before")
     changed = changes[changes["kind"].isin(["moved", "class changed"])].sort_values("before")
     added = changes[changes["kind"] == "added"].sort_values("after")
-    tables = [before.iloc[kept["before"]], after.iloc[changed["after"]], after.iloc[added["after"]]]
+    same = after.iloc[changed["after"]].assign(box_id=before["box_id"].to_numpy()[changed["before"]])
+    tables = [before.iloc[kept["before"]], same, after.iloc[added["after"]]]
     place = [*kept["before"], *changed["before"], *(len(before) + added["after"])]
     merged = pd.concat(tables).assign(place=place)
     return merged.sort_values(["image_id", "place"]).drop(columns="place").reset_index(drop=True)

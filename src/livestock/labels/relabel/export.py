@@ -18,7 +18,7 @@ from ...exceptions import BadData, MissingResult, StaleResult
 from ...files.hashing import MANIFEST_DIR
 from ...files.write import write_bytes, write_text
 from ...geometry import clip_xyxy, largest_iou
-from ...tables import XYXY, make_boxes
+from ...tables import BOX_COLUMNS, XYXY, make_boxes, new_box_ids
 from ..missing import SUSPECT_IOU
 from . import cvat, label_studio, yolo
 from .changes import SAME_IOU
@@ -114,8 +114,16 @@ def read_suspects(path: Path, images: pd.DataFrame, labels: list[str]) -> pd.Dat
             raise BadData(f"{path}: line {row + 2} ({table['image_id'].iloc[row]!r}): found {what}; run 05_errors "
                           "again, or correct the line")
     numbers[XYXY] = clip_xyxy(corners, *sizes.T)  # the file's are rounded
-    table = table.assign(**numbers, source="model").sort_values("confidence", ascending=False, kind="stable")
-    return table[["image_id", "label", *XYXY, "confidence", "source"]].reset_index(drop=True)
+    table = table.assign(**numbers, source="model", box_id=_suspect_ids(table))
+    return table.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)[BOX_COLUMNS]
+
+
+def _suspect_ids(table: pd.DataFrame) -> np.ndarray:
+    """The suspects' numbers as the file has them; new ones where it has none, or a spreadsheet has rounded them."""
+    given = table.get("box_id", pd.Series(dtype=object))
+    if given.dtype == np.dtype("int64") and given.is_unique:
+        return given.to_numpy()
+    return new_box_ids(table["image_id"], "suspects")
 
 
 def _write_pictures(images: pd.DataFrame, boxes: pd.DataFrame, suspects: pd.DataFrame, directory: Path

@@ -77,7 +77,7 @@ def import_labels(path: Path, workspace: Workspace, competition: Competition, *,
     source = Source(path)
     format, read = find_format(source)
     returned = read(source)
-    found, exported_of = _resolve(returned, known, competition)
+    found, exported_of = _resolve(returned, known, competition, f"import {fingerprint(path)}")
     _raise_faults(path, returned.faults)
     if accept_suspects is None:
         accept_suspects = format == "label-studio"
@@ -144,11 +144,12 @@ def find_format(source: Source) -> tuple[str, Callable[[Source], Returned]]:
                   "images 1.1\"), a JSON of Label Studio, or YOLO's text files; also in a zip or a folder")
 
 
-def _resolve(returned: Returned, known: dict[str, Exported], competition: Competition
+def _resolve(returned: Returned, known: dict[str, Exported], competition: Competition, file: str
              ) -> tuple[pd.DataFrame, dict[str, Exported]]:
     """A boxes table with the column `origin` of all entries, and what was exported of each image by `image_id`.
 
-    What is at fault goes to `returned.faults`, what is changed or left out to `returned.notes`.
+    `file` stands for the file's content: boxes that it adds have other numbers than those of earlier files. What is at
+    fault goes to `returned.faults`, what is changed or left out to `returned.notes`.
     """
     rows: list[dict[str, Any]] = []
     exported_of: dict[str, Exported] = {}
@@ -171,7 +172,7 @@ def _resolve(returned: Returned, known: dict[str, Exported], competition: Compet
     for name in returned.unreviewed:
         if find_exported(name, known) is None:
             returned.notes.append(f"{name}: an image that was not exported from this workspace")
-    table = make_boxes(pd.DataFrame(rows, columns=["image_id", "label", *XYXY]))
+    table = make_boxes(pd.DataFrame(rows, columns=["image_id", "label", *XYXY]), file)
     return table.assign(origin=[row["origin"] for row in sorted(rows, key=lambda row: row["image_id"])]), exported_of
 
 

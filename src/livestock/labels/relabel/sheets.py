@@ -20,6 +20,7 @@ from ...tables import XYXY, make_boxes
 
 FORMATS = ["cvat", "label-studio", "yolo"]
 MANIFEST = "manifest.json"
+SUSPECT_COLUMNS = ["label", *XYXY, "confidence", "box_id"]  # what the manifest has of each
 HASH_DIGITS = 12  # of the image_id's SHA-256, by which an exported file is known: two images in 10^7 share them
 READABLE = 60  # letters of the image_id that are kept in the exported file's name
 HASH_AT_END = re.compile(rf"(?<![0-9a-f])([0-9a-f]{{{HASH_DIGITS}}})(?![0-9a-f])")
@@ -92,7 +93,7 @@ def write_manifest(sheets: Sequence[Sheet], labels: list[str], format: str, dire
         sheet.name: {
             "image_id": sheet.image_id, "width": sheet.width, "height": sheet.height,
             "human_sha256": boxes_sha256(sheet.human), "human_boxes": len(sheet.human),
-            "suspects": sheet.suspects[["label", *XYXY, "confidence"]].to_numpy().tolist(),
+            "suspects": sheet.suspects[SUSPECT_COLUMNS].to_numpy(object).tolist(),
         }
         for sheet in sheets
     }
@@ -136,8 +137,10 @@ def read_manifests(workspace: Workspace, directory: Path | None = None) -> dict[
 
 
 def _exported(image: dict[str, Any], format: str) -> Exported:
-    table = pd.DataFrame(image["suspects"], columns=["label", *XYXY, "confidence"])
-    suspects = make_boxes(table.assign(image_id=image["image_id"], source="model"))
+    rows = image["suspects"]
+    n_columns = len(rows[0]) if rows else len(SUSPECT_COLUMNS)  # the last one was not there at first
+    table = pd.DataFrame(rows, columns=SUSPECT_COLUMNS[:n_columns])
+    suspects = make_boxes(table.assign(image_id=image["image_id"], source="model"), "suspects")
     return Exported(image["image_id"], int(image["width"]), int(image["height"]), image["human_sha256"], suspects,
                     format)
 

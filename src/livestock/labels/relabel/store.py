@@ -14,7 +14,7 @@ from ...data.readers.clean import EMPTY
 from ...exceptions import BadData, MissingResult
 from ...files.hashing import fingerprint
 from ...files.write import write_text
-from ...tables import BOX_COLUMNS, BOX_DTYPES, XYXY, check_boxes, make_boxes, write_table
+from ...tables import BOX_COLUMNS, BOX_DTYPES, XYXY, check_boxes, make_boxes, new_box_ids, write_table
 
 CORRECTED = "labels corrected by hand: those are used"
 NOT_IN_DATA = "corrected labels of an image that is not in the data: not used"
@@ -42,7 +42,10 @@ def read_relabels(workspace: Workspace) -> pd.DataFrame:
     if not path.exists():
         return make_boxes([])
     try:
-        return pd.read_parquet(path)[BOX_COLUMNS].astype(BOX_DTYPES)
+        table = pd.read_parquet(path)
+        if "box_id" not in table:  # of a time when boxes had none
+            table["box_id"] = new_box_ids(table["image_id"], "relabels")
+        return table[BOX_COLUMNS].astype(BOX_DTYPES)
     except (ValueError, KeyError, OSError) as error:
         raise BadData(f"{path}: expected corrected labels as `livestock relabel import` writes them, found: "
                       f"{error}; restore the file, or delete it to go back to the raw labels") from error
@@ -63,7 +66,7 @@ def write_relabels(workspace: Workspace, image_ids: list[str], boxes: pd.DataFra
     without = sorted(set(image_ids) - set(boxes["image_id"]))
     empty = pd.DataFrame({"image_id": without, "label": "", **dict.fromkeys(XYXY, float("nan"))})
     kept = earlier[~earlier["image_id"].isin(image_ids)]
-    write_table(_concat_boxes(kept, boxes[BOX_COLUMNS], make_boxes(empty)), relabels_path(workspace))
+    write_table(_concat_boxes(kept, boxes[BOX_COLUMNS], make_boxes(empty, "no box")), relabels_path(workspace))
 
 
 def log_import(workspace: Workspace, record: Mapping[str, Any]) -> None:
@@ -78,7 +81,7 @@ def read_rejected(workspace: Workspace) -> pd.DataFrame:
     path = log_path(workspace)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = [row for line in lines for row in json.loads(line)["rejected"]]
-    return make_boxes(pd.DataFrame(rows, columns=["image_id", "label", *XYXY]).assign(source="model"))
+    return make_boxes(pd.DataFrame(rows, columns=["image_id", "label", *XYXY]).assign(source="model"), "rejected")
 
 
 def apply_relabels(
@@ -110,7 +113,7 @@ def apply_relabels(
 
 
 def _concat_boxes(*tables: pd.DataFrame) -> pd.DataFrame:
-    return make_boxes(pd.concat([table for table in tables if len(table)] or [tables[0]]))
+    return make_boxes(pd.concat([make_boxes(table) for table in tables if len(table)] or [tables[0]]))
 
 
 def current_labels(workspace: Workspace) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -14,6 +14,7 @@ from livestock import colab
 from livestock.cli import app
 from livestock.config import REPOSITORY
 from livestock.files import logs
+from livestock.files.write import write_text
 
 SAMPLE = ["--n-train", "8", "--n-test", "2", "--scale", "0.1"]
 DRAWING = "drawing the sample: 10 images"
@@ -81,6 +82,14 @@ def test_verbose_adds_time_and_logger(option: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [option, "sample", str(tmp_path), *SAMPLE])
     assert f"livestock.files.progress INFO: {DRAWING}" in done.stderr
     assert logging.getLogger(logs.NAME).level == logging.DEBUG
+
+
+def test_details_are_there_for_who_asks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_text("pig", tmp_path / "a.txt")
+    assert caplog.messages == []
+    caplog.set_level(logging.DEBUG, "livestock")
+    write_text("pig", tmp_path / "a.txt")
+    assert caplog.messages == [f"{tmp_path / 'a.txt'}: written, 3 bytes"]
 
 
 def test_quiet_still_prints_what_a_command_is_asked_for(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from pyarrow import parquet
 from livestock import pipeline
 from livestock.config import REPOSITORY
 from livestock.data.submission import write_answer
-from livestock.files.write import write_json
-from livestock.pipeline.training import data_basis
+from livestock.exceptions import StaleResult
+from livestock.files.hashing import fingerprint
+from livestock.pipeline.store import Record, add_record, place_of
 from livestock.postprocess import choose_method, score_inner
 from livestock.tables import make_boxes, make_images, read_table, write_table
 
@@ -91,13 +91,18 @@ def test_a_test_set_is_what_is_answered(run: pipeline.Run) -> None:
     assert (images["image_id"].tolist(), part) == (["new.jpg"], "test")
 
 
-def write_trained(run: pipeline.Run, fold: int, content: bytes) -> None:
+def write_trained(run: pipeline.Run, fold: int, content: bytes, settings: dict | None = None) -> None:
     """What `04_train` leaves of a fold."""
-    for averaged in (False, True):
-        path = pipeline.weights_of(run, fold, averaged=averaged)
+    root, training = run.workspace.root, pipeline.Training("fold", fold)
+    paths = [pipeline.weights_of(run, fold, averaged=averaged) for averaged in (False, True)]
+    for path, more in zip(paths, (b"", b"averaged"), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content + b"averaged" * averaged)
-    write_json({**data_basis(run), "config": {}}, run.workspace.interim_dir / f"training_fold{fold}.json")
+        path.write_bytes(content + more)
+    inputs = [run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes")]
+    add_record(root, Record(
+        f"train_{training.name}", "key", {place_of(path, root): fingerprint(path) for path in paths},
+        {place_of(path, root): fingerprint(path) for path in inputs}, settings=settings or {}, by="04_train",
+        notes={"training": dataclasses.asdict(training)}))
 
 
 def test_folds_with_a_model_are_those_trained_on_the_present_split(run: pipeline.Run) -> None:
@@ -106,15 +111,13 @@ def test_folds_with_a_model_are_those_trained_on_the_present_split(run: pipeline
     for fold in (0, 2):
         write_trained(run, fold, b"weights")
     assert pipeline.trained_folds(run) == [0, 2]
-    record = run.workspace.interim_dir / "training_fold2.json"
-    write_json({**json.loads(record.read_text()), "config": {"imgsz": 640}}, record)
-    other = run.workspace.interim_dir / "training_fold0.json"
-    write_json({**json.loads(other.read_text()), "config": {"imgsz": 320}}, other)
-    with pytest.raises(ValueError, match=r"fold2\.pt: trained with another imgsz than fold 0; run 04_train again"):
+    write_trained(run, 2, b"weights", {"imgsz": 640})
+    write_trained(run, 0, b"weights", {"imgsz": 320})
+    with pytest.raises(StaleResult, match=r"fold2\.pt: trained with another imgsz than fold0; run 04_train again"):
         pipeline.trained_folds(run)
     images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
     write_table(images.assign(fold=1), run.workspace.interim_dir / "folds.parquet")
-    with pytest.raises(ValueError, match=r"fold0\.pt: trained on another split than the present one"):
+    with pytest.raises(StaleResult, match=r"fold0_averaged\.pt: made from another interim/folds\.parquet than the"):
         pipeline.trained_folds(run)
 
 
@@ -128,7 +131,17 @@ def test_the_files_to_submit_are_those_that_inference_loads(run: pipeline.Run) -
     assert pipeline.submitted_weights(run) == [first, second]
     (alone,) = pipeline.copy_weights(run, pipeline.Inference("averaged weights", both.points, folds=(1,)))
     assert (alone, alone.read_bytes()) == (first, b"fold 1averaged")
-    assert pipeline.submitted_weights(run) == [first]  # the second fold's is gone
+    assert pipeline.submitted_weights(run) == [first] and not second.exists()
+
+
+def test_weights_that_the_run_did_not_write_stay(run: pipeline.Run) -> None:
+    write_trained(run, 0, b"fold 0")
+    of_a_user = run.workspace.root / "weights_best_of_last_year.pt"
+    of_a_user.write_bytes(b"precious")
+    one = pipeline.Inference("suppression", {"": {"iou_threshold": 0.6}}, folds=(0,))
+    for _ in range(2):
+        assert pipeline.copy_weights(run, one) == [run.workspace.weights_path]
+    assert of_a_user.read_bytes() == b"precious"
 
 
 def test_a_model_never_answers_for_images_it_was_trained_on(run: pipeline.Run) -> None:

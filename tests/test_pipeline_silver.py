@@ -1,8 +1,10 @@
-"""Teachers never label what they saw, students never see silver in the validation fold, one manifest says it all."""
+"""Teachers never label what they saw, students never see silver in the validation fold, what is stale is refused."""
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -17,14 +19,17 @@ from livestock import pipeline
 from livestock.config import REPOSITORY
 from livestock.data.dataset import file_name
 from livestock.evaluation import mean_interval
-from livestock.files.write import write_json
+from livestock.exceptions import MissingResult, StaleResult
+from livestock.files.hashing import fingerprint
+from livestock.files.write import write_bytes, write_json
 from livestock.labels.missing import SUSPECT_CONFIDENCE
 from livestock.labels.silver import NEVER, Band
 from livestock.models.yolov5 import TrainConfig
 from livestock.pipeline import final as final_steps
 from livestock.pipeline import silver as silver_steps
 from livestock.pipeline import students as steps
-from livestock.pipeline.training import data_basis
+from livestock.pipeline.store import Record, add_record, place_of
+from livestock.pipeline.training import settings_path
 from livestock.tables import make_boxes, make_images, write_table
 
 BANDS = {"pig": Band(0.6, 0.3), "cow": Band(0.6, 0.3)}
@@ -54,20 +59,33 @@ def run(tmp_path: Path) -> pipeline.Run:
         write_table(table, run.workspace.interim_dir / f"{name}.parquet")
     hashes = np.random.default_rng(0).integers(0, 2**64, 5, np.uint64).repeat(2)  # a fold is a group
     write_table(pd.DataFrame({"image_id": NAMES, "hash": hashes}), run.workspace.interim_dir / "hashes.parquet")
-    weights = pipeline.weights_of(run, 0)
-    weights.parent.mkdir(parents=True)
-    weights.write_bytes(b"best")
-    pipeline.weights_of(run, 0, averaged=True).write_bytes(b"averaged")
-    config = TrainConfig(data_yaml="", weights="start.pt", hyp=str(REPOSITORY / "hyp/demo.yaml"), imgsz=64, batch=4,
-                         epochs=1, seed=1)
-    record_training(run, "fold0", config)
+    record_training(run, FOLD0)
     return run
 
 
-def record_training(run: pipeline.Run, name: str, config: TrainConfig) -> None:
-    """What a training leaves beside its weights."""
-    record = {"run_dir": "", "key": "abc", "images": 8, **data_basis(run), "config": asdict(config)}
-    write_json(record, run.workspace.interim_dir / f"training_{name}.json")
+FOLD0 = pipeline.Training("fold", 0, 1)
+BASIS = ["interim/folds.parquet", "interim/boxes.parquet"]
+
+
+def record_training(run: pipeline.Run, training: pipeline.Training, content: bytes = b"averaged", more: str = "",
+                    hyp: Path | None = None) -> None:
+    """What a training leaves."""
+    root, hyp = run.workspace.root, hyp or REPOSITORY / "hyp/demo.yaml"
+    config = TrainConfig(data_yaml="", weights="", hyp=str(hyp), imgsz=64, batch=4, epochs=1, seed=1)
+    write_bytes(b"best", pipeline.weights_named(run, training))
+    write_bytes(content, pipeline.weights_named(run, training, averaged=True))
+    settings = {"imgsz": 64, "epochs": 1, "metric_iou": 0.75, "more": more}
+    outputs = [pipeline.weights_named(run, training, averaged=averaged) for averaged in (False, True)]
+    places = [*BASIS, place_of(hyp, root)]
+    if training == FOLD0:
+        write_json(settings, settings_path(run, 0))
+        outputs.append(settings_path(run, 0))
+    else:
+        places.append(place_of(settings_path(run, 0), root))
+    add_record(root, Record(
+        f"train_{training.name}", "key", {place_of(path, root): fingerprint(path) for path in outputs},
+        {place: fingerprint(root / place) for place in places}, settings=settings, by=training.by,
+        notes={"training": asdict(training), "run_dir": "runs/x", "images": 8, "config": asdict(config)}))
 
 
 def draw(path: Path, names: list[str], picture: np.ndarray | None = None) -> pd.DataFrame:
@@ -85,14 +103,19 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
     """What would be trained, by name: the images that train and validate, and the label lines of each image."""
     seen: dict[str, dict] = {}
 
-    def record(run: pipeline.Run, name: str, data_yaml: Path, seed: int, *, selects: bool = True) -> Path:
+    def record(
+        run: pipeline.Run, training: pipeline.Training, data_yaml: Path, *, selects: bool = True,
+        tables: Sequence[Path] = (),
+    ) -> Path:
+        name = training.name
         lists = {part: [NAME_OF[Path(line).name] for line in
                         data_yaml.with_name(f"{name}_{part}.txt").read_text().splitlines()]
                  for part in ("train", "valid")}
         labels = {NAME_OF[path.with_suffix(".jpg").name]: len(path.read_text().splitlines())
                   for path in (data_yaml.parent / "labels").iterdir()}
         pictures = {NAME_OF[path.name]: cv2.imread(str(path)) for path in (data_yaml.parent / "images").iterdir()}
-        seen[name] = {**lists, "labels": labels, "pictures": pictures, "seed": seed, "selects": selects}
+        seen[name] = {**lists, "labels": labels, "pictures": pictures, "seed": training.seed, "selects": selects,
+                      "tables": [path.name for path in tables]}
         return data_yaml.parent
 
     for module in (silver_steps, steps, final_steps):
@@ -125,9 +148,9 @@ def test_no_teacher_labels_what_it_was_trained_on_and_none_sees_the_validation_f
 
 
 def test_teachers_need_the_model_of_the_validation_fold(run: pipeline.Run) -> None:
-    record = run.workspace.interim_dir / "training_fold0.json"
-    record.rename(record.with_name("training_fold3.json"))
-    pipeline.weights_of(run, 0).rename(pipeline.weights_of(run, 3))
+    record_training(run, pipeline.Training("fold", 3))
+    for averaged in (False, True):
+        pipeline.weights_of(run, 0, averaged=averaged).unlink()
     with pytest.raises(ValueError, match=r"left fold 0 out, found those of \[3\]; run 04_train with FOLDS = \[0\]"):
         pipeline.train_teachers(run)
 
@@ -136,8 +159,9 @@ def test_teachers_need_the_model_of_the_validation_fold(run: pipeline.Run) -> No
 def test_silver_never_enters_the_validation_fold(run: pipeline.Run, trained: dict) -> None:
     labels = pipeline.write_silver(run, ["complete"], SILVER, TEACHER)
     assert list(labels) == [pipeline.HUMAN, "complete"]
-    assert steps.train_student(run, "complete", 7) == "complete_7"
-    student = trained["complete_7"]
+    assert steps.train_student(run, "complete", 7).name == "student_complete_7"
+    student = trained["student_complete_7"]
+    assert student["tables"] == [f"silver_complete_{name}.parquet" for name in ("boxes", "hidden", "new")]
     assert (student["valid"], student["train"], student["seed"]) == (NAMES[:2], NAMES[2:], 7)
     assert student["labels"] == {name: 1 if name[0] == "0" else 2 for name in NAMES}
     where = int(215 * 64 / 300)  # the uncertain box is grey, but in the validation fold
@@ -146,9 +170,9 @@ def test_silver_never_enters_the_validation_fold(run: pipeline.Run, trained: dic
 
 
 def test_human_labels_with_the_runs_seed_are_the_training_that_is_there(run: pipeline.Run, trained: dict) -> None:
-    assert steps.train_student(run, pipeline.HUMAN, run.seed) == "fold0"
-    assert steps.train_student(run, pipeline.HUMAN, 9) == "human_9"
-    assert list(trained) == ["human_9"] and set(trained["human_9"]["labels"].values()) == {1}
+    assert steps.train_student(run, pipeline.HUMAN, run.seed).name == "fold0"
+    assert steps.train_student(run, pipeline.HUMAN, 9).name == "student_human_9"
+    assert list(trained) == ["student_human_9"] and set(trained["student_human_9"]["labels"].values()) == {1}
 
 
 @pytest.mark.usefixtures("bands")
@@ -160,18 +184,19 @@ def test_new_images_train_with_silver_or_as_backgrounds(run: pipeline.Run, train
     assert boxes.loc[boxes["source"] == "silver", "image_id"].tolist() == ["new0.jpg"]
     assert hidden["image_id"].tolist() == ["new1.jpg"]  # unsure: neither a label nor a background
     steps.train_student(run, "unlabelled", 1)
-    added = sorted(set(trained["unlabelled_1"]["train"]) - set(NAMES))
+    added = sorted(set(trained["student_unlabelled_1"]["train"]) - set(NAMES))
     assert added[0] == "new0.jpg" and len(added) == 3 and "new1.jpg" not in added  # 11 images with boxes, 2 without
-    assert trained["unlabelled_1"]["labels"] == dict.fromkeys([*NAMES, "new0.jpg"], 1) | dict.fromkeys(added[1:], 0)
+    labels = trained["student_unlabelled_1"]["labels"]
+    assert labels == dict.fromkeys([*NAMES, "new0.jpg"], 1) | dict.fromkeys(added[1:], 0)
 
 
 def test_a_strategy_that_selects_nothing_is_left_out_with_a_line(
-    run: pipeline.Run, capsys: pytest.CaptureFixture[str]
+    run: pipeline.Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     labels = pipeline.write_silver(run, ["complete", "replace"], SILVER.assign(confidence=0.04), TEACHER)
     assert list(labels) == [pipeline.HUMAN]
-    assert "left out: replace: no silver box was sure enough; lower the precision" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no silver labels by 'complete' yet; run 06_silver with it first"):
+    assert "left out: replace: no silver box was sure enough; lower the precision" in caplog.text
+    with pytest.raises(MissingResult, match=r"silver_complete_boxes\.parquet: not there yet; run 06_silver with"):
         pipeline.read_labels(run, "complete")
 
 
@@ -184,8 +209,9 @@ def at_most(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("at_most")
-def test_a_person_decides_by_crops_where_frames_do_not(run: pipeline.Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_person_decides_by_crops_where_frames_do_not(run: pipeline.Run, caplog: pytest.LogCaptureFixture) -> None:
     """Ten boxes would be added and all are shown, so their share is known."""
+    caplog.set_level(logging.INFO)
     guard = pipeline.judge_silver(run, SILVER, TEACHER)
     assert guard.crops.equals(pipeline.judge_silver(run, SILVER, TEACHER).crops)
     assert sorted(guard.crops["image_id"]) == NAMES and set(guard.crops["confidence"]) == {0.9}
@@ -194,7 +220,7 @@ def test_a_person_decides_by_crops_where_frames_do_not(run: pipeline.Run, capsys
         labels = pipeline.write_silver(run, ["complete"], SILVER, TEACHER, accept=accept)
         assert list(labels) == [pipeline.HUMAN, *(["complete"] if n_added else [])]
         assert (pd.concat([boxes for boxes, _ in labels.values()])["source"] == "silver").sum() == n_added
-    printed = capsys.readouterr().out
+    printed = caplog.text
     assert "pig: forgotten animals and confident mistakes cannot be told apart, so nothing is added: fewer" in printed
     assert ("ACCEPT: 9 of 10 crops are right, so of all 10 boxes at least 90% are; asked for are 90%: all of them are "
             "added") in printed
@@ -229,13 +255,13 @@ def test_frames_are_near_duplicates_even_where_groups_are_larger(run: pipeline.R
 
 
 def test_new_images_are_not_known_and_do_not_show_the_validation_fold(
-    run: pipeline.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: pipeline.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All pictures of the fixture are grey, so that a grey one would be a near-duplicate of the validation fold's."""
     path = tmp_path / "[원천]돼지_bbox.zip"
     draw(path, ["pig_1.jpg"])
     assert pipeline.read_new(run, str(path)).empty
-    assert "left out: 1 new images are near-duplicates of the validation fold's" in capsys.readouterr().out
+    assert "left out: 1 new images are near-duplicates of the validation fold's" in caplog.text
     other = np.random.default_rng(0).integers(0, 255, (60, 300, 3), np.uint8)
     draw(path, ["pig_1.jpg"], other)
     assert pipeline.read_new(run, str(path))[["image_id", "fold"]].to_numpy().tolist() == [["new/pig_1.jpg", -1]]
@@ -256,9 +282,9 @@ def test_suspects_of_the_validation_fold_come_from_models_that_have_not_seen_it(
     asked = []
 
     def find(
-        run: pipeline.Run, images: pd.DataFrame, weights: Path, look: str, file: str, *, likely: bool
+        run: pipeline.Run, images: pd.DataFrame, weights: Path, look: str, *, likely: bool
     ) -> pd.DataFrame:
-        assert likely
+        assert not likely  # students are judged on all candidates of these images: nothing is predicted twice
         asked.append((weights.name, look))
         assert set(images["fold"]) == {0}
         seen = [box("0a.jpg", 100, 0.9), box("0b.jpg", 0, 0.9)]  # the second is on the human pig
@@ -322,15 +348,16 @@ def test_new_images_are_named_with_their_strategy(run: pipeline.Run, tmp_path: P
 
 
 def test_the_recipe_holds_for_what_it_was_chosen_on(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "judge", lambda run, name: pd.DataFrame({"label": ["pig"], "ap": [0.3]}))
+    monkeypatch.setattr(steps, "judge", lambda run, training: pd.DataFrame({"label": ["pig"], "ap": [0.3]}))
     assert pipeline.read_recipe(run)[0] == pipeline.HUMAN  # 06_silver was left out
-    write_table(STUDENTS, run.workspace.interim_dir / "students.parquet")
+    for strategy, seed in STUDENTS[["strategy", "seed"]].drop_duplicates().itertuples(index=False):
+        record_training(run, pipeline.Training("student", seed=seed, labels=strategy), f"{strategy}{seed}".encode())
     pipeline.write_recipe(run, "complete", STUDENTS, TEACHER)
     labels, students, n_teachers = pipeline.read_recipe(run)
     assert (labels, len(students), n_teachers) == ("complete", len(STUDENTS), 2)
-    for change, words in CHANGES.items():
+    for change, place in CHANGES.items():
         undo = change(run)
-        with pytest.raises(ValueError, match=rf"recipe\.json: made with another {words} than the present one; run 06"):
+        with pytest.raises(StaleResult, match=rf"recipe\.json: made from another {place} than the present one; run 06"):
             pipeline.read_recipe(run)
         undo()
     pipeline.write_silver(run, [], SILVER, TEACHER)  # new tables: what was chosen among earlier ones is void
@@ -351,28 +378,42 @@ def change_table(name: str, column: str, value: object):
 
 def change_training(run: pipeline.Run):
     """04_train has run again with other settings."""
-    path = run.workspace.interim_dir / "training_fold0.json"
-    before = path.read_text()
-    path.write_text(before.replace('"abc"', '"def"'))
-    return lambda: path.write_text(before)
+    record_training(run, FOLD0, b"of other settings", more="other")
+    return lambda: record_training(run, FOLD0)
 
 
-CHANGES = {change_table("folds", "fold", 1): "split", change_table("boxes", "x_max", 40.0): "set of labels",
-           change_training: "training in 04_train"}
+CHANGES = {change_table("folds", "fold", 1): "interim/folds.parquet",
+           change_table("boxes", "x_max", 40.0): "interim/boxes.parquet",
+           change_training: "(weights/fold0_averaged.pt|interim/settings_fold0.json)"}
 
 
 @pytest.mark.usefixtures("bands")
 def test_silver_labels_hold_for_what_they_were_made_of(run: pipeline.Run) -> None:
     pipeline.write_silver(run, ["complete"], SILVER, TEACHER)
-    for change, words in CHANGES.items():
+    for change, place in CHANGES.items():
         undo = change(run)
-        with pytest.raises(ValueError, match=rf"made with another {words} than the present one; run 06_silver again"):
+        with pytest.raises(StaleResult, match=rf"made from another {place} than the present one; run 06_silver again"):
             pipeline.read_labels(run, "complete")
         undo()
     assert len(pipeline.read_labels(run, "complete")[0]) == 20
     pipeline.write_silver(run, ["complete"], SILVER.assign(confidence=0.04), TEACHER)  # selects nothing now
-    with pytest.raises(ValueError, match="no silver labels by 'complete' yet; run 06_silver with it first"):
+    with pytest.raises(MissingResult, match=r"silver_complete_boxes\.parquet: not there yet; run 06_silver with"):
         pipeline.read_labels(run, "complete")
+
+
+def test_hyper_parameters_that_change_after_04_stop_06_and_07(run: pipeline.Run) -> None:
+    evolved = run.workspace.root / "evolved.yaml"
+    evolved.write_text("# found today\nlr0: 0.01\n")
+    record_training(run, FOLD0, hyp=evolved)
+    full = pipeline.Training("full")
+    record_training(run, full)
+    evolved.write_text("# found later, the same\nlr0: 0.01\n")
+    assert pipeline.read_training(run, full).step == "train_full_human"
+    evolved.write_text("lr0: 0.02\n")
+    for stopped in (lambda: pipeline.train_teachers(run), lambda: pipeline.read_recipe(run),
+                    lambda: pipeline.train_full(run, pipeline.HUMAN), lambda: pipeline.read_training(run, full)):
+        with pytest.raises(StaleResult, match=r"made from another evolved\.yaml than the present one; run 0[47]"):
+            stopped()
 
 
 def test_another_number_of_teachers_makes_other_lists(run: pipeline.Run, trained: dict) -> None:
@@ -391,7 +432,7 @@ def test_another_profile_is_refused(run: pipeline.Run) -> None:
 @pytest.mark.usefixtures("bands")
 def test_the_final_model_is_trained_on_everything_and_chooses_nothing(run: pipeline.Run, trained: dict) -> None:
     pipeline.write_silver(run, ["complete"], SILVER, TEACHER)
-    assert pipeline.train_full(run, "complete") == "full_complete"
+    assert pipeline.train_full(run, "complete").name == "full_complete"
     student = trained["full_complete"]
     assert (student["train"], student["selects"]) == (NAMES, False)
     assert set(student["labels"].values()) == {2}  # silver in the fold that judged before, too
@@ -399,18 +440,15 @@ def test_the_final_model_is_trained_on_everything_and_chooses_nothing(run: pipel
 
 def write_final(run: pipeline.Run) -> Path:
     """What `07_final` leaves."""
-    pipeline.weights_named(run, "full_human", averaged=True).write_bytes(b"final")
-    data_yaml = pipeline.write_dataset(run, pd.read_parquet(run.workspace.interim_dir / "folds.parquet"), GOLD)
-    config = TrainConfig(**pipeline.read_training(run, "fold0")["config"])
-    record_training(run, "full_human", replace(config, data_yaml=str(data_yaml)))
-    return pipeline.record_final(run, "full_human", pipeline.HUMAN)
+    full = pipeline.Training("full", seed=run.seed)
+    record_training(run, full, b"final")
+    return pipeline.record_final(run, full)
 
 
-def test_inference_takes_the_final_model_from_the_manifest(run: pipeline.Run) -> None:
+def test_inference_takes_the_final_model_from_its_file(run: pipeline.Run) -> None:
     assert pipeline.read_final(run) is None
-    content = json.loads(write_final(run).read_text())["final"]
+    content = json.loads(write_final(run).read_text())
     assert (content["labels"], content["images"], content["boxes"]) == (pipeline.HUMAN, 8, {"gold": 10})
-    assert content["hyp"]["lr0"] == 0.0003 and len(content["data_hash"]) == 64
     found = pipeline.read_final(run)
     assert found == content
     inference = pipeline.Inference("suppression", {"": {"iou_threshold": 0.6}}, final=found["weights"])
@@ -423,25 +461,26 @@ def test_inference_takes_the_final_model_from_the_manifest(run: pipeline.Run) ->
         pipeline.find_answer(run, inference, images, part, [copy])
 
 
-def test_a_manifest_of_another_model_or_split_is_refused(run: pipeline.Run) -> None:
+def test_a_final_model_of_other_weights_or_another_split_is_refused(run: pipeline.Run) -> None:
     write_final(run)
-    weights = pipeline.weights_named(run, "full_human", averaged=True)
+    weights = pipeline.weights_named(run, pipeline.Training("full"), averaged=True)
     weights.write_bytes(b"other")
-    with pytest.raises(ValueError, match=r"expected its model in .*full_human_averaged\.pt, found another; run 07"):
+    with pytest.raises(StaleResult, match=r"final\.json: made from another weights/full_human_averaged\.pt .*; run 07"):
         pipeline.read_final(run)
     weights.write_bytes(b"final")
-    for change, words in CHANGES.items():
+    for change, place in CHANGES.items():
         undo = change(run)
-        with pytest.raises(ValueError, match=rf"manifest\.json: made with another {words} than the present one; run "):
+        with pytest.raises(StaleResult, match=rf"final\.json: made from another {place} than the present one; run 07"):
             pipeline.read_final(run)
         undo()
     larger = replace(run, profile=replace(run.profile, imgsz=128))
-    with pytest.raises(ValueError, match="its model was trained at 64 px, this profile has 128; run 07_final again"):
+    with pytest.raises(StaleResult, match="its model was trained at 64 px, this profile has 128; run 07_final again"):
         pipeline.read_final(larger)
     assert pipeline.read_final(run) is not None
 
 
 def test_a_training_that_is_missing_names_its_notebook(run: pipeline.Run) -> None:
-    for name, notebook in (("fold3", "04_train"), ("teacher0", "06_silver"), ("full_human", "07_final")):
-        with pytest.raises(ValueError, match=rf"training_{name}\.json: no such training yet; run {notebook} first"):
-            pipeline.read_training(run, name)
+    for training, notebook in ((pipeline.Training("fold", 3), "04_train"), (pipeline.Training("full"), "07_final"),
+                               (pipeline.Training("teacher", 0), "06_silver")):
+        with pytest.raises(MissingResult, match=rf"{training.name}_averaged\.pt: not there yet; run {notebook} first"):
+            pipeline.read_training(run, training)

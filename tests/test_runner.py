@@ -83,6 +83,20 @@ def test_a_failing_notebook_says_so_and_leaves_its_copy(tmp_path: Path) -> None:
     assert "no pigs here" in (tmp_path / "run/01_broken.ipynb").read_text()
 
 
+def test_executed_notebooks_draw_no_bars(tmp_path: Path) -> None:
+    code = ("from livestock.files.logs import show_messages; from livestock.files.progress import progress\n"
+            "show_messages(); print(len(list(progress(range(300), 'hashes', unit='image'))))")
+    notebook = new_notebook(cells=[new_code_cell(code)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "01_eda.ipynb")
+    executed = notebooks.run_notebooks({tmp_path / "01_eda.ipynb": {}}, tmp_path / "run")
+    said = {name: "".join(output.text for output in executed[0].notebook.cells[-1].outputs if output.name == name)
+            for name in ("stdout", "stderr")}
+    assert said["stdout"] == "300\n"
+    assert [line.rpartition(", ")[0] or line for line in said["stderr"].splitlines()] == [
+        "hashes: 300 images ...", "hashes: 300 images"]
+
+
 def test_a_databases_password_does_not_stay_in_executed_copies(tmp_path: Path) -> None:
     cell = new_code_cell("STORAGE = ''", metadata={"tags": ["parameters"]})
     notebook = new_notebook(cells=[cell, new_code_cell("print(len(STORAGE))")])

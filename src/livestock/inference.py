@@ -30,6 +30,7 @@ from .tables import BOX_COLUMNS, BOX_DTYPES, XYXY, first_box_id, make_boxes
 Keep = Callable[[pd.DataFrame], pd.DataFrame]  # an image's boxes to those of them that stay
 GREY = 114  # yolov5 pads with this grey
 GPU_BATCH, MOST_WORKERS = 16, 8
+CONF_FLOOR, MAX_PER_IMAGE = 0.001, 30_000  # what is kept of an image: by confidence, and at most
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def candidates(
     *,
     imgsz: int,
     flip: bool = False,
-    conf_floor: float = 0.001,
-    max_per_image: int = 30_000,
+    conf_floor: float = CONF_FLOOR,
+    max_per_image: int = MAX_PER_IMAGE,
     batch: int | None = None,
     device: str = "",
     n_threads: int | None = None,
@@ -93,8 +94,8 @@ def find_candidates(
     *,
     imgsz: int,
     flip: bool = False,
-    conf_floor: float = 0.001,
-    max_per_image: int = 30_000,
+    conf_floor: float = CONF_FLOOR,
+    max_per_image: int = MAX_PER_IMAGE,
     batch: int | None = None,
     keep: Keep | None = None,
     label_of: LabelOf | None = None,

@@ -235,13 +235,14 @@ def check(
 
 @app.command()
 def trace(
+    file: Annotated[Path | None, typer.Argument(help="a result in the workspace; default: its answer.csv")] = None,
     workspace: Annotated[Path, typer.Option(help="where the run wrote")] = Path("data"),
 ) -> None:
-    """Says where answer.csv came from: thresholds, weights, trainings, settings, data and code, by their hashes."""
+    """Says where a result came from: thresholds, weights, trainings, labels and raw data, by their hashes."""
     from ..config import Workspace
-    from ..pipeline import trace_answer
+    from ..pipeline import describe_trace
 
-    typer.echo("\n".join(trace_answer(Workspace(workspace))))
+    typer.echo("\n".join(describe_trace(Workspace(workspace), file)))
 
 
 def main() -> None:

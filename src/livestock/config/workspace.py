@@ -23,6 +23,11 @@ class Workspace:
         return self.root / "interim"
 
     @property
+    def data_dir_path(self) -> Path:
+        """A file that says where the raw data lay when it was last read: archives in tables are named below it."""
+        return self.root / "interim" / "data_dir.txt"
+
+    @property
     def yolo_dir(self) -> Path:
         """The data set at training size."""
         return self.root / "yolo"

@@ -16,6 +16,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
+from ..exceptions import BadData
+from ..files.hashing import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from . import pictures
 from .zips import (
     ENCRYPTED_FLAGS,
@@ -28,8 +30,6 @@ from .zips import (
     read_head,
     read_quickly,
 )
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def find_zips(path: Path) -> list[Path]:
 def list_members(path: Path, limits: Limits = LIMITS) -> list[Member]:
     """The files of a zip or a folder, in name order.
 
-    Raises ValueError naming the archive, and the member where there is one: no zip, data before or after it, two
+    Raises BadData naming the archive, and the member where there is one: no zip, data before or after it, two
     members of one name, a link, encrypted, packed by a method other than deflate, over the limits (by its declared
     size), or a name that climbs out (`..`, absolute, a drive letter) or that is no text. Names that differ only in
     Unicode's normal form are two members with equal `name`.
@@ -100,7 +100,7 @@ def list_members(path: Path, limits: Limits = LIMITS) -> list[Member]:
     for info in infos:
         name = _decode(info)
         if (why := _why_refused(info, name, limits)) is not None:
-            raise ValueError(f"{path}: member {name!r}{why}")
+            raise BadData(f"{path}: member {name!r}{why}")
         members.append(Member(name, info.filename, info.file_size))
     _check_all(path, members, limits)
     return sorted(members, key=lambda member: member.name)
@@ -109,7 +109,7 @@ def list_members(path: Path, limits: Limits = LIMITS) -> list[Member]:
 def read_bytes(archive: str, member: str, max_bytes: int = LIMITS.member_bytes) -> bytes:
     """A member's content; `archive` is a zip or a folder, `member` the raw name that `list_members` gave.
 
-    Raises ValueError naming both if the member is missing or broken, or not of the size that a zip declares; no more
+    Raises BadData naming both if the member is missing or broken, or not of the size that a zip declares; no more
     than that is unpacked. A zip's members of more than `max_bytes` are refused.
     """
     try:
@@ -118,25 +118,40 @@ def read_bytes(archive: str, member: str, max_bytes: int = LIMITS.member_bytes) 
         content = read_quickly(zipped, member) if max_bytes >= QUICK_BYTES else None
         return _read_member(zipped.file, member, max_bytes) if content is None else content
     except ZIP_ERRORS as error:
-        raise ValueError(f"{archive}: {member}: cannot be read: {error}") from error
+        raise BadData(f"{archive}: {member}: cannot be read: {error}") from error
+
+
+def stamp_members(archives: Sequence[str], members: Sequence[str]) -> list[int]:
+    """A number for each file that changes with its content: CRC-32 from a zip's list, of a file in a folder its size.
+
+    Nothing is read but lists and directories. Raises BadData naming archive and member of a file that is missing.
+    """
+    stamps = []
+    for archive, member in zip(archives, members, strict=True):
+        try:
+            zipped = open_zip(archive)
+            stamps.append(Path(archive, member).stat().st_size if zipped is None else zipped.file.getinfo(member).CRC)
+        except ZIP_ERRORS as error:
+            raise BadData(f"{archive}: {member}: cannot be read: {error}") from error
+    return stamps
 
 
 def read_image(archive: str, member: str) -> np.ndarray:
     """A picture as `(height, width, 3)` uint8 RGB, turned as its EXIF orientation says.
 
-    Raises ValueError naming archive and member if it cannot be decoded to its end.
+    Raises BadData naming archive and member if it cannot be decoded to its end.
     """
     content = read_bytes(archive, member)
     try:
         return pictures.decode(io.BytesIO(content))
     except pictures.ERRORS as error:
-        raise ValueError(f"{archive}: {member}: expected a picture that can be decoded, found: {error}") from error
+        raise BadData(f"{archive}: {member}: expected a picture that can be decoded, found: {error}") from error
 
 
 def image_size(archive: str, member: str) -> tuple[int, int]:
     """Width and height in pixels of what `read_image` returns, from the header alone.
 
-    Raises ValueError naming archive and member if there is no picture's header.
+    Raises BadData naming archive and member if there is no picture's header.
     """
     try:
         zipped = open_zip(archive)
@@ -146,18 +161,18 @@ def image_size(archive: str, member: str) -> tuple[int, int]:
         with _open_member(archive, zipped, member) as file:
             return pictures.measure(file)
     except (*pictures.ERRORS, *ZIP_ERRORS) as error:
-        raise ValueError(f"{archive}: {member}: expected a picture, found no readable header: {error}") from error
+        raise BadData(f"{archive}: {member}: expected a picture, found no readable header: {error}") from error
 
 
 def orientation(archive: str, member: str) -> int:
     """The EXIF orientation of a picture, 1 where it has none; `read_image` has undone it.
 
-    Raises ValueError naming archive and member if there is no picture's header.
+    Raises BadData naming archive and member if there is no picture's header.
     """
     try:
         return pictures.orientation(io.BytesIO(read_bytes(archive, member)))
     except pictures.ERRORS as error:
-        raise ValueError(f"{archive}: {member}: expected a picture, found no readable header: {error}") from error
+        raise BadData(f"{archive}: {member}: expected a picture, found no readable header: {error}") from error
 
 
 def normalise(name: str) -> str:
@@ -210,7 +225,7 @@ def _check_text(path: Path, name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{path}: file {name!a}: its name is not UTF-8; rename it") from error
+        raise BadData(f"{path}: file {name!a}: its name is not UTF-8; rename it") from error
     return name
 
 
@@ -233,12 +248,12 @@ def _check_all(path: Path, members: Sequence[Member], limits: Limits) -> None:
     """What the members are together: the names single, the sizes no more than a file of that length can hold."""
     name, count = next(iter(Counter(member.raw for member in members).most_common(1)), ("", 0))
     if count > 1:
-        raise ValueError(f"{path}: member {name!r} is there {count} times; only the last could be read; refused")
+        raise BadData(f"{path}: member {name!r} is there {count} times; only the last could be read; refused")
     total = sum(member.size for member in members)
     if total > limits.total_bytes:
-        raise ValueError(f"{path}: {total:,} bytes in all, more than {limits.total_bytes:,}; refused")
+        raise BadData(f"{path}: {total:,} bytes in all, more than {limits.total_bytes:,}; refused")
     if (why := _why_a_bomb(total, os.path.getsize(path), limits)) is not None:
-        raise ValueError(f"{path}: its members{why}")
+        raise BadData(f"{path}: its members{why}")
 
 
 def _why_a_bomb(size: int, packed: int, limits: Limits) -> str | None:

@@ -18,11 +18,11 @@ from ..files.progress import progress
 from ..files.write import write_bytes, write_text
 from ..geometry import xyxy_to_cxcywhn
 from ..tables import XYXY
-from .archives import read_bytes, read_image, split_name
+from .archives import read_bytes, read_image, split_name, stamp_members
 from .pictures import fit
 
 JPEG_QUALITY = 95
-VERSION = "3: names without folders"  # of what is written of the same images; files that stand are kept
+VERSION = "4: known by content, not by place"  # of what is written of the same images; files that stand are kept
 GREY = 114  # what yolov5 pads with: it has learnt that nothing is there
 
 
@@ -32,10 +32,16 @@ def dataset_dir(images: pd.DataFrame, imgsz: int, yolo_dir: Path, *boxes: pd.Dat
     Labels of a folder are rewritten when human boxes change; tables of other labels or of hidden boxes, given as
     `boxes`, get a folder of their own.
     """
-    content = VERSION + images[["image_id", "archive", "member", "width", "height"]].to_csv(index=False)
+    content = VERSION + hash_pictures(images)
     content += "".join(table[["image_id", "label", *XYXY]].to_csv(index=False) for table in boxes if len(table))
-    stamps = "".join(f"{path}\0{os.stat(path).st_mtime_ns}\n" for path in sorted(set(images["archive"])))
-    return yolo_dir / f"{imgsz}_{hashlib.sha256((content + stamps).encode()).hexdigest()[:8]}"
+    return yolo_dir / f"{imgsz}_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def hash_pictures(images: pd.DataFrame) -> str:
+    """SHA-256 of the names, sizes and files of images, wherever they lie; see `archives.stamp_members`."""
+    stamped = images[["image_id", "member", "width", "height"]].assign(
+        stamp=stamp_members(images["archive"].tolist(), images["member"].tolist()))
+    return hashlib.sha256(stamped.to_csv(index=False).encode()).hexdigest()
 
 
 def file_name(image_id: str) -> str:

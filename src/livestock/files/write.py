@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
@@ -32,3 +35,5 @@ def write_bytes(content: bytes, path: Path, *, flush: bool = True) -> None:
             file.flush()
             os.fsync(file.fileno())
     os.replace(beside, path)
+    if flush:
+        logger.debug("%s: written, %d bytes", path, len(content))

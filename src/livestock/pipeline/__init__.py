@@ -34,7 +34,7 @@ from .final import (
     record_final,
     train_full,
 )
-from .manifest import record_answer, trace_answer
+from .manifest import describe_trace, record_answer
 from .passes import PASSES, find_candidates, find_oof, oof_images, trained_folds
 from .preflight import NotReadyError, check_training, find_data_faults, prepare_run
 from .run import Run, choose_hyp, keep_settings, make_run
@@ -59,7 +59,9 @@ from .students import (
 )
 from .submit import check_submission, chosen_inference, submit
 from .training import (
+    Training,
     hyp_path,
+    read_config,
     read_left_out,
     read_training,
     run_dir_of,
@@ -82,12 +84,12 @@ __all__ = [
     "Run",
     "SplitTables",
     "apply_original",
-    "check_training",
-    "choose_labels",
     "check_submission",
-    "compare_labels",
+    "check_training",
     "choose_hyp",
+    "choose_labels",
     "chosen_inference",
+    "compare_labels",
     "compare_recipes",
     "compare_students",
     "compare_with_estimate",
@@ -106,9 +108,9 @@ __all__ = [
     "hyp_path",
     "images_to_answer",
     "judge_silver",
+    "keep_settings",
     "learning_curve",
     "make_run",
-    "keep_settings",
     "oof_images",
     "prepare_run",
     "read_data",
@@ -119,17 +121,19 @@ __all__ = [
     "read_strategies",
     "read_tables",
     "read_training",
+    "read_config",
+    "Training",
     "read_new",
     "record_answer",
     "record_final",
     "run_dir_of",
     "score_known_truth",
     "split_data",
+    "submit",
     "submitted_weights",
     "suspects_of_validation",
-    "trace_answer",
+    "describe_trace",
     "train_fold",
-    "submit",
     "train_full",
     "train_teachers",
     "trained_folds",

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ..config import Competition
 from ..evaluation import describe_missing_classes
+from ..files.hashing import fingerprint
 from ..files.write import write_bytes, write_text
 from ..postprocess import (
     METHODS,
@@ -30,10 +31,12 @@ from ..postprocess import (
     suppress,
     tune_method,
 )
-from .data import TRUTH_NAME, VALID_FOLD, Run, read_tables
+from .data import TRUTH_NAME, VALID_FOLD, Run, read_images, read_tables
 from .passes import PASSES, find_candidates, find_oof, oof_images, seconds_an_image
+from .store import read_records, run_step
 from .training import weights_of
 
+SUBMITTED = "submitted weights"  # the step that copies them
 ORIGINAL = "suppression at IoU 0.68, as the original"
 ORIGINAL_POINT: Point = {"iou_threshold": 0.68, "conf_threshold": 0.001}
 
@@ -114,24 +117,38 @@ def _megabytes(run: Run, passes: Sequence[str], fold: int) -> float:
 
 
 def copy_weights(run: Run, inference: Inference) -> list[Path]:
-    """The files to submit, which inference then loads: `weights.pt`, and `weights_1.pt` and so on for more folds."""
-    averaged = PASSES[inference.passes[0]].averaged
-    for old in submitted_weights(run):
-        old.unlink()
-    sources = [weights_of(run, fold, averaged=averaged) for fold in inference.folds]
-    if inference.final:
-        sources = [run.workspace.root / inference.final]
-    first = run.workspace.weights_path
+    """The files to submit, which inference then loads: `weights.pt`, and `weights_1.pt` and so on for more folds.
+
+    Of an earlier answer's files those go that are no longer submitted; a file that this run did not write stays.
+    """
+    sources, first, root = source_weights(run, inference), run.workspace.weights_path, run.workspace.root
     targets = [first.with_stem(f"{first.stem}_{number}") if number else first for number in range(len(sources))]
-    for source, target in zip(sources, targets, strict=True):
-        write_bytes(source.read_bytes(), target)
+    before = read_records(root).get(SUBMITTED)
+
+    def action() -> None:
+        for source, target in zip(sources, targets, strict=True):
+            write_bytes(source.read_bytes(), target)
+
+    run_step(SUBMITTED, action, inputs=sources, outputs=targets, settings={}, workspace=root, by="08_inference")
+    for place, content in (before.outputs if before else {}).items():
+        old = root / place
+        if old not in targets and old.exists() and fingerprint(old) == content:
+            old.unlink()
     return targets
+
+
+def source_weights(run: Run, inference: Inference) -> list[Path]:
+    """The files of the trainings that answer."""
+    if inference.final:
+        return [run.workspace.root / inference.final]
+    averaged = PASSES[inference.passes[0]].averaged
+    return [weights_of(run, fold, averaged=averaged) for fold in inference.folds]
 
 
 def submitted_weights(run: Run) -> list[Path]:
     """The files that `copy_weights` left."""
-    first = run.workspace.weights_path
-    return [path for path in [first, *sorted(first.parent.glob(f"{first.stem}_*{first.suffix}"))] if path.exists()]
+    record = read_records(run.workspace.root).get(SUBMITTED)
+    return [run.workspace.root / place for place in (record.outputs if record else {})]
 
 
 def find_answer(
@@ -147,8 +164,7 @@ def find_answer(
     if part == "valid" and tuple(inference.folds) != (VALID_FOLD,):
         raise ValueError(f"folds: there is no test set, so fold {VALID_FOLD} is answered, which only the model of fold "
                          f"{VALID_FOLD} was not trained on; found {list(inference.folds)}")
-    members = [find_candidates(run, images, path, name, f"{name}_{part}{number or ''}")
-               for name in inference.passes for number, path in enumerate(weights)]
+    members = [find_candidates(run, images, path, name) for name in inference.passes for path in weights]
     return apply(inference.kind, members, images, inference.points), members
 
 
@@ -175,10 +191,10 @@ def write_inference(run: Run, inference: Inference, weights: Sequence[Path], sco
 
 def images_to_answer(run: Run) -> tuple[pd.DataFrame, str]:
     """The test images, or where the data has none the validation fold, and which of the two: `test` or `valid`."""
-    test_images = pd.read_parquet(run.workspace.interim_dir / "test_images.parquet")
+    test_images = read_images(run, "test_images")
     if len(test_images):
         return test_images, "test"
-    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
+    images = read_images(run, "folds")
     return images[images["fold"] == VALID_FOLD], "valid"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ import pandas as pd
 
 from ..data.readers.clean import UNKNOWN_CLASS
 from ..exceptions import BadData, MissingResult
-from ..files.write import write_json
+from ..files.write import write_json, write_text
 from ..labels.relabel import apply_relabels, describe_relabels, read_relabels, relabels_path
 from ..tables import write_table
 from .reading import Examined, examine
-from .store import run_step
 from .run import Run
+from .store import run_step
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +78,9 @@ def read_data(run: Run) -> RawTables:
         found = found._replace(boxes=boxes, left_out=left_out)
         if found.boxes.empty:
             raise BadData(_no_boxes(run.data_dir, found))
-        for table, path in zip([*found[:4], found.hashes.reset_index()], paths, strict=True):
-            write_table(table, path)
+        tables = [found.images, found.boxes, found.left_out, found.test_images, found.hashes.reset_index()]
+        for table, path in zip(tables, paths, strict=True):
+            write_table(_below(run.data_dir, table) if "archive" in table else table, path)
         write_json({"reader": found.reader, "why": found.why, "pictures": len(found.pictures)}, how_path)
 
     run_step(
@@ -88,13 +90,30 @@ def read_data(run: Run) -> RawTables:
         outputs=[*paths, how_path],
         settings={"reader": run.reader, "competition": asdict(run.competition)},
         workspace=run.workspace.root,
-        version=3,  # 2: image_id is the path below the data, and every image is decoded; 3: box_id
+        version=4,  # 2: image_id is the path below the data, every image is decoded; 3: box_id; 4: archives below it
+        by="01_eda",
     )
     how = json.loads(how_path.read_text(encoding="utf-8"))
     if sentence := describe_relabels(run.workspace, pd.read_parquet(paths[0], columns=["image_id"])):
         logger.info(sentence)
-    images, boxes, left_out, test_images = (pd.read_parquet(path) for path in paths[:4])
-    return RawTables(images, boxes, left_out, test_images, how["reader"], how["why"])
+    write_text(f"{run.data_dir.resolve()}\n", run.workspace.data_dir_path)  # tables say what lies where below it
+    boxes, left_out = (pd.read_parquet(path) for path in paths[1:3])
+    return RawTables(read_images(run, "images"), boxes, left_out, read_images(run, "test_images"), how["reader"],
+                     how["why"])
+
+
+def _below(data_dir: Path, images: pd.DataFrame) -> pd.DataFrame:
+    """The images table with archives by their place below the data folder, which may move."""
+    whole = data_dir.resolve()
+    places = {archive: os.path.relpath(Path(archive).resolve(), whole) for archive in images["archive"].unique()}
+    return images.assign(archive=images["archive"].map(places).astype("str"))
+
+
+def read_images(run: Run, name: str) -> pd.DataFrame:
+    """An images table of `interim/`, its archives as they lie in this run's data folder now."""
+    images = pd.read_parquet(run.workspace.interim_dir / f"{name}.parquet")
+    places = {archive: str(run.data_dir / archive) for archive in images["archive"].unique()}
+    return images.assign(archive=images["archive"].map(places).astype("str"))
 
 
 def _no_boxes(data_dir: Path, found: Examined) -> str:
@@ -138,6 +157,7 @@ def find_groups(run: Run) -> pd.Series:
         inputs=[images_path, hashes_path, test_path, *([listed] if listed.is_file() else [])],
         outputs=[path],
         settings={"radius": folds.RADIUS, "group_pattern": run.competition.group_pattern},
+        by="02_split",
         workspace=run.workspace.root,
     )
     return pd.read_parquet(path).set_index("image_id")["group"]
@@ -176,9 +196,10 @@ def split_data(run: Run) -> SplitTables:
         outputs=paths[3:],
         settings={"seed": run.seed, "competition": asdict(run.competition)},
         workspace=run.workspace.root,
-        version=2,  # 2: folds that hold every class come first
+        version=3,  # 2: folds that hold every class come first; 3: archives below the data
+        by="02_split",
     )
-    images, chosen = pd.read_parquet(paths[3]), pd.read_parquet(paths[4])["image_id"]
+    images, chosen = read_images(run, "folds"), pd.read_parquet(paths[4])["image_id"]
     mini = images["image_id"].isin(chosen).set_axis(images["image_id"]).rename("mini")
     return SplitTables(images, mini)
 
@@ -188,5 +209,4 @@ def read_tables(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     paths = [run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes")]
     if missing := [path for path in paths if not path.exists()]:
         raise MissingResult(f"{missing[0]}: not there yet; run 01_eda and 02_split first")
-    images, boxes = (pd.read_parquet(path) for path in paths)
-    return images, boxes
+    return read_images(run, "folds"), pd.read_parquet(paths[1])

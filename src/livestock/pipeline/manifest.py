@@ -1,15 +1,13 @@
-"""`manifest.json`: what leads from `answer.csv` back to its thresholds, weights, trainings, settings and data."""
+"""What leads from `answer.csv`, or any other result, back to thresholds, weights, trainings, labels and raw data."""
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,89 +16,35 @@ import pandas as pd
 import yaml
 
 from ..config import REPOSITORY, Workspace
-from ..files.hashing import MANIFEST_DIR, fingerprint, hash_content
-from ..files.write import write_json
-from .answer import Inference
+from ..exceptions import MissingResult, StaleResult
+from ..files.hashing import fingerprint
+from .answer import Inference, images_to_answer, source_weights
 from .data import Run
-from .passes import candidates_path, oof_file, trained_folds
+from .passes import answer_paths, prediction_paths, trained_folds
+from .store import LINEAGE, Record, add_record, find_record, place_of, trace
 
-LONG = 20  # items of a list in a step's settings from which the manifest has their number and hash instead
-
-
-def manifest_path(workspace: Workspace) -> Path:
-    """Where the manifest lies."""
-    return workspace.root / "manifest.json"
+ANSWER = "answer"
 
 
-def read_manifest(workspace: Workspace) -> dict[str, Any]:
-    """What `record` has written so far, nothing where there is no manifest."""
-    path = manifest_path(workspace)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def record(workspace: Workspace, key: str, content: Mapping[str, Any]) -> Path:
-    """Puts `content` into the manifest in the place of what was there under this key."""
-    path = manifest_path(workspace)
-    write_json({**read_manifest(workspace), key: content}, path)
-    return path
-
-
-def record_answer(run: Run, inference: Inference, weights: Iterable[Path], part: str, scores: pd.Series) -> Path:
-    """Writes down where `answer.csv` came from, under `answer`; `scores` are its method's, out of fold.
-
-    `steps` are those that led to it and no others, each with what it was made from, what it wrote and its seconds:
-    hashes lead from one to the next, from the candidates to the raw data.
-    """
-    answer, weights = run.workspace.answer_path, list(weights)
-    answered = [candidates_path(run, f"{name}_{part}{number or ''}")
-                for name in inference.passes for number in range(len(weights))]
-    judged = [candidates_path(run, oof_file(name, fold, bool(inference.final)))
-              for name in inference.passes for fold in trained_folds(run)]
-    chain = find_chain(run.workspace, [fingerprint(path) for path in [*weights, *answered, *judged]])
+def record_answer(run: Run, inference: Inference, weights: list[Path], part: str, scores: pd.Series) -> Path:
+    """Adds to the lineage where `answer.csv` came from; `scores` are its method's, out of fold. Returns its file."""
+    root, answer = run.workspace.root, run.workspace.answer_path
+    to_answer, _ = images_to_answer(run)
+    inputs = [*source_weights(run, inference), *answer_paths(run, inference.passes, to_answer, weights),
+              *prediction_paths(run, inference.passes, trained_folds(run), averaged=bool(inference.final))]
     rows = pd.read_csv(answer, usecols=["ImageID"])
-    return record(run.workspace, "answer", {
-        "file": answer.name,
-        "sha256": fingerprint(answer),
-        "rows": len(rows),
-        "images": f"{rows['ImageID'].nunique()} {part} images with boxes",
-        "inference": yaml.safe_load((run.workspace.root / "inference.yaml").read_text(encoding="utf-8")),
-        "out of fold": {name: float(scores[name]) for name in ("mAP", "low", "high")},
-        "weights": {path.name: {"sha256": fingerprint(path), "step": _writer(chain, fingerprint(path))}
-                    for path in weights},
-        "candidates": {path.name: fingerprint(path) for path in answered},
-        "run": {"seed": run.seed, "reader": run.reader, "data": str(run.data_dir),
-                "data_hash": fingerprint(run.data_dir, run.workspace.root),
-                "profile": asdict(run.profile), "competition": asdict(run.competition)},
-        "code": describe_code(),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "steps": {name: {**step, "settings": _shorten(step["settings"])} for name, step in chain.items()},
-    })
-
-
-def find_chain(workspace: Workspace, hashes: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The records of the steps that wrote what has these hashes, of those that wrote what they read, and so on."""
-    directory = workspace.interim_dir / MANIFEST_DIR
-    steps = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(directory.glob("*.json"))]
-    chain: dict[str, dict[str, Any]] = {}
-    wanted = set(hashes)
-    while found := [step for step in steps if step["step"] not in chain and wanted & set(step["outputs"].values())]:
-        for step in found:
-            chain[step["step"]] = step
-            wanted |= set(step["inputs"].values())
-    return chain
-
-
-def _writer(chain: Mapping[str, Mapping[str, Any]], content: str) -> str | None:
-    return next((name for name, step in chain.items() if content in step["outputs"].values()), None)
-
-
-def _shorten(settings: Any) -> Any:
-    """Settings without long lists, such as the names of 16,000 images."""
-    if isinstance(settings, dict):
-        return {key: _shorten(value) for key, value in settings.items()}
-    if isinstance(settings, list) and len(settings) > LONG:
-        return {"n": len(settings), "sha256": hash_content(settings)}
-    return settings
+    settings = yaml.safe_load((root / "inference.yaml").read_text(encoding="utf-8"))
+    add_record(root, Record(
+        ANSWER, fingerprint(answer), {place_of(path, root): fingerprint(path) for path in (answer, *weights)},
+        {place_of(path, root): fingerprint(path) for path in inputs}, settings=settings, by="08_inference",
+        notes={
+            "rows": len(rows), "images": f"{rows['ImageID'].nunique()} {part} images with boxes",
+            "out of fold": {name: float(scores[name]) for name in ("mAP", "low", "high")},
+            "run": {"seed": run.seed, "reader": run.reader, "profile": asdict(run.profile),
+                    "competition": asdict(run.competition)},
+            "code": describe_code(),
+        }))
+    return root / LINEAGE
 
 
 def describe_code() -> dict[str, Any]:
@@ -129,43 +73,53 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def trace_answer(workspace: Workspace) -> list[str]:
-    """Where `answer.csv` came from, in lines to print, from the manifest alone.
+def describe_trace(workspace: Workspace, path: Path | None = None) -> list[str]:
+    """Where a result came from, `answer.csv` if none is named, in lines to print, from the lineage alone.
 
-    Raises ValueError if there is no manifest of an answer, or if `answer.csv` or a weights file is another.
+    A line a step, from the last one back to the raw data. Raises MissingResult if the lineage says nothing of it, and
+    StaleResult if the file, or the weights of an answer, are others than the ones that were recorded.
     """
-    path, answer = manifest_path(workspace), read_manifest(workspace).get("answer")
-    if answer is None:
-        raise ValueError(f"{path}: says nothing of an answer yet; run 08_inference first")
-    files = {answer["file"]: answer["sha256"], **{name: of["sha256"] for name, of in answer["weights"].items()}}
-    for name, content in files.items():
-        file = workspace.root / name
+    root, path = workspace.root, path or workspace.answer_path
+    record = find_record(root, path)
+    if record is None:
+        raise MissingResult(f"{root / LINEAGE}: says nothing of {path.name} yet; run "
+                            f"{'08_inference' if path == workspace.answer_path else 'what writes it'} first")
+    for place, content in record.outputs.items():
+        file = root / place
         if not file.exists() or fingerprint(file) != content:
-            raise ValueError(f"{file}: expected the one that {path.name} is of, found "
-                             f"{'another' if file.exists() else 'none'}; run 08_inference again")
-    run, code, steps, points = answer["run"], answer["code"], answer["steps"], answer["inference"]["points"]
+            raise StaleResult(f"{file}: expected the one that {LINEAGE} is of, found "
+                              f"{'another' if file.exists() else 'none'}; run {record.by or 'its step'} again")
+    steps = trace(root, [place_of(path, root)])
+    lines = _describe_answer(record) if record.step == ANSWER else []
+    return [*lines, *(_describe_step(step) for step in steps if step.step != ANSWER)]
+
+
+def _describe_answer(record: Record) -> list[str]:
+    notes, run, code = record.notes, record.notes["run"], record.notes["code"]
     thresholds = "; ".join(f"{label}: " + ", ".join(f"{name} {value:g}" for name, value in point.items())
-                           for label, point in points.items())
-    low, score, high = (answer["out of fold"][name] for name in ("low", "mAP", "high"))
-    lines = [
-        f"{answer['file']}: {answer['rows']:,} rows, {answer['images']}, {answer['sha256'][:19]}, {answer['written']}",
-        f"thresholds: {answer['inference']['method']}; {thresholds}",
-        f"out of fold: mAP {score:.4f}, 95 % interval {low:.4f} to {high:.4f}",
-    ]
-    for name, of in answer["weights"].items():
-        lines.append(f"{name}: {of['sha256'][:19]}, written by {of['step']}")
-    for name, step in steps.items():
-        if name.startswith("train_"):
-            lines.append(f"{name}: {_describe_training(step)}")
+                           for label, point in record.settings["points"].items())
+    low, score, high = (notes["out of fold"][name] for name in ("low", "mAP", "high"))
     changed = f", {len(code['changed'].splitlines())} files changed since" if code["changed"] else ""
-    return [*lines, f"data: {run['data']} ({run['reader']}), {run['data_hash'][:19]}",
-            f"run: profile {run['profile']['name']}, seed {run['seed']}, {len(steps)} steps, "
-            f"{sum(step['seconds'] for step in steps.values()) / 60:.1f} minutes",
-            f"code: commit {(code['commit'] or 'unknown')[:12]}{changed}, Python {code['python']}, "
-            f"torch {code['packages']['torch']}, yolov5 {code['packages']['yolov5']}"]
+    return [
+        f"answer.csv: {notes['rows']:,} rows, {notes['images']}, {record.outputs['answer.csv'][:19]}, "
+        f"{record.finished}",
+        f"thresholds: {record.settings['method']}; {thresholds}",
+        f"out of fold: mAP {score:.4f}, 95 % interval {low:.4f} to {high:.4f}",
+        f"run: profile {run['profile']['name']}, seed {run['seed']}, reader {run['reader']}",
+        f"code: commit {(code['commit'] or 'unknown')[:12]}{changed}, Python {code['python']}, "
+        f"torch {code['packages']['torch']}, yolov5 {code['packages']['yolov5']}",
+    ]
 
 
-def _describe_training(step: Mapping[str, Any]) -> str:
-    settings = step["settings"]
+def _describe_step(record: Record) -> str:
+    """One step: what it wrote, from what, and for a training with which settings."""
+    wrote = ", ".join(f"{place} ({content[:15]})" for place, content in record.outputs.items())
+    sources = ", ".join(f"{place} ({content[:15]})" for place, content in record.inputs.items())
+    more = f"; {_describe_training(record)}" if "training" in record.notes else ""
+    return f"{record.step}: {wrote} from {sources or 'nothing'}{more}"
+
+
+def _describe_training(record: Record) -> str:
+    settings: Mapping[str, Any] = record.notes["config"]
     return (f"{settings['epochs']} epochs at {settings['imgsz']} px from {Path(settings['weights']).name}, "
-            f"{Path(settings['hyp']).name}, seed {settings['seed']}, {step['seconds'] / 60:.1f} minutes")
+            f"{Path(settings['hyp']).name}, seed {settings['seed']}, {record.seconds / 60:.1f} minutes")

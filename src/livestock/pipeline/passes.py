@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,19 @@ from typing import Any
 import pandas as pd
 
 from .. import inference
-from ..files.write import write_json
+from ..data.dataset import hash_pictures
+from ..exceptions import MissingResult, StaleResult
+from ..files.hashing import fingerprint, hash_content
 from ..labels.missing import likely_boxes
 from ..tables import read_table, write_table
-from .data import Run
-from .store import run_step
-from .training import data_basis, weights_of
+from .data import Run, read_tables
+from .store import read_records, run_step
+from .training import Training, read_training, trainings_of, weights_named, weights_of
 
 STRIDE = 64  # of the P6 models; a multiple of every other's
+LIKELY = "_likely"  # at the end of the name of a file that holds likely boxes alone
+PREDICTION_VERSION = 4  # 3: boxes have ids; 4: found by content
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,32 +41,24 @@ PASSES = {"plain": Pass(), "averaged": Pass(averaged=True), "flipped": Pass(flip
 def trained_folds(run: Run) -> list[int]:
     """The folds with a model that has not seen them, by what `04_train` wrote.
 
-    Raises ValueError if there is none, if one was trained on another split or other labels than the present ones, or
-    with other settings than the first.
+    Raises MissingResult if there is none, StaleResult if what one was trained on has changed since, or if it was
+    trained with other settings than the first.
     """
-    folds = [fold for fold in range(100) if weights_of(run, fold).exists()]
-    if not folds:
-        raise ValueError(f"{run.workspace.weights_dir}: expected weights of a fold, found none; run 04_train first")
-    settings: dict[str, Any] = {}
-    for fold in folds:
-        path = run.workspace.interim_dir / f"training_fold{fold}.json"
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        for what, value in data_basis(run).items():
-            if record.get(what) != value:
-                raise ValueError(f"{weights_of(run, fold)}: trained on another {what} than the present one; run "
-                                 f"04_train again with fold {fold}, or delete it")
-        own = {key: value for key, value in record["config"].items() if key != "data_yaml"}
-        settings = settings or own
-        if other := sorted(key for key in own if own[key] != settings.get(key)):
-            raise ValueError(f"{weights_of(run, fold)}: trained with another {other[0]} than fold {folds[0]}; run "
-                             "04_train again with both, or delete the file")
-    return folds
+    trainings = trainings_of(run, "fold")
+    if not trainings:
+        raise MissingResult(f"{run.workspace.weights_dir}: expected weights of a fold, found none; run 04_train first")
+    first = read_training(run, trainings[0]).settings
+    for training in trainings:
+        own = read_training(run, training).settings
+        if other := sorted(key for key in own if own[key] != first.get(key)):
+            raise StaleResult(f"{weights_named(run, training)}: trained with another {other[0]} than "
+                              f"{trainings[0].name}; run 04_train again with both, or delete the file")
+    return [training.fold for training in trainings if training.fold is not None]
 
 
 def oof_images(run: Run, folds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The images of these folds and their human boxes: what their models have not seen."""
-    images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
-    boxes = pd.read_parquet(run.workspace.interim_dir / "boxes.parquet")
+    images, boxes = read_tables(run)
     images = images[images["fold"].isin(folds)].reset_index(drop=True)
     return images, boxes[boxes["image_id"].isin(images["image_id"])].reset_index(drop=True)
 
@@ -71,69 +68,90 @@ def find_oof(run: Run, name: str, folds: Sequence[int], *, averaged: bool = Fals
 
     With the weights of the best epoch, or `averaged` ones, whatever the pass asks for: what `07_final`'s model has.
     """
-    averaged = averaged or PASSES[name].averaged
-    tables = [
-        find_candidates(run, oof_images(run, [fold])[0], weights_of(run, fold, averaged=averaged), name,
-                        oof_file(name, fold, averaged))
-        for fold in folds
-    ]
+    tables = [find_candidates(run, oof_images(run, [fold])[0],
+                              weights_of(run, fold, averaged=averaged or PASSES[name].averaged), name)
+              for fold in folds]
     return pd.concat(tables, ignore_index=True)
 
 
-def oof_file(name: str, fold: int, averaged: bool) -> str:
-    """What `candidates_path` calls the table of a fold's own images in this pass."""
-    return f"{name}_fold{fold}{'_averaged' if averaged and not PASSES[name].averaged else ''}"
-
-
-def candidates_path(run: Run, file: str) -> Path:
-    """The table that `find_candidates` keeps."""
-    return run.workspace.interim_dir / f"candidates_{file}.parquet"
-
-
-def find_candidates(
-    run: Run, images: pd.DataFrame, weights: Path, name: str, file: str, *, likely: bool = False
-) -> pd.DataFrame:
+def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, *, likely: bool = False) -> pd.DataFrame:
     """Every box before suppression that these weights see in `images`, in the pass of this name.
 
-    With `likely` only `labels.missing.likely_boxes`: of 13,000 images all would not fit into memory.
-
-    Kept as `candidates_path` says; beside it, as JSON, the seconds it took and how many boxes of which
-    image were over the limit of `inference.candidates`.
+    With `likely` only `labels.missing.likely_boxes`: of 13,000 images all would not fit into memory. Whoever asks for
+    the same weights, images, pass and size gets the same file, so that nothing is predicted twice.
     """
-    look, profile = PASSES[name], run.profile
-    imgsz = round(profile.imgsz * look.scale / STRIDE) * STRIDE if look.scale != 1 else profile.imgsz
-    path = candidates_path(run, file)
+    settings = _settings(run, name)
+    path = _predictions_path(run, images, weights, settings, likely=False)
+    if likely and not path.exists():
+        path = _predictions_path(run, images, weights, settings, likely=True)
 
-    def action() -> None:
-
+    def action() -> dict[str, Any]:
         found = inference.candidates(
-            weights, images, run.competition.labels, imgsz=imgsz, flip=look.flip, device=profile.device,
-            keep=likely_boxes if likely else None, label_of=run.competition.label_of, origin=path.stem,
+            weights, images, run.competition.labels, imgsz=settings["imgsz"], flip=settings["flip"],
+            device=run.profile.device, keep=likely_boxes if likely else None, label_of=run.competition.label_of,
+            origin=path.stem.removesuffix(LIKELY),  # the same ids, whichever of the two files holds them
         )
         n_cut = {image_id: int(n) for image_id, n in found.n_cut.items() if n}
         if n_cut:
-            print(f"candidates: {sum(n_cut.values())} boxes of {len(n_cut)} images were over the limit")
-        write_json({"seconds": found.seconds, "images": len(images), "cut": n_cut}, path.with_suffix(".json"))
+            logger.warning("predictions: %d boxes of %d images were over the limit", sum(n_cut.values()), len(n_cut))
         write_table(found.boxes, path)
+        return {"seconds": found.seconds, "images": len(images), "cut": n_cut, "view": name,
+                "weights": weights.name}
 
-    run_step(
-        path.stem,
-        action,
-        inputs=[weights, *(Path(archive) for archive in sorted(set(images["archive"])))],
-        outputs=[path, path.with_suffix(".json")],
-        settings={"imgsz": imgsz, "flip": look.flip, "image_ids": images["image_id"].tolist(),
-                  **({"likely": True} if likely else {})},
-        workspace=run.workspace.root,
-        version=3,  # 2: pictures are scaled down to 0.6 by bilinear interpolation; 3: box_id
-    )
-    return read_table(path)
+    run_step(f"predict_{path.stem}", action, inputs=[weights], outputs=[path],
+             settings={**settings, "likely": path.stem.endswith(LIKELY)},
+             content={"pictures": hash_pictures(images)}, workspace=run.workspace.root, version=PREDICTION_VERSION)
+    boxes = read_table(path)
+    return likely_boxes(boxes) if likely and not path.stem.endswith(LIKELY) else boxes
+
+
+def _settings(run: Run, name: str) -> dict[str, Any]:
+    """What of a prediction's settings changes its boxes."""
+    look, imgsz = PASSES[name], run.profile.imgsz
+    return {"imgsz": round(imgsz * look.scale / STRIDE) * STRIDE if look.scale != 1 else imgsz, "flip": look.flip,
+            "labels": run.competition.labels, "conf_floor": inference.CONF_FLOOR,
+            "max_per_image": inference.MAX_PER_IMAGE}
+
+
+def _predictions_path(run: Run, images: pd.DataFrame, weights: Path, settings: dict[str, Any], *, likely: bool) -> Path:
+    """The file of a prediction, named by all that it is made from."""
+    key = hash_content({"weights": fingerprint(weights), "pictures": hash_pictures(images), "settings": settings,
+                        "version": PREDICTION_VERSION})
+    return run.workspace.interim_dir / "predictions" / f"{key[:16]}{LIKELY if likely else ''}.parquet"
+
+
+def prediction_paths(run: Run, names: Sequence[str], folds: Sequence[int], *, averaged: bool = False) -> list[Path]:
+    """The files that `find_oof` keeps of these passes."""
+    return [_predictions_path(run, oof_images(run, [fold])[0],
+                              weights_of(run, fold, averaged=averaged or PASSES[name].averaged), _settings(run, name),
+                              likely=False)
+            for name in names for fold in folds]
+
+
+def answer_paths(run: Run, names: Sequence[str], images: pd.DataFrame, weights: Sequence[Path]) -> list[Path]:
+    """The files of what these weights see in the images to answer, in these passes."""
+    return [_predictions_path(run, images, path, _settings(run, name), likely=False)
+            for name in names for path in weights]
+
+
+def silver_paths(
+    run: Run, seen: Sequence[Sequence[tuple[Training, pd.DataFrame]]], names: Sequence[str]
+) -> list[Path]:
+    """The weights of these trainings and what they see in these images, in these passes, as far as it is there."""
+    paths = []
+    for training, images in (watched for part in seen for watched in part):
+        weights = weights_named(run, training, averaged=True)
+        if weights.exists():
+            paths += [weights, *(_predictions_path(run, images, weights, _settings(run, name), likely=likely)
+                                 for name in names for likely in (False, True))]
+    return list(dict.fromkeys(path for path in paths if path.exists()))
 
 
 def seconds_an_image(run: Run, names: Sequence[str], folds: Sequence[int], *, averaged: bool = False) -> float:
     """What these passes took out of fold: reading and decoding the image and the network, without loading the model."""
-    total = 0.0
+    total, records = 0.0, read_records(run.workspace.root)
     for name in names:
-        files = [oof_file(name, fold, averaged or PASSES[name].averaged) for fold in folds]
-        records = [json.loads((run.workspace.interim_dir / f"candidates_{file}.json").read_text()) for file in files]
-        total += sum(record["seconds"] for record in records) / max(sum(record["images"] for record in records), 1)
+        notes = [records[f"predict_{path.stem}"].notes
+                 for path in prediction_paths(run, [name], folds, averaged=averaged)]
+        total += sum(note["seconds"] for note in notes) / max(sum(note["images"] for note in notes), 1)
     return total

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..data import readers
 from ..data.folds import hash_images, near_duplicate_groups
-from ..files.write import write_json
-from ..labels.missing import fuse_looks
+from ..labels.missing import fuse_looks, likely_boxes
 from ..labels.silver import (
     NEVER,
     UNSURE,
@@ -32,20 +33,15 @@ from ..labels.silver import (
 )
 from ..tables import write_table
 from .data import VALID_FOLD, Run, read_tables
-from .passes import find_candidates, trained_folds
-from .training import (
-    check_basis,
-    train_as_fold,
-    training_basis,
-    weights_named,
-    write_lists,
-)
+from .passes import find_candidates, silver_paths, trained_folds
+from .store import forget, require_fresh, run_step
+from .training import HUMAN, Training, train_as_fold, weights_named, write_lists
 
 LOOKS = ("plain", "flipped", "larger")
-HUMAN = "human labels"
 NEW_FOLD = -1  # of images that came without labels: in no fold
 NEW_PREFIX = "new/"  # before their ids, which must differ from those of the data
 TABLES = ("boxes", "hidden", "new")
+logger = logging.getLogger(__name__)
 
 
 def train_teachers(run: Run, n_teachers: int = 2) -> pd.Series:
@@ -64,9 +60,14 @@ def train_teachers(run: Run, n_teachers: int = 2) -> pd.Series:
     for number in range(n_teachers):
         own = teacher.index[teacher == number].to_series()
         others = teacher.index[teacher != number].to_series()
-        name = f"teacher{number}"
-        train_as_fold(run, name, write_lists(run, name, images, boxes, others, own), run.seed)
+        training = teacher_training(run, number)
+        train_as_fold(run, training, write_lists(run, training.name, images, boxes, others, own))
     return teacher
+
+
+def teacher_training(run: Run, number: int) -> Training:
+    """The training of the teacher of this number."""
+    return Training("teacher", number, run.seed)
 
 
 def assign_teachers(images: pd.DataFrame, n_teachers: int) -> pd.Series:
@@ -93,23 +94,35 @@ def find_silver(run: Run, teacher: pd.Series, new: pd.DataFrame | None = None) -
     `04_train` that left it out, `new` ones by every teacher.
     """
     images, _ = read_tables(run)
-    names = [f"teacher{number}" for number in sorted(set(teacher))]
-    watched = [(name, images[images["image_id"].isin(teacher.index[teacher == number])])
-               for number, name in enumerate(names)]
-    watched.append((f"fold{VALID_FOLD}", images[images["fold"] == VALID_FOLD]))
-    tables = [fuse_looks([look_at(run, name, own, look, "own") for look in LOOKS], own) for name, own in watched]
-    if new is not None and len(new):
-        tables.append(fuse_looks([look_at(run, name, new, look, "new") for name in names for look in LOOKS], new))
+    tables = [fuse_looks([member for watched in seen for member in look_at(run, *watched)], seen[0][1])
+              for seen in who_sees(run, images, teacher, new)]
     return pd.concat(tables, ignore_index=True).assign(source="silver")
 
 
-def look_at(run: Run, name: str, images: pd.DataFrame, look: str, of: str) -> pd.DataFrame:
-    """What is likely of a training's candidates in a pass of `PASSES`, see `labels.missing.likely_boxes`.
+def who_sees(
+    run: Run, images: pd.DataFrame, teacher: pd.Series, new: pd.DataFrame | None = None
+) -> list[list[tuple[Training, pd.DataFrame]]]:
+    """Which trainings label which images, none of those that it was trained on: a list for each part of the images."""
+    teachers = [teacher_training(run, number) for number in sorted(set(teacher))]
+    watched = [[(training, images[images["image_id"].isin(teacher.index[teacher == training.fold])])]
+               for training in teachers]
+    watched.append([(Training("fold", VALID_FOLD), images[images["fold"] == VALID_FOLD])])
+    if new is not None and len(new):
+        watched.append([(training, new) for training in teachers])
+    return watched
 
-    Averaged weights always: a best epoch would have been chosen on the very images that are looked at.
+
+def look_at(
+    run: Run, training: Training, images: pd.DataFrame, looks: Sequence[str] = LOOKS
+) -> list[pd.DataFrame]:
+    """What is likely of a training's candidates, a table a pass of `PASSES`, see `labels.missing.likely_boxes`.
+
+    Averaged weights always: a best epoch would have been chosen on the very images that are looked at. Of the
+    validation fold all candidates are kept, for its students are judged by them.
     """
-    return find_candidates(run, images, weights_named(run, name, averaged=True), look, f"silver_{look}_{name}_{of}",
-                           likely=True)
+    weights, few = weights_named(run, training, averaged=True), bool((images["fold"] == VALID_FOLD).all())
+    tables = [find_candidates(run, images, weights, look, likely=not few) for look in looks]
+    return [likely_boxes(table) for table in tables] if few else tables
 
 
 def read_strategies(run: Run, strategies: Sequence[str]) -> tuple[list[str], pd.DataFrame | None]:
@@ -140,7 +153,7 @@ def read_new(run: Run, folder: str) -> pd.DataFrame:
     found = found.assign(fold=NEW_FOLD, image_id=NEW_PREFIX + found["image_id"])
     hashes, faults = hash_images(pd.concat([images, tests, found], ignore_index=True))
     if faults:
-        print(f"left out: {len(faults):,} images cannot be decoded: {faults[0][0]}/{faults[0][1]}: {faults[0][2]}")
+        logger.warning("left out: %d images cannot be decoded: %s/%s: %s", len(faults), *faults[0])
         images, tests, found = (table[table["image_id"].isin(hashes.index)] for table in (images, tests, found))
     for what, table in (("has labels", images), ("is to be answered", tests)):
         if (known := _look_of(found, hashes).isin(_look_of(table, hashes))).any():
@@ -151,7 +164,7 @@ def read_new(run: Run, folder: str) -> pd.DataFrame:
     of_valid = groups[images.loc[images["fold"] == VALID_FOLD, "image_id"]]
     leaks = groups[found["image_id"]].isin(of_valid[of_valid >= 0]).to_numpy()
     if leaks.any():
-        print(f"left out: {leaks.sum():,} new images are near-duplicates of the validation fold's")
+        logger.warning("left out: %d new images are near-duplicates of the validation fold's", leaks.sum())
     return found[~leaks].reset_index(drop=True)
 
 
@@ -244,51 +257,72 @@ def write_silver(
     Thresholds are those of `judge_silver` and `decide_silver`, whose reasons are printed. A strategy that selects
     nothing is left out, with a line that says so. Of new images those train that get a box, and as backgrounds some in
     which the teachers see nothing (see `silver.choose_backgrounds`). Written to `interim/silver_{strategy}_boxes`,
-    `_hidden` and `_new.parquet`, the last an images table; what was chosen from earlier ones is forgotten.
+    `_hidden` and `_new.parquet`, the last an images table; what was chosen from earlier ones is void.
     """
-    (run.workspace.interim_dir / "recipe.json").unlink(missing_ok=True)
+    forget(run.workspace.root, "recipe")
     guard = judge_silver(run, silver, teacher, new, precision=precision)
     bands, new_bands, reasons = decide_silver(guard, accept, precision=precision)
-    print("\n".join(reasons))
+    logger.info("%s", "\n".join(reasons))
     images, gold = read_tables(run)
     frames, new = _group_frames(run, images), images.iloc[:0] if new is None else new
+    seen = silver_paths(run, who_sees(run, images, teacher, new), LOOKS)
     labels = {HUMAN: (gold, gold.iloc[:0])}
     for strategy in strategies:
-        basis = _silver_path(run, strategy, "basis", "json")
-        basis.unlink(missing_ok=True)  # without it the tables do not count
         try:
             boxes, hidden = select_silver(strategy, gold, silver, frames, bands, new, new_bands)
         except NothingSelected as reason:
-            print(f"left out: {reason}")
+            logger.warning("left out: %s", reason)
+            forget(run.workspace.root, f"silver_{strategy}")
             continue
         backgrounds = choose_backgrounds(new, silver, boxes["image_id"].nunique(), background_share,
                                          np.random.default_rng(run.seed))
         added = new[new["image_id"].isin(boxes["image_id"]) | new["image_id"].isin(backgrounds)]
-        for name, table in zip(TABLES, (boxes, hidden, added), strict=True):
-            write_table(table, _silver_path(run, strategy, name))
-        write_json(training_basis(run), basis)
+        decided = {"strategy": strategy, "accept": accept, "precision": precision, "seed": run.seed,
+                   "background_share": background_share,
+                   "thresholds": [list(band) for each in (bands, new_bands) for band in each.values()]}
+        _write_labels(run, strategy, (boxes, hidden, added), seen, decided, reasons)
         labels[strategy] = boxes, hidden
     return labels
 
 
-def _silver_path(run: Run, strategy: str, name: str, suffix: str = "parquet") -> Path:
-    return run.workspace.interim_dir / f"silver_{strategy}_{name}.{suffix}"
+def _write_labels(
+    run: Run, strategy: str, tables: Sequence[pd.DataFrame], seen: Sequence[Path], decided: Mapping[str, Any],
+    reasons: Sequence[str],
+) -> None:
+    """The tables of a strategy, with what they were made from: predictions, human labels, thresholds."""
+    paths = silver_files(run, strategy)
+
+    def action() -> dict[str, Any]:
+        for path, table in zip(paths, tables, strict=True):
+            write_table(table, path)
+        return {"boxes": int((tables[0]["source"] == "silver").sum()), "reasons": list(reasons)}
+
+    content = {path.stem: hashlib.sha256(table.to_csv().encode()).hexdigest()
+               for path, table in zip(paths, tables, strict=True)}
+    run_step(f"silver_{strategy}", action, outputs=paths, settings=decided, workspace=run.workspace.root,
+             content=content,
+             inputs=[*seen, *(run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes"))],
+             by="06_silver")
+
+
+def silver_files(run: Run, strategy: str) -> list[Path]:
+    """The files of a strategy's labels, by `TABLES`; none of human labels."""
+    return [] if strategy == HUMAN else [run.workspace.interim_dir / f"silver_{strategy}_{name}.parquet"
+                                         for name in TABLES]
 
 
 def read_labels(run: Run, strategy: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The boxes to train with and those to hide, as `write_silver` left them; for `HUMAN` people's and none.
 
-    Raises ValueError naming the notebook to run if they are not there, or were made with other human labels, another
-    split or another training.
+    Raises MissingResult if they are not there, StaleResult if they were made with other human labels, another split or
+    other teachers; both name the notebook to run.
     """
     if strategy == HUMAN:
         gold = read_tables(run)[1]
         return gold, gold.iloc[:0]
-    path = _silver_path(run, strategy, "basis", "json")
-    if not path.exists():
-        raise ValueError(f"{path}: no silver labels by {strategy!r} yet; run 06_silver with it first")
-    check_basis(run, json.loads(path.read_text(encoding="utf-8")), path, "06_silver")
-    boxes, hidden = (pd.read_parquet(_silver_path(run, strategy, name)) for name in ("boxes", "hidden"))
+    files = silver_files(run, strategy)
+    require_fresh(run.workspace.root, files[0], "06_silver with this strategy")
+    boxes, hidden = (pd.read_parquet(path) for path in files[:2])
     return boxes, hidden
 
 
@@ -296,4 +330,4 @@ def images_to_train(run: Run, strategy: str) -> pd.DataFrame:
     """The images table with the new images that the strategy's labels name; those have fold -1."""
     images, _ = read_tables(run)
     return images if strategy == HUMAN else pd.concat(
-        [images, pd.read_parquet(_silver_path(run, strategy, "new"))], ignore_index=True)
+        [images, pd.read_parquet(silver_files(run, strategy)[-1])], ignore_index=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..evaluation import mean_interval, usual_map
+from ..files.hashing import hash_content
 from ..files.write import write_json
 from ..labels.missing import SUSPECT_CONFIDENCE, find_suspects, fuse_looks, set_aside
 from ..labels.silver import without_silver
@@ -16,35 +17,35 @@ from ..postprocess import suppress
 from ..tables import write_table
 from .data import VALID_FOLD, Run, read_tables
 from .passes import find_candidates, oof_images
-from .silver import HUMAN, images_to_train, look_at, read_labels
-from .training import (
-    check_basis,
-    data_basis,
-    read_training,
-    train_as_fold,
-    training_basis,
-    weights_named,
-    write_lists,
-)
+from .silver import images_to_train, look_at, read_labels, silver_files, teacher_training
+from .store import find_record, require_fresh, run_step
+from .training import HUMAN, Training, read_config, read_training, train_as_fold, weights_named, write_lists
 
 
-def train_student(run: Run, strategy: str, seed: int) -> str:
-    """Trains on all but the validation fold with these labels; returns the training's name (see `weights_named`).
+def student_training(run: Run, strategy: str, seed: int) -> Training:
+    """The training with these labels and this seed: that of `04_train` where it had both."""
+    first = Training("fold", VALID_FOLD, seed)
+    same = strategy == HUMAN and seed == read_config(run, first).seed
+    return first if same else Training("student", seed=seed, labels=strategy)
 
-    The validation fold keeps its human labels alone, whatever the strategy. With `HUMAN` labels and the seed of
-    `04_train` that is its training.
+
+def train_student(run: Run, strategy: str, seed: int) -> Training:
+    """Trains on all but the validation fold with these labels, unless `04_train` has done it.
+
+    The validation fold keeps its human labels alone, whatever the strategy.
     """
-    if strategy == HUMAN and seed == read_training(run, f"fold{VALID_FOLD}")["config"]["seed"]:
-        return f"fold{VALID_FOLD}"
+    training = student_training(run, strategy, seed)
+    if training.role == "fold":
+        return training
     _, gold = read_tables(run)
     boxes, hidden = read_labels(run, strategy)
     images = images_to_train(run, strategy)
     is_valid = images["fold"] == VALID_FOLD
     valid_ids, train_ids = images.loc[is_valid, "image_id"], images.loc[~is_valid, "image_id"]
     boxes, hidden = without_silver(boxes, hidden, gold, valid_ids)
-    name = f"{'human' if strategy == HUMAN else strategy}_{seed}"
-    train_as_fold(run, name, write_lists(run, name, images, boxes, train_ids, valid_ids, hidden), seed)
-    return name
+    data_yaml = write_lists(run, training.name, images, boxes, train_ids, valid_ids, hidden)
+    train_as_fold(run, training, data_yaml, tables=silver_files(run, strategy))
+    return training
 
 
 def suspects_of_validation(run: Run, teacher: pd.Series) -> pd.DataFrame:
@@ -53,25 +54,21 @@ def suspects_of_validation(run: Run, teacher: pd.Series) -> pd.DataFrame:
     That is every teacher and `04_train`'s model of that fold, each on the images as they are and mirrored.
     """
     images, truth = oof_images(run, [VALID_FOLD])
-    names = [f"fold{VALID_FOLD}", *(f"teacher{number}" for number in sorted(set(teacher)))]
-    members = [look_at(run, name, images, look, "valid") for name in names for look in ("plain", "flipped")]
+    trainings = [Training("fold", VALID_FOLD), *(teacher_training(run, number) for number in sorted(set(teacher)))]
+    members = [member for training in trainings for member in look_at(run, training, images, ("plain", "flipped"))]
     suspects = find_suspects(truth, fuse_looks(members, images))
     return suspects[suspects["confidence"] >= SUSPECT_CONFIDENCE]
 
 
-def judge(run: Run, name: str, suspects: pd.DataFrame | None = None) -> pd.DataFrame:
+def judge(run: Run, training: Training, suspects: pd.DataFrame | None = None) -> pd.DataFrame:
     """Scores of a training on the validation fold: a row a class, `ap`, and `ap_fair` with boxes on suspects set aside.
 
     Usual AP at the competition's IoU with suppression as it comes, and the mean of the last epochs' weights: nothing is
-    chosen on the images that judge. Raises ValueError for a training on another split or other human labels.
+    chosen on the images that judge. Raises MissingResult and StaleResult as `read_training`.
     """
-    record = read_training(run, name)
-    if any(record.get(what) != value for what, value in data_basis(run).items()):
-        raise ValueError(f"{weights_named(run, name, averaged=True)}: trained on another split or other labels than "
-                         "the present ones; run 04_train and 06_silver again")
+    read_training(run, training)
     images, truth = oof_images(run, [VALID_FOLD])
-    weights = weights_named(run, name, averaged=True)
-    boxes = suppress(find_candidates(run, images, weights, "plain", f"averaged_{name}_valid"))
+    boxes = suppress(find_candidates(run, images, weights_named(run, training, averaged=True), "plain"))
     iou = run.competition.metric_iou
     fair_boxes = boxes if suspects is None else set_aside(truth, boxes, suspects, iou)
     fair = usual_map(truth, fair_boxes, iou).per_class["ap"]
@@ -79,38 +76,48 @@ def judge(run: Run, name: str, suspects: pd.DataFrame | None = None) -> pd.DataF
 
 
 def compare_students(run: Run, strategies: Sequence[str], seeds: Sequence[int], suspects: pd.DataFrame) -> pd.DataFrame:
-    """Trains with the labels of each strategy and each seed: a row a training and class, the columns of `judge`.
-
-    Written to `interim/students.parquet`.
-    """
+    """Trains with the labels of each strategy and each seed: a row a training and class, the columns of `judge`."""
     rows = [judge(run, train_student(run, strategy, seed), suspects).assign(strategy=strategy, seed=seed)
             for seed in seeds for strategy in strategies]
-    table = pd.concat(rows, ignore_index=True)
-    write_table(table, run.workspace.interim_dir / "students.parquet")
-    return table
+    return pd.concat(rows, ignore_index=True)
 
 
 def write_recipe(run: Run, strategy: str, students: pd.DataFrame, teacher: pd.Series) -> Path:
-    """Writes down which labels the final model trains with and what they gained, to `interim/recipe.json`."""
-    path = run.workspace.interim_dir / "recipe.json"
+    """Writes down which labels the final model trains with and what they gained.
+
+    `interim/recipe.json`, and beside it `students.parquet`, the table of `compare_students`.
+    """
+    path, table = _recipe_paths(run)
     gains = compare_labels(students).reset_index().astype(object).where(lambda table: table.notna(), None)
-    write_json({"labels": strategy, "teachers": int(teacher.nunique()), "gains": gains.to_dict("records"),
-                **training_basis(run)}, path)
+    trained = [student_training(run, str(labels), int(seed))
+               for labels, seed in students[["strategy", "seed"]].drop_duplicates().itertuples(index=False)]
+    weights = [weights_named(run, training, averaged=True) for training in trained]
+
+    def action() -> None:
+        write_table(students, table)
+        write_json({"labels": strategy, "teachers": int(teacher.nunique()), "gains": gains.to_dict("records")}, path)
+
+    run_step("recipe", action, inputs=weights, outputs=[path, table], workspace=run.workspace.root, by="06_silver",
+             settings={"labels": strategy}, content={"students": hash_content(students.to_dict("records"))})
     return path
+
+
+def _recipe_paths(run: Run) -> tuple[Path, Path]:
+    return run.workspace.interim_dir / "recipe.json", run.workspace.interim_dir / "students.parquet"
 
 
 def read_recipe(run: Run) -> tuple[str, pd.DataFrame, int]:
     """The labels that `06_silver` chose, its students and how many teachers it had.
 
-    Where it has not run: people's labels, the model of `04_train`, and none. Raises ValueError if the split, the labels
-    or that model have changed since.
+    Where it has not run: people's labels, the model of `04_train`, and none. Raises StaleResult if what they rest on
+    has changed since.
     """
-    path = run.workspace.interim_dir / "recipe.json"
-    if not path.exists():
-        return HUMAN, judge(run, f"fold{VALID_FOLD}").assign(strategy=HUMAN, seed=run.seed), 0
+    path, table = _recipe_paths(run)
+    if find_record(run.workspace.root, path) is None:
+        return HUMAN, judge(run, Training("fold", VALID_FOLD)).assign(strategy=HUMAN, seed=run.seed), 0
+    require_fresh(run.workspace.root, path, "06_silver")
     recipe = json.loads(path.read_text(encoding="utf-8"))
-    check_basis(run, recipe, path, "06_silver")
-    return recipe["labels"], pd.read_parquet(run.workspace.interim_dir / "students.parquet"), recipe["teachers"]
+    return recipe["labels"], pd.read_parquet(table), recipe["teachers"]
 
 
 def compare_labels(students: pd.DataFrame, column: str = "ap_fair") -> pd.DataFrame:

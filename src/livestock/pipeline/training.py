@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,53 @@ import pandas as pd
 
 from ..config import REPOSITORY
 from ..data.pictures import LEAST_SIDE, too_thin
+from ..exceptions import MissingResult, StaleResult
 from ..files.disk import check_disk_space, images_disk_bytes, training_disk_bytes
 from ..files.hashing import fingerprint, hash_content
 from ..files.write import write_json
 from ..tables import write_table
 from .data import VALID_FOLD, Run
-from .store import run_step
+from .store import Record, place_of, read_records, require_fresh, run_step
 
 if TYPE_CHECKING:
     from ..models import yolov5
 
-TRAINED_BY = {"fold": "04_train", "full": "07_final"}  # by how a training's name begins
+HUMAN = "human labels"
+TRAINED_BY = {"fold": "04_train", "teacher": "06_silver", "student": "06_silver", "full": "07_final"}
+PLACES = ("data_yaml", "weights", "hyp")  # of a training's settings those that are paths
+MACHINE = ("device", "workers")  # and those that do not change its numbers
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training is for; its files are named after it.
+
+    `role` is `fold` (without `fold`), `teacher` (without its part of the training folds, which `fold` numbers),
+    `student` (with `labels`, human or silver ones of a strategy, judged on fold 0) or `full` (on every image).
+    """
+
+    role: str
+    fold: int | None = None
+    seed: int = 0
+    labels: str = HUMAN
+
+    @property
+    def name(self) -> str:
+        """Without the seed where there is one training of its kind.
+
+        >>> Training("teacher", fold=1).name, Training("student", seed=43).name, Training("full", labels="some").name
+        ('teacher1', 'student_human_43', 'full_some')
+        """
+        if self.fold is not None:
+            return f"{self.role}{self.fold}"
+        labels = "human" if self.labels == HUMAN else self.labels
+        return f"{self.role}_{labels}" + (f"_{self.seed}" if self.role == "student" else "")
+
+    @property
+    def by(self) -> str:
+        """The notebook that trains it."""
+        return TRAINED_BY[self.role]
 
 
 def write_dataset(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, fold: int = 0) -> Path:
@@ -66,12 +103,12 @@ def write_lists(
         is_new = ~(_stand_in(directory, images) | (_stand_in(plain, images) & ~painted.to_numpy()))
         check_disk_space(directory, images_disk_bytes(images[is_new], run.profile.imgsz))
         dataset.write_images(images, directory, run.profile.imgsz, hidden=hidden, boxes=boxes,
-                                  same=plain if is_own else None)
+                             same=plain if is_own else None)
         dataset.write_labels(images, boxes, run.competition.labels, directory)
         write_table(thin.assign(reason=_describe_thin(thin, run.profile.imgsz)), left_out_path(data_yaml))
         if len(thin):
-            print(f"{name}: left out of training, thinner than {LEAST_SIDE} px at {run.profile.imgsz} px: {len(thin)} "
-                  f"images, {', '.join(thin['image_id'][:5])}{' ...' if len(thin) > 5 else ''}")
+            logger.warning("%s: left out of training, thinner than %d px at %d px: %d images, %s", name, LEAST_SIDE,
+                        run.profile.imgsz, len(thin), ", ".join(thin["image_id"][:5]) + " ..." * (len(thin) > 5))
         dataset.write_lists(directory, name, train_ids, valid_ids, run.competition.labels)
 
     run_step(
@@ -81,6 +118,7 @@ def write_lists(
         outputs=[data_yaml, directory / f"{name}_train.txt", directory / f"{name}_valid.txt",
                  left_out_path(data_yaml)],
         settings={"imgsz": run.profile.imgsz, "labels": run.competition.labels,
+                  "place": str(directory.resolve()),  # which the data.yaml names
                   "lists": hash_content({"train": list(train_ids), "valid": list(valid_ids)})},
         workspace=run.workspace.root,
     )
@@ -134,106 +172,127 @@ def train_fold(run: Run, data_yaml: Path, fold: int = 0, hyp: str = "") -> Path:
         seed=run.seed,
         metric_iou=run.competition.metric_iou,
     )
-    return train(run, f"fold{fold}", config)
+    return train(run, Training("fold", fold, run.seed), config, settings_path(run, fold))
 
 
-def train_as_fold(run: Run, name: str, data_yaml: Path, seed: int, *, selects: bool = True) -> Path:
+def train_as_fold(
+    run: Run, training: Training, data_yaml: Path, *, selects: bool = True, tables: Sequence[Path] = ()
+) -> Path:
     """Trains on other lists as `04_train` trained fold 0: the same start weights, hyper-parameters and epochs.
 
-    `selects=False` where the validation list is no judge: the best epoch's weights are not kept. Raises ValueError if
-    there is no such training, or if it was at another image size or for another metric than this run's.
+    `tables` are files of labels that it trains with beside the human ones. `selects=False` where the validation list is
+    no judge: the best epoch's weights are not kept. Raises MissingResult if there is no such training, StaleResult if
+    its data or hyper-parameters have changed since, or if it was at another image size or for another metric than this
+    run's.
     """
+    settings = read_config(run, Training("fold", VALID_FOLD))
+    if settings.imgsz != run.profile.imgsz:
+        raise StaleResult(f"profile {run.profile.name!r}: {run.profile.imgsz} px, but fold {VALID_FOLD} was trained at "
+                          f"{settings.imgsz} px; run 04_train again with this profile")
+    if settings.metric_iou != run.competition.metric_iou:
+        raise StaleResult(f"competition {run.competition.name!r}: metric_iou {run.competition.metric_iou:g}, but "
+                          f"fold {VALID_FOLD} was trained for {settings.metric_iou}; run 04_train again")
+    config = replace(settings, data_yaml=str(data_yaml.resolve()), seed=training.seed)
+    return train(run, training, config, selects=selects, tables=[settings_path(run, VALID_FOLD), *tables])
+
+
+def settings_path(run: Run, fold: int) -> Path:
+    """What `04_train` trained this fold with, without paths: later trainings that take it over know if it changes."""
+    return run.workspace.interim_dir / f"settings_fold{fold}.json"
+
+
+def train(
+    run: Run, training: Training, config: yolov5.TrainConfig, settings_to: Path | None = None, *, selects: bool = True,
+    tables: Sequence[Path] = (),
+) -> Path:
+    """One training; returns its folder and writes its weights as `weights_named` has them, its settings if asked to."""
+    from ..data import dataset
     from ..models import yolov5
 
-    settings = read_training(run, f"fold{VALID_FOLD}")["config"]
-    if settings["imgsz"] != run.profile.imgsz:
-        raise ValueError(f"profile {run.profile.name!r}: {run.profile.imgsz} px, but fold {VALID_FOLD} was trained at "
-                         f"{settings['imgsz']} px; run 04_train again with this profile")
-    if (trained_for := settings.get("metric_iou")) != run.competition.metric_iou:  # an older version wrote none
-        raise ValueError(f"competition {run.competition.name!r}: metric_iou {run.competition.metric_iou:g}, but "
-                         f"fold {VALID_FOLD} was trained for {trained_for}; run 04_train again")
-    config = replace(yolov5.TrainConfig(**settings), data_yaml=str(data_yaml.resolve()), seed=seed)
-    return train(run, name, config, selects=selects)
+    workspace, data_yaml = run.workspace.root, Path(config.data_yaml)
+    files = [Path(config.weights), Path(config.hyp)]
+    settings = {key: value for key, value in asdict(config).items() if key not in (*PLACES, *MACHINE)}
+    content = {"labels and lists": dataset.hash_lists(data_yaml), "pictures": data_yaml.parent.name}
+    key = hash_content({**settings, **content, "files": [fingerprint(path) for path in files]})
+    run_dir = run.workspace.runs_dir / f"train_{training.name}_{key[:6]}"  # no other training resumes this one
+    best, averaged = weights_named(run, training), weights_named(run, training, averaged=True)
 
-
-def train(run: Run, name: str, config: yolov5.TrainConfig, *, selects: bool = True) -> Path:
-    """One training; returns its folder and writes its weights as `weights_named` has them, and a record beside."""
-    from ..models import yolov5
-
-    data_yaml = Path(config.data_yaml)
-    lists = [data_yaml.with_name(f"{data_yaml.stem}_{part}.txt") for part in ("train", "valid")]
-    inputs = [data_yaml, *lists, run.workspace.interim_dir / "boxes.parquet", Path(config.weights), Path(config.hyp)]
-    made_from = {**asdict(config), "inputs": [fingerprint(path) for path in inputs]}
-    key = hash_content(made_from)[:6]  # no other training resumes this one
-    run_dir = run.workspace.runs_dir / f"train_{name}_{key}"
-    best, averaged = weights_named(run, name), weights_named(run, name, averaged=True)
-    record = run.workspace.interim_dir / f"training_{name}.json"
-
-    def action() -> None:
+    def action() -> dict[str, Any]:
         needed = training_disk_bytes(Path(config.weights).stat().st_size, config.optimizer)
         check_disk_space(run_dir, needed)
         yolov5.train(config, run_dir, label_of=run.competition.label_of)
         if selects:
             yolov5.write_weights(run_dir / "weights/best.pt", best)
         yolov5.write_weights(run_dir / "weights/averaged.pt", averaged)
-        n_images = len(lists[0].read_text(encoding="utf-8").splitlines())
-        write_json({"run_dir": str(run_dir), "key": key, "images": n_images, **data_basis(run),
-                    "config": asdict(config)}, record)
+        if settings_to:
+            write_json({**settings, "files": [fingerprint(path) for path in files]}, settings_to)
+        train_list = data_yaml.with_name(f"{data_yaml.stem}_train.txt")
+        places = {name: place_of(Path(getattr(config, name)), workspace) for name in PLACES}
+        return {"training": asdict(training), "run_dir": place_of(run_dir, workspace),
+                "images": len(train_list.read_text(encoding="utf-8").splitlines()),
+                "config": {**asdict(config), **places}}
 
     run_step(
-        f"train_{name}",
+        f"train_{training.name}",
         action,
-        inputs=inputs,
-        outputs=[run_dir / "results.csv", *([best] if selects else []), averaged, record],
-        settings=asdict(config),
-        workspace=run.workspace.root,
+        inputs=[*files, *(run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes")), *tables],
+        outputs=[path for path in (run_dir / "results.csv", averaged, best if selects else None, settings_to) if path],
+        settings=settings,
+        content=content,
+        workspace=workspace,
+        by=training.by,
     )
     return run_dir
 
 
-def data_basis(run: Run) -> dict[str, str]:
-    """Hashes of the split and of the human labels: what a training, and all that is chosen by it, rests on."""
-    return {"split": fingerprint(run.workspace.interim_dir / "folds.parquet"),
-            "set of labels": fingerprint(run.workspace.interim_dir / "boxes.parquet")}
+def read_training(run: Run, training: Training) -> Record:
+    """What is known of a training that still holds: the notes are its `run_dir`, number of `images` and `config`.
 
-
-def training_basis(run: Run) -> dict[str, str]:
-    """`data_basis` and the key of `04_train`'s model of the validation fold, whose settings all later ones take."""
-    return {**data_basis(run), "training in 04_train": read_training(run, f"fold{VALID_FOLD}")["key"]}
-
-
-def check_basis(run: Run, found: dict[str, Any], path: Path, notebook: str) -> None:
-    """Raises ValueError, naming what has changed and the notebook to run, if `found` is not the `training_basis`."""
-    for what, value in training_basis(run).items():
-        if found.get(what) != value:
-            raise ValueError(f"{path}: made with another {what} than the present one; run {notebook} again, or delete "
-                             "this file")
-
-
-def read_training(run: Run, name: str) -> dict[str, Any]:
-    """What `train` recorded of a training: `run_dir`, `key`, number of `images`, `data_basis` and `config`.
-
-    Raises ValueError that says which notebook trains it if there is none.
+    Raises MissingResult that says which notebook trains it if there is none, StaleResult if what it was trained on has
+    changed since.
     """
-    path = run.workspace.interim_dir / f"training_{name}.json"
-    if not path.exists():
-        raise ValueError(f"{path}: no such training yet; run {TRAINED_BY.get(name[:4], '06_silver')} first")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return require_fresh(run.workspace.root, weights_named(run, training, averaged=True), training.by)
 
 
-def run_dir_of(run: Run, name: str) -> Path:
+def read_config(run: Run, training: Training) -> yolov5.TrainConfig:
+    """The settings of a training that still holds, its paths as they are on this machine."""
+    from ..models import yolov5
+
+    record = read_training(run, training)
+    config = dict(record.notes["config"])
+    present = {"weights": lambda: yolov5.find_weights(run.profile.weights, run.workspace.weights_dir),
+               "hyp": lambda: hyp_path(run)}
+    for name, find in present.items():
+        path = run.workspace.root / config[name]
+        if not path.exists() and fingerprint(path := find()) != record.inputs[config[name]]:
+            raise MissingResult(f"{config[name]}: {training.name} was trained with it, and it is not there any more; "
+                                f"put it back, or run {training.by} again")
+        config[name] = str(path.resolve())
+    config["data_yaml"] = str(run.workspace.root / config["data_yaml"])
+    return yolov5.TrainConfig(**config)
+
+
+def trainings_of(run: Run, role: str) -> list[Training]:
+    """The trainings of this role that were recorded and whose weights are there, in the order of their folds."""
+    found = [Training(**record.notes["training"]) for step, record in read_records(run.workspace.root).items()
+             if step.startswith("train_") and record.notes["training"]["role"] == role]
+    there = [training for training in found if weights_named(run, training, averaged=True).exists()]
+    return sorted(there, key=lambda training: (training.fold is None, training.fold))
+
+
+def run_dir_of(run: Run, training: Training) -> Path:
     """The folder of a training: history, log, checkpoints."""
-    return Path(read_training(run, name)["run_dir"])
+    return run.workspace.root / read_training(run, training).notes["run_dir"]
 
 
 def weights_of(run: Run, fold: int, *, averaged: bool = False) -> Path:
     """The weights of the training that left this fold out: of its best epoch, or the mean of its last ones."""
-    return weights_named(run, f"fold{fold}", averaged=averaged)
+    return weights_named(run, Training("fold", fold), averaged=averaged)
 
 
-def weights_named(run: Run, name: str, *, averaged: bool = False) -> Path:
-    """The weights of the training of this name: of its best epoch, or the mean of its last ones."""
-    return run.workspace.weights_dir / f"{name}{'_averaged' if averaged else ''}.pt"
+def weights_named(run: Run, training: Training, *, averaged: bool = False) -> Path:
+    """The weights of a training: of its best epoch, or the mean of its last ones."""
+    return run.workspace.weights_dir / f"{training.name}{'_averaged' if averaged else ''}.pt"
 
 
 def hyp_path(run: Run, hyp: str = "") -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -11,11 +10,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ...config import REPOSITORY, Workspace
+from ...config import Workspace
 from ...data import pictures
 from ...data.archives import read_bytes
 from ...exceptions import BadData, MissingResult, StaleResult
-from ...files.hashing import MANIFEST_DIR
 from ...files.write import write_bytes, write_text
 from ...geometry import clip_xyxy, largest_iou
 from ...tables import BOX_COLUMNS, XYXY, make_boxes, new_box_ids
@@ -23,7 +21,7 @@ from ..missing import SUSPECT_IOU
 from . import cvat, label_studio, yolo
 from .changes import SAME_IOU
 from .sheets import FORMATS, Sheet, sheet_name, write_manifest
-from .store import current_labels, read_rejected
+from .store import current_labels, read_data_dir, read_rejected
 
 WRITERS = {"cvat": cvat.write_sheets, "label-studio": label_studio.write_sheets, "yolo": yolo.write_sheets}
 SHOWN_BY_BROWSERS = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP": ".webp"}
@@ -74,12 +72,11 @@ def export_suspects(workspace: Workspace, labels: list[str], format: str, *, top
 
 def _check_place(out: Path, workspace: Workspace) -> None:
     """Raises ValueError for a folder in the raw data, whose copies of images would be read as new ones."""
-    record = workspace.interim_dir / MANIFEST_DIR / "read.json"
-    inputs = json.loads(record.read_text(encoding="utf-8"))["inputs"] if record.exists() else {}
-    for data in map(Path, inputs):
-        inside = out.resolve().is_relative_to(data.resolve())
-        if data.is_dir() and inside and not out.resolve().is_relative_to(workspace.root.resolve()):
-            raise ValueError(f"{out}: lies in the raw data, {data}: its images would be read as new ones; name another "
+    if not workspace.data_dir_path.exists():
+        return
+    data, place = read_data_dir(workspace).resolve(), out.resolve()
+    if data.is_dir() and place.is_relative_to(data) and not place.is_relative_to(workspace.root.resolve()):
+        raise ValueError(f"{out}: lies in the raw data, {data}: its images would be read as new ones; name another "
                              "folder with --out")
 
 
@@ -133,19 +130,12 @@ def _write_pictures(images: pd.DataFrame, boxes: pd.DataFrame, suspects: pd.Data
     sheets = []
     for rank, image_id in enumerate(suspects["image_id"].unique(), 1):
         row = of_image.loc[image_id]
-        archive = _from_here(row["archive"])
-        content, suffix = upright_picture(archive, row["member"], (int(row["width"]), int(row["height"])))
+        content, suffix = upright_picture(row["archive"], row["member"], (int(row["width"]), int(row["height"])))
         name = sheet_name(rank, image_id, suffix)
         write_bytes(content, directory / name, flush=False)
         own = make_boxes(human.get(image_id, boxes.iloc[:0]))
         sheets.append(Sheet(name, image_id, int(row["width"]), int(row["height"]), own, of_suspect[image_id]))
     return sheets
-
-
-def _from_here(archive: str) -> str:
-    """The path of an archive: notebooks note it as seen from the repository, and the command may run elsewhere."""
-    beside = REPOSITORY / archive
-    return str(beside) if not Path(archive).exists() and beside.exists() else archive
 
 
 def upright_picture(archive: str, member: str, size: tuple[int, int]) -> tuple[bytes, str]:

@@ -116,6 +116,12 @@ def _concat_boxes(*tables: pd.DataFrame) -> pd.DataFrame:
     return make_boxes(pd.concat([make_boxes(table) for table in tables if len(table)] or [tables[0]]))
 
 
+def read_data_dir(workspace: Workspace) -> Path:
+    """Where the raw data lay when it was last read; the present folder where nothing says so."""
+    path = workspace.data_dir_path
+    return Path(path.read_text(encoding="utf-8").strip()) if path.exists() else Path()
+
+
 def current_labels(workspace: Workspace) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The images and the human boxes as they are now: as 01_eda read them, and what was imported since.
 
@@ -125,6 +131,8 @@ def current_labels(workspace: Workspace) -> tuple[pd.DataFrame, pd.DataFrame]:
     if missing := [path for path in paths if not path.exists()]:
         raise MissingResult(f"{missing[0]}: not there yet; run 01_eda first, or say with --workspace where it wrote")
     images, boxes = (pd.read_parquet(path) for path in paths)
+    data_dir = read_data_dir(workspace)
+    images = images.assign(archive=[str(data_dir / archive) for archive in images["archive"]])
     relabels = read_relabels(workspace)
     relabels = relabels[relabels["image_id"].isin(images["image_id"])]
     new = relabels[relabels["label"] != ""]

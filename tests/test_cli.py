@@ -238,12 +238,18 @@ def test_an_answer_without_a_box_is_fit_only_where_that_is_meant(here):
 @pytest.mark.bad_input
 @pytest.mark.parametrize("command", ["check falling.csv --images test", "run", "evolve", "download somewhere"])
 def test_a_missing_competition_file_says_where_it_was_looked_for(here, command):
-    (here / "competition.yaml").unlink()
-    code, out, err = call(command)
+    code, out, err = call(f"{command} --competition mine.yaml")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
-    assert f"competition.yaml: expected a competition file (classes, metric, limits), found none in {here}" in err
+    assert f"mine.yaml: expected a competition file (classes, metric, limits), found none in {here}" in err
     assert f"name yours with --competition, in a notebook as COMPETITION, such as {REPOSITORY}" in err
+
+
+def test_without_a_competition_file_it_is_the_livestock_challenge_and_that_is_said(here):
+    (here / "competition.yaml").unlink()
+    code, out, err = check("falling.csv")
+    assert code == 0
+    assert f"no competition.yaml in {here}, so it is the livestock challenge" in out + err
 
 
 def test_check_reads_sizes_for_pixels(here):

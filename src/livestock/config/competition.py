@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from .skeleton import Skeleton
 from .words import in_words
 
 FILE_NAME = "competition.yaml"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,11 @@ class Competition:
 
 def find_competition(path: str | Path | None = None) -> Path:
     """The competition's file: the one that is named, else `competition.yaml` here, else the one of the package."""
-    if path:
-        return Path(path)
-    return Path(FILE_NAME) if Path(FILE_NAME).exists() else resource(FILE_NAME)
+    if path or Path(FILE_NAME).exists():
+        return Path(path or FILE_NAME)
+    logger.info("competition: none is named and there is no %s in %s, so it is the livestock challenge", FILE_NAME,
+                Path.cwd())
+    return resource(FILE_NAME)
 
 
 def read_competition(path: Path) -> Competition:

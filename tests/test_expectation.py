@@ -1,9 +1,9 @@
-"""What a run says it will need: the images that are there, the trainings that would start, disk and minutes of both."""
+"""What a run says it will need: the images that are there, the trainings that would start, their disk."""
 
 from __future__ import annotations
 
 import io
-import json
+import logging
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -16,8 +16,8 @@ from PIL import Image
 from livestock import pipeline
 from livestock.config import REPOSITORY
 from livestock.files.disk import DiskSpaceError, images_disk_bytes, training_disk_bytes
+from livestock.models.yolov5 import training as yolov5_training
 from livestock.models.yolov5.weights import STARTER
-from livestock.pipeline import expectation as expect_module
 from livestock.pipeline import notebooks
 from livestock.pipeline.expectation import count_images, list_trainings
 
@@ -67,26 +67,27 @@ def test_the_demo_has_as_many_trainings_as_it_starts(run: pipeline.Run) -> None:
     assert list_trainings(run, chosen(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 8)] * 2
 
 
-def test_minutes_and_disk_follow_from_pace_and_sizes(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expect_module, "measure_pace", lambda run, weights: 30.0)
+def test_trainings_and_disk_follow_from_images_and_sizes(run: pipeline.Run) -> None:
     found = pipeline.expect(run, chosen(("03_evolve", "06_silver", "07_final")))
     assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 8))
-    assert found.minutes == pytest.approx((30 * (0.8 * 4 * 8 + 4 * 3) + 8 + 5 * 8) / 60)
     images = count_images(run.data_dir, run.workspace.root)
     assert found.disk_bytes == images_disk_bytes(images, 320) + training_disk_bytes(STARTER.stat().st_size)
-    assert "4 images, 1 trainings: about 20 minutes" in str(found)
+    assert "4 images, 1 trainings, 26 images to train on in all" in str(found)
 
 
-def test_the_pace_is_measured_once(run: pipeline.Run, capsys: pytest.CaptureFixture[str]) -> None:
-    first = expect_module.measure_pace(run, STARTER)
-    assert 0 < first < 10
-    assert first == expect_module.measure_pace(run, STARTER)
-    assert first == json.loads((run.workspace.interim_dir / "pace.json").read_text())["seconds_an_image"]
-    assert "pace: done before, skipped" in capsys.readouterr().out
+def test_a_training_says_after_its_first_epoch_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock = iter([100.0, 160.0, 220.0, 280.0])
+    monkeypatch.setattr(yolov5_training.time, "monotonic", lambda: next(clock))
+    pace = yolov5_training._Pace(epochs=21)
+    for done in (0.1, 0.6, 1.1, 1.6):  # an epoch in two minutes
+        pace.see(done)
+    assert caplog.messages == ["training: about 40 minutes for the other 20 epochs"]
 
 
 def test_too_small_a_disk_is_told_before_anything_runs(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expect_module, "measure_pace", lambda run, weights: 1.0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9, 9, 100_000_000))
     monkeypatch.setattr(notebooks, "run_notebooks", lambda *arguments: pytest.fail("a notebook was started"))
     parameters = {"PROFILE": "demo", "SEED": 0, "DATA": str(run.data_dir), "READER": "aihub", "WEIGHTS": "",

@@ -1,6 +1,15 @@
-"""Geometry of boxes on `(N, 4)` arrays, `xyxy` in pixels: conversions, areas, clipping, IoU."""
+"""Geometry of boxes, `(N, 4)` arrays of `xyxy`, and of points, `(..., 2)` arrays of `x, y`, in pixels.
+
+One frame for images, boxes and points: x = 0 is the left edge of the first pixel, x = width the right edge of the last,
+and the centre of pixel `i` is at i + 0.5. So one affine map, `(2, 3)`, is right for boxes and points alike, and the mirror
+image of x is width - x for both: it takes the centre of pixel `i` to that of pixel `width - 1 - i`, which is where
+`picture[:, ::-1]` has it. A file that gives the numbers of pixels gets 0.5 added when it is read. OpenCV counts from the
+centre of the first pixel, see `to_pixel_centres`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -74,3 +83,100 @@ def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
     union = box_area(first)[:, None] + box_area(second)[None, :] - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def affine(scale: Sequence[float] = (1.0, 1.0), shift: Sequence[float] = (0.0, 0.0)) -> np.ndarray:
+    """The map `(2, 3)` that multiplies x and y by `scale` and then adds `shift`, each given as x, y.
+
+    >>> affine(scale=(2, 3), shift=(10, 0)).tolist()
+    [[2.0, 0.0, 10.0], [0.0, 3.0, 0.0]]
+    """
+    return np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]], float)
+
+
+def mirror_affine(width: float) -> np.ndarray:
+    """The map `(2, 3)` that mirrors an image of this width, left to right.
+
+    >>> map_points(np.array([[30.0, 10.0]]), mirror_affine(100)).tolist()
+    [[70.0, 10.0]]
+    """
+    return affine(scale=(-1, 1), shift=(width, 0))
+
+
+def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The map `(2, 3)` that does `first` and then `second`.
+
+    >>> compose(affine(scale=(2, 2)), affine(shift=(1, 0))).tolist()  # first a shift, which is then doubled
+    [[2.0, 0.0, 2.0], [0.0, 2.0, 0.0]]
+    """
+    return second[:, :2] @ first + np.pad(second[:, 2:], ((0, 0), (2, 0)))
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """The map `(2, 3)` that undoes this one. Raises ValueError for one that cannot be undone.
+
+    >>> invert(affine(scale=(2, 2), shift=(10, 0))).tolist()
+    [[0.5, 0.0, -5.0], [0.0, 0.5, 0.0]]
+    """
+    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) == 0:
+        raise ValueError(f"matrix: expected a map that can be undone, found {matrix.tolist()}")
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.hstack([linear, -linear @ matrix[:, 2:]]) + 0.0  # no -0
+
+
+def to_pixel_centres(matrix: np.ndarray) -> np.ndarray:
+    """The same map for `cv2.warpAffine`, in whose frame the centre of the first pixel is (0, 0).
+
+    >>> to_pixel_centres(mirror_affine(100)).tolist()  # pixel 0 becomes pixel 99
+    [[-1.0, 0.0, 99.0], [0.0, 1.0, 0.0]]
+    """
+    return compose(affine(shift=(-0.5, -0.5)), compose(matrix, affine(shift=(0.5, 0.5))))
+
+
+def map_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Points `(..., 2)` of `x, y` under the map `(2, 3)`; NaN stays NaN.
+
+    >>> map_points(np.array([[1.0, 2.0]]), affine(scale=(2, 2), shift=(10, 0))).tolist()
+    [[12.0, 4.0]]
+    """
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def map_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The upright boxes `(N, 4)` xyxy around what the map `(2, 3)` makes of the boxes' four corners.
+
+    >>> map_boxes(np.array([[10.0, 0.0, 30.0, 20.0]]), mirror_affine(100)).tolist()
+    [[70.0, 0.0, 90.0, 20.0]]
+    """
+    corners = map_points(np.reshape(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]], (-1, 4, 2)), matrix)
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+
+
+def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
+    """Boxes `(N, 4)` xyxy where they are in the mirrored image of this width.
+
+    >>> flip_boxes(np.array([[10.0, 0.0, 30.0, 20.0]]), 100).tolist()
+    [[70.0, 0.0, 90.0, 20.0]]
+    """
+    return np.column_stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]])
+
+
+def flip_keypoints(keypoints: np.ndarray, width: float, flip_indexes: Sequence[int] | None) -> np.ndarray:
+    """Keypoints `(..., K, C)` of one class, `x, y` and anything else, as they are in the mirrored image of this width.
+
+    `flip_indexes`, `(K,)`, are `Skeleton.flip_indexes` of the class: the left ear of the mirrored animal is the right
+    ear of the animal. What is beside x and y, such as visibility, goes with its point. Raises ValueError without them:
+    a class whose keypoints have no mirror images must not be mirrored; and for another number of keypoints.
+
+    >>> ears = np.array([[10.0, 5.0, 2.0], [30.0, 5.0, 1.0]])  # left and right, seen and hidden
+    >>> flip_keypoints(ears, 100, [1, 0]).tolist()
+    [[70.0, 5.0, 1.0], [90.0, 5.0, 2.0]]
+    """
+    if flip_indexes is None:
+        raise ValueError("flip_indexes: expected the mirror image of each keypoint, found none: the skeleton has no "
+                         "`flip` for this class, which must not be mirrored")
+    if len(flip_indexes) != keypoints.shape[-2]:
+        raise ValueError(f"flip_indexes: expected {keypoints.shape[-2]}, one a keypoint, found {len(flip_indexes)}")
+    flipped = keypoints[..., list(flip_indexes), :]
+    flipped[..., 0] = width - flipped[..., 0]
+    return flipped

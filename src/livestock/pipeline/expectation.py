@@ -1,13 +1,8 @@
-"""What a run will need, said before it starts: disk and minutes."""
+"""What a run will need, said before it starts: trainings and disk."""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import platform
-import signal
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +15,9 @@ from ..data.readers.report import Report
 from ..data.readers.tree import File, list_files, pictures_among
 from ..exceptions import BadData
 from ..files.disk import images_disk_bytes, training_disk_bytes
-from ..files.write import write_json
 from .data import Run
-from .store import run_step
 
 N_MEASURED = 16  # images whose size stands for all
-SECONDS_A_NOTEBOOK, SECONDS_A_TRAINING = 8, 8  # a kernel, imports and figures; a process and its last validation
-LOOKS_AN_IMAGE = 9  # of any model at it, over the notebooks, each a third of a training step
 TRAINING_SHARE = 0.8  # of the images: all folds but one
 
 
@@ -38,53 +29,31 @@ class Expectation:
     n_trainings: int
     image_epochs: float
     disk_bytes: int
-    minutes: float
 
     def __str__(self) -> str:
-        hours = f"{self.minutes / 60:.1f} hours" if self.minutes > 120 else f"{max(self.minutes, 1):.0f} minutes"
-        return (f"{self.n_images:,} images, {self.n_trainings} trainings: about {hours} on this machine if nothing is "
-                f"done yet, and {self.disk_bytes / 1e9:.1f} GB of disk")
+        return (f"{self.n_images:,} images, {self.n_trainings} trainings, {self.image_epochs:,.0f} images to train on "
+                f"in all, and {self.disk_bytes / 1e9:.1f} GB of disk if nothing is done yet; each training says after "
+                "its first epoch how long it will take")
 
 
 def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
-    """Disk and minutes of these notebooks, each with its parameters, for the images that lie in the data folder.
+    """Trainings and disk of these notebooks, each with its parameters, for the images that lie in the data folder.
 
-    The pace of a training step is measured on this machine, in a process of its own that leaves no memory behind; what
-    reading takes longer than the network is not in it. Raises BadData as the readers do for archives that are
+    Not minutes: whatever is measured before the first real step was wrong by up to seven times where another process
+    uses a core. Raises BadData as the readers do for archives that are
     refused, and if the start weights cannot be had.
     """
     from ..models import yolov5
 
     images = count_images(run.data_dir, run.workspace.root)
     weights = yolov5.find_weights(run.profile.weights, run.workspace.weights_dir)
-    trainings, pace = list_trainings(run, notebooks), measure_pace(run, weights)
-    n_images, profile = len(images), run.profile
+    trainings, n_images, profile = list_trainings(run, notebooks), len(images), run.profile
     image_epochs = n_images * sum(share * epochs for share, epochs in trainings)
-    seconds = (pace * (image_epochs + n_images * LOOKS_AN_IMAGE / 3) + SECONDS_A_TRAINING * len(trainings)
-               + SECONDS_A_NOTEBOOK * len(notebooks))
     n_sets = 1 + len(_of(notebooks, "06_silver", "STRATEGIES", []))
     disk = n_sets * images_disk_bytes(images, profile.imgsz) + sum(
         training_disk_bytes(weights.stat().st_size, profile.optimizer) for _, epochs in trainings
         if epochs == profile.epochs)  # trials of the search keep no weights
-    return Expectation(n_images, len(trainings), image_epochs, disk, seconds / 60)
-
-
-def measure_pace(run: Run, weights: Path) -> float:
-    """Seconds an image of a training step on this machine, kept in `interim/pace.json`."""
-    from ..models import yolov5
-
-    profile, path = run.profile, run.workspace.interim_dir / "pace.json"
-    settings = {"imgsz": profile.imgsz, "batch": profile.batch, "device": profile.device, "machine": platform.node()}
-
-    def action() -> None:
-        # Ctrl-C reaches that process too: it ends at once, and only this one says so
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=signal.signal,
-                                 initargs=(signal.SIGINT, signal.SIG_DFL)) as process:
-            found = process.submit(yolov5.measure_pace, weights, profile.imgsz, profile.batch, profile.device)
-            write_json({"seconds_an_image": found.result()}, path)
-
-    run_step("pace", action, inputs=[weights], outputs=[path], settings=settings, workspace=run.workspace.root)
-    return json.loads(path.read_text(encoding="utf-8"))["seconds_an_image"]
+    return Expectation(n_images, len(trainings), image_epochs, disk)
 
 
 def count_images(data_dir: Path, workspace: Path) -> pd.DataFrame:

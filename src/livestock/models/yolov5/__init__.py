@@ -1,7 +1,6 @@
 """The only door to the package yolov5: train, load and convert its models."""
 
 from .forward import Forward, load_forward
-from .pace import measure_pace
 from .safe import load_safetensors, write_safetensors
 from .training import TrainConfig, read_history, read_ignored, train
 from .weights import check_checkpoint, find_weights, load_model, trained_bytes, write_weights
@@ -16,7 +15,6 @@ __all__ = [
     "load_forward",
     "load_model",
     "load_safetensors",
-    "measure_pace",
     "read_history",
     "read_ignored",
     "train",

@@ -216,6 +216,7 @@ def _show_progress(
 ) -> None:
     """One bar over all epochs, fed by the lines that the training process writes."""
     scores: dict[str, str] = {}
+    pace = _Pace(epochs)
     with progress_bar("training", unit="epoch", total=epochs, bar_format="{l_bar}{bar}| {n:.1f}/{total} epochs "
               "[{elapsed}<{remaining}{postfix}]") as bar, open(progress_path, encoding="utf-8") as lines:
         while True:
@@ -223,6 +224,7 @@ def _show_progress(
             for event in _events(lines):
                 scores |= {key: f"{value:.3f}" for key, value in event["scores"].items()}
                 bar.n = event["epochs_done"]
+                pace.see(event["epochs_done"])
                 bar.set_postfix(scores, refresh=False)
                 if on_epoch and "epoch" in event:
                     on_epoch(event["epoch"])
@@ -230,6 +232,25 @@ def _show_progress(
             if not running:
                 return
             time.sleep(0.5)
+
+
+class _Pace:
+    """Says once, after the first whole epoch, how long the others will take: what real steps took, and no guess."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.first, self.is_said = epochs, (0.0, 0.0), False
+
+    def see(self, done: float) -> None:
+        """`done` of the epochs are done now, parts of one included."""
+        now = time.monotonic()
+        if self.first == (0.0, 0.0):
+            self.first = now, done  # what came before is the start of the process
+        began, at = self.first
+        if not self.is_said and done - at >= 1:
+            self.is_said = True
+            minutes = (now - began) / (done - at) * (self.epochs - done) / 60
+            if minutes >= 1:
+                logger.info("training: about %.0f minutes for the other %.0f epochs", minutes, self.epochs - done)
 
 
 def _events(lines: Any) -> Iterator[dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from livestock.config import REPOSITORY, Competition, Edge, Keypoint, Skeleton, read_competition
+from livestock.config import REPOSITORY, Competition, Edge, Keypoint, Skeleton, read_competition, skeleton
 from livestock.config.skeleton import DEFAULT_SIGMA, read_skeleton
 
 HEAD = "name: x\nclasses: {pig: [swine], cow: [cattle]}\n"
@@ -17,9 +18,9 @@ POINTS = (Keypoint("pig", "snout", 0, "snout", 0.03, "upper"), Keypoint("pig", "
 SKELETON = Skeleton((*POINTS, Keypoint("cow", "nose", 0)), (Edge("pig", "snout", "left_ear"),))
 
 
-def read(folder: Path, skeleton: str) -> Competition:
+def read(folder: Path, block: str) -> Competition:
     path = folder / "mine.yaml"
-    path.write_text(HEAD + skeleton, encoding="utf-8")
+    path.write_text(HEAD + block, encoding="utf-8")
     return read_competition(path)
 
 
@@ -27,14 +28,14 @@ def test_the_commented_example_is_a_skeleton(tmp_path: Path) -> None:
     """What `competition.yaml` shows is right once it is no comment any more."""
     text = (REPOSITORY / "competition.yaml").read_text(encoding="utf-8")
     example = re.sub(r"(?m)^# ?", "", text[text.index("# skeleton:"):])
-    skeleton = read(tmp_path, example).skeleton
-    assert skeleton is not None
-    assert skeleton.names("pig") == ["snout", "left_ear", "right_ear", "tail"]
-    assert skeleton.flip_indexes("pig") == [0, 2, 1, 3]
-    assert skeleton.sigmas("pig") == [0.03, 0.04, 0.04, DEFAULT_SIGMA]
-    assert skeleton.describe_default_sigmas() == ["pig: no sigma is given for tail; OKS uses the default 0.05"]
-    assert [point.part for point in skeleton.of("pig")] == ["upper", "upper", "upper", "lower"]
-    assert skeleton.edges == tuple(Edge("pig", "snout", name) for name in ("left_ear", "right_ear", "tail"))
+    found = read(tmp_path, example).skeleton
+    assert found is not None
+    assert found.names("pig") == ["snout", "left_ear", "right_ear", "tail"]
+    assert found.flip_indexes("pig") == [0, 2, 1, 3]
+    assert found.sigmas("pig") == [0.03, 0.04, 0.04, DEFAULT_SIGMA]
+    assert found.describe_default_sigmas() == ["pig: no sigma is given for tail; OKS uses the default 0.05"]
+    assert [point.part for point in found.of("pig")] == ["upper", "upper", "upper", "lower"]
+    assert found.edges == tuple(Edge("pig", "snout", name) for name in ("left_ear", "right_ear", "tail"))
 
 
 def test_each_documented_key_is_one() -> None:
@@ -129,6 +130,10 @@ def test_a_faulty_block_is_refused_by_name(tmp_path: Path, block: str, words: st
     with pytest.raises(ValueError, match=re.escape(words)) as refused:
         read(tmp_path, block)
     assert str(refused.value).startswith(str(tmp_path / "mine.yaml"))
+
+
+def test_the_examples_are_right() -> None:
+    assert doctest.testmod(skeleton).failed == 0
 
 
 def test_values_as_python_has_them() -> None:

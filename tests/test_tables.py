@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from livestock.tables import (
     check_images,
     check_keypoints,
     first_box_id,
+    ids,
     make_boxes,
     make_images,
     make_keypoints,
@@ -55,10 +57,10 @@ def point(box_id: int = FIRST, keypoint: str = "snout", image_id: str = "a.jpg",
 
 def test_a_box_is_numbered_within_its_image() -> None:
     """The second box of an image follows the first, wherever it stands in the table."""
-    ids = new_box_ids(["b.jpg", "a.jpg", "b.jpg", "b.jpg"], "gold")
+    found = new_box_ids(["b.jpg", "a.jpg", "b.jpg", "b.jpg"], "gold")
     first = first_box_id("b.jpg", "gold")
-    assert ids.tolist() == [first, first_box_id("a.jpg", "gold"), first + 1, first + 2]
-    assert ids.dtype == np.int64
+    assert found.tolist() == [first, first_box_id("a.jpg", "gold"), first + 1, first + 2]
+    assert found.dtype == np.int64
 
 
 def test_the_same_data_have_the_same_ids_everywhere() -> None:
@@ -70,9 +72,13 @@ def test_the_same_data_have_the_same_ids_everywhere() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(max_size=3), max_size=30), st.text(max_size=5), st.text(max_size=5))
 def test_ids_differ_within_and_between_tables(image_ids: list[str], origin: str, other: str) -> None:
-    ids = [new_box_ids(image_ids, name) for name in {origin, other}]
-    assert len(np.unique(np.concatenate(ids))) == sum(map(len, ids))
-    assert all((numbers >= 0).all() for numbers in ids)
+    found = [new_box_ids(image_ids, name) for name in {origin, other}]
+    assert len(np.unique(np.concatenate(found))) == sum(map(len, found))
+    assert all((numbers >= 0).all() for numbers in found)
+
+
+def test_the_examples_are_right() -> None:
+    assert doctest.testmod(ids).failed == 0
 
 
 def test_no_rows_have_no_ids() -> None:

@@ -1,10 +1,10 @@
 """Geometry of boxes, `(N, 4)` arrays of `xyxy`, and of points, `(..., 2)` arrays of `x, y`, in pixels.
 
-One frame for images, boxes and points: x = 0 is the left edge of the first pixel, x = width the right edge of the last,
-and the centre of pixel `i` is at i + 0.5. So one affine map, `(2, 3)`, is right for boxes and points alike, and the mirror
-image of x is width - x for both: it takes the centre of pixel `i` to that of pixel `width - 1 - i`, which is where
-`picture[:, ::-1]` has it. A file that gives the numbers of pixels gets 0.5 added when it is read. OpenCV counts from the
-centre of the first pixel, see `to_pixel_centres`.
+One frame for images, boxes and points: x = 0 is the left edge of the first pixel, x = width the right edge of the
+last, and the centre of pixel `i` is at i + 0.5. So one affine map, `(2, 3)`, is right for boxes and points alike, and
+the mirror image of x is width - x for both: it takes the centre of pixel `i` to that of pixel `width - 1 - i`, which is
+where `picture[:, ::-1]` has it. A file that gives the numbers of pixels gets 0.5 added when it is read. OpenCV counts
+from the centre of the first pixel, see `to_pixel_centres`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Average precision twice: as the competition's scorer has it, and as is usual.
 
-Both take boxes tables (see `tables.py`; `submission.read_truth` and `read_answer` make them from files) in any
+Both take boxes tables (see `livestock.tables`; `submission.read_truth` and `read_answer` make them from files) in any
 one unit, and both go two steps: `match_*` decides once which boxes are true (`Matches`), `score` makes
 average precision of that. Resampling repeats only the second.
 

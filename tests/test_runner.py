@@ -248,7 +248,7 @@ def test_notebooks_get_what_they_know_of_the_parameters() -> None:
     assert {own["SEED"] for own in chosen.values()} == {7}
     assert chosen["04_train"]["FOLDS"] == [1, 2]
     assert "FOLDS" not in chosen["01_eda"]
-    assert chosen["06_silver"]["N_SEEDS"] == 3  # its own value
+    assert chosen["06_silver"]["STRATEGIES"] == ["complete"]  # its own value
 
 
 def test_a_notebook_that_is_not_there_cannot_be_left_out() -> None:

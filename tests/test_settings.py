@@ -37,11 +37,11 @@ def test_the_profiles_that_come_with_the_code() -> None:
     assert list(known_profiles()) == ["smoke", "demo", "cpu", "colab"]
     assert get_profile("smoke") == Profile(
         "smoke", "starter.pt", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0, trials=2,
-        trial_epochs=1, n_verified=1)
+        trial_epochs=1, n_verified=1, n_seeds=1)
     assert get_profile("colab") == Profile(
         "colab", "yolov5m6.pt", imgsz=1280, batch=10, epochs=20, hyp="competition.yaml", device="", workers=2,
         optimizer="SGD", cos_lr=False, nominal_batch=64, compiler="", bf16=False, trials=40, trial_epochs=7,
-        n_verified=3)
+        n_verified=3, n_seeds=3)
     assert get_profile("cpu").nominal_batch == 16
     assert {profile.hyp for profile in known_profiles().values()} <= {
         path.name for path in resource("hyp").iterdir()}

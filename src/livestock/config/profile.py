@@ -39,6 +39,7 @@ class Profile:
     trials: int = 40
     trial_epochs: int = 7
     n_verified: int = 3
+    n_seeds: int = 3
 
     def __post_init__(self) -> None:
         values, faults = clean_fields({item.name: getattr(self, item.name) for item in fields(self)})
@@ -189,4 +190,5 @@ CLEANERS: dict[str, Callable[[Any], Any]] = {
     "trials": _whole(1),
     "trial_epochs": _whole(1),
     "n_verified": _whole(1),
+    "n_seeds": _whole(1),
 }

@@ -211,6 +211,18 @@ def gain_interval(verified: pd.DataFrame) -> tuple[float, float, float]:
     return mean_interval((by_seed["best"] - by_seed["start"]).to_numpy())
 
 
+def describe_gain(run: Run, search: Search, gain: tuple[float, float, float]) -> str:
+    """In a sentence, what the best values gained over the start values, and whether that is to be believed."""
+    mean, low, high = gain
+    if math.isnan(mean):
+        return "nothing is judged yet: run again to go on"
+    what = f"{name_fitness(run, search)} on a fresh fold, best minus start: {mean:+.4f}"
+    if math.isnan(low):
+        return f"{what}, one seed each: that shows nothing, n_verified = 3 trains with three"
+    return f"{what} ({low:+.4f} to {high:+.4f}); " + (
+        "believe it" if low > 0 else "the interval holds zero: not shown to be better")
+
+
 def write_evolved(run: Run, search: Search, study: optuna.Study, gain: tuple[float, float, float]) -> Path | None:
     """Start values with the best trial's in their places to `evolved.yaml` in the workspace, with their origin.
 
@@ -220,7 +232,7 @@ def write_evolved(run: Run, search: Search, study: optuna.Study, gain: tuple[flo
         return None
     path, best = run.workspace.root / "evolved.yaml", study.best_trial
     judged = "not yet judged on a fold the search never saw" if math.isnan(gain[0]) else (
-        f"on a fold the search never saw {gain[0]:+.4f} against the start values ({gain[1]:+.4f} to {gain[2]:+.4f})")
+        describe_gain(run, search, gain))
     write_hyp({**search.start, **best.params}, path, [
         f"Found by `livestock evolve`: study {search.study}, {search.sampler} over {', '.join(search.meta)}.",
         f"source: trial {best.number} of {len(study.trials)}, fitness ({search.fitness}) {best.value:.5f};",

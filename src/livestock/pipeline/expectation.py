@@ -86,7 +86,8 @@ def list_trainings(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> list
     if "04_train" in notebooks:
         trainings += [(TRAINING_SHARE, profile.epochs)] * len(notebooks["04_train"]["FOLDS"] or run.folds)
     if "06_silver" in notebooks:
-        n_students = (1 + len(notebooks["06_silver"]["STRATEGIES"])) * notebooks["06_silver"]["N_SEEDS"] - 1
+        n_seeds = notebooks["06_silver"]["N_SEEDS"] or profile.n_seeds
+        n_students = (1 + len(notebooks["06_silver"]["STRATEGIES"])) * n_seeds - 1
         trainings += [(TRAINING_SHARE / 2, profile.epochs)] * 2 + [(TRAINING_SHARE, profile.epochs)] * n_students
     if "07_final" in notebooks:
         trainings += [(1.0, profile.epochs)]

@@ -140,9 +140,13 @@ def describe_choice(students: pd.DataFrame) -> str:
     gains, chosen = compare_labels(students), choose_labels(students)
     words = []
     for strategy, row in gains.drop(index=HUMAN).iterrows():
-        interval = "" if pd.isna(row["gain_low"]) else f", {row['gain_low']:+.3f} to {row['gain_high']:+.3f}"
-        words.append(f"With the labels of {strategy!r} mAP changes by {row['gain']:+.3f} ({row['seeds']:.0f} seeds"
-                     f"{interval}): {'a gain' if strategy == chosen else 'no gain is shown'}.")
+        if pd.isna(row["gain_low"]):
+            words.append(f"With the labels of {strategy!r} mAP changes by {row['gain']:+.3f} with one seed: that shows "
+                         "nothing, three seeds (N_SEEDS = 3) would.")
+            continue
+        words.append(f"With the labels of {strategy!r} mAP changes by {row['gain']:+.3f} ({row['seeds']:.0f} seeds, "
+                     f"{row['gain_low']:+.3f} to {row['gain_high']:+.3f}): "
+                     f"{'a gain' if strategy == chosen else 'no gain is shown'}.")
     if not words:
         words = ["No silver label was made, so there is nothing to compare."]
     return " ".join([*words, f"The final model takes {'the ' if chosen == HUMAN else 'the labels of '}{chosen}."])

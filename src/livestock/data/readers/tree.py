@@ -119,7 +119,7 @@ def _walk(root: Path, report: Report, skip: set[Path]) -> tuple[list[File], list
 
 
 def _is_workspace(path: Path) -> bool:
-    return (path / "interim" / "steps").is_dir()
+    return (path / "lineage.jsonl").is_file() or (path / "interim" / "steps").is_dir()  # the latter before 0.2
 
 
 def _members(path: Path, folder: str, report: Report) -> list[File]:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from tqdm.auto import tqdm
 
 from ..config import Competition
 from ..evaluation import describe_missing_classes
 from ..files.hashing import fingerprint
+from ..files.progress import progress
 from ..files.write import write_bytes, write_text
 from ..postprocess import (
     METHODS,
@@ -82,7 +82,7 @@ def try_methods(
     wanted = {"plain"}.union(*(METHODS[name].passes for name in names))
     candidates = {look: find_oof(run, look, folds, averaged=averaged) for look in PASSES if look in wanted}
     tuned, costs = {}, {}
-    for name in tqdm(names, desc="methods", unit="method"):
+    for name in progress(names, "methods", unit="method"):
         method = METHODS[name]
         members = [candidates[look] for look in method.passes]
         tuned[name] = tune_method(method, members, truth, images, parts, run.competition.metric_iou)

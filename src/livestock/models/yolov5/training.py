@@ -169,7 +169,7 @@ def _report_ignored(run_dir: Path) -> None:
     for row in ignored.head(MOST_SHOWN).itertuples():
         logger.warning("yolov5 did not train on it as it is: %s: %s", row.file, row.reason)
     if len(ignored) > MOST_SHOWN:
-        logger.warning("... and %d more files; detector.read_ignored(%r) lists them", len(ignored) - MOST_SHOWN,
+        logger.warning("... and %d more files; models.yolov5.read_ignored(%r) lists them", len(ignored) - MOST_SHOWN,
                        str(run_dir))
 
 

@@ -135,7 +135,7 @@ def run_ours(folder: Path, weights: Path, device: str, output: Path) -> dict:
     from livestock.tables import make_images, write_table
 
     on = "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
-    forward = yolov5.load_forward(weights, on, half=on == "cuda")
+    forward = yolov5.load_for_inference(weights, on, half=on == "cuda")
     if on == "cuda":
         forward(torch.zeros(1, 3, IMGSZ, IMGSZ))
     started, processor = time.perf_counter(), time.process_time()

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta
 
-from livestock.evaluation import Matches, draw_group_counts, interval, match_usual, resample, score, usual_map
+from livestock.evaluation import Matches, draw_group_counts, evaluate, interval, match_usual, resample, score
 from livestock.postprocess import (
     GroupScores,
     block_groups,
@@ -106,7 +106,7 @@ def true_scores(world: World, better: bool, tuned: bool) -> dict[tuple[float, ..
     images, truth = draw_truth([1] * 8000, rng)
     candidates = draw_candidates(images, truth, rng.normal(0, world.hardness, (8000, 2)), world, better, tuned, rng)
     if not tuned:
-        return {(): usual_map(truth, candidates, METRIC_IOU).mean}
+        return {(): evaluate(truth, candidates, METRIC_IOU).mean}
     surface = sweep(truth, candidates, iou_thresholds=GRID[NAMES[0]], conf_thresholds=GRID[NAMES[1]],
                     metric_ious=[METRIC_IOU])
     return surface.set_index(NAMES)["mAP"].to_dict()

@@ -181,7 +181,7 @@ def score_spread(workspace: Path, profile: str) -> float:
     """The largest difference on the test images of trainings with human labels, which differ by seed alone."""
     from livestock import inference
     from livestock.data.submission import from_rows, read_truth, to_rows
-    from livestock.evaluation import usual_map
+    from livestock.evaluation import evaluate
     from livestock.pipeline import TRUTH_NAME, make_run, weights_named
     from livestock.postprocess import suppress
 
@@ -195,7 +195,7 @@ def score_spread(workspace: Path, profile: str) -> float:
             found = inference.candidates(weights_named(run, name, averaged=True), images, run.competition.labels,
                                         imgsz=run.profile.imgsz, device="cpu").boxes
         answer = from_rows(to_rows(suppress(found), images))
-        scores.append(usual_map(truth, answer, run.competition.metric_iou).mean)
+        scores.append(evaluate(truth, answer, run.competition.metric_iou).mean)
     return max(scores) - min(scores)
 
 

@@ -1,4 +1,4 @@
-"""Times `competition_map` against the `map_boxes` package on as many images as the original validated on."""
+"""Times `evaluate_as_competition` against the `map_boxes` package on as many images as the original validated on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common import print_line
 from map_boxes import mean_average_precision_for_boxes
 
 from livestock.data.submission import ANSWER_COLUMNS, TRUTH_COLUMNS, from_rows
-from livestock.evaluation import competition_map
+from livestock.evaluation import evaluate_as_competition
 
 BAR = 20
 N_IMAGES, N_PREDICTIONS, N_TRUTH = 3_291, 100, 5
@@ -40,9 +40,9 @@ def main() -> None:
     answer = answer.astype(dict.fromkeys(["XMin", "XMax", "YMin", "YMax"], float))
     answer.loc[near, ["XMin", "XMax"]] += rng.normal(0, 0.005, (near.sum(), 1))
     truth_boxes, answer_boxes = from_rows(truth), from_rows(answer)
-    competition_map(truth_boxes, answer_boxes.head(), 0.75)  # what libraries load on first use is not counted
+    evaluate_as_competition(truth_boxes, answer_boxes.head(), 0.75)  # what libraries load on first use is not counted
     started = time.perf_counter()
-    ours = competition_map(truth_boxes, answer_boxes, 0.75)
+    ours = evaluate_as_competition(truth_boxes, answer_boxes, 0.75)
     between = time.perf_counter()
     stock, _ = mean_average_precision_for_boxes(truth, answer, 0.75, verbose=False)
     seconds, stock_seconds = between - started, time.perf_counter() - between

@@ -115,7 +115,7 @@ def candidates(root: Path) -> None:
 
     see_at_random()
     run = make_run(root, "smoke")
-    images, truth = pipeline.oof_images(run, [0])
+    images, truth = pipeline.read_oof(run, [0])
     pipeline.find_candidates(run, images, WEIGHTS, "plain", "plain_fold0")
 
 
@@ -128,7 +128,7 @@ def answer(root: Path) -> None:
     from livestock.tables import read_table
 
     run = make_run(root, "smoke")
-    images, truth = pipeline.oof_images(run, [0])
+    images, truth = pipeline.read_oof(run, [0])
     parts = split_parts(images, np.random.default_rng(0))
     members = [read_table(candidates_path(run, "plain_fold0"))]
     tuned = tune_method(next(iter(METHODS.values())), members, truth, images, parts, 0.75)
@@ -138,17 +138,17 @@ def answer(root: Path) -> None:
 def silver(root: Path) -> None:
     """Three looks at the images of the other folds, fused; thresholds; labels."""
     from livestock import pipeline
-    from livestock.labels.missing import fuse_looks
-    from livestock.labels.silver import choose_bands, rank_silver, select_silver
+    from livestock.labels.missing import fuse_views
+    from livestock.labels.silver import choose_thresholds, rank_silver, select_silver
 
     see_at_random(300)  # those that are not likely go with their image, and would only take time
     run = make_run(root, "smoke")
-    images, truth = pipeline.oof_images(run, [1, 2, 3, 4])
+    images, truth = pipeline.read_oof(run, [1, 2, 3, 4])
     looks = [pipeline.find_candidates(run, images, WEIGHTS, look, f"memory_{look}", likely=True)
              for look in ("plain", "flipped", "larger")]
-    fused = fuse_looks(looks, images)
+    fused = fuse_views(looks, images)
     rank_silver(truth, fused, images)
-    bands = choose_bands(truth, fused, images)
+    bands = choose_thresholds(truth, fused, images)
     select_silver("replace", truth, fused, images, bands)  # of random boxes none is sure enough for `complete`
 
 
@@ -166,8 +166,8 @@ def see_at_random(n_boxes: int = N_CANDIDATES) -> None:
         sure = torch.rand(*boxes.shape[:2], 1) ** 8
         return torch.cat([boxes, sure.clamp(min=0.0011), torch.eye(2)[torch.randint(2, boxes.shape[:2])]], 2)
 
-    forward = inference.Forward(WEIGHTS, run, ["pig", "cow"], 32, "cpu")
-    inference.load_forward = lambda *arguments, **options: forward
+    forward = inference.LoadedModel(WEIGHTS, run, ["pig", "cow"], 32, "cpu")
+    inference.load_for_inference = lambda *arguments, **options: forward
 
 
 STAGES: dict[str, Callable[[Path], None]] = {

@@ -21,7 +21,7 @@ from livestock import inference
 from livestock.config import REPOSITORY, read_competition
 from livestock.data import dataset, folds, readers
 from livestock.data.submission import read_truth
-from livestock.evaluation import usual_map
+from livestock.evaluation import evaluate
 from livestock.models import yolov5
 from livestock.models.yolov5.weights import STARTER
 from livestock.postprocess import suppress
@@ -87,7 +87,7 @@ def score_training(config: yolov5.TrainConfig, tests: pd.DataFrame, truth: pd.Da
         history = yolov5.train(config, Path(folder, "run"))
         weights = Path(folder, "run/weights/averaged.pt")
         answer = suppress(inference.candidates(weights, tests, labels, imgsz=config.imgsz, device="cpu").boxes)
-    scores = {name: usual_map(truth, answer, iou).mean for name, iou in METRICS.items()}
+    scores = {name: evaluate(truth, answer, iou).mean for name, iou in METRICS.items()}
     return {**scores, "valid AP50-95": history["mAP50_95"].iloc[-1]}
 
 

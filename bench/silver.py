@@ -30,7 +30,7 @@ import pandas as pd
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "data/bench_silver"
 MISSING, IMGSZ, EPOCHS, N_TEST = 0.3, 320, 12, 240
-LOOKS = [(IMGSZ, False), (IMGSZ, True), (384, False)]
+SILVER_VIEWS = [(IMGSZ, False), (IMGSZ, True), (384, False)]
 ARMS = ["clean", "damaged", "replace", "complete"]
 BAR_AP, BAR_SHARE = 0.8, 0.5
 
@@ -75,9 +75,9 @@ def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> 
 
     from livestock.config import read_competition
     from livestock.data import folds
-    from livestock.evaluation import usual_map
+    from livestock.evaluation import evaluate
     from livestock.labels import silver
-    from livestock.labels.missing import fuse_looks
+    from livestock.labels.missing import fuse_views
     from livestock.models.yolov5.weights import STARTER
     from livestock.postprocess import suppress
 
@@ -87,16 +87,16 @@ def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> 
     images = folds.assign_folds(train.images, train.boxes, competition, seed=seed,
                                 groups=folds.near_duplicate_groups(train.images))
     parts = images["fold"] % 3  # three teachers
-    looks: list[list[pd.DataFrame]] = [[] for _ in LOOKS]
+    looks: list[list[pd.DataFrame]] = [[] for _ in SILVER_VIEWS]
     for part in range(3):
         inside = (parts == part).to_numpy()
         teacher = fit(runs / f"{seed}/teacher{part}", images[~inside], train.boxes, competition, start, seed)
-        for look, (imgsz, flip) in zip(looks, LOOKS, strict=True):
+        for look, (imgsz, flip) in zip(looks, SILVER_VIEWS, strict=True):
             look.append(see(teacher, images[inside], competition, imgsz, flip))
     members = [pd.concat(look) for look in looks]
-    fused = fuse_looks(members, images)
+    fused = fuse_views(members, images)
     found = rank_missing(left_out, train.boxes, images, {"ours": fused, "plain": suppress(members[0])})
-    bands = silver.choose_bands(train.boxes, fused, images)
+    bands = silver.choose_thresholds(train.boxes, fused, images)
     no_box = train.boxes.iloc[:0]
     labels = {"clean": (pd.concat([train.boxes, left_out]), no_box), "damaged": (train.boxes, no_box)}
     for name in ARMS[2:]:
@@ -105,7 +105,7 @@ def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> 
     for name, (boxes, hidden) in labels.items():
         student = fit(runs / f"{seed}/{name}", images, boxes, competition, start, seed, hidden)
         answer = suppress(see(student, test_images, competition, IMGSZ, False))
-        scores[name] = usual_map(truth, answer, competition.metric_iou).mean
+        scores[name] = evaluate(truth, answer, competition.metric_iou).mean
         counts[f"{name}_added"], counts[f"{name}_hidden"] = int((boxes["source"] == "silver").sum()), len(hidden)
     (root / f"{seed}.json").write_text(json.dumps({
         "seed": seed, **found, **scores, **counts, "left_out": len(left_out),
@@ -150,7 +150,7 @@ def truth_in_pixels(path, images):
 
 def rank_missing(left_out, truth, images, answers) -> dict[str, float]:
     """Average precision (IoU 0.5) of rankings of missing labels: ours and cleanlab's, of fused and of plain boxes."""
-    from livestock.evaluation import usual_map
+    from livestock.evaluation import evaluate
     from livestock.labels.missing import find_suspects
 
     figures = {}
@@ -159,16 +159,17 @@ def rank_missing(left_out, truth, images, answers) -> dict[str, float]:
         rankings |= {f"cleanlab {least}": overlooked(truth, boxes, images, least) for least in (0.01, 0.25, 0.5, 0.95)}
         for how, suspects in rankings.items():
             of_class = suspects["label"].isin(left_out["label"])
-            figures[f"{how} {name}"] = usual_map(left_out, suspects[of_class], 0.5).mean
+            figures[f"{how} {name}"] = evaluate(left_out, suspects[of_class], 0.5).mean
     return figures | found_at(left_out, find_suspects(truth, answers["ours"]))
 
 
 def count_right(left_out, boxes) -> dict[str, int]:
     """How many of the added boxes are on a missing one, and how many tightly."""
-    from livestock.evaluation import claims
+    from livestock.evaluation import match_ground_truth
 
     added, left_out = (table.reset_index(drop=True) for table in (boxes[boxes["source"] == "silver"], left_out))
-    return {f"complete_right at {iou}": int((claims(left_out, added, iou) >= 0).sum()) for iou in (0.5, 0.75)}
+    return {f"complete_right at {iou}": int((match_ground_truth(left_out, added, iou) >= 0).sum())
+            for iou in (0.5, 0.75)}
 
 
 def found_at(left_out, suspects) -> dict[str, float]:
@@ -209,8 +210,8 @@ def rank_with_starter() -> None:
     """Prints how well the starter, which has seen none of the images, ranks the missing labels of seed 0."""
     from livestock.config import read_competition
     from livestock.data import readers
-    from livestock.evaluation import usual_map
-    from livestock.labels.missing import find_suspects, fuse_looks
+    from livestock.evaluation import evaluate
+    from livestock.labels.missing import find_suspects, fuse_views
     from livestock.models.yolov5.weights import STARTER
     from livestock.sample import draw_sample
 
@@ -220,8 +221,8 @@ def rank_with_starter() -> None:
     train, _ = readers.read_train_and_test("aihub", raw, competition)
     left_out = pd.read_csv(raw / "left_out.csv").assign(confidence=1.0, source="gold")
     looks = [see(STARTER, train.images, competition, imgsz, flip) for imgsz, flip in ((320, 0), (320, 1), (384, 0))]
-    suspects = find_suspects(train.boxes, fuse_looks(looks, train.images))
-    found = usual_map(left_out, suspects[suspects["label"] == "cow"], 0.5).mean
+    suspects = find_suspects(train.boxes, fuse_views(looks, train.images))
+    found = evaluate(left_out, suspects[suspects["label"] == "cow"], 0.5).mean
     print(f"average precision {found:.3f} for {len(left_out)} missing cow boxes")
 
 

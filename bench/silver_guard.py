@@ -101,11 +101,11 @@ def try_starter(seeds: range) -> list[dict]:
     """The rows of `try_rules` for the sample, as the starter sees it, with boxes taken out."""
     import tempfile
 
-    from silver import LOOKS, see
+    from silver import SILVER_VIEWS, see
 
     from livestock.config import read_competition
     from livestock.data import folds, readers
-    from livestock.labels.missing import fuse_looks
+    from livestock.labels.missing import fuse_views
     from livestock.models.yolov5.weights import STARTER
     from livestock.sample import draw_sample
 
@@ -115,8 +115,8 @@ def try_starter(seeds: range) -> list[dict]:
         train, _ = readers.read_train_and_test("aihub", Path(folder), competition)
         images = train.images.assign(
             group=folds.near_duplicate_groups(train.images).loc[train.images["image_id"]].to_numpy())
-        looks = [see(STARTER, images, competition, imgsz, flip) for imgsz, flip in LOOKS]
-    found, rows = fuse_looks(looks, images), []
+        looks = [see(STARTER, images, competition, imgsz, flip) for imgsz, flip in SILVER_VIEWS]
+    found, rows = fuse_views(looks, images), []
     for share in (0, 0.15, 0.3):
         for seed in seeds:
             rng, boxes = np.random.default_rng(seed), train.boxes
@@ -133,8 +133,8 @@ def try_rules(
     from livestock.labels import silver
 
     forgotten = animals[~animals["is_labelled"]]
-    bands = {"shares": shares_alone(gold, found), "frames": silver.choose_bands(gold, found, images)}
-    proposed = silver.choose_bands(gold, found, images, trust_shares=True)
+    bands = {"shares": shares_alone(gold, found), "frames": silver.choose_thresholds(gold, found, images)}
+    proposed = silver.choose_thresholds(gold, found, images, trust_shares=True)
     shown = add(proposed, gold, found, images)[0]
     crops, n_proposed = silver.draw_crops(shown, seed), len(shown)
     n_right = int(on_animals(crops, animals).sum())
@@ -153,7 +153,7 @@ def shares_alone(gold: pd.DataFrame, found: pd.DataFrame) -> dict:
     """The thresholds before there was a guard."""
     from livestock.labels import silver
 
-    return silver.choose_bands(gold, found, trust_shares=True)
+    return silver.choose_thresholds(gold, found, trust_shares=True)
 
 
 def add(bands: dict, gold: pd.DataFrame, found: pd.DataFrame, images: pd.DataFrame

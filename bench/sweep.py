@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from common import N_IMAGES, draw_boxes, print_line
 
-from livestock.evaluation import usual_map
+from livestock.evaluation import evaluate
 from livestock.models.yolov5 import compat
 from livestock.postprocess import suppress, sweep
 from livestock.tables import XYXY
@@ -45,7 +45,7 @@ def main() -> None:
     pairs = [(IOUS[round(p * (len(IOUS) - 1))], CONFS[round(p * (len(CONFS) - 1))]) for p in places]
     for iou, conf in pairs:
         row = found[np.isclose(found["iou_threshold"], iou) & np.isclose(found["conf_threshold"], conf)].iloc[0]
-        expected = usual_map(truth, suppress(candidates, iou_threshold=iou, conf_threshold=conf), 0.75).mean
+        expected = evaluate(truth, suppress(candidates, iou_threshold=iou, conf_threshold=conf), 0.75).mean
         if abs(row["mAP"] - expected) > 1e-9:
             raise SystemExit(f"bench sweep: expected {expected}, found {row['mAP']}")
     stock = np.mean([_time_stock(truth, candidates, iou, conf) for iou, conf in pairs])

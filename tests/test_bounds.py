@@ -66,7 +66,7 @@ def test_an_architecture_that_asks_for_all_is_refused_before_there_is_a_number(n
     path = tmp_path / "bomb.safetensors"
     save_file(state, path, {"format": FORMAT, "architecture": json.dumps(architecture), "labels": '["pig", "cow"]'})
     with pytest.raises(ValueError, match=rf"bomb\.safetensors: architecture: refused, .* {message}.* by pixel"):
-        yolov5.load_forward(path)
+        yolov5.load_for_inference(path)
     checkpoint = load_checkpoint(STARTER)
     checkpoint["model"].yaml = architecture
     torch.save(checkpoint, tmp_path / "bomb.pt")
@@ -182,7 +182,7 @@ WRONG = {
 def test_a_wrong_file_is_told_by_name(what: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     path.write_bytes(WRONG[what])
-    for door in (check_checkpoint, yolov5.load_forward):
+    for door in (check_checkpoint, yolov5.load_for_inference):
         with pytest.raises(ValueError, match=rf"weights\.pt: expected a checkpoint .*, found {what}"):
             door(path)
 
@@ -193,7 +193,7 @@ def test_so_it_is_with_other_formats(what: str, suffix: str, tmp_path: Path) -> 
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(WRONG[what])
     with pytest.raises(ValueError, match=rf"weights{suffix}: expected .*, found {what}"):
-        yolov5.load_forward(path, trusted=True)
+        yolov5.load_for_inference(path, trusted=True)
 
 
 def test_other_formats_under_another_suffix_are_told_by_name(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_other_formats_under_another_suffix_are_told_by_name(tmp_path: Path) -> 
         check_checkpoint(tmp_path / "w.pt")
     (tmp_path / "w.onnx").write_bytes(STARTER.read_bytes())
     with pytest.raises(ValueError, match=r"w\.onnx: .*found a checkpoint of torch\.save: give it a name that ends in"):
-        yolov5.load_forward(tmp_path / "w.onnx")
+        yolov5.load_for_inference(tmp_path / "w.onnx")
     torch.save(load_checkpoint(STARTER)["model"].state_dict(), tmp_path / "state.pt")
     with pytest.raises(ValueError, match=r"state\.pt: .* found the keys .*: a state_dict, weights without their model"):
         check_checkpoint(tmp_path / "state.pt")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import draw_tables
 
-from livestock.evaluation import match_usual, usual_map
+from livestock.evaluation import evaluate, match_usual
 from livestock.postprocess import (
     MIN_EFFECTIVE_GROUPS,
     GroupScores,
@@ -56,11 +56,11 @@ def test_a_score_without_a_block_is_that_of_the_other_images(seed: int) -> None:
     truth = truth[truth["label"] != "dog"]
     blocks = pd.Series(np.arange(10) % 4, index=IMAGE_IDS[:10])
     scores = score_groups(match_usual(truth, candidates, 0.5), blocks)
-    assert scores.score == pytest.approx(usual_map(truth, candidates, 0.5).mean)
+    assert scores.score == pytest.approx(evaluate(truth, candidates, 0.5).mean)
     labels = sorted(truth["label"].unique())
     for block in range(4):
         inside = truth["image_id"].map(blocks) == block
-        rest = usual_map(truth[~inside], candidates[candidates["image_id"].map(blocks) != block], 0.5).per_class["ap"]
+        rest = evaluate(truth[~inside], candidates[candidates["image_id"].map(blocks) != block], 0.5).per_class["ap"]
         np.testing.assert_allclose(scores.without[block], rest.reindex(labels), atol=1e-12)
         share = truth.loc[inside, "label"].value_counts() / truth["label"].value_counts()
         np.testing.assert_allclose(scores.shares[block], share.reindex(labels).fillna(0))
@@ -201,7 +201,7 @@ def test_what_is_better_in_every_group_is_chosen(answers: tuple) -> None:
     assert choice.reason.startswith("perfect alone is shown to be better than plain: +")
     assert choice.n_groups == 8 and 6 < choice.n_effective <= 8
     assert choice.table.loc["plain", ["gain", "gain_low", "gain_high"]].tolist() == [0, 0, 0]
-    assert choice.table["mAP"].tolist() == pytest.approx([usual_map(truth, own, 0.5).mean for own in boxes.values()])
+    assert choice.table["mAP"].tolist() == pytest.approx([evaluate(truth, own, 0.5).mean for own in boxes.values()])
     no_better = choose_of(truth, images, parts, boxes, allowed=["plain", "half"])
     assert no_better.method == "plain" and set(no_better.by_part.values()) == {"plain"}
     assert no_better.score == pytest.approx(no_better.table.loc["plain", "mAP"])
@@ -218,7 +218,7 @@ def test_the_score_includes_what_would_have_been_chosen_without_each_part(answer
     expected = {part: "perfect" if n >= MIN_EFFECTIVE_GROUPS else "plain" for part, n in n_left.items()}
     assert choice.by_part == expected and len(set(expected.values())) == 2
     mixed = pd.concat([boxes[name][boxes[name]["image_id"].map(parts) == part] for part, name in expected.items()])
-    assert choice.score == pytest.approx(usual_map(truth, mixed, 0.5).mean)
+    assert choice.score == pytest.approx(evaluate(truth, mixed, 0.5).mean)
     nested = find_interval(score_groups(match_usual(truth, mixed, 0.5), block_groups(images, truth)))
     assert choice.low == pytest.approx(nested[0]) and nested[1] < choice.high == choice.table.loc["perfect", "high"]
     assert choice.low < choice.score < choice.table.loc["perfect", "mAP"]

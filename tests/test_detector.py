@@ -348,7 +348,7 @@ def test_a_model_of_other_classes_is_refused(
     with pytest.raises(ValueError, match=rf"last\.pt: {message}"):
         inference.candidates(weights, images, labels, imgsz=64, device="cpu")
     with pytest.raises(ValueError, match=rf"last\.pt: {message}"):
-        inference.find_candidates(yolov5.load_forward(weights), images, labels, imgsz=64)
+        inference.find_candidates(yolov5.load_for_inference(weights), images, labels, imgsz=64)
 
 
 def test_a_model_may_call_a_class_by_its_synonym(run_dir: Path, images: pd.DataFrame) -> None:

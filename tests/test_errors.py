@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import draw_tables
 
-from livestock.evaluation import claims, usual_map
+from livestock.evaluation import evaluate, match_ground_truth
 from livestock.evaluation.causes import CAUSES, cost_of_causes, find_errors
-from livestock.labels.missing import find_suspects, fuse_looks, likely_boxes, set_aside
+from livestock.labels.missing import find_suspects, fuse_views, likely_boxes, set_aside
 from livestock.tables import XYXY, make_boxes, make_images
 
 IMAGES = make_images([{"image_id": name, "archive": "", "member": name, "width": 400, "height": 400}
@@ -138,11 +138,11 @@ def test_classes_without_truth_and_boxes_that_are_equal_count_once() -> None:
 def test_every_error_has_one_cause_and_mending_never_costs(seed: int, iou: float) -> None:
     truth, answer = draw_tables(np.random.default_rng(seed), 6, 9)
     errors = find_errors(truth, answer, iou)
-    claimed = claims(truth, answer, iou)
+    claimed = match_ground_truth(truth, answer, iou)
     assert (errors["source"] == "model").sum() == (claimed < 0).sum()
     assert (errors["source"] == "gold").sum() == len(truth) - (claimed >= 0).sum()
     assert set(errors["cause"]) <= set(CAUSES)
-    score = usual_map(truth, answer, iou)
+    score = evaluate(truth, answer, iou)
     n_true = pd.Series(claimed >= 0).groupby(answer["label"].to_numpy()).sum()
     for label, n_truth in score.per_class["n_truth"].items():
         assert n_true.get(label, 0) <= n_truth
@@ -159,13 +159,13 @@ def test_suspects_are_agreed_on_and_far_from_human_boxes() -> None:
     seen_twice, seen_once, human = box(300, "cow", 0.8, "b.jpg"), box(20, "pig", 0.7), box(10, "cow", 0.9, "b.jpg")
     looks = [make_boxes([seen_twice, seen_once, human]), make_boxes([{**seen_twice, "x_min": 306.0}, human])]
     truth = TRUTH[TRUTH["image_id"] == "b.jpg"]
-    found = find_suspects(truth, fuse_looks(looks, IMAGES))
+    found = find_suspects(truth, fuse_views(looks, IMAGES))
     assert found[["image_id", "label"]].to_numpy().tolist() == [["b.jpg", "cow"], ["a.jpg", "pig"]]
-    fused = fuse_looks(looks, IMAGES)
+    fused = fuse_views(looks, IMAGES)
     assert found["box_id"].tolist() == [fused["box_id"][fused["x_min"].round() == x].item() for x in (303, 20)]
     assert found["confidence"].tolist() == pytest.approx([0.8, 0.35])  # one look of two saw the second
     assert found.loc[0, XYXY].tolist() == pytest.approx([303, 0, 400, 100], abs=1e-3)
-    assert find_suspects(truth, fuse_looks([look.iloc[:0] for look in looks], IMAGES)).empty
+    assert find_suspects(truth, fuse_views([look.iloc[:0] for look in looks], IMAGES)).empty
 
 
 def test_boxes_on_suspects_are_set_aside_unless_they_are_right() -> None:
@@ -175,7 +175,7 @@ def test_boxes_on_suspects_are_set_aside_unless_they_are_right() -> None:
     gone = sorted(set(ANSWER["confidence"]) - set(left["confidence"]))
     assert gone == [0.4, 0.8]  # the second box on the pig too, but not a pig on a cow
     assert left["box_id"].tolist() == ANSWER.loc[~ANSWER["confidence"].isin(gone), "box_id"].tolist()
-    assert usual_map(TRUTH, left, 0.75).mean >= usual_map(TRUTH, ANSWER, 0.75).mean
+    assert evaluate(TRUTH, left, 0.75).mean >= evaluate(TRUTH, ANSWER, 0.75).mean
     pd.testing.assert_frame_equal(set_aside(TRUTH, ANSWER, suspects.iloc[:0], 0.75), ANSWER)
 
 
@@ -190,4 +190,4 @@ def test_what_is_likely_of_a_look_is_all_that_is_fused() -> None:
     likely = likely_boxes(table)
     assert 0 < len(likely) < len(table) and likely["confidence"].min() > 0.01
     pd.testing.assert_frame_equal(likely_boxes(likely), likely)
-    pd.testing.assert_frame_equal(fuse_looks([likely, table], images), fuse_looks([table, table], images))
+    pd.testing.assert_frame_equal(fuse_views([likely, table], images), fuse_views([table, table], images))

@@ -94,10 +94,10 @@ def test_weights_that_are_not_a_model_are_refused(name: str, content: bytes, tmp
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UnsafeWeights, match=name):
-        yolov5.load_forward(path)
+        yolov5.load_for_inference(path)
 
 
 def test_weights_that_are_not_there_are_a_wrong_argument(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file") as caught:
-        yolov5.load_forward(tmp_path / "none.pt")
+        yolov5.load_for_inference(tmp_path / "none.pt")
     assert not isinstance(caught.value, KINDS)

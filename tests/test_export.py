@@ -111,7 +111,7 @@ def test_a_format_that_would_take_minutes_is_not_scored(monkeypatch: pytest.Monk
 def test_int8_loses_little(folder: Path, table: tuple[pd.DataFrame, Path], sample: Sample) -> None:
     found = table[0].set_index("format")
     assert found.loc["ONNX int8", "mAP"] > found.loc["PyTorch float32", "mAP"] - 0.05  # four images: a box is a point
-    exact, rough = (yolov5.load_forward(path) for path in (STARTER, folder / "starter.int8.onnx"))
+    exact, rough = (yolov5.load_for_inference(path) for path in (STARTER, folder / "starter.int8.onnx"))
     _, chunk = next(picture_batches(sample.test, IMGSZ, 32, 4))
     first, second = (forward(to_tensor(chunk)) for forward in (exact, rough))
     seen = first[..., 4] > 0.25
@@ -136,7 +136,7 @@ def test_an_export_gives_pytorchs_boxes(suffix: str, folder: Path, sample: Sampl
 
 
 def test_safetensors_are_the_checkpoint_exactly(folder: Path, pictures: list[torch.Tensor]) -> None:
-    first, second = yolov5.load_forward(STARTER), yolov5.load_forward(folder / "starter.safetensors")
+    first, second = yolov5.load_for_inference(STARTER), yolov5.load_for_inference(folder / "starter.safetensors")
     assert all(torch.equal(first(picture), second(picture)) for picture in pictures)
     assert (second.labels, second.stride) == (LABELS, 32)
 
@@ -185,7 +185,7 @@ def test_torchscript_is_loaded_only_where_it_is_ours(folder: Path, sample: Sampl
 def test_boxes_are_those_of_one_plain_pass(sample: Sample) -> None:
     """Workers, an image at a time each, and weights in channels-last order change nothing but rounding."""
     plain = load_torch(STARTER)
-    forward = yolov5.Forward(STARTER, lambda pictures: plain(pictures.contiguous())[0], LABELS, 32, "cpu")
+    forward = yolov5.LoadedModel(STARTER, lambda pictures: plain(pictures.contiguous())[0], LABELS, 32, "cpu")
     assert plain.model[0].conv.weight.is_contiguous()
     options: dict[str, Any] = {"imgsz": IMGSZ, "conf_floor": 0.01}
     expected = inference.find_candidates(forward, sample.test, LABELS, batch=4, **options).boxes
@@ -207,7 +207,7 @@ def distances(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
 
 def test_each_thread_has_a_head_of_its_own_and_shares_the_weights(pictures: list[torch.Tensor]) -> None:
     """The head keeps a grid of the last picture's size, which another thread's picture may not have."""
-    forward, both = yolov5.load_forward(STARTER), Barrier(2)
+    forward, both = yolov5.load_for_inference(STARTER), Barrier(2)
     heads: list[Any] = []
 
     def watch(module: Any, inputs: Any) -> None:
@@ -228,7 +228,7 @@ def test_each_thread_has_a_head_of_its_own_and_shares_the_weights(pictures: list
 def test_half_precision_counts_pixels_in_fractions() -> None:
     """From 1,024 on the numbers of half precision are whole ones."""
     picture = torch.rand(1, 3, 64, 1280, generator=torch.Generator().manual_seed(0))
-    exact, half = (yolov5.load_forward(STARTER, half=half)(picture) for half in (False, True))
+    exact, half = (yolov5.load_for_inference(STARTER, half=half)(picture) for half in (False, True))
     assert half.dtype == torch.float32
     right = exact[..., 0] > 1100
     assert (half - exact)[right][:, 0].abs().mean() < 0.05
@@ -260,7 +260,7 @@ def test_a_broken_picture_ends_the_pass_soon(
 def test_workers_share_the_threads(suffix: str, folder: Path, sample: Sample) -> None:
     """Of four threads four workers have one each, or one run at a time has all."""
     path = STARTER if suffix == ".pt" else folder / f"starter{suffix}"
-    forward = yolov5.load_forward(path, n_threads=4, trusted=True)
+    forward = yolov5.load_for_inference(path, n_threads=4, trusted=True)
     seen: list[tuple[int, bool]] = []
     turn = Lock()
 
@@ -281,7 +281,7 @@ def test_workers_share_the_threads(suffix: str, folder: Path, sample: Sample) ->
 def test_threads_are_as_before(pictures: list[torch.Tensor]) -> None:
     before = torch.get_num_threads()
     during: list[int] = []
-    forward = yolov5.load_forward(STARTER, n_threads=before + 1)
+    forward = yolov5.load_for_inference(STARTER, n_threads=before + 1)
     handle = torch.nn.modules.module.register_module_forward_pre_hook(
         lambda module, inputs: during.append(torch.get_num_threads()))
     forward(pictures[0])
@@ -326,7 +326,8 @@ def test_a_tensor_that_is_missing_unexpected_or_wrong_is_named(parts: Parts, tmp
     ]
     for state, message in cases:
         with pytest.raises(ValueError, match=rf"bad\.safetensors: {message}"):
-            yolov5.load_forward(Parts(state, parts.architecture, parts.metadata).write(tmp_path / "bad.safetensors"))
+            path = Parts(state, parts.architecture, parts.metadata).write(tmp_path / "bad.safetensors")
+            yolov5.load_for_inference(path)
 
 
 EVIL = "__import__('pathlib').Path('{}').touch()"
@@ -359,7 +360,7 @@ def test_an_architecture_that_would_run_code_is_refused(entry: str, change: Any,
     change(architecture, EVIL.format(trace))
     path = Parts(parts.state, architecture, parts.metadata).write(tmp_path / "evil.safetensors")
     with pytest.raises(ValueError, match=rf"evil\.safetensors: architecture: {entry}: refused, expected"):
-        yolov5.load_forward(path)
+        yolov5.load_for_inference(path)
     assert not trace.exists()
 
 
@@ -368,20 +369,20 @@ def test_an_architecture_of_another_size_allocates_nothing(parts: Parts, tmp_pat
     parts.architecture["backbone"][7][3][0] = 8192
     parts.architecture["width_multiple"] = 4.0
     with pytest.raises(ValueError, match=r"big\.safetensors: architecture: refused, expected up to .* multiplications"):
-        yolov5.load_forward(parts.write(tmp_path / "big.safetensors"))
+        yolov5.load_for_inference(parts.write(tmp_path / "big.safetensors"))
 
 
 def test_an_architecture_of_other_channels_allocates_nothing(parts: Parts, tmp_path: Path) -> None:
     """Within the bounds of a pass, but not the model of these tensors."""
     parts.architecture["backbone"][7][3][0] *= 2
     with pytest.raises(ValueError, match=r"expected F16 of shape \[.*, found F16 of shape \["):
-        yolov5.load_forward(parts.write(tmp_path / "other.safetensors"))
+        yolov5.load_for_inference(parts.write(tmp_path / "other.safetensors"))
 
 
 def test_a_model_that_cannot_be_built_is_refused(parts: Parts, tmp_path: Path) -> None:
     parts.architecture["backbone"][0][3] = [64, 6, 2, 2, 7]  # groups that do not divide the channels
     with pytest.raises(ValueError, match="architecture: expected a model that yolov5 can build"):
-        yolov5.load_forward(parts.write(tmp_path / "bad.safetensors"))
+        yolov5.load_for_inference(parts.write(tmp_path / "bad.safetensors"))
 
 
 def test_metadata_that_is_no_json_or_names_other_classes(parts: Parts, tmp_path: Path) -> None:
@@ -395,7 +396,7 @@ def test_metadata_that_is_no_json_or_names_other_classes(parts: Parts, tmp_path:
     ]:
         save_file(parts.state, path, {**parts.metadata, **change})
         with pytest.raises(ValueError, match=message):
-            yolov5.load_forward(path)
+            yolov5.load_for_inference(path)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".onnx", ".int8.onnx", ".torchscript"])
@@ -404,15 +405,15 @@ def test_a_file_that_is_cut_or_no_model_is_refused(suffix: str, folder: Path, tm
     for content in (whole[: len(whole) // 2], b"", b"no model at all"):
         (tmp_path / f"cut{suffix}").write_bytes(content)
         with pytest.raises(ValueError, match=r"cut(\.int8)?\.\w+: "):
-            yolov5.load_forward(tmp_path / f"cut{suffix}", trusted=True)
+            yolov5.load_for_inference(tmp_path / f"cut{suffix}", trusted=True)
     with pytest.raises(ValueError, match="found no such file"):
-        yolov5.load_forward(tmp_path / f"missing{suffix}", trusted=True)
+        yolov5.load_for_inference(tmp_path / f"missing{suffix}", trusted=True)
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     shutil.copy(STARTER, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=r"weights\.pth: expected weights ending in one of .*, found '\.pth'"):
-        yolov5.load_forward(tmp_path / "weights.pth")
+        yolov5.load_for_inference(tmp_path / "weights.pth")
 
 
 def test_onnx_of_other_classes_or_of_another_hand_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -428,12 +429,13 @@ def test_onnx_of_other_classes_or_of_another_hand_is_refused(folder: Path, tmp_p
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)
         with pytest.raises(ValueError, match=message):
-            yolov5.load_forward(path)
+            yolov5.load_for_inference(path)
 
 
 def test_an_output_of_another_shape_is_refused() -> None:
     """Where a file does not declare the shape of its output, the first pass tells."""
-    forward = yolov5.Forward(Path("odd.onnx"), lambda pictures: torch.zeros(len(pictures), 10, 85), LABELS, 32, "cpu")
+    forward = yolov5.LoadedModel(Path("odd.onnx"), lambda pictures: torch.zeros(len(pictures), 10, 85), LABELS, 32,
+                                 "cpu")
     with pytest.raises(ValueError, match=r"odd\.onnx: expected an output \(2, N, 7\) .*, found \(2, 10, 85\)"):
         forward(torch.zeros(2, 3, 64, 64))
 

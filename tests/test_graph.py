@@ -127,7 +127,7 @@ def test_an_onnx_file_that_asks_for_all_is_refused(name: str, tmp_path: Path) ->
     path = write(tmp_path / "evil.onnx", nodes, tensors)
     assert path.stat().st_size < 30_000
     with pytest.raises(ValueError, match=rf"evil\.onnx: .*{message}"):
-        yolov5.load_forward(path)
+        yolov5.load_for_inference(path)
 
 
 def test_what_only_some_pictures_would_set_off_is_refused_for_these(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_only_some_pictures_would_set_off_is_refused_for_these(tmp_path: Pa
         node("Concat", "one n seven", "shape", axis=0), node("ConstantOfShape", "shape")]
     path = write(tmp_path / "evil.onnx", nodes, [
         whole("two", 2), whole("wanted", 320), whole("many", 10**10), whole("one", 1), whole("seven", 7)])
-    forward = yolov5.load_forward(path)
+    forward = yolov5.load_for_inference(path)
     assert forward(torch.zeros(1, 3, 64, 64)).shape == (1, 0, 7)
     with pytest.raises(ValueError, match=r"evil\.onnx: refused, expected up to 128 .* pictures of \(1, 3, 320, 64\)"):
         forward(torch.zeros(1, 3, 320, 64))
@@ -185,10 +185,10 @@ def test_every_module_that_a_model_may_have_passes_as_onnx(tmp_path: Path) -> No
     torch.save({"model": model.half(), "epoch": -1}, tmp_path / "odd.pt")
     exported = export.export_onnx(tmp_path / "odd.pt", tmp_path / "odd.onnx")
     picture = torch.rand(1, 3, 160, 96, generator=torch.Generator().manual_seed(0))
-    found, expected = (yolov5.load_forward(path)(picture) for path in (exported, tmp_path / "odd.pt"))
+    found, expected = (yolov5.load_for_inference(path)(picture) for path in (exported, tmp_path / "odd.pt"))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_file_of_this_run_is_not_looked_at_again(starter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_module, "read_graph", lambda *arguments: pytest.fail("it was looked at"))
-    assert yolov5.load_forward(starter, trusted=True)(torch.zeros(1, 3, 64, 64)).shape == (1, 252, 7)
+    assert yolov5.load_for_inference(starter, trusted=True)(torch.zeros(1, 3, 64, 64)).shape == (1, 252, 7)

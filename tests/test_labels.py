@@ -128,7 +128,8 @@ def test_weights_that_ask_for_gradients_are_like_all_others(without_average: Pat
     model = load_model(without_average)
     assert all(parameter.is_leaf and parameter.grad_fn is None for parameter in model.parameters())
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(yolov5.load_forward(without_average)(picture), yolov5.load_forward(STARTER)(picture))
+    found, expected = (yolov5.load_for_inference(path)(picture) for path in (without_average, STARTER))
+    torch.testing.assert_close(found, expected)
     written = yolov5.write_safetensors(without_average, tmp_path / "w.safetensors")
     safe = yolov5.load_safetensors(written)
     assert all(parameter.is_leaf and parameter.grad_fn is None for parameter in safe.parameters())
@@ -164,7 +165,7 @@ def test_every_door_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
     name = "model.24.m.0.bias"
     path = damaged(NOT_FINITE[name], tmp_path / "nan.pt")
     doors: list[Any] = [
-        load_checkpoint, load_model, yolov5.load_forward,
+        load_checkpoint, load_model, yolov5.load_for_inference,
         lambda path: yolov5.write_weights(path, tmp_path / "out.pt"),
         lambda path: yolov5.write_safetensors(path, tmp_path / "out.safetensors"),
         lambda path: export.export_onnx(path, tmp_path / "out.onnx"),
@@ -203,12 +204,12 @@ def test_a_torchscript_file_of_no_numbers_is_refused(tmp_path: Path) -> None:
         next(module.parameters()).fill_(float("nan"))
     torch.jit.save(module, str(script), _extra_files=extra)
     with pytest.raises(ValueError, match=r"s\.torchscript: .*: expected finite numbers"):
-        yolov5.load_forward(script, trusted=True)
+        yolov5.load_for_inference(script, trusted=True)
 
 
 @pytest.mark.bad_input
 def test_an_output_of_no_numbers_is_an_error_and_no_empty_image() -> None:
-    forward = yolov5.Forward(WEIGHTS, lambda pictures: torch.full((len(pictures), 9, 7), torch.nan), ["pig", "cow"],
+    forward = yolov5.LoadedModel(WEIGHTS, lambda pictures: torch.full((len(pictures), 9, 7), torch.nan), ["pig", "cow"],
                                32, "cpu")
     with pytest.raises(ValueError, match=r"w\.pt: expected numbers, found NaN in the output"):
         forward(torch.zeros(1, 3, 64, 64))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from test_sweep import draw_tables
 
-from livestock.evaluation import usual_map
+from livestock.evaluation import evaluate
 from livestock.postprocess import (
     EVERY_CLASS,
     METHODS,
@@ -48,7 +48,7 @@ def test_a_tuned_method_holds_out_a_box_table_of_all_images(name: str, tables: t
     final = apply(method.kind, members, IMAGES, tuned.points)
     assert set(final["image_id"]) == set(tuned.held_out["image_id"]) == set(members[0]["image_id"])
     assert (final.groupby("image_id")["confidence"].diff().dropna() <= 0).all()
-    assert 0.2 < usual_map(truth, tuned.held_out, 0.5).mean <= 1
+    assert 0.2 < evaluate(truth, tuned.held_out, 0.5).mean <= 1
     assert set(tuned.inner) == set(range(5)) and all(0.1 < own.score <= 1 for own in tuned.inner.values())
     best = tuned.plateau["score"].max()
     assert tuned.plateau.loc[tuned.plateau["on_plateau"], "score"].min() > best - 0.2
@@ -60,7 +60,7 @@ def test_no_candidate_scores_nothing(name: str, tables: tuple) -> None:
     members = [passes[0].iloc[:0]] * len(METHODS[name].passes)
     tuned = tune_method(METHODS[name], members, truth, IMAGES, PARTS, 0.5)
     assert tuned.held_out.empty and list(tuned.held_out) == list(truth)
-    assert usual_map(truth, tuned.held_out, 0.5).mean == 0
+    assert evaluate(truth, tuned.held_out, 0.5).mean == 0
 
 
 def test_kinds_are_what_their_parts_are(tables: tuple) -> None:

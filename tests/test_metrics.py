@@ -10,15 +10,15 @@ from livestock.evaluation import (
     COCO_SIZES,
     Matches,
     average_precision,
-    coco_map,
-    competition_map,
     describe_missing_classes,
+    evaluate,
+    evaluate_as_coco,
+    evaluate_as_competition,
     image_errors,
     match_usual,
     precision_recall,
     score_counts,
     score_sizes,
-    usual_map,
 )
 from livestock.evaluation.precision import interpolated_precision
 from livestock.geometry import box_area, pairwise_iou
@@ -57,7 +57,7 @@ def test_competition_equals_map_boxes(regime):
         truth, answer = draw_case(rng, regime)
         iou_threshold = rng.choice([0.2, 0.5, 0.75, 1.0])
         expected, per_class = mean_average_precision_for_boxes(truth, answer, iou_threshold, verbose=False)
-        found = competition_map(from_rows(truth), from_rows(answer), iou_threshold)
+        found = evaluate_as_competition(from_rows(truth), from_rows(answer), iou_threshold)
         assert found.mean == pytest.approx(expected, abs=1e-9)
         assert list(found.per_class.index) == list(per_class)
         for label, (ap, n_truth) in per_class.items():
@@ -68,16 +68,16 @@ def test_competition_rounds_to_float32_as_map_boxes():
     truth = make_rows([("a", "cow", 0, 1, 0, 1)], TRUTH_COLUMNS)
     answer = make_rows([("a", "cow", 0.9, 0, 1, 0, 0.75 - 1e-10)])  # 0.75 once it is a float32
     expected, _ = mean_average_precision_for_boxes(truth, answer, 0.75, verbose=False)
-    assert competition_map(from_rows(truth), from_rows(answer)).mean == expected == 1
-    assert usual_map(from_rows(truth), from_rows(answer)).mean == 0
+    assert evaluate_as_competition(from_rows(truth), from_rows(answer)).mean == expected == 1
+    assert evaluate(from_rows(truth), from_rows(answer)).mean == 0
 
 
 def test_an_image_listed_without_a_box_counts():
     truth = make_rows([("a", "cow", *LEFT), ("b", np.nan, *[np.nan] * 4)], TRUTH_COLUMNS)
     answer = make_rows([("a", "cow", 0.5, *LEFT), ("b", "cow", 0.9, *LEFT)])
     expected, _ = mean_average_precision_for_boxes(truth.astype({"LabelName": object}), answer, verbose=False)
-    assert competition_map(from_rows(truth), from_rows(answer)).mean == expected == 0.5
-    assert competition_map(from_rows(truth.iloc[:1]), from_rows(answer)).mean == 1
+    assert evaluate_as_competition(from_rows(truth), from_rows(answer)).mean == expected == 0.5
+    assert evaluate_as_competition(from_rows(truth.iloc[:1]), from_rows(answer)).mean == 1
 
 
 def test_usual_by_hand():
@@ -91,10 +91,10 @@ def test_usual_by_hand():
     truth = make_rows([(i, "cow", *box) for i, box in cows], TRUTH_COLUMNS)
     found = [("a", 0.9, LEFT), ("stray", 0.8, LEFT), ("a", 0.7, LEFT), ("b", 0.6, LEFT)]
     answer = make_rows([(i, "cow", conf, *box) for i, conf, box in found])
-    usual = usual_map(from_rows(truth), from_rows(answer), 0.75)
+    usual = evaluate(from_rows(truth), from_rows(answer), 0.75)
     assert usual.mean == pytest.approx(1 / 2)
     assert usual.per_class.loc["cow", "n_truth"] == 3
-    assert competition_map(from_rows(truth), from_rows(answer), 0.75).mean == pytest.approx(5 / 9)
+    assert evaluate_as_competition(from_rows(truth), from_rows(answer), 0.75).mean == pytest.approx(5 / 9)
 
 
 def test_row_order_counts_for_the_competition_alone():
@@ -103,15 +103,15 @@ def test_row_order_counts_for_the_competition_alone():
     rows = [("a", "cow", 0.2, *LEFT), ("a", "cow", 0.9, *LEFT), ("b", "cow", 0.5, *LEFT)]
     rising = from_rows(make_rows(rows))
     falling = by_falling_confidence(rising)
-    assert competition_map(truth, rising).mean == pytest.approx(2 / 3)
-    assert competition_map(truth, falling).mean == 1
-    assert usual_map(truth, rising).mean == usual_map(truth, falling).mean == 1
+    assert evaluate_as_competition(truth, rising).mean == pytest.approx(2 / 3)
+    assert evaluate_as_competition(truth, falling).mean == 1
+    assert evaluate(truth, rising).mean == evaluate(truth, falling).mean == 1
 
 
 def test_only_classes_with_truth_are_in_the_mean():
     truth = from_rows(make_rows([("a", "cow", *LEFT), ("a", "pig", *RIGHT)], TRUTH_COLUMNS))
     answer = from_rows(make_rows([("a", "cow", 0.9, *LEFT), ("a", "goat", 0.9, *LEFT)]))
-    for scorer in [competition_map, usual_map]:
+    for scorer in [evaluate_as_competition, evaluate]:
         assert scorer(truth, answer).per_class["ap"].to_dict() == {"cow": 1, "pig": 0}
         assert scorer(truth, answer).mean == 0.5
 
@@ -119,7 +119,7 @@ def test_only_classes_with_truth_are_in_the_mean():
 def test_nothing_scores_nothing():
     truth = from_rows(make_rows([("a", "cow", *LEFT)], TRUTH_COLUMNS))
     answer = from_rows(make_rows([("a", "cow", 0.9, *LEFT)]))
-    for scorer in [competition_map, usual_map]:
+    for scorer in [evaluate_as_competition, evaluate]:
         assert scorer(truth, answer.iloc[:0]).mean == 0
         assert scorer(truth.iloc[:0], answer).mean == 0
         assert scorer(truth.iloc[:0], answer).per_class.empty
@@ -130,13 +130,13 @@ def test_nothing_scores_nothing():
 def test_threshold_out_of_range(iou_threshold):
     truth = from_rows(make_rows([("a", "cow", *LEFT)], TRUTH_COLUMNS))
     with pytest.raises(ValueError, match="iou_threshold: expected"):
-        usual_map(truth, truth, iou_threshold)
+        evaluate(truth, truth, iou_threshold)
 
 
 def test_corners_must_be_finite():
     truth = from_rows(make_rows([("a", "cow", *LEFT)], TRUTH_COLUMNS))
     with pytest.raises(ValueError, match="finite corners"):
-        competition_map(truth, truth.assign(x_max=np.nan))
+        evaluate_as_competition(truth, truth.assign(x_max=np.nan))
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -146,7 +146,7 @@ def test_usual_equals_plain_loops(regime):
         truth, answer = map(from_rows, draw_case(rng, regime))
         iou_threshold = rng.choice([0.2, 0.5, 0.75])
         expected = {label: loop_ap(truth, answer, label, iou_threshold) for label in set(truth["label"])}
-        found = usual_map(truth, answer, iou_threshold).per_class["ap"].to_dict()
+        found = evaluate(truth, answer, iou_threshold).per_class["ap"].to_dict()
         assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -164,7 +164,8 @@ def test_map50_95_equals_cocos(seed):
     more = [answer[crowded].assign(confidence=answer["confidence"] * (0.9 + 0.001 * k)) for k in range(40)]
     answer = pd.concat([answer, *more], ignore_index=True)  # over 100 boxes of a class in an image
     assert answer.groupby(["image_id", "label"]).size().max() > 100
-    assert coco_map(truth, answer).per_class["ap"].tolist() == pytest.approx(run_coco(truth, answer, None), abs=1e-12)
+    found = evaluate_as_coco(truth, answer).per_class["ap"]
+    assert found.tolist() == pytest.approx(run_coco(truth, answer, None), abs=1e-12)
 
 
 @pytest.mark.parametrize("size", ["small", "medium", "large"])
@@ -207,7 +208,7 @@ def test_the_curve_ends_where_recall_does_and_its_envelope_is_the_ap():
     for label, own in curve.groupby("label"):
         envelope = own["precision"][::-1].cummax()[::-1]
         area = (np.diff(own["recall"], prepend=0) * envelope).sum()
-        assert area == pytest.approx(usual_map(truth, answer, 0.5).per_class.loc[label, "ap"])
+        assert area == pytest.approx(evaluate(truth, answer, 0.5).per_class.loc[label, "ap"])
         assert (own["confidence"].diff().dropna() <= 0).all()
 
 

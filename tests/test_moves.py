@@ -19,8 +19,8 @@ from livestock.files.write import write_text
 from livestock.inference import Candidates
 from livestock.models import yolov5
 from livestock.models.yolov5.weights import STARTER
-from livestock.pipeline.silver import LOOKS, look_at
-from livestock.pipeline.students import judge
+from livestock.pipeline.silver import SILVER_VIEWS, predict_views
+from livestock.pipeline.students import evaluate_training
 from livestock.sample import draw_sample
 from livestock.tables import make_boxes, write_table
 
@@ -80,22 +80,22 @@ def train_and_predict(run: pipeline.Run) -> None:
     """What 04 and 05 do."""
     tables, images = pipeline.read_data(run), pipeline.split_data(run).images
     pipeline.train_fold(run, pipeline.write_dataset(run, images, tables.boxes, 0), 0)
-    for look in LOOKS:
-        pipeline.find_oof(run, look, pipeline.trained_folds(run))
+    for look in SILVER_VIEWS:
+        pipeline.predict_oof(run, look, pipeline.trained_folds(run))
 
 
 def test_the_same_inference_runs_once(run: pipeline.Run, counted: Counter) -> None:
     train_and_predict(run)
     assert counted["predicted"] == 2  # plain and flipped: at 64 px `larger` is as large
-    pipeline.find_oof(run, "plain", [0])  # 08 asks for what 05 has seen
+    pipeline.predict_oof(run, "plain", [0])  # 08 asks for what 05 has seen
     assert counted["predicted"] == 2
-    images, _ = pipeline.oof_images(run, [0])
+    images, _ = pipeline.read_oof(run, [0])
     fold0 = pipeline.Training("fold", 0)
-    look_at(run, fold0, images)  # 06, with averaged weights: teachers' labels of the validation fold
+    predict_views(run, fold0, images)  # 06, with averaged weights: teachers' labels of the validation fold
     assert counted["predicted"] == 4  # other weights
-    look_at(run, fold0, images, ("plain", "flipped"))  # its suspects
-    judge(run, fold0)  # its students' score, and 07's
-    pipeline.find_oof(run, "averaged", [0])  # 08's methods
+    predict_views(run, fold0, images, ("plain", "flipped"))  # its suspects
+    evaluate_training(run, fold0)  # its students' score, and 07's
+    pipeline.predict_oof(run, "averaged", [0])  # 08's methods
     assert counted["predicted"] == 4
 
 

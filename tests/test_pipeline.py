@@ -261,7 +261,7 @@ def test_methods_over_the_limit_are_tried_and_not_chosen(run: pipeline.Run, monk
     found = boxes.assign(confidence=0.9, source="model")
     seen = {"plain": found[np.random.default_rng(0).uniform(size=len(found)) < 2 / 3], "larger": found}
     sizes = {("plain",): 50.0, ("larger",): 120.0}
-    monkeypatch.setattr("livestock.pipeline.answer.find_oof", lambda _, look, folds, averaged: seen[look])
+    monkeypatch.setattr("livestock.pipeline.answer.predict_oof", lambda _, look, folds, averaged: seen[look])
     monkeypatch.setattr("livestock.pipeline.answer.seconds_an_image", lambda *_, **more: 0.1)
     monkeypatch.setattr("livestock.pipeline.answer._megabytes", lambda run, passes, fold: sizes[tuple(passes)])
     table, tuned, choice = pipeline.try_methods(run, [0], ["suppression", "larger"])

@@ -23,7 +23,7 @@ from livestock.exceptions import MissingResult, StaleResult
 from livestock.files.hashing import fingerprint
 from livestock.files.write import write_bytes, write_json
 from livestock.labels.missing import SUSPECT_CONFIDENCE
-from livestock.labels.silver import NEVER, Band
+from livestock.labels.silver import NEVER, Thresholds
 from livestock.models.yolov5 import TrainConfig
 from livestock.pipeline import final as final_steps
 from livestock.pipeline import silver as silver_steps
@@ -32,7 +32,7 @@ from livestock.pipeline.store import Record, add_record, place_of
 from livestock.pipeline.training import settings_path
 from livestock.tables import make_boxes, make_images, write_table
 
-BANDS = {"pig": Band(0.6, 0.3), "cow": Band(0.6, 0.3)}
+BANDS = {"pig": Thresholds(0.6, 0.3), "cow": Thresholds(0.6, 0.3)}
 
 
 def box(name: str, x_min: float, confidence: float = 1.0, label: str = "pig") -> dict:
@@ -126,7 +126,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
 @pytest.fixture
 def bands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thresholds by hand: so few boxes choose none."""
-    monkeypatch.setattr(silver_steps, "bands_of", lambda *tables, **options: BANDS)
+    monkeypatch.setattr(silver_steps, "thresholds_of", lambda *tables, **options: BANDS)
 
 
 TEACHER = pd.Series([0] * 4 + [1] * 4, index=NAMES[2:])
@@ -204,7 +204,7 @@ def test_a_strategy_that_selects_nothing_is_left_out_with_a_line(
 def at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other frames show nothing; shares alone would add each box of .9 and hide each of .4."""
     never = dict.fromkeys(BANDS, NEVER)
-    monkeypatch.setattr(silver_steps, "bands_of",
+    monkeypatch.setattr(silver_steps, "thresholds_of",
                         lambda ranked, labels, by_shares, **options: never if by_shares is None else BANDS)
 
 
@@ -348,7 +348,7 @@ def test_new_images_are_named_with_their_strategy(run: pipeline.Run, tmp_path: P
 
 
 def test_the_recipe_holds_for_what_it_was_chosen_on(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "judge", lambda run, training: pd.DataFrame({"label": ["pig"], "ap": [0.3]}))
+    monkeypatch.setattr(steps, "evaluate_training", lambda run, training: pd.DataFrame({"label": ["pig"], "ap": [0.3]}))
     assert pipeline.read_recipe(run)[0] == pipeline.HUMAN  # 06_silver was left out
     for strategy, seed in STUDENTS[["strategy", "seed"]].drop_duplicates().itertuples(index=False):
         record_training(run, pipeline.Training("student", seed=seed, labels=strategy), f"{strategy}{seed}".encode())

@@ -13,7 +13,7 @@ from PIL import Image
 from livestock import plots
 from livestock.config import Competition
 from livestock.data.folds import baseline_folds, split_report
-from livestock.labels.silver import Band
+from livestock.labels.silver import Thresholds
 from livestock.tables import make_boxes, make_images
 
 LABELS = ["pig", "cow"]
@@ -120,7 +120,7 @@ CLASS_FIGURES = {
     "error_rates": lambda i, b, c: plots.plot_error_rates(pd.DataFrame(
         [("size", size, label, 0.5, 0.5, 3) for size in ("small", "large") for label in c.labels],
         columns=["what", "bin", "label", "missed", "false", "n_truth"]), "size", c.labels),
-    "bands": lambda i, b, c: plots.plot_bands(pd.DataFrame(
+    "bands": lambda i, b, c: plots.plot_thresholds(pd.DataFrame(
         [(label, 0.5, 0.5, 0.5, True) for label in c.labels],
         columns=["label", "confidence", "share", "chance", "is_confirmed"]), {}, c.labels),
 }
@@ -345,7 +345,8 @@ def test_curve_and_breakdown_show_each_class():
 def test_bands_of_silver_labels_are_drawn_at_their_confidences():
     ranked = pd.DataFrame({"label": "pig", "confidence": [0.9, 0.5, 0.1], "share": [0.8, 0.5, 0.1],
                            "chance": [1, 0.25, 0.03], "is_confirmed": [True, False, False]})
-    pig, cow = plots.plot_bands(ranked, {"pig": Band(0.7, 0.3, 0.4), "cow": Band(1.01, 1.01)}, LABELS).flat
+    thresholds = {"pig": Thresholds(0.7, 0.3, 0.4), "cow": Thresholds(1.01, 1.01)}
+    pig, cow = plots.plot_thresholds(ranked, thresholds, LABELS).flat
     assert pig.lines[0].get_xydata().tolist() == [[0.9, 0.8], [0.5, 0.5], [0.1, 0.1]]
     assert [line.get_ydata().tolist() for line in pig.lines[1:3]] == [[0.25, 0.03], [1]]
     assert [line.get_xdata()[0] for line in pig.lines[3:]] == [0.7, 0.4] and pig.patches[0].get_xy()[0] == 0.3

@@ -13,10 +13,10 @@ from livestock.data.dataset import dataset_dir, file_name, paint_grey, write_ima
 from livestock.geometry import largest_iou
 from livestock.labels.silver import (
     NEVER,
-    Band,
     NothingSelected,
+    Thresholds,
     choose_backgrounds,
-    choose_bands,
+    choose_thresholds,
     describe_evidence,
     draw_crops,
     lowest_precision,
@@ -33,7 +33,7 @@ from livestock.tables import XYXY, make_boxes, make_images
 
 IMAGES = make_images([{"image_id": f"{index}.jpg", "archive": "", "member": "", "width": 1000, "height": 100}
                       for index in range(8)])
-BANDS = {"pig": Band(0.6, 0.3), "cow": Band(0.8, 0.5)}
+BANDS = {"pig": Thresholds(0.6, 0.3), "cow": Thresholds(0.8, 0.5)}
 
 
 def box(index: int, x_min: float, label: str = "pig", confidence: float = 1.0) -> dict:
@@ -71,11 +71,11 @@ NEW = IMAGES.iloc[3:4]
 def test_new_images_have_thresholds_of_their_own() -> None:
     """Image 3 is new: its cow is sure enough there, and images with human boxes stay as they are."""
     boxes, hidden = select_silver("unlabelled", GOLD, SILVER, IMAGES[:3], BANDS, NEW,
-                                  {"pig": Band(0.95, 0.9), "cow": Band(0.6, 0.3)})
+                                  {"pig": Thresholds(0.95, 0.9), "cow": Thresholds(0.6, 0.3)})
     assert as_rows(boxes) == [("0.jpg", 0, "gold"), ("0.jpg", 200, "gold"), ("1.jpg", 0, "gold"),
                               ("3.jpg", 300, "silver")]
     assert as_rows(hidden) == [("3.jpg", 0, "silver")]
-    boxes, _ = select_silver("complete", GOLD, SILVER, IMAGES[:3], BANDS, NEW, {"cow": Band(0.6, 0.3)})
+    boxes, _ = select_silver("complete", GOLD, SILVER, IMAGES[:3], BANDS, NEW, {"cow": Thresholds(0.6, 0.3)})
     assert as_rows(boxes[boxes["source"] == "silver"]) == [("0.jpg", 500, "silver"), ("3.jpg", 300, "silver")]
 
 
@@ -112,7 +112,7 @@ RIGHT = np.concatenate([np.ones(300), np.arange(100) % 2, np.zeros(200)]).astype
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_proposed_holds_the_precision_asked_for_if_no_mistake_is_confident(missing: float, seed: int) -> None:
     truth, silver, is_labelled = ranks(RIGHT, missing, seed)
-    band = choose_bands(truth, silver, trust_shares=True)["pig"]
+    band = choose_thresholds(truth, silver, trust_shares=True)["pig"]
     chosen = RIGHT[~is_labelled & (silver["confidence"] >= band.label)]
     assert chosen.mean() >= 0.9 and chosen.sum() >= 0.35 * (~is_labelled[:300]).sum()  # the surest third alone: .2
     assert silver["confidence"].iloc[430] < band.hidden <= band.label  # nothing is right from rank 400 on
@@ -121,7 +121,7 @@ def test_what_is_proposed_holds_the_precision_asked_for_if_no_mistake_is_confide
 def test_where_nothing_is_forgotten_nothing_is_added() -> None:
     """All of the surest have labels, so what has none is wrong, however confident."""
     truth, silver, _ = ranks(RIGHT)
-    assert choose_bands(truth, silver, trust_shares=True)["pig"] == NEVER
+    assert choose_thresholds(truth, silver, trust_shares=True)["pig"] == NEVER
 
 
 def test_chances_are_elkan_and_notos() -> None:
@@ -148,18 +148,18 @@ def test_boxes_keep_their_ids_as_labels_hidden_or_ranked() -> None:
 
 
 def test_hiding_alone_is_a_selection() -> None:
-    boxes, hidden = select_silver("complete", GOLD, SILVER, IMAGES, {"pig": Band(NEVER.label, 0.6), "cow": NEVER})
+    boxes, hidden = select_silver("complete", GOLD, SILVER, IMAGES, {"pig": Thresholds(NEVER.label, 0.6), "cow": NEVER})
     assert as_rows(boxes) == as_rows(GOLD)
     assert as_rows(hidden) == [("0.jpg", 500, "silver"), ("3.jpg", 0, "silver")]
 
 
 def test_a_class_that_people_and_models_disagree_on_selects_nothing() -> None:
     truth, silver, _ = ranks(np.arange(100) % 3 == 0)
-    assert choose_bands(truth, silver, trust_shares=True)["pig"] == NEVER
+    assert choose_thresholds(truth, silver, trust_shares=True)["pig"] == NEVER
 
 
 def test_a_class_without_a_right_box_selects_nothing() -> None:
-    bands = choose_bands(GOLD, SILVER.iloc[:0])
+    bands = choose_thresholds(GOLD, SILVER.iloc[:0])
     assert set(bands) == {"cow", "pig"} and min(min(band) for band in bands.values()) > 1
     with pytest.raises(NothingSelected, match="complete: no silver box was sure enough; lower the precision"):
         select_silver("complete", GOLD, SILVER, IMAGES, bands)
@@ -176,9 +176,9 @@ def test_silver_of_something_else_is_refused(change: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         select_silver(**{**usual, **change})
     with pytest.raises(ValueError, match="precision: expected a share above 0 and below 1, found 1"):
-        choose_bands(GOLD, SILVER, precision=1)
+        choose_thresholds(GOLD, SILVER, precision=1)
     with pytest.raises(ValueError, match="expected human boxes to judge silver ones by, found none"):
-        choose_bands(GOLD.iloc[:0], SILVER)
+        choose_thresholds(GOLD.iloc[:0], SILVER)
 
 
 def test_backgrounds_are_new_images_where_nobody_saw_anything() -> None:
@@ -193,10 +193,11 @@ def test_backgrounds_are_new_images_where_nobody_saw_anything() -> None:
 
 def test_new_images_get_labels_of_classes_of_which_nothing_is_missing() -> None:
     truth, silver, _ = ranks(RIGHT)
-    band = choose_bands(truth, silver, new_images=True)["pig"]
+    band = choose_thresholds(truth, silver, new_images=True)["pig"]
     assert RIGHT[silver["confidence"] >= band.label].mean() >= 0.89 and band.label < silver["confidence"].iloc[300]
     truth, silver, _ = ranks(np.arange(100) % 3 == 0)
-    assert choose_bands(truth, silver, new_images=True)["pig"] == Band(NEVER.label, 0.1)  # neither label nor background
+    found = choose_thresholds(truth, silver, new_images=True)["pig"]
+    assert found == Thresholds(NEVER.label, 0.1)  # neither label nor background
 
 
 def test_what_is_hidden_is_grey_but_for_labels(tmp_path) -> None:
@@ -256,7 +257,7 @@ def barn(
     return images, animals, animals[rng.random(len(animals)) >= forgotten].reset_index(drop=True), silver
 
 
-def add(bands: dict[str, Band], gold: pd.DataFrame, silver: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+def add(bands: dict[str, Thresholds], gold: pd.DataFrame, silver: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     """The boxes that `complete` adds; none where it selects nothing."""
     try:
         boxes, hidden = select_silver("complete", gold, silver, images, bands)
@@ -273,10 +274,10 @@ def test_where_nothing_is_forgotten_confident_mistakes_are_not_added(
 ) -> None:
     images, _, gold, silver = barn(0, mistakes, seed, n_frames=n_frames, again=again)
     for known in (images, None):
-        bands = choose_bands(gold, silver, known)
+        bands = choose_thresholds(gold, silver, known)
         assert bands["cow"] == NEVER and add(bands, gold, silver, images).empty
     if mistakes == 0.08:  # the share of labelled boxes alone takes them for forgotten animals
-        assert len(add(choose_bands(gold, silver, trust_shares=True), gold, silver, images)) > 20
+        assert len(add(choose_thresholds(gold, silver, trust_shares=True), gold, silver, images)) > 20
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -284,17 +285,17 @@ def test_where_nothing_is_forgotten_confident_mistakes_are_not_added(
 @pytest.mark.parametrize("forgotten", [0.15, 0.3])
 def test_forgotten_animals_are_added_with_the_precision_asked_for(forgotten: float, again: bool, seed: int) -> None:
     images, animals, gold, silver = barn(forgotten, 0.05, seed, again=again)
-    added = add(choose_bands(gold, silver, images), gold, silver, images)
+    added = add(choose_thresholds(gold, silver, images), gold, silver, images)
     right = (largest_iou(added, animals) >= 0.5).sum()
     assert right >= 0.9 * len(added) and right >= 0.8 * (len(animals) - len(gold))
-    by_shares = add(choose_bands(gold, silver, trust_shares=True), gold, silver, images)
+    by_shares = add(choose_thresholds(gold, silver, trust_shares=True), gold, silver, images)
     assert (largest_iou(by_shares, animals) >= 0.5).mean() < 0.9
 
 
 def test_without_other_frames_a_person_must_look() -> None:
     images, animals, gold, silver = barn(0.3, 0.02, 0, n_frames=1)
-    assert choose_bands(gold, silver, images)["cow"] == NEVER
-    bands = choose_bands(gold, silver, images, trust_shares=True)
+    assert choose_thresholds(gold, silver, images)["cow"] == NEVER
+    bands = choose_thresholds(gold, silver, images, trust_shares=True)
     added = add(bands, gold, silver, images)
     assert (largest_iou(added, animals) >= 0.5).mean() > 0.9 and len(added) > 120
     (words,) = describe_evidence(weigh_classes(match_silver(gold, silver, images), gold, images))
@@ -306,7 +307,7 @@ def test_people_who_forget_an_animal_in_every_frame_are_not_found_out() -> None:
     """Its place is never labelled, as a mistake's is not: nothing is added, rather than anything."""
     images, animals, _, silver = barn(0, 0.05, 0)
     gold = animals[~((animals["x_min"] == 0) & (animals["image_id"].str.split("/").str[0].astype(int) % 2 == 0))]
-    assert choose_bands(gold.reset_index(drop=True), silver, images)["cow"] == NEVER
+    assert choose_thresholds(gold.reset_index(drop=True), silver, images)["cow"] == NEVER
 
 
 FRAMES = make_images([{"image_id": f"{name}.jpg", "archive": "", "member": "", "width": 1000, "height": 100,
@@ -343,7 +344,7 @@ def test_places_as_often_labelled_in_the_mirror_say_nothing() -> None:
     images, _, gold, silver = barn(0.15, 0.05, 0, places=stalls)
     found = weigh_classes(match_silver(gold, silver, images), gold, images).loc["cow"]
     assert found["confirmed"] > 0.95 and found["by_chance"] > 0.95 and found["why"] == "no contrast"
-    assert choose_bands(gold, silver, images)["cow"] == NEVER
+    assert choose_thresholds(gold, silver, images)["cow"] == NEVER
 
 
 def too_low(share: float, found: float, n_errors: float, n: float) -> float:
@@ -396,7 +397,8 @@ def test_all_labelled_and_too_few_are_said() -> None:
     assert describe_evidence(found) == ["cow: people labelled all of the 160 most confident boxes; nothing is added"]
     none = weigh_classes(match_silver(gold, silver.iloc[:0], images), gold, images)
     assert describe_evidence(none) == ["the models found no box that could be added"]
-    assert choose_bands(gold, silver.iloc[:0], images) == {"cow": NEVER} and rank_silver(gold, silver.iloc[:0]).empty
+    assert choose_thresholds(gold, silver.iloc[:0], images) == {"cow": NEVER}
+    assert rank_silver(gold, silver.iloc[:0]).empty
     few = images["image_id"][:3]
     tables = [table[table["image_id"].isin(few)].reset_index(drop=True) for table in (gold, silver)]
     assert weigh_classes(match_silver(*tables, images), tables[0], images).loc["cow", "why"] == "few"
@@ -411,7 +413,7 @@ def test_new_images_are_labelled_only_as_surely_as_people_label() -> None:
     ranked = rank_silver(gold, silver, images)
     found = weigh_classes(match_silver(gold, silver, images), gold, images).loc["cow"]
     assert ranked["chance_new"].iloc[0] == min(ranked["share"].iloc[0] / (1 - found["forgotten_careful"]), 1)
-    assert ranked["share"].iloc[0] < 0.8 and choose_bands(gold, silver, images, new_images=True)["cow"].label < 0.9
+    assert ranked["share"].iloc[0] < 0.8 and choose_thresholds(gold, silver, images, new_images=True)["cow"].label < 0.9
 
 
 @pytest.mark.parametrize(("right", "shown", "total", "lowest"), [

@@ -15,7 +15,7 @@ from livestock.data.submission import (
     to_rows,
     write_answer,
 )
-from livestock.evaluation import competition_map, usual_map
+from livestock.evaluation import evaluate, evaluate_as_competition
 from livestock.tables import XYXY, make_boxes, make_images
 
 COMPETITION = Competition("test", {"pig": [], "cow": []}, weight_limit_bytes=1_000_000)
@@ -352,5 +352,5 @@ def test_weights_are_one_of_the_checks(tmp_path, images):
 def test_real_truth_scores_itself(real_data):
     truth = read_truth(real_data / "livestock" / "truth_test.csv")
     noisy = truth.assign(confidence=np.random.default_rng(0).uniform(size=len(truth)))
-    for scorer in [competition_map, usual_map]:
+    for scorer in [evaluate_as_competition, evaluate]:
         assert scorer(truth, noisy).mean == 1

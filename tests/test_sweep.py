@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from livestock.evaluation import (
     draw_counts,
     draw_group_counts,
+    evaluate,
     interval,
     match_competition,
     match_usual,
     resample,
-    usual_map,
 )
 from livestock.postprocess import suppress, sweep
 from livestock.tables import BOX_COLUMNS, XYXY, new_box_ids
@@ -61,7 +61,7 @@ def test_each_point_is_what_it_is_alone(seed: int, agnostic: bool, decimals: int
     for row in found.itertuples():
         alone = suppress(candidates, iou_threshold=row.iou_threshold, conf_threshold=row.conf_threshold,
                          max_det=row.max_det, agnostic=agnostic)
-        expected = usual_map(truth, alone, row.metric_iou)
+        expected = evaluate(truth, alone, row.metric_iou)
         assert row.mAP == pytest.approx(expected.mean, abs=1e-9)
         for label, ap in expected.per_class["ap"].items():
             assert getattr(row, label) == pytest.approx(ap, abs=1e-9)
@@ -77,7 +77,7 @@ def test_parts_left_out_do_not_count(seed: int) -> None:
     assert found["left_out"].tolist() == [(), (1,), (0, 2)]
     for row in found.itertuples():
         inside = [table[~table["image_id"].map(parts).isin(row.left_out)] for table in (truth, candidates)]
-        expected = usual_map(inside[0], suppress(inside[1], iou_threshold=0.5, conf_threshold=0.3), 0.5)
+        expected = evaluate(inside[0], suppress(inside[1], iou_threshold=0.5, conf_threshold=0.3), 0.5)
         assert row.mAP == pytest.approx(expected.mean, abs=1e-9)
 
 
@@ -114,7 +114,7 @@ def test_a_resample_scores_as_copied_images_do(seed: int) -> None:
         copies = [(image, copy) for image, n in zip(images, drawn, strict=True) for copy in range(n)]
         again = [pd.concat([table[table["image_id"] == name].assign(image_id=f"{name} {nth}") for name, nth in copies])
                  for table in (truth, candidates)]
-        assert value == pytest.approx(usual_map(*again, 0.5).mean, abs=1e-9)
+        assert value == pytest.approx(evaluate(*again, 0.5).mean, abs=1e-9)
 
 
 def test_images_of_a_group_are_drawn_together() -> None:

@@ -52,7 +52,7 @@ def predict(run: Run, images: pd.DataFrame | None = None, weights: Path | None =
     """
     folds = pipeline.trained_folds(run)
     if images is None:
-        return pipeline.find_oof(run, "plain", folds)
+        return pipeline.predict_oof(run, "plain", folds)
     return pipeline.find_candidates(run, images, weights or pipeline.weights_of(run, folds[0]), "plain")
 
 

@@ -23,7 +23,7 @@ from .data.pictures import fit, fitted_size
 from .files.memory import keep_blocks
 from .files.progress import progress_bar
 from .geometry import clip_xyxy
-from .models.yolov5.forward import Forward, load_forward, threads
+from .models.yolov5.forward import LoadedModel, load_for_inference, threads
 from .models.yolov5.labels import LabelOf, check_labels
 from .tables import BOX_COLUMNS, BOX_DTYPES, XYXY, first_box_id, make_boxes
 
@@ -65,8 +65,8 @@ def candidates(
     """Every box and class above `conf_floor` in every image of an images table, in pixels of the original image.
 
     `weights` is a `.pt`, `.safetensors` or `.onnx` file, or a `.torchscript` file that is `trusted`; for these and
-    `n_threads` see `forward.load_forward`. On a GPU the network computes in half precision. So many images of one size
-    go through it at once as `batch` says: without it 16 on a GPU, and on a CPU one, whose data stay in its caches.
+    `n_threads` see `forward.load_for_inference`. On a GPU the network computes in half precision. So many images of one
+    size go through it at once as `batch` says: without it 16 on a GPU, and on a CPU one, whose data stay in its caches.
 
     A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
     left lay wholly outside and is dropped; `keep` says which of an image's boxes stay, so that those of many images fit
@@ -80,7 +80,7 @@ def candidates(
     Raises ValueError if the model's classes are not `labels` in that order, see `labels.check_labels`.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    forward = load_forward(weights, device, n_threads=n_threads, half=_is_gpu(device), trusted=trusted)
+    forward = load_for_inference(weights, device, n_threads=n_threads, half=_is_gpu(device), trusted=trusted)
     return find_candidates(
         forward, images, labels, imgsz=imgsz, flip=flip, conf_floor=conf_floor, max_per_image=max_per_image,
         batch=batch, keep=keep, label_of=label_of, origin=origin,
@@ -88,7 +88,7 @@ def candidates(
 
 
 def find_candidates(
-    forward: Forward,
+    forward: LoadedModel,
     images: pd.DataFrame,
     labels: list[str],
     *,
@@ -131,7 +131,7 @@ class _Look(NamedTuple):
     max_per_image: int
 
 
-def _see_ahead(forward: Forward, chunks: list[pd.DataFrame], look: _Look
+def _see_ahead(forward: LoadedModel, chunks: list[pd.DataFrame], look: _Look
                ) -> Generator[list[tuple[_Boxes, int]], None, None]:
     """What `_see` returns of each chunk, in order, computed by workers that are a few chunks ahead.
 
@@ -158,7 +158,7 @@ def _see_ahead(forward: Forward, chunks: list[pd.DataFrame], look: _Look
                 future.cancel()
 
 
-def _see(forward: Forward, chunk: pd.DataFrame, look: _Look, turn: Any) -> list[tuple[_Boxes, int]]:
+def _see(forward: LoadedModel, chunk: pd.DataFrame, look: _Look, turn: Any) -> list[tuple[_Boxes, int]]:
     """Each image's boxes and how many were cut, of images of one size; the network runs when it is their `turn`."""
     pictures = _read_pictures(chunk, look.imgsz, forward.stride)
     with turn:  # a GPU holds one batch at a time

@@ -135,7 +135,7 @@ def evolve(
     options = {"meta": names, "start_hyp": hyp, "n_trials": trials, "sampler": sampler, "pruner": pruner,
                "fitness": fitness, "study": study, "storage": storage, "budget_minutes": budget_minutes,
                "backup": backup}
-    evolve.evolve_and_report(run, options, evolve_csv=evolve_csv, judge=verify)
+    evolve.evolve_and_report(run, options, evolve_csv=evolve_csv, verifies=verify)
 
 
 @app.command()

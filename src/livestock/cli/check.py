@@ -58,7 +58,7 @@ def check_content(path: Path) -> tuple[list[str], list[str]]:
         if path.suffix == ".pt":
             yolov5.check_checkpoint(path)
         elif path.suffix in (".safetensors", ".onnx"):
-            yolov5.load_forward(path)
+            yolov5.load_for_inference(path)
         else:
             if path.suffix == ".torchscript" and (what := yolov5.describe_wrong_file(path, path.suffix)):
                 return [f"{path}: expected a TorchScript file, found {what}"], []

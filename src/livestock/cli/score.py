@@ -15,15 +15,15 @@ from ..data.submission import NAMINGS, differs_little, read_answer, read_truth
 from ..evaluation import (
     Matches,
     Score,
-    competition_map,
     describe_missing_classes,
     draw_counts,
+    evaluate,
+    evaluate_as_competition,
     interval,
     match_competition,
     match_usual,
     resample,
     score,
-    usual_map,
 )
 from ..exceptions import BadData
 from ..tables import XYXY, by_falling_confidence
@@ -53,14 +53,14 @@ def print_scores(
     for path, boxes in answers.items():
         if len(answers) > 1:
             typer.echo(f"{path}")
-        filed = competition_map(true, boxes, iou)
-        _print_table({"competition": filed, "usual": usual_map(true, boxes, iou)}, iou)
+        filed = evaluate_as_competition(true, boxes, iou)
+        _print_table({"competition": filed, "usual": evaluate(true, boxes, iou)}, iou)
         _print_strangers(true, boxes)
         _print_slips(true, boxes, iou)
         if len(extra := boxes[~boxes["label"].isin(true["label"])]):
             names = sorted({*true["label"], *extra["label"]} - {"nan"})  # an image without a box has no label
             typer.echo(f"{describe_missing_classes(names, true)}; {len(extra):,} rows count nothing.")
-        ordered = competition_map(true, by_falling_confidence(boxes), iou)
+        ordered = evaluate_as_competition(true, by_falling_confidence(boxes), iou)
         if (cost := ordered.mean - filed.mean) > 1e-9:
             typer.echo(
                 f"The order of the rows costs {cost:.6f}: the competition's scorer matches boxes in file order. "
@@ -94,8 +94,8 @@ def _print_slips(truth: pd.DataFrame, boxes: pd.DataFrame, iou: float) -> None:
         typer.echo(f"{n_flat:,} of {len(boxes):,} boxes of the answer have no area.")
     exchanged = boxes.assign(x_max=boxes["y_min"], y_min=boxes["x_max"])  # xyxy below a header that says x, x, y, y
     exchanged = exchanged[(exchanged["x_max"] > exchanged["x_min"]) & (exchanged["y_max"] > exchanged["y_min"])]
-    before = usual_map(truth, boxes, iou).mean
-    if before < LOW_SCORE and len(exchanged) and (after := usual_map(truth, exchanged, iou).mean) > before + LOW_SCORE:
+    before = evaluate(truth, boxes, iou).mean
+    if before < LOW_SCORE and len(exchanged) and (after := evaluate(truth, exchanged, iou).mean) > before + LOW_SCORE:
         typer.echo(f"With XMax and YMin exchanged this answer would score {after:.6f}: the columns' order is XMin, "
                    "XMax, YMin, YMax.")
 

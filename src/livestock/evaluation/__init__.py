@@ -16,16 +16,16 @@ average precision of that. Resampling repeats only the second.
 from ..config import join_names
 from .bootstrap import draw_counts, draw_group_counts, interval, mean_interval, resample, resample_classes
 from .breakdown import COCO_SIZES, ORIGINAL_SIZES, image_errors, precision_recall, score_counts, score_sizes
-from .matching import Matches, claims, match_competition, match_usual
+from .matching import Matches, match_competition, match_ground_truth, match_usual
 from .precision import (
     Score,
     average_precision,
-    coco_map,
-    competition_map,
     describe_missing_classes,
+    evaluate,
+    evaluate_as_coco,
+    evaluate_as_competition,
     interpolated_precision,
     score,
-    usual_map,
 )
 
 __all__ = [
@@ -34,9 +34,9 @@ __all__ = [
     "Matches",
     "Score",
     "average_precision",
-    "claims",
-    "coco_map",
-    "competition_map",
+    "match_ground_truth",
+    "evaluate_as_coco",
+    "evaluate_as_competition",
     "describe_missing_classes",
     "draw_counts",
     "draw_group_counts",
@@ -53,5 +53,5 @@ __all__ = [
     "score",
     "score_counts",
     "score_sizes",
-    "usual_map",
+    "evaluate",
 ]

@@ -9,7 +9,7 @@ from ..data.bins import COUNT_BINS, SIZE_BINS, SIZE_BOUNDS, box_counts, count_bi
 from ..geometry import box_area
 from ..tables import XYXY
 from .matching import Matches, match_usual
-from .precision import usual_map
+from .precision import evaluate
 
 COCO_SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}  # px²
 ORIGINAL_SIZES = dict(zip(SIZE_BINS, zip([0.0, *SIZE_BOUNDS], [*SIZE_BOUNDS, np.inf], strict=True), strict=True))
@@ -28,7 +28,7 @@ def score_sizes(
     for name, (low, high) in sizes.items():
         true, given = (boxes.assign(ignored=~_between(box_area(boxes[XYXY].to_numpy()), low, high))
                        for boxes in (truth, answer))
-        found.append(usual_map(true, given, iou_threshold).per_class.reset_index().assign(bin=name))
+        found.append(evaluate(true, given, iou_threshold).per_class.reset_index().assign(bin=name))
     return pd.concat(found, ignore_index=True)[["bin", "label", "ap", "n_truth"]]
 
 
@@ -49,7 +49,7 @@ def score_counts(
         for name in COUNT_BINS[1:]:
             true, given = (boxes[boxes["image_id"].isin(bins.index[bins == name]) & (boxes["label"] == label)]
                            for boxes in (truth, answer))
-            result = usual_map(true, given, iou_threshold).per_class
+            result = evaluate(true, given, iou_threshold).per_class
             row = result.loc[label] if label in result.index else {"ap": np.nan, "n_truth": 0}
             found.append({"bin": name, "label": label, "ap": row["ap"], "n_truth": int(row["n_truth"])})
     return pd.DataFrame(found)

@@ -10,7 +10,7 @@ import pandas as pd
 from ..data.bins import box_counts, count_bins, ratio_bins, size_bins
 from ..geometry import pairwise_iou
 from ..tables import BOX_COLUMNS, XYXY
-from . import claims, interpolated_precision
+from . import interpolated_precision, match_ground_truth
 
 CAUSES = ["localisation", "class", "both", "duplicate", "background", "likely missing label", "missed"]
 BACKGROUND_IOU = 0.1  # TIDE's t_b: a box that overlaps every true one by less lies on nothing
@@ -25,7 +25,7 @@ def find_errors(
 
     One row an error: the columns of its boxes table, `cause`, `target`, the row of `truth` it is about (-1 for none),
     `iou`, its overlap with that, and `row`, which row of `boxes` it is (-1 for a true box that was not found). Both
-    tables in pixels, of the same images; matched as `evaluation.usual_map` does.
+    tables in pixels, of the same images; matched as `evaluation.evaluate` does.
 
     The causes of a false box are those of TIDE (Bolya, Foley, Hays and Hoffman, "TIDE: A General Toolbox for
     Identifying Object Detection Errors", ECCV 2020, section 2.2); where several apply, the first in the order of the
@@ -38,7 +38,7 @@ def find_errors(
     localisation or class made false on it, else `missed`.
     """
     truth, boxes = truth.reset_index(drop=True), boxes.reset_index(drop=True)
-    claimed = claims(truth, boxes, iou_threshold)
+    claimed = match_ground_truth(truth, boxes, iou_threshold)
     found = np.isin(np.arange(len(truth)), claimed)
     of_truth = dict(list(truth.groupby("image_id")))
     of_suspect = dict(list(suspects.groupby("image_id"))) if suspects is not None else {}
@@ -111,7 +111,7 @@ def cost_of_causes(
     labels = sorted(truth["label"].dropna().unique())
     n_truth = truth["label"].value_counts().reindex(labels).to_numpy()
     confidence, label = boxes["confidence"].to_numpy(), boxes["label"].to_numpy(object)
-    is_true = claims(truth, boxes, iou_threshold) >= 0
+    is_true = match_ground_truth(truth, boxes, iou_threshold) >= 0
     before, rows = _mean_precision(labels, n_truth, label, confidence, is_true), {}
     is_miss = (errors["row"] < 0).to_numpy()
     finders = _most_confident(errors[~is_miss])

@@ -23,7 +23,7 @@ class Score:
     per_class: pd.DataFrame
 
 
-def competition_map(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 0.75) -> Score:
+def evaluate_as_competition(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 0.75) -> Score:
     """The competition's score: what `map_boxes.mean_average_precision_for_boxes` (1.0.6) returns.
 
     Raises ValueError for a threshold outside (0, 1] and for corners that are not finite.
@@ -31,7 +31,7 @@ def competition_map(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: fl
     return score(match_competition(truth, answer, iou_threshold))
 
 
-def usual_map(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 0.75) -> Score:
+def evaluate(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 0.75) -> Score:
     """The usual mAP: matched as COCO does, without its crowds, areas and cap of 100 boxes; area as VOC does.
 
     Raises ValueError for a threshold outside (0, 1] and for corners that are not finite.
@@ -39,7 +39,7 @@ def usual_map(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 
     return score(match_usual(truth, answer, iou_threshold))
 
 
-def coco_map(truth: pd.DataFrame, answer: pd.DataFrame, max_det: int = 100) -> Score:
+def evaluate_as_coco(truth: pd.DataFrame, answer: pd.DataFrame, max_det: int = 100) -> Score:
     """COCO's mAP50-95: the mean over IoU 0.5, 0.55 ... 0.95, envelope at 101 recalls, 100 boxes an image and class.
 
     Raises ValueError for corners that are not finite.

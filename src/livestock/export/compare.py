@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..evaluation import usual_map
+from ..evaluation import evaluate
 from ..inference import find_candidates, picture_batches, to_tensor
-from ..models.yolov5.forward import Forward, load_forward
+from ..models.yolov5.forward import LoadedModel, load_for_inference
 from ..models.yolov5.labels import check_labels
 from ..models.yolov5.safe import write_safetensors
 from ..postprocess import suppress
@@ -58,9 +58,9 @@ def edge_table(
     if images.empty or images["image_id"].isin(calibration["image_id"]).any():
         raise ValueError(f"{weights}: expected images to score, none of them to calibrate with, found {len(images)} "
                          f"and {len(calibration)} that share some")
-    check_labels(load_forward(weights).labels, labels, weights)  # before minutes of exports
+    check_labels(load_for_inference(weights).labels, labels, weights)  # before minutes of exports
     rows = _write_formats(weights, directory, calibration, imgsz)
-    loaded = {(row.name, n): load_forward(row.path, n_threads=n, half=row.half, trusted=True)
+    loaded = {(row.name, n): load_for_inference(row.path, n_threads=n, half=row.half, trusted=True)
               for row in rows for n in n_threads}
     _, pictures = next(picture_batches(images.iloc[:1], imgsz, loaded[rows[0].name, n_threads[0]].stride, 1))
     reasons = _unusable({name: forward for (name, n), forward in loaded.items() if n == min(n_threads)},
@@ -72,7 +72,7 @@ def edge_table(
         mean = np.nan
         if row.name not in reasons:
             found = find_candidates(loaded[row.name, min(n_threads)], images, labels, imgsz=imgsz)
-            mean = usual_map(truth, suppress(found.boxes), metric_iou).mean
+            mean = evaluate(truth, suppress(found.boxes), metric_iou).mean
         records.append({
             "format": row.name, "MB": row.path.stat().st_size / 1e6, "mAP": mean,
             **{f"ms_{n}": milliseconds.get((row.name, n), np.nan) for n in n_threads},
@@ -99,7 +99,7 @@ def _write_formats(weights: Path, directory: Path, calibration: pd.DataFrame, im
     ]
 
 
-def _unusable(forwards: dict[str, Forward], picture: torch.Tensor, n_images: int) -> dict[str, str]:
+def _unusable(forwards: dict[str, LoadedModel], picture: torch.Tensor, n_images: int) -> dict[str, str]:
     """Why a format does not run here, or not in sensible time, by its name; the first is what others compare with."""
     reasons: dict[str, str] = {}
     seconds: dict[str, float] = {}
@@ -116,7 +116,7 @@ def _unusable(forwards: dict[str, Forward], picture: torch.Tensor, n_images: int
     return reasons
 
 
-def _time(forwards: dict[tuple[str, int], Forward], picture: torch.Tensor) -> dict[tuple[str, int], float]:
+def _time(forwards: dict[tuple[str, int], LoadedModel], picture: torch.Tensor) -> dict[tuple[str, int], float]:
     """Milliseconds of a pass, the median of at least six."""
     passes: dict[tuple[str, int], list[float]] = {key: [] for key in forwards}
     started = time.perf_counter()
@@ -129,7 +129,7 @@ def _time(forwards: dict[tuple[str, int], Forward], picture: torch.Tensor) -> di
     return {key: float(np.median(seconds)) * 1e3 for key, seconds in passes.items()}
 
 
-def _seconds(forward: Forward, picture: torch.Tensor) -> float:
+def _seconds(forward: LoadedModel, picture: torch.Tensor) -> float:
     started = time.perf_counter()
     forward(picture)
     return time.perf_counter() - started

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from ..inference import picture_batches, to_tensor
-from ..models.yolov5.forward import METADATA, load_forward, load_torch, write_metadata
+from ..models.yolov5.forward import METADATA, load_for_inference, load_torch, write_metadata
 
 OPSET = 13  # the first with quantisation by channel; ONNX Runtime is as fast with it as with later ones
 BOXES_PX, SCORES = 0.5, 1e-3  # the most by which an export may differ from PyTorch
@@ -47,8 +47,8 @@ class Differences:
 def export_onnx(weights: Path, target: Path) -> Path:
     """Writes the model of a `.pt` or `.safetensors` file as ONNX in float32, for any batch, height and width.
 
-    Input `images` and output `output` are those of `forward.Forward`. Needs only what is installed with this package:
-    no onnxscript, so PyTorch's older exporter. Raises ValueError if the file gives other boxes than PyTorch.
+    Input `images` and output `output` are those of `forward.LoadedModel`. Needs only what is installed with this
+    package: no onnxscript, so PyTorch's older exporter. Raises ValueError if the file gives other boxes than PyTorch.
     """
     import onnx
 
@@ -71,7 +71,7 @@ def export_onnx(weights: Path, target: Path) -> Path:
 def export_torchscript(weights: Path, target: Path) -> Path:
     """Writes the model of a `.pt` or `.safetensors` file as traced TorchScript, for any batch, height and width.
 
-    Such a file is a program: `load_forward` loads it only where the caller says that it is his own (`trusted`).
+    Such a file is a program: `load_for_inference` loads it only where the caller says that it is his own (`trusted`).
     Raises ValueError if the file gives other boxes than PyTorch.
     """
     model = _exportable(weights)
@@ -88,7 +88,7 @@ def compare_exports(weights: Path, exported: Path, images: pd.DataFrame, *, imgs
 
     Boxes that no threshold would let through (a score below 0.001) count too.
     """
-    first, second = load_forward(weights), load_forward(exported, trusted=True)
+    first, second = load_for_inference(weights), load_for_inference(exported, trusted=True)
     found = [
         _differences(first(pictures), second(pictures))
         for _, chunk in picture_batches(images, imgsz, first.stride, batch)
@@ -113,7 +113,7 @@ def quantize_onnx(
 
     if images.empty:
         raise ValueError(f"{source}: expected images to calibrate with, found an empty table")
-    forward = load_forward(source)
+    forward = load_for_inference(source)
     with _beside(target) as beside, tempfile.TemporaryDirectory() as folder, _silence():
         prepared = str(Path(folder) / "prepared.onnx")
         quant_pre_process(str(source), prepared, skip_symbolic_shape=True)
@@ -133,7 +133,7 @@ def quantize_onnx(
         content = onnx.load(beside)
         onnx.helper.set_model_props(content, {METADATA: write_metadata(forward.labels, forward.stride)})
         onnx.save(content, beside)
-        load_forward(beside)
+        load_for_inference(beside)
     return target
 
 
@@ -153,7 +153,7 @@ def _metadata(model: Any) -> str:
 
 def _check_noise(weights: Path, exported: Path) -> None:
     """Raises ValueError if an export differs on noise of other sizes and batches than it was traced with."""
-    first, second = load_forward(weights), load_forward(exported, trusted=True)
+    first, second = load_for_inference(weights), load_for_inference(exported, trusted=True)
     for shape in ((1, first.stride * 3, first.stride * 5), (3, first.stride * 4, first.stride)):
         with torch.jit.optimized_execution(False):  # which takes seconds, and two passes
             found = _differences(first(_noise(*shape)), second(_noise(*shape)))

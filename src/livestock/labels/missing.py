@@ -6,34 +6,34 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..evaluation import claims
+from ..evaluation import match_ground_truth
 from ..evaluation.causes import RIGHT_IOU
 from ..geometry import largest_iou
 from ..postprocess import fuse, suppress
 
 SUSPECT_IOU = 0.3  # a box that overlaps a human one by this much may be of the same animal
-LOOKS_IOU = 0.55  # two boxes of a look, and of several, that overlap by more are one
+VIEWS_IOU = 0.55  # two boxes of a look, and of several, that overlap by more are one
 SUSPECT_CONFIDENCE = 0.5  # fused over passes, from which a box without a label is called a likely missing label
 
 
 def likely_boxes(candidates: pd.DataFrame) -> pd.DataFrame:
     """What of a look's candidates is fused: suppressed, from a confidence of 0.01. A second time it changes nothing."""
-    return suppress(candidates, iou_threshold=LOOKS_IOU, conf_threshold=0.01)
+    return suppress(candidates, iou_threshold=VIEWS_IOU, conf_threshold=0.01)
 
 
-def fuse_looks(members: Sequence[pd.DataFrame], images: pd.DataFrame) -> pd.DataFrame:
+def fuse_views(members: Sequence[pd.DataFrame], images: pd.DataFrame) -> pd.DataFrame:
     """One boxes table of several looks at the same images: mirrored, larger, by models of other folds.
 
     `members` are the candidates of the looks, or their `likely_boxes`, each out of fold. They are fused (WBF), which
     lowers the confidence of what not all of them see.
     """
-    return fuse([likely_boxes(boxes) for boxes in members], images, "wbf", iou_threshold=LOOKS_IOU)
+    return fuse([likely_boxes(boxes) for boxes in members], images, "wbf", iou_threshold=VIEWS_IOU)
 
 
 def find_suspects(truth: pd.DataFrame, fused: pd.DataFrame) -> pd.DataFrame:
     """Boxes that several looks at an image agree on and no human box is near: probably labels that are missing.
 
-    `fused` is what `fuse_looks` gives for images that their models have not seen; what overlaps a human box by
+    `fused` is what `fuse_views` gives for images that their models have not seen; what overlaps a human box by
     `SUSPECT_IOU`, whatever its class, is left out. A boxes table, the most suspicious first: by confidence, which ranks
     missing labels better than cleanlab's score of overlooked boxes does (LOG.md, `bench/silver.py`).
     """
@@ -48,7 +48,7 @@ def set_aside(truth: pd.DataFrame, boxes: pd.DataFrame, suspects: pd.DataFrame, 
     it counts neither for nor against a model, as a crowd region of COCO.
     """
     boxes = boxes.reset_index(drop=True)
-    counts = claims(truth.reset_index(drop=True), boxes, iou_threshold) >= 0
+    counts = match_ground_truth(truth.reset_index(drop=True), boxes, iou_threshold) >= 0
     for label, own in boxes.groupby("label").groups.items():
         counts[own] |= largest_iou(boxes.loc[own], suspects[suspects["label"] == label]) < RIGHT_IOU
     return boxes[counts]

@@ -35,7 +35,7 @@ from .final import (
     train_full,
 )
 from .manifest import describe_trace, record_answer
-from .passes import PASSES, find_candidates, find_oof, oof_images, trained_folds
+from .passes import VIEWS, find_candidates, predict_oof, read_oof, trained_folds
 from .preflight import NotReadyError, check_training, find_data_faults, prepare_run
 from .run import Run, choose_hyp, keep_settings, make_run
 from .silver import (
@@ -74,7 +74,7 @@ from .training import (
 __all__ = [
     "HUMAN",
     "ORIGINAL_POINT",
-    "PASSES",
+    "VIEWS",
     "TRUTH_NAME",
     "VALID_FOLD",
     "Expectation",
@@ -103,7 +103,7 @@ __all__ = [
     "find_candidates",
     "find_data_faults",
     "find_groups",
-    "find_oof",
+    "predict_oof",
     "find_silver",
     "hyp_path",
     "images_to_answer",
@@ -111,7 +111,7 @@ __all__ = [
     "keep_settings",
     "learning_curve",
     "make_run",
-    "oof_images",
+    "read_oof",
     "prepare_run",
     "read_data",
     "read_final",

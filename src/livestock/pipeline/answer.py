@@ -32,7 +32,7 @@ from ..postprocess import (
     tune_method,
 )
 from .data import TRUTH_NAME, VALID_FOLD, Run, read_images, read_tables
-from .passes import PASSES, find_candidates, find_oof, oof_images, seconds_an_image
+from .passes import VIEWS, find_candidates, predict_oof, read_oof, seconds_an_image
 from .store import read_records, run_step
 from .training import weights_of
 
@@ -60,7 +60,7 @@ class Inference:
 
     @property
     def passes(self) -> tuple[str, ...]:
-        """Names of `PASSES`."""
+        """Names of `VIEWS`."""
         return METHODS[self.method].passes if self.method in METHODS else ("plain",)
 
 
@@ -76,11 +76,11 @@ def try_methods(
     `averaged`: all of it with averaged weights, as those of `07_final` are.
     """
     if averaged:
-        names = [name for name in names if not any(PASSES[look].averaged for look in METHODS[name].passes)]
-    images, truth = oof_images(run, folds)
+        names = [name for name in names if not any(VIEWS[look].averaged for look in METHODS[name].passes)]
+    images, truth = read_oof(run, folds)
     parts = split_parts(images, np.random.default_rng(run.seed))
     wanted = {"plain"}.union(*(METHODS[name].passes for name in names))
-    candidates = {look: find_oof(run, look, folds, averaged=averaged) for look in PASSES if look in wanted}
+    candidates = {look: predict_oof(run, look, folds, averaged=averaged) for look in VIEWS if look in wanted}
     tuned, costs = {}, {}
     for name in progress(names, "methods", unit="method"):
         method = METHODS[name]
@@ -112,7 +112,7 @@ def apply_original(candidates: pd.DataFrame) -> pd.DataFrame:
 
 
 def _megabytes(run: Run, passes: Sequence[str], fold: int) -> float:
-    files = {weights_of(run, fold, averaged=PASSES[name].averaged) for name in passes}
+    files = {weights_of(run, fold, averaged=VIEWS[name].averaged) for name in passes}
     return sum(path.stat().st_size for path in files) / 1e6
 
 
@@ -141,7 +141,7 @@ def source_weights(run: Run, inference: Inference) -> list[Path]:
     """The files of the trainings that answer."""
     if inference.final:
         return [run.workspace.root / inference.final]
-    averaged = PASSES[inference.passes[0]].averaged
+    averaged = VIEWS[inference.passes[0]].averaged
     return [weights_of(run, fold, averaged=averaged) for fold in inference.folds]
 
 
@@ -178,7 +178,7 @@ def write_inference(run: Run, inference: Inference, weights: Sequence[Path], sco
     content = {
         "method": inference.method,
         "kind": inference.kind,
-        "passes": {name: vars(PASSES[name]) for name in inference.passes},
+        "passes": {name: vars(VIEWS[name]) for name in inference.passes},
         "points": {label or "every class": dict(point) for label, point in inference.points.items()},
         "imgsz": run.profile.imgsz,
         "folds": [] if inference.final else list(inference.folds),
@@ -221,7 +221,7 @@ def score_known_truth(run: Run, part: str) -> pd.DataFrame | None:
     For `test` the truth is `truth_test.csv` in the data folder, for `valid` the human boxes of the validation fold.
     """
     from ..data.submission import from_rows, read_answer, read_truth, to_rows
-    from ..evaluation import competition_map, usual_map
+    from ..evaluation import evaluate, evaluate_as_competition
 
     if part == "valid":
         images, _ = images_to_answer(run)
@@ -234,7 +234,7 @@ def score_known_truth(run: Run, part: str) -> pd.DataFrame | None:
         return None
     answer, rows = read_answer(run.workspace.answer_path), []
     for iou in sorted({run.competition.metric_iou, 0.5}, reverse=True):
-        for scorer, score in (("competition", competition_map), ("usual", usual_map)):
+        for scorer, score in (("competition", evaluate_as_competition), ("usual", evaluate)):
             result = score(truth, answer, iou)
             rows.append({"scorer": scorer, "IoU": iou, "mAP": result.mean, **result.per_class["ap"]})
     return pd.DataFrame(rows)

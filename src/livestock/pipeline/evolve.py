@@ -250,7 +250,7 @@ def start_and_best(search: Search, trials: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([start.assign(values="start"), best.assign(values="best")])
 
 
-def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path | None, judge: bool) -> None:
+def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path | None, verifies: bool) -> None:
     """The command `livestock evolve`: everything from raw data to `evolved.yaml`; see `make_search` for `options`."""
     check_training(run, options["start_hyp"])  # what cannot work says so at once
     make_meta(options["meta"], read_hyp(hyp_path(run, options["start_hyp"])))
@@ -267,7 +267,7 @@ def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path 
     study = run_search(run, search, data_yaml)
     columns = ["trial", "state", "fitness", "epochs", "seconds", "generation", "parents", "changed", "error"]
     logger.info(trials_table(study, search.meta)[columns].to_string(index=False))
-    verified = verify(run, search, study, fresh_yaml) if judge else pd.DataFrame()
+    verified = verify(run, search, study, fresh_yaml) if verifies else pd.DataFrame()
     gain = gain_interval(verified)
     if len(verified):
         logger.info(verified.round(4).to_string(index=False))

@@ -16,7 +16,7 @@ from ..files.write import write_json
 from .data import VALID_FOLD, Run
 from .silver import images_to_train, read_labels, silver_files, teacher_training
 from .store import require_fresh, run_step
-from .students import judge, train_student
+from .students import evaluate_training, train_student
 from .training import HUMAN, Training, read_training, train_as_fold, weights_named, write_lists
 
 FINAL = "final.json"
@@ -82,7 +82,7 @@ def learning_curve(run: Run, students: pd.DataFrame, n_teachers: int) -> pd.Data
     would add is where the line leads.
     """
     teachers = [{"model": "teachers", "images": read_training(run, training).notes["images"],
-                 "mAP": judge(run, training)["ap"].mean()}
+                 "mAP": evaluate_training(run, training)["ap"].mean()}
                 for training in (teacher_training(run, number) for number in range(n_teachers))]
     own = students[students["strategy"] == HUMAN].groupby("seed")["ap"].mean()
     n_images = read_training(run, Training("fold", VALID_FOLD)).notes["images"]

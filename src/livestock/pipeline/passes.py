@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pass:
+class View:
     """One look at the images: with the best epoch's weights or the averaged ones, larger, mirrored."""
 
     averaged: bool = False
@@ -35,7 +35,7 @@ class Pass:
     flip: bool = False
 
 
-PASSES = {"plain": Pass(), "averaged": Pass(averaged=True), "flipped": Pass(flip=True), "larger": Pass(scale=1.25)}
+VIEWS = {"plain": View(), "averaged": View(averaged=True), "flipped": View(flip=True), "larger": View(scale=1.25)}
 
 
 def trained_folds(run: Run) -> list[int]:
@@ -56,20 +56,20 @@ def trained_folds(run: Run) -> list[int]:
     return [training.fold for training in trainings if training.fold is not None]
 
 
-def oof_images(run: Run, folds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_oof(run: Run, folds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The images of these folds and their human boxes: what their models have not seen."""
     images, boxes = read_tables(run)
     images = images[images["fold"].isin(folds)].reset_index(drop=True)
     return images, boxes[boxes["image_id"].isin(images["image_id"])].reset_index(drop=True)
 
 
-def find_oof(run: Run, name: str, folds: Sequence[int], *, averaged: bool = False) -> pd.DataFrame:
+def predict_oof(run: Run, name: str, folds: Sequence[int], *, averaged: bool = False) -> pd.DataFrame:
     """Every box before suppression that each fold's model sees in its own fold, in the pass of this name.
 
     With the weights of the best epoch, or `averaged` ones, whatever the pass asks for: what `07_final`'s model has.
     """
-    tables = [find_candidates(run, oof_images(run, [fold])[0],
-                              weights_of(run, fold, averaged=averaged or PASSES[name].averaged), name)
+    tables = [find_candidates(run, read_oof(run, [fold])[0],
+                              weights_of(run, fold, averaged=averaged or VIEWS[name].averaged), name)
               for fold in folds]
     return pd.concat(tables, ignore_index=True)
 
@@ -107,7 +107,7 @@ def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, *,
 
 def _settings(run: Run, name: str) -> dict[str, Any]:
     """What of a prediction's settings changes its boxes."""
-    look, imgsz = PASSES[name], run.profile.imgsz
+    look, imgsz = VIEWS[name], run.profile.imgsz
     return {"imgsz": round(imgsz * look.scale / STRIDE) * STRIDE if look.scale != 1 else imgsz, "flip": look.flip,
             "labels": run.competition.labels, "conf_floor": inference.CONF_FLOOR,
             "max_per_image": inference.MAX_PER_IMAGE}
@@ -121,9 +121,9 @@ def _predictions_path(run: Run, images: pd.DataFrame, weights: Path, settings: d
 
 
 def prediction_paths(run: Run, names: Sequence[str], folds: Sequence[int], *, averaged: bool = False) -> list[Path]:
-    """The files that `find_oof` keeps of these passes."""
-    return [_predictions_path(run, oof_images(run, [fold])[0],
-                              weights_of(run, fold, averaged=averaged or PASSES[name].averaged), _settings(run, name),
+    """The files that `predict_oof` keeps of these passes."""
+    return [_predictions_path(run, read_oof(run, [fold])[0],
+                              weights_of(run, fold, averaged=averaged or VIEWS[name].averaged), _settings(run, name),
                               likely=False)
             for name in names for fold in folds]
 

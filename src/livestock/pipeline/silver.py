@@ -14,13 +14,12 @@ import pandas as pd
 
 from ..data import readers
 from ..data.folds import hash_images, near_duplicate_groups
-from ..labels.missing import fuse_looks, likely_boxes
+from ..labels.missing import fuse_views, likely_boxes
 from ..labels.silver import (
     NEVER,
     UNSURE,
-    Band,
     NothingSelected,
-    bands_of,
+    Thresholds,
     choose_backgrounds,
     describe_evidence,
     draw_crops,
@@ -29,6 +28,7 @@ from ..labels.silver import (
     rank_matched,
     select_silver,
     share_of_frames,
+    thresholds_of,
     weigh_classes,
 )
 from ..tables import write_table
@@ -37,7 +37,7 @@ from .passes import find_candidates, silver_paths, trained_folds
 from .store import forget, require_fresh, run_step
 from .training import HUMAN, Training, train_as_fold, weights_named, write_lists
 
-LOOKS = ("plain", "flipped", "larger")
+SILVER_VIEWS = ("plain", "flipped", "larger")
 NEW_FOLD = -1  # of images that came without labels: in no fold
 NEW_PREFIX = "new/"  # before their ids, which must differ from those of the data
 TABLES = ("boxes", "hidden", "new")
@@ -94,7 +94,7 @@ def find_silver(run: Run, teacher: pd.Series, new: pd.DataFrame | None = None) -
     `04_train` that left it out, `new` ones by every teacher.
     """
     images, _ = read_tables(run)
-    tables = [fuse_looks([member for watched in seen for member in look_at(run, *watched)], seen[0][1])
+    tables = [fuse_views([member for watched in seen for member in predict_views(run, *watched)], seen[0][1])
               for seen in who_sees(run, images, teacher, new)]
     return pd.concat(tables, ignore_index=True).assign(source="silver")
 
@@ -112,10 +112,10 @@ def who_sees(
     return watched
 
 
-def look_at(
-    run: Run, training: Training, images: pd.DataFrame, looks: Sequence[str] = LOOKS
+def predict_views(
+    run: Run, training: Training, images: pd.DataFrame, looks: Sequence[str] = SILVER_VIEWS
 ) -> list[pd.DataFrame]:
-    """What is likely of a training's candidates, a table a pass of `PASSES`, see `labels.missing.likely_boxes`.
+    """What is likely of a training's candidates, a table a pass of `VIEWS`, see `labels.missing.likely_boxes`.
 
     Averaged weights always: a best epoch would have been chosen on the very images that are looked at. Of the
     validation fold all candidates are kept, for its students are judged by them.
@@ -186,8 +186,8 @@ class Guard:
 
     ranked: pd.DataFrame
     evidence: pd.DataFrame
-    bands: tuple[dict[str, Band], dict[str, Band]]
-    most: tuple[dict[str, Band], dict[str, Band]]
+    bands: tuple[dict[str, Thresholds], dict[str, Thresholds]]
+    most: tuple[dict[str, Thresholds], dict[str, Thresholds]]
     proposed: pd.DataFrame
     crops: pd.DataFrame
 
@@ -208,7 +208,7 @@ def judge_silver(
     evidence = weigh_classes(matched, known, frames)
     ranked, by_shares = (rank_matched(matched, evidence, trust_shares=trust_shares) for trust_shares in (False, True))
     by_frames, at_most = (
-        [bands_of(ranked, sorted(set(known["label"])), shares, precision=precision, new_images=is_new)
+        [thresholds_of(ranked, sorted(set(known["label"])), shares, precision=precision, new_images=is_new)
          for is_new in (False, True)] for shares in (None, by_shares))
     try:
         boxes, _ = select_silver("complete", gold, silver, frames, at_most[0], new, at_most[1])
@@ -229,7 +229,7 @@ def _group_frames(run: Run, images: pd.DataFrame) -> pd.DataFrame:
 
 def decide_silver(
     guard: Guard, accept: int | None, *, precision: float = 0.9
-) -> tuple[dict[str, Band], dict[str, Band], list[str]]:
+) -> tuple[dict[str, Thresholds], dict[str, Thresholds], list[str]]:
     """Thresholds for known and for new images, and why, in sentences.
 
     `accept` is how many of the crops a person found right: all that is proposed is added if that makes `precision`
@@ -245,7 +245,7 @@ def decide_silver(
     if lowest >= precision:
         return *guard.most, [f"{words}all of them are added"]
     old, new = guard.most
-    return dict.fromkeys(old, NEVER), dict.fromkeys(new, Band(NEVER.label, UNSURE)), [f"{words}nothing is added"]
+    return dict.fromkeys(old, NEVER), dict.fromkeys(new, Thresholds(NEVER.label, UNSURE)), [f"{words}nothing is added"]
 
 
 def write_silver(
@@ -265,7 +265,7 @@ def write_silver(
     logger.info("%s", "\n".join(reasons))
     images, gold = read_tables(run)
     frames, new = _group_frames(run, images), images.iloc[:0] if new is None else new
-    seen = silver_paths(run, who_sees(run, images, teacher, new), LOOKS)
+    seen = silver_paths(run, who_sees(run, images, teacher, new), SILVER_VIEWS)
     labels = {HUMAN: (gold, gold.iloc[:0])}
     for strategy in strategies:
         try:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..evaluation import mean_interval, usual_map
+from ..evaluation import evaluate, mean_interval
 from ..files.hashing import hash_content
 from ..files.write import write_json
-from ..labels.missing import SUSPECT_CONFIDENCE, find_suspects, fuse_looks, set_aside
+from ..labels.missing import SUSPECT_CONFIDENCE, find_suspects, fuse_views, set_aside
 from ..labels.silver import without_silver
 from ..postprocess import suppress
 from ..tables import write_table
 from .data import VALID_FOLD, Run, read_tables
-from .passes import find_candidates, oof_images
-from .silver import images_to_train, look_at, read_labels, silver_files, teacher_training
+from .passes import find_candidates, read_oof
+from .silver import images_to_train, predict_views, read_labels, silver_files, teacher_training
 from .store import find_record, require_fresh, run_step
 from .training import HUMAN, Training, read_config, read_training, train_as_fold, weights_named, write_lists
 
@@ -53,31 +53,32 @@ def suspects_of_validation(run: Run, teacher: pd.Series) -> pd.DataFrame:
 
     That is every teacher and `04_train`'s model of that fold, each on the images as they are and mirrored.
     """
-    images, truth = oof_images(run, [VALID_FOLD])
+    images, truth = read_oof(run, [VALID_FOLD])
     trainings = [Training("fold", VALID_FOLD), *(teacher_training(run, number) for number in sorted(set(teacher)))]
-    members = [member for training in trainings for member in look_at(run, training, images, ("plain", "flipped"))]
-    suspects = find_suspects(truth, fuse_looks(members, images))
+    members = [member for training in trainings
+               for member in predict_views(run, training, images, ("plain", "flipped"))]
+    suspects = find_suspects(truth, fuse_views(members, images))
     return suspects[suspects["confidence"] >= SUSPECT_CONFIDENCE]
 
 
-def judge(run: Run, training: Training, suspects: pd.DataFrame | None = None) -> pd.DataFrame:
+def evaluate_training(run: Run, training: Training, suspects: pd.DataFrame | None = None) -> pd.DataFrame:
     """Scores of a training on the validation fold: a row a class, `ap`, and `ap_fair` with boxes on suspects set aside.
 
     Usual AP at the competition's IoU with suppression as it comes, and the mean of the last epochs' weights: nothing is
     chosen on the images that judge. Raises MissingResult and StaleResult as `read_training`.
     """
     read_training(run, training)
-    images, truth = oof_images(run, [VALID_FOLD])
+    images, truth = read_oof(run, [VALID_FOLD])
     boxes = suppress(find_candidates(run, images, weights_named(run, training, averaged=True), "plain"))
     iou = run.competition.metric_iou
     fair_boxes = boxes if suspects is None else set_aside(truth, boxes, suspects, iou)
-    fair = usual_map(truth, fair_boxes, iou).per_class["ap"]
-    return pd.DataFrame({"ap": usual_map(truth, boxes, iou).per_class["ap"], "ap_fair": fair}).reset_index()
+    fair = evaluate(truth, fair_boxes, iou).per_class["ap"]
+    return pd.DataFrame({"ap": evaluate(truth, boxes, iou).per_class["ap"], "ap_fair": fair}).reset_index()
 
 
 def compare_students(run: Run, strategies: Sequence[str], seeds: Sequence[int], suspects: pd.DataFrame) -> pd.DataFrame:
-    """Trains with the labels of each strategy and each seed: a row a training and class, the columns of `judge`."""
-    rows = [judge(run, train_student(run, strategy, seed), suspects).assign(strategy=strategy, seed=seed)
+    """Trains with the labels of each strategy and each seed: a row a training and class, as `evaluate_training`."""
+    rows = [evaluate_training(run, train_student(run, strategy, seed), suspects).assign(strategy=strategy, seed=seed)
             for seed in seeds for strategy in strategies]
     return pd.concat(rows, ignore_index=True)
 
@@ -114,7 +115,7 @@ def read_recipe(run: Run) -> tuple[str, pd.DataFrame, int]:
     """
     path, table = _recipe_paths(run)
     if find_record(run.workspace.root, path) is None:
-        return HUMAN, judge(run, Training("fold", VALID_FOLD)).assign(strategy=HUMAN, seed=run.seed), 0
+        return HUMAN, evaluate_training(run, Training("fold", VALID_FOLD)).assign(strategy=HUMAN, seed=run.seed), 0
     require_fresh(run.workspace.root, path, "06_silver")
     recipe = json.loads(path.read_text(encoding="utf-8"))
     return recipe["labels"], pd.read_parquet(table), recipe["teachers"]

@@ -20,7 +20,7 @@ from .predictions import (
     plot_count_agreement,
     plot_truth_and_predictions,
 )
-from .silver import plot_bands, plot_crops, plot_learning_curve, plot_students
+from .silver import plot_crops, plot_learning_curve, plot_students, plot_thresholds
 from .split import plot_distances, plot_group_sizes, plot_shares, style_split_report
 from .training import plot_losses, plot_scores
 from .tuning import plot_breakdown, plot_methods, plot_precision_recall, plot_sweep
@@ -30,7 +30,7 @@ __all__ = [
     "class_palette",
     "draw_boxes",
     "plot_average_precision",
-    "plot_bands",
+    "plot_thresholds",
     "plot_box_centres",
     "plot_box_counts",
     "plot_breakdown",

@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from ..data.archives import read_image
-from ..labels.silver import NEVER, Band
+from ..labels.silver import NEVER, Thresholds
 from .common import NEUTRAL, THOUSANDS, class_palette, frequent_labels, new_axes, new_grid, note, set_title
 from .images import draw_boxes, show_picture
 
 AROUND = 0.6  # of the box's longer side is shown on each side of a crop
 
 
-def plot_bands(ranked: pd.DataFrame, bands: Mapping[str, Band], labels: Sequence[str]) -> np.ndarray:
+def plot_thresholds(ranked: pd.DataFrame, bands: Mapping[str, Thresholds], labels: Sequence[str]) -> np.ndarray:
     """How likely silver boxes are right by their confidence, axes a class; `ranked` of `silver.rank_silver`.
 
     Solid: the share that people labelled, dashed and dotted: the chance of one that they did not, dotted if labels in

@@ -33,7 +33,7 @@ def sweep(
     parts: pd.Series | None = None,
     leave_out: Sequence[tuple[int, ...]] = ((),),
 ) -> pd.DataFrame:
-    """The usual mAP of `suppress(candidates, ...)` at every point of the grid: what `usual_map` gives for each alone.
+    """The usual mAP of `suppress(candidates, ...)` at every point of the grid: what `evaluate` gives for each alone.
 
     One row a point, metric IoU and entry of `leave_out`: `iou_threshold, conf_threshold, max_det, metric_iou, left_out,
     mAP`, then a column a class with truth, its AP (NaN where the images that count have none). Both tables hold the

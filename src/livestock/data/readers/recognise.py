@@ -23,7 +23,7 @@ def recognise(source: clean.Source) -> tuple[str, str]:
 
     Raises BadData that lists what was looked for and found where no format is recognised, or more than one.
     """
-    found = {name: why for name, look in LOOKS.items() if (why := look(source))}
+    found = {name: why for name, look in SILVER_VIEWS.items() if (why := look(source))}
     if len(found) == 1:
         return next(iter(found.items()))
     if found:
@@ -92,7 +92,7 @@ def _looks_cvat(source: clean.Source) -> str:
     return f"<annotations> in {', '.join(names[:3])}" if names else ""
 
 
-LOOKS: dict[str, Callable[[clean.Source], str]] = {
+SILVER_VIEWS: dict[str, Callable[[clean.Source], str]] = {
     "aihub": _looks_aihub, "coco": _looks_coco, "cvat": _looks_cvat, "open_images": _looks_open_images,
     "voc": _looks_voc, "yolo": _looks_yolo,
 }

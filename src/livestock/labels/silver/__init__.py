@@ -6,7 +6,17 @@ labels in other `frames` or by a person who looks; `select` makes the labels.
 
 from .evidence import N_CROPS, describe_evidence, lower_share, lowest_precision, weigh_classes
 from .frames import is_confirmed, mirror, number_places, share_of_frames
-from .rank import NEVER, UNSURE, Band, bands_of, choose_bands, is_alone, match_silver, rank_matched, rank_silver
+from .rank import (
+    NEVER,
+    UNSURE,
+    Thresholds,
+    choose_thresholds,
+    is_alone,
+    match_silver,
+    rank_matched,
+    rank_silver,
+    thresholds_of,
+)
 from .select import (
     STRATEGIES,
     NothingSelected,
@@ -17,8 +27,9 @@ from .select import (
 )
 
 __all__ = [
-    "NEVER", "N_CROPS", "STRATEGIES", "UNSURE", "Band", "NothingSelected", "bands_of", "choose_backgrounds",
-    "choose_bands", "describe_evidence", "draw_crops", "is_alone", "is_confirmed", "lower_share", "lowest_precision",
+    "NEVER", "N_CROPS", "STRATEGIES", "UNSURE", "Thresholds", "NothingSelected", "thresholds_of", "choose_backgrounds",
+    "choose_thresholds", "describe_evidence", "draw_crops", "is_alone", "is_confirmed", "lower_share",
+    "lowest_precision",
     "match_silver", "mirror", "number_places", "rank_matched", "rank_silver", "select_silver", "share_of_frames",
     "weigh_classes", "without_silver",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from ...evaluation import claims
+from ...evaluation import match_ground_truth
 from ...evaluation.causes import RIGHT_IOU
 from ...geometry import largest_iou
 from ...postprocess import keep_boxes
@@ -22,7 +22,7 @@ TRUSTED = 0.5, 0.95  # the share of the most confident with a label: below, the 
 UNSURE = 0.1  # from this confidence a box in a new image is no background, however little its class is trusted
 
 
-class Band(NamedTuple):
+class Thresholds(NamedTuple):
     """Confidences of a class: from `label` a silver box is a label, from `hidden` up to that it is uncertain.
 
     A box that labels in other frames confirm is a label from `confirmed` on.
@@ -33,13 +33,13 @@ class Band(NamedTuple):
     confirmed: float = 1.01
 
 
-NEVER = Band(1.01, 1.01)
+NEVER = Thresholds(1.01, 1.01)
 
 
-def choose_bands(
+def choose_thresholds(
     truth: pd.DataFrame, silver: pd.DataFrame, images: pd.DataFrame | None = None, *, precision: float = 0.9,
     doubt: float = 0.2, new_images: bool = False, trust_shares: bool = False,
-) -> dict[str, Band]:
+) -> dict[str, Thresholds]:
     """Thresholds of each class from out-of-fold `silver` and the human boxes of the same images.
 
     `label` is the lowest confidence above which boxes without a human label are right with this `precision` on average,
@@ -63,15 +63,15 @@ def choose_bands(
         raise ValueError("truth: expected human boxes to judge silver ones by, found none; run 01_eda first")
     by_shares = rank_silver(truth, silver, trust_shares=True) if trust_shares else None
     labels = sorted(truth["label"].unique())
-    return bands_of(rank_silver(truth, silver, images), labels, by_shares, precision=precision, doubt=doubt,
+    return thresholds_of(rank_silver(truth, silver, images), labels, by_shares, precision=precision, doubt=doubt,
                     new_images=new_images)
 
 
-def bands_of(
+def thresholds_of(
     ranked: pd.DataFrame, labels: Sequence[str], by_shares: pd.DataFrame | None = None, *, precision: float = 0.9,
     doubt: float = 0.2, new_images: bool = False,
-) -> dict[str, Band]:
-    """As `choose_bands`, from what `rank_silver` gives; `by_shares` is the same with `trust_shares`, or None."""
+) -> dict[str, Thresholds]:
+    """As `choose_thresholds`, from what `rank_silver` gives; `by_shares` is the same with `trust_shares`, or None."""
     choose = _choose_new if new_images else _choose_old
     bands = {label: choose(ranked[ranked["label"] == label], precision, doubt) for label in labels}
     if by_shares is None:
@@ -82,25 +82,25 @@ def bands_of(
         is_trusted = len(own) > 0 and TRUSTED[0] <= own["share"].iloc[0] <= TRUSTED[1]
         most = choose(own, precision, doubt) if is_trusted or new_images else NEVER
         least = min(most.label, guarded.label)
-        bands[label] = Band(least, min(most.hidden, guarded.hidden), min(least, guarded.confirmed))
+        bands[label] = Thresholds(least, min(most.hidden, guarded.hidden), min(least, guarded.confirmed))
     return bands
 
 
-def _choose_old(own: pd.DataFrame, precision: float, doubt: float) -> Band:
+def _choose_old(own: pd.DataFrame, precision: float, doubt: float) -> Thresholds:
     """Of one class, for images that people labelled."""
     free = own[~own["is_labelled"]]
     confirmed, rest = free[free["is_confirmed"]], free[~free["is_confirmed"]]
     label = _lowest_label(rest, "chance", precision)
     hidden = min(label, _lowest(rest["confidence"], rest["chance"] >= doubt))
-    return Band(label, hidden, min(label, _lowest_label(confirmed, "chance", precision)))
+    return Thresholds(label, hidden, min(label, _lowest_label(confirmed, "chance", precision)))
 
 
-def _choose_new(own: pd.DataFrame, precision: float, doubt: float) -> Band:
+def _choose_new(own: pd.DataFrame, precision: float, doubt: float) -> Thresholds:
     """Of one class, for images that nobody labelled."""
     if own.empty or own["share"].iloc[0] < TRUSTED[0]:
-        return Band(NEVER.label, UNSURE)
+        return Thresholds(NEVER.label, UNSURE)
     label = _lowest_label(own, "chance_new", precision)
-    return Band(label, min(label, _lowest(own["confidence"], own["chance_new"] >= doubt)))
+    return Thresholds(label, min(label, _lowest(own["confidence"], own["chance_new"] >= doubt)))
 
 
 def rank_silver(
@@ -176,7 +176,7 @@ def match_silver(truth: pd.DataFrame, silver: pd.DataFrame, images: pd.DataFrame
     tables, alone = [], is_alone(silver, truth)
     for label in sorted(truth["label"].unique()):
         own = silver[silver["label"] == label]
-        is_labelled = claims(truth[truth["label"] == label], own, RIGHT_IOU) >= 0
+        is_labelled = match_ground_truth(truth[truth["label"] == label], own, RIGHT_IOU) >= 0
         tables.append(own.assign(is_labelled=is_labelled)[is_labelled | alone[own.index]])
     matched = pd.concat(tables, ignore_index=True)
     frames = np.full(len(matched), np.nan) if images is None else share_of_frames(matched, truth, images)

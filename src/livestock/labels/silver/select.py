@@ -10,7 +10,7 @@ import pandas as pd
 from ...tables import make_boxes
 from .evidence import N_CROPS
 from .frames import is_confirmed
-from .rank import NEVER, UNSURE, Band, is_alone
+from .rank import NEVER, UNSURE, Thresholds, is_alone
 
 STRATEGIES = ["complete", "replace", "unlabelled"]
 REPLACE_CONFIDENCE, REPLACE_BOXES = 0.05, 4  # the original's: from this confidence, in images with so many boxes
@@ -21,8 +21,8 @@ class NothingSelected(ValueError):
 
 
 def select_silver(
-    strategy: str, gold: pd.DataFrame, silver: pd.DataFrame, images: pd.DataFrame, bands: Mapping[str, Band],
-    new: pd.DataFrame | None = None, new_bands: Mapping[str, Band] | None = None,
+    strategy: str, gold: pd.DataFrame, silver: pd.DataFrame, images: pd.DataFrame, bands: Mapping[str, Thresholds],
+    new: pd.DataFrame | None = None, new_bands: Mapping[str, Thresholds] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The boxes to train with, and those to hide from training (see `yolo_dataset.write_images`), as boxes tables.
 
@@ -56,7 +56,7 @@ def select_silver(
     found = pd.concat(chosen)
     unsure = pd.concat(hidden) if hidden else gold.iloc[:0]
     if found.empty and unsure.empty:
-        raise NothingSelected(f"{strategy}: no silver box was sure enough; lower the precision of `choose_bands`, "
+        raise NothingSelected(f"{strategy}: no silver box was sure enough; lower the precision of `choose_thresholds`, "
                               "train the teachers longer, or look at the crops and set ACCEPT")
     return make_boxes(pd.concat([kept, found])), make_boxes(unsure)
 
@@ -73,10 +73,10 @@ def _check_silver(strategy: str, silver: pd.DataFrame, image_ids: set[str], labe
 
 
 def _by_band(
-    boxes: pd.DataFrame, confirmed: np.ndarray, bands: Mapping[str, Band]
+    boxes: pd.DataFrame, confirmed: np.ndarray, bands: Mapping[str, Thresholds]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Those that become labels, and those to hide."""
-    table = pd.DataFrame.from_dict(dict(bands), orient="index", columns=Band._fields)
+    table = pd.DataFrame.from_dict(dict(bands), orient="index", columns=Thresholds._fields)
     label, hide, if_confirmed = table.reindex(boxes["label"]).fillna(NEVER.label).to_numpy(float).T
     is_label = boxes["confidence"] >= np.where(confirmed, np.minimum(label, if_confirmed), label)
     return boxes[is_label], boxes[(boxes["confidence"] >= hide) & ~is_label]

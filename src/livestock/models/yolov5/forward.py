@@ -25,7 +25,7 @@ METADATA = "livestock"  # the key, in ONNX and TorchScript files, of the JSON wi
 
 
 @dataclass(frozen=True)
-class Forward:
+class LoadedModel:
     """A loaded model. `labels` is its class order; height and width of pictures are multiples of `stride`, in pixels.
 
     `run` maps float32 `(B, 3, H, W)`, RGB in 0..1, to float32 `(B, N, 5 + n_classes)`: `cx, cy, w, h` in pixels of the
@@ -62,9 +62,9 @@ class Forward:
         return found
 
 
-def load_forward(
+def load_for_inference(
     path: Path, device: str = "cpu", *, n_threads: int | None = None, half: bool = False, trusted: bool = False
-) -> Forward:
+) -> LoadedModel:
     """The model of a weights file by its suffix, on `device`; ONNX always runs on the CPU.
 
     `n_threads` bounds the threads of its runs on the CPU; without it the libraries choose. `half` computes PyTorch
@@ -93,7 +93,7 @@ def load_forward(
     is_parallel = torch.device(device).type == "cpu"
     own = _per_thread(model) if is_parallel else lambda: model
     run = _torch_run(lambda pictures: own()(pictures)[0], device, torch.float16 if half else torch.float32)
-    return Forward(path, run, names_of(model), int(model.stride.max()), device, n_threads, is_parallel)
+    return LoadedModel(path, run, names_of(model), int(model.stride.max()), device, n_threads, is_parallel)
 
 
 def load_torch(path: Path, device: str = "cpu") -> Any:
@@ -154,7 +154,7 @@ def _torch_run(
     return run
 
 
-def _load_torchscript(path: Path, device: str, n_threads: int | None) -> Forward:
+def _load_torchscript(path: Path, device: str, n_threads: int | None) -> LoadedModel:
     extra = {METADATA: ""}
     try:
         with warnings.catch_warnings():
@@ -166,10 +166,10 @@ def _load_torchscript(path: Path, device: str, n_threads: int | None) -> Forward
     check_finite(model.state_dict(), path)
     labels, stride = _read_metadata(extra[METADATA], path)
     run = _torch_run(lambda pictures: model(pictures)[0], device, torch.float32)
-    return Forward(path, run, labels, stride, device, n_threads)
+    return LoadedModel(path, run, labels, stride, device, n_threads)
 
 
-def _load_onnx(path: Path, n_threads: int | None, trusted: bool) -> Forward:
+def _load_onnx(path: Path, n_threads: int | None, trusted: bool) -> LoadedModel:
     if what := describe_wrong_file(path, ".onnx"):
         raise UnsafeWeights(f"{path}: expected an ONNX model, found {what}")
     content = path.read_bytes()
@@ -199,7 +199,7 @@ def _load_onnx(path: Path, n_threads: int | None, trusted: bool) -> Forward:
         given = pictures.cpu().contiguous().numpy()
         return torch.from_numpy(session.run([outputs[0].name], {inputs[0].name: given})[0])
 
-    return Forward(path, run, labels, stride, "cpu")
+    return LoadedModel(path, run, labels, stride, "cpu")
 
 
 def _bound_onnx(content: bytes, path: Path) -> Callable[[tuple[int, ...]], None]:

@@ -171,7 +171,7 @@ def test_boxes_that_two_imports_add_have_different_ids(workspace, tmp_path):
     import_(folder, workspace, accept_suspects=True)
     first = relabel.read_relabels(workspace)
     path = next((folder / "labels").glob("*empty*.txt"))
-    path.write_text(path.read_text() + "0 0.8 0.8 0.1 0.1\n")
+    path.write_text("0 0.8 0.8 0.1 0.1\n" + path.read_text())  # before the one that has a number
     import_(folder, workspace, accept_suspects=True)
     second = relabel.read_relabels(workspace)
     assert len(second) == len(first) + 1 and second["box_id"].is_unique

@@ -74,9 +74,9 @@ def result_path(sampler: str, pruner: str, seed: str | int) -> Path:
 
 def make_run(seed: int):
     """The sample at a size that makes a trial seconds; the same folds for all seeds."""
-    from livestock import pipeline
+    from livestock.pipeline.run import make_run
 
-    run = pipeline.make_run(competition=str(REPOSITORY / "competition.yaml"), profile="demo", workspace=str(ROOT),
+    run = make_run(competition=str(REPOSITORY / "competition.yaml"), profile="demo", workspace=str(ROOT),
                             data=str(ROOT / "raw"), reader="aihub", seed=0, weights=str(WEIGHTS))
     profile = replace(run.profile, imgsz=IMGSZ, batch=8, nominal_batch=8, workers=0, trial_epochs=N_EPOCHS)
     return replace(run, profile=profile, seed=seed)
@@ -84,13 +84,15 @@ def make_run(seed: int):
 
 def prepare() -> None:
     """Start weights, sample, folds, images at training size and lists, once."""
-    from livestock import pipeline
     from livestock.pipeline import evolve
+    from livestock.pipeline.prepare import read_data, split_data
+    from livestock.pipeline.run import make_run
+    from livestock.pipeline.train import write_dataset
 
     perturb_starter(WEIGHTS)
     run = make_run(0)
-    tables, split = pipeline.read_data(run), pipeline.split_data(run)
-    pipeline.write_dataset(run, split.images, tables.boxes)
+    tables, split = read_data(run), split_data(run)
+    write_dataset(run, split.images, tables.boxes)
     evolve.write_search_lists(run, split)
 
 

@@ -182,7 +182,9 @@ def score_spread(workspace: Path, profile: str) -> float:
     from livestock import inference
     from livestock.data.submission import from_rows, read_truth, to_rows
     from livestock.evaluation import evaluate
-    from livestock.pipeline import TRUTH_NAME, make_run, weights_named
+    from livestock.pipeline.prepare import TRUTH_NAME
+    from livestock.pipeline.run import make_run
+    from livestock.pipeline.train import weights_named
     from livestock.postprocess import suppress
 
     run = make_run(competition=str(REPOSITORY / "competition.yaml"), profile=profile, workspace=str(workspace),

@@ -73,24 +73,24 @@ def run_stage(name: str, root: Path) -> None:
 
 def make_run(root: Path, profile: str = "colab"):
     """A run on the drawn archives."""
-    from livestock import pipeline
+    from livestock.pipeline.run import make_run
 
-    return pipeline.make_run(competition=str(REPOSITORY / "competition.yaml"), profile=profile, workspace=str(root),
-                             data=str(root / "raw"), reader="aihub", seed=42)
+    return make_run(competition=str(REPOSITORY / "competition.yaml"), profile=profile, workspace=str(root),
+                    data=str(root / "raw"), reader="aihub", seed=42)
 
 
 def read(root: Path) -> None:
     """Archives to tables."""
-    from livestock import pipeline
+    from livestock.pipeline.prepare import read_data
 
-    pipeline.read_data(make_run(root))
+    read_data(make_run(root))
 
 
 def split(root: Path) -> None:
     """Near-duplicates, folds, the mini set."""
-    from livestock import pipeline
+    from livestock.pipeline.prepare import split_data
 
-    pipeline.split_data(make_run(root))
+    split_data(make_run(root))
 
 
 def notebook(name: str, root: Path) -> None:
@@ -103,50 +103,48 @@ def notebook(name: str, root: Path) -> None:
 
 def dataset(root: Path) -> None:
     """Images and labels at training size, and the lists."""
-    from livestock import pipeline
+    from livestock.pipeline.prepare import read_tables
+    from livestock.pipeline.train import write_dataset
 
     run = make_run(root)
-    pipeline.write_dataset(run, *pipeline.read_tables(run))
+    write_dataset(run, *read_tables(run))
 
 
 def candidates(root: Path) -> None:
     """What a network would see in the validation fold, through everything that follows the network, to a file."""
-    from livestock import pipeline
+    from livestock.pipeline.predict import predict_boxes, read_oof
 
     see_at_random()
     run = make_run(root, "smoke")
-    images, truth = pipeline.read_oof(run, [0])
-    pipeline.find_candidates(run, images, WEIGHTS, "plain", "plain_fold0")
+    images, truth = read_oof(run, [0])
+    predict_boxes(run, images, WEIGHTS, "plain")
 
 
 def answer(root: Path) -> None:
     """Suppression tuned on these, tried on parts, scored, written."""
-    from livestock import pipeline
     from livestock.data.submission import write_answer
-    from livestock.pipeline.passes import candidates_path
+    from livestock.pipeline.predict import predict_boxes, read_oof
     from livestock.postprocess import METHODS, split_parts, tune_method
-    from livestock.tables import read_table
 
     run = make_run(root, "smoke")
-    images, truth = pipeline.read_oof(run, [0])
+    images, truth = read_oof(run, [0])
     parts = split_parts(images, np.random.default_rng(0))
-    members = [read_table(candidates_path(run, "plain_fold0"))]
+    members = [predict_boxes(run, images, WEIGHTS, "plain")]  # as the step before has left it
     tuned = tune_method(next(iter(METHODS.values())), members, truth, images, parts, 0.75)
     write_answer(tuned.held_out, images, root / "answer.csv", boxless=images["image_id"], labels=["pig", "cow"])
 
 
 def silver(root: Path) -> None:
     """Three looks at the images of the other folds, fused; thresholds; labels."""
-    from livestock import pipeline
     from livestock.labels.missing import fuse_views
     from livestock.labels.silver import choose_thresholds, rank_silver, select_silver
+    from livestock.pipeline.predict import predict_boxes, read_oof
 
     see_at_random(300)  # those that are not likely go with their image, and would only take time
     run = make_run(root, "smoke")
-    images, truth = pipeline.read_oof(run, [1, 2, 3, 4])
-    looks = [pipeline.find_candidates(run, images, WEIGHTS, look, f"memory_{look}", likely=True)
-             for look in ("plain", "flipped", "larger")]
-    fused = fuse_views(looks, images)
+    images, truth = read_oof(run, [1, 2, 3, 4])
+    views = [predict_boxes(run, images, WEIGHTS, view, likely=True) for view in ("plain", "flipped", "larger")]
+    fused = fuse_views(views, images)
     rank_silver(truth, fused, images)
     bands = choose_thresholds(truth, fused, images)
     select_silver("replace", truth, fused, images, bands)  # of random boxes none is sure enough for `complete`

@@ -116,7 +116,7 @@ def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> 
 def read_sample(seed, competition):
     """Damaged training data, the boxes that were left out, test images and their truth in pixels."""
     from livestock.data import readers
-    from livestock.pipeline import TRUTH_NAME
+    from livestock.pipeline.prepare import TRUTH_NAME
     from livestock.sample import draw_sample
 
     raw = ROOT / f"raw_{seed}"
@@ -130,7 +130,7 @@ def read_sample(seed, competition):
 def read_real(data, seed, competition):
     """The same from data whose labels are all there, as far as people drew them: a third of the boxes is taken out."""
     from livestock.data import readers
-    from livestock.pipeline import TRUTH_NAME
+    from livestock.pipeline.prepare import TRUTH_NAME
 
     train, test = readers.read_train_and_test("aihub", data, competition)
     is_out = np.random.default_rng(seed).permutation(len(train.boxes)) < len(train.boxes) // 3

@@ -13,8 +13,8 @@ from livestock.config import REPOSITORY, Workspace, get_profile, read_competitio
 from livestock.files.disk import SPARE_BYTES, DiskSpaceError, check_disk_space, images_disk_bytes, training_disk_bytes
 from livestock.models import yolov5
 from livestock.models.yolov5.weights import STARTER
-from livestock.pipeline import Run
-from livestock.pipeline.training import train, write_lists
+from livestock.pipeline.run import Run
+from livestock.pipeline.train import train, write_lists
 from livestock.tables import make_boxes, make_images
 
 Usage = namedtuple("Usage", ["total", "used", "free"])

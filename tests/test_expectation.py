@@ -13,13 +13,13 @@ import pytest
 from corpus import aihub_json
 from PIL import Image
 
-from livestock import pipeline
 from livestock.config import REPOSITORY
 from livestock.files.disk import DiskSpaceError, images_disk_bytes, training_disk_bytes
 from livestock.models.yolov5 import training as yolov5_training
 from livestock.models.yolov5.weights import STARTER
 from livestock.pipeline import notebooks
-from livestock.pipeline.expectation import count_images, list_trainings
+from livestock.pipeline.expectation import count_images, expect, list_trainings
+from livestock.pipeline.run import Run, make_run
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -31,9 +31,9 @@ def picture(width: int, height: int) -> bytes:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> pipeline.Run:
+def run(tmp_path: Path) -> Run:
     """Four images of 640 x 360 px, three of them in a zip."""
-    run = pipeline.make_run(
+    run = make_run(
         competition=str(REPOSITORY / "competition.yaml"), profile="demo", workspace=str(tmp_path / "work"),
         data=str(tmp_path / "raw"), reader="aihub", seed=0)
     (run.data_dir / "train").mkdir(parents=True)
@@ -51,7 +51,7 @@ def chosen(skip: tuple[str, ...] = (), **parameters: object) -> dict[str, dict]:
     return {path.stem: own for path, own in notebooks.choose_notebooks(parameters, skip).items()}
 
 
-def test_images_are_counted_in_folders_and_zips(run: pipeline.Run) -> None:
+def test_images_are_counted_in_folders_and_zips(run: Run) -> None:
     images = count_images(run.data_dir, run.workspace.root)
     assert images.to_numpy().tolist() == [[640, 360]] * 4
     run.workspace.root.mkdir()
@@ -59,7 +59,7 @@ def test_images_are_counted_in_folders_and_zips(run: pipeline.Run) -> None:
         count_images(run.workspace.root, run.workspace.root / "none")
 
 
-def test_the_demo_has_as_many_trainings_as_it_starts(run: pipeline.Run) -> None:
+def test_the_demo_has_as_many_trainings_as_it_starts(run: Run) -> None:
     """Six trials, start and best; one fold; two teachers and a student; the final model."""
     trainings = list_trainings(run, chosen())
     assert len(trainings) == 6 + 2 + 1 + 2 + 1 + 1
@@ -68,8 +68,8 @@ def test_the_demo_has_as_many_trainings_as_it_starts(run: pipeline.Run) -> None:
     assert list_trainings(run, chosen(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 8)] * 2
 
 
-def test_trainings_and_disk_follow_from_images_and_sizes(run: pipeline.Run) -> None:
-    found = pipeline.expect(run, chosen(("03_evolve", "06_silver", "07_final")))
+def test_trainings_and_disk_follow_from_images_and_sizes(run: Run) -> None:
+    found = expect(run, chosen(("03_evolve", "06_silver", "07_final")))
     assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 8))
     images = count_images(run.data_dir, run.workspace.root)
     assert found.disk_bytes == images_disk_bytes(images, 320) + training_disk_bytes(STARTER.stat().st_size)
@@ -88,7 +88,7 @@ def test_a_training_says_after_its_first_epoch_how_long_it_takes(
     assert caplog.messages == ["training: about 40 minutes for the other 20 epochs"]
 
 
-def test_too_small_a_disk_is_told_before_anything_runs(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_small_a_disk_is_told_before_anything_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(9, 9, 100_000_000))
     monkeypatch.setattr(notebooks, "run_notebooks", lambda *arguments: pytest.fail("a notebook was started"))
     parameters = {"PROFILE": "demo", "SEED": 0, "DATA": str(run.data_dir), "READER": "aihub", "WEIGHTS": "",

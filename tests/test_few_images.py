@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from livestock import pipeline
 from livestock.config import REPOSITORY
 from livestock.data.folds import describe_leak, describe_split, leaky_folds
 from livestock.pipeline import evolve
+from livestock.pipeline.preflight import NotReadyError, prepare_run
+from livestock.pipeline.prepare import SplitTables, read_data, read_tables, split_data
+from livestock.pipeline.run import Run
+from livestock.pipeline.run import make_run as make_pipeline_run
 from livestock.pipeline.silver import assign_teachers
+from livestock.pipeline.train import write_dataset
 
 Draw = Callable[[dict[str, int]], Path]
 
@@ -44,16 +48,16 @@ def draw(tmp_path: Path) -> Draw:
     return draw_cameras
 
 
-def make_run(data: Path, competition: str = "") -> pipeline.Run:
+def make_run(data: Path, competition: str = "") -> Run:
     path = data.parent / "competition.yaml"
     path.write_text(f"name: few\nclasses: {{pig: [pig], cow: [cow]}}\n{competition}")
-    return pipeline.make_run(competition=str(path), profile="smoke", workspace=str(data.parent / "work"),
+    return make_pipeline_run(competition=str(path), profile="smoke", workspace=str(data.parent / "work"),
                              data=str(data), reader="yolo", seed=1)
 
 
-def split(run: pipeline.Run) -> pipeline.SplitTables:
-    pipeline.read_data(run)
-    return pipeline.split_data(run)
+def split(run: Run) -> SplitTables:
+    read_data(run)
+    return split_data(run)
 
 
 @pytest.mark.bad_input
@@ -61,20 +65,20 @@ def test_frames_of_one_still_camera_are_split_with_a_warning(draw: Draw) -> None
     run = make_run(draw({"cam0": 30}))
     images = split(run).images
     assert images["group"].nunique() == 1 and sorted(images["fold"].value_counts()) == [6] * 5
-    _, boxes = pipeline.read_tables(run)
+    _, boxes = read_tables(run)
     assert "The images form 1 group of near-duplicate frames" in describe_split(images, boxes, run.competition.labels)
-    assert describe_leak(pipeline.read_tables(run)[0], [0]).startswith("fold 0 shares near-duplicate images")
+    assert describe_leak(read_tables(run)[0], [0]).startswith("fold 0 shares near-duplicate images")
 
 
 @pytest.mark.bad_input
 def test_what_two_images_do_not_suffice_for_says_so(draw: Draw) -> None:
     run = make_run(draw({"cam0": 1, "cam1": 1}))
     found = split(run)
-    images, boxes = pipeline.read_tables(run)
+    images, boxes = read_tables(run)
     assert sorted(images["fold"]) == [0, 1]
-    assert pipeline.write_dataset(run, images, boxes).exists()
+    assert write_dataset(run, images, boxes).exists()
     with pytest.raises(ValueError, match="fold 4: no image lies in it; 2 images have the folds 0, 1"):
-        pipeline.write_dataset(run, images, boxes, fold=4)
+        write_dataset(run, images, boxes, fold=4)
     with pytest.raises(ValueError, match=r"2 images fill only 2, .* leave 03_evolve out \(--skip 03_evolve\)"):
         evolve.write_search_lists(run, found)
     with pytest.raises(ValueError, match=r"2 images fill only 1 beside .* leave 06_silver out \(--skip 06_silver\)"):
@@ -86,15 +90,15 @@ def test_it_is_said_before_the_first_training(draw: Draw) -> None:
     run = make_run(draw({"cam0": 2}))
     asked = {"COMPETITION": str(run.data_dir.parent / "competition.yaml"), "PROFILE": "smoke", "SEED": 1,
              "READER": "yolo", "DATA": str(run.data_dir), "WORKSPACE": str(run.workspace.root), "FOLDS": [0, 1, 3]}
-    with pytest.raises(pipeline.NotReadyError) as refusal:
-        pipeline.prepare_run(asked, skip=["06_silver"])
+    with pytest.raises(NotReadyError) as refusal:
+        prepare_run(asked, skip=["06_silver"])
     assert "folds: [3] to train without, but 2 images fill only the folds [0, 1]" in str(refusal.value)
     assert "2 images fill only 2, and 03_evolve needs three; leave out what cannot be done: --skip 03_evolve" in str(
         refusal.value)
-    pipeline.prepare_run(asked | {"FOLDS": [0]}, skip=["06_silver", "03_evolve"])
+    prepare_run(asked | {"FOLDS": [0]}, skip=["06_silver", "03_evolve"])
     (run.data_dir / "groups.csv").write_text("image_id,group\nx.jpg,1\n")
-    with pytest.raises(pipeline.NotReadyError, match="groups.csv: rows that do not fit the images: 1"):
-        pipeline.prepare_run(asked | {"FOLDS": [0]}, skip=["06_silver", "03_evolve"])
+    with pytest.raises(NotReadyError, match="groups.csv: rows that do not fit the images: 1"):
+        prepare_run(asked | {"FOLDS": [0]}, skip=["06_silver", "03_evolve"])
 
 
 @pytest.mark.bad_input

@@ -12,22 +12,28 @@ import pandas as pd
 import pytest
 import torch
 
-from livestock import inference, pipeline
+from livestock import inference
 from livestock.config import REPOSITORY
 from livestock.exceptions import StaleResult
 from livestock.files.write import write_text
 from livestock.inference import Candidates
 from livestock.models import yolov5
 from livestock.models.yolov5.weights import STARTER
+from livestock.pipeline import prepare
+from livestock.pipeline.predict import predict_oof, read_oof, trained_folds
+from livestock.pipeline.prepare import read_data, read_tables, split_data
+from livestock.pipeline.run import Run
+from livestock.pipeline.run import make_run as make_pipeline_run
 from livestock.pipeline.silver import SILVER_VIEWS, predict_views
 from livestock.pipeline.students import evaluate_training
+from livestock.pipeline.train import Training, train_fold, write_dataset
 from livestock.sample import draw_sample
 from livestock.tables import make_boxes, write_table
 
 
-def make_run(root: Path, **more: object) -> pipeline.Run:
+def make_run(root: Path, **more: object) -> Run:
     """A run whose data lies in its workspace, as on Colab."""
-    return pipeline.make_run(competition=str(REPOSITORY / "competition.yaml"), profile="smoke",
+    return make_pipeline_run(competition=str(REPOSITORY / "competition.yaml"), profile="smoke",
                              workspace=str(root), data=str(root / "raw"), reader="auto", seed=42, **more)
 
 
@@ -39,7 +45,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(drawn: Path, tmp_path: Path) -> pipeline.Run:
+def run(drawn: Path, tmp_path: Path) -> Run:
     shutil.copytree(drawn, tmp_path / "work/raw")
     return make_run(tmp_path / "work")
 
@@ -64,7 +70,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
                  "source": "model"} for name in images["image_id"]]
         return Candidates(make_boxes(rows), pd.Series(dtype=int), 0.1)
 
-    examine = pipeline.data.examine
+    examine = prepare.examine
 
     def count_readings(*arguments: object, **options: object) -> object:
         n["read"] += 1
@@ -72,49 +78,49 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
     monkeypatch.setattr(yolov5, "train", train)
     monkeypatch.setattr(inference, "candidates", predict)
-    monkeypatch.setattr(pipeline.data, "examine", count_readings)
+    monkeypatch.setattr(prepare, "examine", count_readings)
     return n
 
 
-def train_and_predict(run: pipeline.Run) -> None:
+def train_and_predict(run: Run) -> None:
     """What 04 and 05 do."""
-    tables, images = pipeline.read_data(run), pipeline.split_data(run).images
-    pipeline.train_fold(run, pipeline.write_dataset(run, images, tables.boxes, 0), 0)
+    tables, images = read_data(run), split_data(run).images
+    train_fold(run, write_dataset(run, images, tables.boxes, 0), 0)
     for look in SILVER_VIEWS:
-        pipeline.predict_oof(run, look, pipeline.trained_folds(run))
+        predict_oof(run, look, trained_folds(run))
 
 
-def test_the_same_inference_runs_once(run: pipeline.Run, counted: Counter) -> None:
+def test_the_same_inference_runs_once(run: Run, counted: Counter) -> None:
     train_and_predict(run)
     assert counted["predicted"] == 2  # plain and flipped: at 64 px `larger` is as large
-    pipeline.predict_oof(run, "plain", [0])  # 08 asks for what 05 has seen
+    predict_oof(run, "plain", [0])  # 08 asks for what 05 has seen
     assert counted["predicted"] == 2
-    images, _ = pipeline.read_oof(run, [0])
-    fold0 = pipeline.Training("fold", 0)
+    images, _ = read_oof(run, [0])
+    fold0 = Training("fold", 0)
     predict_views(run, fold0, images)  # 06, with averaged weights: teachers' labels of the validation fold
     assert counted["predicted"] == 4  # other weights
     predict_views(run, fold0, images, ("plain", "flipped"))  # its suspects
     evaluate_training(run, fold0)  # its students' score, and 07's
-    pipeline.predict_oof(run, "averaged", [0])  # 08's methods
+    predict_oof(run, "averaged", [0])  # 08's methods
     assert counted["predicted"] == 4
 
 
-def move_workspace(run: pipeline.Run, to: Path) -> pipeline.Run:
+def move_workspace(run: Run, to: Path) -> Run:
     shutil.copytree(run.workspace.root, to)  # files get other times of change
     shutil.rmtree(run.workspace.root)
     return make_run(to)
 
 
-def move_data(run: pipeline.Run, to: Path) -> pipeline.Run:
+def move_data(run: Run, to: Path) -> Run:
     shutil.copytree(run.data_dir, to)
     shutil.rmtree(run.data_dir)
-    return pipeline.make_run(competition=str(REPOSITORY / "competition.yaml"), profile="smoke",
+    return make_pipeline_run(competition=str(REPOSITORY / "competition.yaml"), profile="smoke",
                              workspace=str(run.workspace.root), data=str(to), reader="auto", seed=42)
 
 
 @pytest.mark.parametrize("move", [move_workspace, move_data])
 def test_a_move_makes_nothing_again(
-    run: pipeline.Run, counted: Counter, tmp_path: Path, move: Callable[[pipeline.Run, Path], pipeline.Run]
+    run: Run, counted: Counter, tmp_path: Path, move: Callable[[Run, Path], Run]
 ) -> None:
     train_and_predict(run)
     before = Counter(counted)
@@ -122,16 +128,16 @@ def test_a_move_makes_nothing_again(
     moved = move(run, tmp_path / "elsewhere/deep")
     train_and_predict(moved)
     assert counted == before
-    images, _ = pipeline.read_tables(moved)
+    images, _ = read_tables(moved)
     assert np.all([Path(archive).exists() for archive in images["archive"]])
 
 
-def test_other_labels_train_again(run: pipeline.Run, counted: Counter) -> None:
+def test_other_labels_train_again(run: Run, counted: Counter) -> None:
     train_and_predict(run)
     boxes = run.workspace.interim_dir / "boxes.parquet"
     fewer = pd.read_parquet(boxes).iloc[1:]
     write_table(fewer, boxes)
     with pytest.raises(StaleResult, match=r"fold0_averaged\.pt: made from another interim/boxes\.parquet"):
-        pipeline.trained_folds(run)
-    pipeline.train_fold(run, pipeline.write_dataset(run, pipeline.split_data(run).images, fewer, 0), 0)
-    assert pipeline.trained_folds(run) == [0] and counted["trained"] == 2
+        trained_folds(run)
+    train_fold(run, write_dataset(run, split_data(run).images, fewer, 0), 0)
+    assert trained_folds(run) == [0] and counted["trained"] == 2

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from livestock import pipeline
 from livestock.config import REPOSITORY
 from livestock.data.dataset import file_name
 from livestock.evaluation import mean_interval
@@ -28,8 +27,27 @@ from livestock.models.yolov5 import TrainConfig
 from livestock.pipeline import final as final_steps
 from livestock.pipeline import silver as silver_steps
 from livestock.pipeline import students as steps
+from livestock.pipeline.final import read_final, record_final, train_full
+from livestock.pipeline.run import Run, make_run
+from livestock.pipeline.select import Inference, copy_weights, find_answer, images_to_answer, write_inference
+from livestock.pipeline.silver import (
+    judge_silver,
+    read_labels,
+    read_new,
+    read_strategies,
+    train_teachers,
+    write_silver,
+)
 from livestock.pipeline.store import Record, add_record, place_of
-from livestock.pipeline.training import settings_path
+from livestock.pipeline.students import (
+    choose_labels,
+    compare_labels,
+    describe_choice,
+    read_recipe,
+    suspects_of_validation,
+    write_recipe,
+)
+from livestock.pipeline.train import HUMAN, Training, read_training, settings_path, weights_named, weights_of
 from livestock.tables import make_boxes, make_images, write_table
 
 BANDS = {"pig": Thresholds(0.6, 0.3), "cow": Thresholds(0.6, 0.3)}
@@ -48,9 +66,9 @@ SILVER = make_boxes([box(name, 100, 0.9) for name in NAMES] + [box(name, 200, 0.
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> pipeline.Run:
+def run(tmp_path: Path) -> Run:
     """Five folds of two pictures with a pig each, of which fold 0 has been trained without."""
-    run = pipeline.make_run(
+    run = make_run(
         competition=str(REPOSITORY / "competition.yaml"), profile="smoke", workspace=str(tmp_path / "work"),
         data=str(tmp_path / "raw"), reader="aihub", seed=1,
     )
@@ -63,19 +81,19 @@ def run(tmp_path: Path) -> pipeline.Run:
     return run
 
 
-FOLD0 = pipeline.Training("fold", 0, 1)
+FOLD0 = Training("fold", 0, 1)
 BASIS = ["interim/folds.parquet", "interim/boxes.parquet"]
 
 
-def record_training(run: pipeline.Run, training: pipeline.Training, content: bytes = b"averaged", more: str = "",
+def record_training(run: Run, training: Training, content: bytes = b"averaged", more: str = "",
                     hyp: Path | None = None) -> None:
     """What a training leaves."""
     root, hyp = run.workspace.root, hyp or REPOSITORY / "hyp/demo.yaml"
     config = TrainConfig(data_yaml="", weights="", hyp=str(hyp), imgsz=64, batch=4, epochs=1, seed=1)
-    write_bytes(b"best", pipeline.weights_named(run, training))
-    write_bytes(content, pipeline.weights_named(run, training, averaged=True))
+    write_bytes(b"best", weights_named(run, training))
+    write_bytes(content, weights_named(run, training, averaged=True))
     settings = {"imgsz": 64, "epochs": 1, "metric_iou": 0.75, "more": more}
-    outputs = [pipeline.weights_named(run, training, averaged=averaged) for averaged in (False, True)]
+    outputs = [weights_named(run, training, averaged=averaged) for averaged in (False, True)]
     places = [*BASIS, place_of(hyp, root)]
     if training == FOLD0:
         write_json(settings, settings_path(run, 0))
@@ -104,7 +122,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict]:
     seen: dict[str, dict] = {}
 
     def record(
-        run: pipeline.Run, training: pipeline.Training, data_yaml: Path, *, selects: bool = True,
+        run: Run, training: Training, data_yaml: Path, *, selects: bool = True,
         tables: Sequence[Path] = (),
     ) -> Path:
         name = training.name
@@ -133,9 +151,9 @@ TEACHER = pd.Series([0] * 4 + [1] * 4, index=NAMES[2:])
 
 
 def test_no_teacher_labels_what_it_was_trained_on_and_none_sees_the_validation_fold(
-    run: pipeline.Run, trained: dict
+    run: Run, trained: dict
 ) -> None:
-    teacher = pipeline.train_teachers(run, 2)
+    teacher = train_teachers(run, 2)
     assert sorted(teacher.index) == NAMES[2:]
     for number in (0, 1):
         own = teacher.index[teacher == number].tolist()
@@ -144,21 +162,21 @@ def test_no_teacher_labels_what_it_was_trained_on_and_none_sees_the_validation_f
     folds = teacher.index.str[0].to_series(index=teacher.index)
     assert teacher.groupby(folds.to_numpy()).nunique().eq(1).all()  # whole folds, or near-duplicates would leak
     with pytest.raises(ValueError, match="teachers: expected from 2 to 4, the number of training folds, found 5"):
-        pipeline.train_teachers(run, 5)
+        train_teachers(run, 5)
 
 
-def test_teachers_need_the_model_of_the_validation_fold(run: pipeline.Run) -> None:
-    record_training(run, pipeline.Training("fold", 3))
+def test_teachers_need_the_model_of_the_validation_fold(run: Run) -> None:
+    record_training(run, Training("fold", 3))
     for averaged in (False, True):
-        pipeline.weights_of(run, 0, averaged=averaged).unlink()
+        weights_of(run, 0, averaged=averaged).unlink()
     with pytest.raises(ValueError, match=r"left fold 0 out, found those of \[3\]; run 04_train with FOLDS = \[0\]"):
-        pipeline.train_teachers(run)
+        train_teachers(run)
 
 
 @pytest.mark.usefixtures("bands")
-def test_silver_never_enters_the_validation_fold(run: pipeline.Run, trained: dict) -> None:
-    labels = pipeline.write_silver(run, ["complete"], SILVER, TEACHER)
-    assert list(labels) == [pipeline.HUMAN, "complete"]
+def test_silver_never_enters_the_validation_fold(run: Run, trained: dict) -> None:
+    labels = write_silver(run, ["complete"], SILVER, TEACHER)
+    assert list(labels) == [HUMAN, "complete"]
     assert steps.train_student(run, "complete", 7).name == "student_complete_7"
     student = trained["student_complete_7"]
     assert student["tables"] == [f"silver_complete_{name}.parquet" for name in ("boxes", "hidden", "new")]
@@ -169,17 +187,17 @@ def test_silver_never_enters_the_validation_fold(run: pipeline.Run, trained: dic
     assert greys == {name: name[0] != "0" for name in NAMES}
 
 
-def test_human_labels_with_the_runs_seed_are_the_training_that_is_there(run: pipeline.Run, trained: dict) -> None:
-    assert steps.train_student(run, pipeline.HUMAN, run.seed).name == "fold0"
-    assert steps.train_student(run, pipeline.HUMAN, 9).name == "student_human_9"
+def test_human_labels_with_the_runs_seed_are_the_training_that_is_there(run: Run, trained: dict) -> None:
+    assert steps.train_student(run, HUMAN, run.seed).name == "fold0"
+    assert steps.train_student(run, HUMAN, 9).name == "student_human_9"
     assert list(trained) == ["student_human_9"] and set(trained["student_human_9"]["labels"].values()) == {1}
 
 
 @pytest.mark.usefixtures("bands")
-def test_new_images_train_with_silver_or_as_backgrounds(run: pipeline.Run, trained: dict, tmp_path: Path) -> None:
+def test_new_images_train_with_silver_or_as_backgrounds(run: Run, trained: dict, tmp_path: Path) -> None:
     new = draw(tmp_path / "new.zip", [f"new{number}.jpg" for number in range(6)]).assign(fold=-1)
     silver = pd.concat([SILVER, make_boxes([box("new0.jpg", 50, 0.9), box("new1.jpg", 50, 0.4)])])
-    labels = pipeline.write_silver(run, ["unlabelled"], silver, TEACHER, new, background_share=0.2)
+    labels = write_silver(run, ["unlabelled"], silver, TEACHER, new, background_share=0.2)
     boxes, hidden = labels["unlabelled"]
     assert boxes.loc[boxes["source"] == "silver", "image_id"].tolist() == ["new0.jpg"]
     assert hidden["image_id"].tolist() == ["new1.jpg"]  # unsure: neither a label nor a background
@@ -191,13 +209,13 @@ def test_new_images_train_with_silver_or_as_backgrounds(run: pipeline.Run, train
 
 
 def test_a_strategy_that_selects_nothing_is_left_out_with_a_line(
-    run: pipeline.Run, caplog: pytest.LogCaptureFixture
+    run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    labels = pipeline.write_silver(run, ["complete", "replace"], SILVER.assign(confidence=0.04), TEACHER)
-    assert list(labels) == [pipeline.HUMAN]
+    labels = write_silver(run, ["complete", "replace"], SILVER.assign(confidence=0.04), TEACHER)
+    assert list(labels) == [HUMAN]
     assert "left out: replace: no silver box was sure enough; lower the precision" in caplog.text
     with pytest.raises(MissingResult, match=r"silver_complete_boxes\.parquet: not there yet; run 06_silver with"):
-        pipeline.read_labels(run, "complete")
+        read_labels(run, "complete")
 
 
 @pytest.fixture
@@ -209,16 +227,16 @@ def at_most(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("at_most")
-def test_a_person_decides_by_crops_where_frames_do_not(run: pipeline.Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_person_decides_by_crops_where_frames_do_not(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     """Ten boxes would be added and all are shown, so their share is known."""
     caplog.set_level(logging.INFO)
-    guard = pipeline.judge_silver(run, SILVER, TEACHER)
-    assert guard.crops.equals(pipeline.judge_silver(run, SILVER, TEACHER).crops)
+    guard = judge_silver(run, SILVER, TEACHER)
+    assert guard.crops.equals(judge_silver(run, SILVER, TEACHER).crops)
     assert sorted(guard.crops["image_id"]) == NAMES and set(guard.crops["confidence"]) == {0.9}
     assert guard.crops["frames"].tolist() == [0] * 10  # each has another frame, without a label there
     for accept, n_added in ((None, 0), (10, 10), (9, 10), (8, 0), (0, 0)):
-        labels = pipeline.write_silver(run, ["complete"], SILVER, TEACHER, accept=accept)
-        assert list(labels) == [pipeline.HUMAN, *(["complete"] if n_added else [])]
+        labels = write_silver(run, ["complete"], SILVER, TEACHER, accept=accept)
+        assert list(labels) == [HUMAN, *(["complete"] if n_added else [])]
         assert (pd.concat([boxes for boxes, _ in labels.values()])["source"] == "silver").sum() == n_added
     printed = caplog.text
     assert "pig: forgotten animals and confident mistakes cannot be told apart, so nothing is added: fewer" in printed
@@ -229,42 +247,42 @@ def test_a_person_decides_by_crops_where_frames_do_not(run: pipeline.Run, caplog
 
 @pytest.mark.usefixtures("at_most")
 @pytest.mark.bad_input
-def test_more_right_crops_than_were_shown_are_refused(run: pipeline.Run) -> None:
+def test_more_right_crops_than_were_shown_are_refused(run: Run) -> None:
     with pytest.raises(ValueError, match="ACCEPT: expected how many of 10 crops are right, from 0 to 10, found 12"):
-        pipeline.write_silver(run, ["complete"], SILVER, TEACHER, accept=12)
+        write_silver(run, ["complete"], SILVER, TEACHER, accept=12)
 
 
 @pytest.mark.usefixtures("at_most")
-def test_new_images_are_hidden_from_training_where_a_person_found_mistakes(run: pipeline.Run, tmp_path: Path) -> None:
+def test_new_images_are_hidden_from_training_where_a_person_found_mistakes(run: Run, tmp_path: Path) -> None:
     """They are no background either."""
     new = draw(tmp_path / "new.zip", ["new0.jpg"]).assign(fold=-1)
     silver = pd.concat([SILVER, make_boxes([box("new0.jpg", 50, 0.9)])])
-    labels = pipeline.write_silver(run, ["complete"], silver, TEACHER, new, accept=3)
+    labels = write_silver(run, ["complete"], silver, TEACHER, new, accept=3)
     boxes, hidden = labels["complete"]
     assert set(boxes["source"]) == {"gold"} and hidden["image_id"].tolist() == ["new0.jpg"]
 
 
-def test_frames_are_near_duplicates_even_where_groups_are_larger(run: pipeline.Run) -> None:
+def test_frames_are_near_duplicates_even_where_groups_are_larger(run: Run) -> None:
     images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet").assign(group=0)
     write_table(images, run.workspace.interim_dir / "folds.parquet")
     gold = make_boxes([box(name, 0) for name in NAMES] + [box("1a.jpg", 100), box("3a.jpg", 100)])
     write_table(gold, run.workspace.interim_dir / "boxes.parquet")
     silver = make_boxes([box("1b.jpg", 100, 0.9), box("2b.jpg", 100, 0.9)])
-    ranked = pipeline.judge_silver(run, silver, TEACHER).ranked.set_index("image_id")
+    ranked = judge_silver(run, silver, TEACHER).ranked.set_index("image_id")
     assert ranked["frames"].to_dict() == {"1b.jpg": 1, "2b.jpg": 0}  # in one group of all each would have 2 of 9
 
 
 def test_new_images_are_not_known_and_do_not_show_the_validation_fold(
-    run: pipeline.Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All pictures of the fixture are grey, so that a grey one would be a near-duplicate of the validation fold's."""
     path = tmp_path / "[원천]돼지_bbox.zip"
     draw(path, ["pig_1.jpg"])
-    assert pipeline.read_new(run, str(path)).empty
+    assert read_new(run, str(path)).empty
     assert "left out: 1 new images are near-duplicates of the validation fold's" in caplog.text
     other = np.random.default_rng(0).integers(0, 255, (60, 300, 3), np.uint8)
     draw(path, ["pig_1.jpg"], other)
-    assert pipeline.read_new(run, str(path))[["image_id", "fold"]].to_numpy().tolist() == [["new/pig_1.jpg", -1]]
+    assert read_new(run, str(path))[["image_id", "fold"]].to_numpy().tolist() == [["new/pig_1.jpg", -1]]
     images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
     for name, words in (("folds", "has labels"), ("test_images", "is to be answered")):
         kept = pd.read_parquet(run.workspace.interim_dir / f"{name}.parquet")
@@ -272,17 +290,17 @@ def test_new_images_are_not_known_and_do_not_show_the_validation_fold(
                              member=["pig_1.jpg", *images["member"][1:]], width=300, height=60)
         write_table(same, run.workspace.interim_dir / f"{name}.parquet")
         with pytest.raises(ValueError, match=f"expected new images, found 'pig_1.jpg', which {words}; 1 of 1 are not"):
-            pipeline.read_new(run, str(path))
+            read_new(run, str(path))
         write_table(kept, run.workspace.interim_dir / f"{name}.parquet")
 
 
 def test_suspects_of_the_validation_fold_come_from_models_that_have_not_seen_it(
-    run: pipeline.Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
     def find(
-        run: pipeline.Run, images: pd.DataFrame, weights: Path, look: str, *, likely: bool
+        run: Run, images: pd.DataFrame, weights: Path, look: str, *, likely: bool
     ) -> pd.DataFrame:
         assert not likely  # students are judged on all candidates of these images: nothing is predicted twice
         asked.append((weights.name, look))
@@ -290,8 +308,8 @@ def test_suspects_of_the_validation_fold_come_from_models_that_have_not_seen_it(
         seen = [box("0a.jpg", 100, 0.9), box("0b.jpg", 0, 0.9)]  # the second is on the human pig
         return make_boxes(seen + ([box("0b.jpg", 200, 0.9)] if "teacher1" in weights.name else []))
 
-    monkeypatch.setattr(silver_steps, "find_candidates", find)
-    suspects = pipeline.suspects_of_validation(run, pd.Series([0, 1], index=["1a.jpg", "2a.jpg"]))
+    monkeypatch.setattr(silver_steps, "predict_boxes", find)
+    suspects = suspects_of_validation(run, pd.Series([0, 1], index=["1a.jpg", "2a.jpg"]))
     assert asked == [(f"{name}_averaged.pt", look) for name in ("fold0", "teacher0", "teacher1")
                      for look in ("plain", "flipped")]
     assert suspects["image_id"].tolist() == ["0a.jpg"]  # one teacher of three models is not enough
@@ -300,74 +318,74 @@ def test_suspects_of_the_validation_fold_come_from_models_that_have_not_seen_it(
 
 STUDENTS = pd.DataFrame(
     [(strategy, seed, label, value + 0.1 * seed, value + 0.1 * seed)
-     for strategy, values in ((pipeline.HUMAN, (0.50, 0.52, 0.49)), ("complete", (0.54, 0.55, 0.54)),
+     for strategy, values in ((HUMAN, (0.50, 0.52, 0.49)), ("complete", (0.54, 0.55, 0.54)),
                               ("replace", (0.40, 0.62, 0.45)))
      for seed, value in enumerate(values) for label in ("pig", "cow")],
     columns=["strategy", "seed", "label", "ap", "ap_fair"])
 
 
 def test_gains_are_paired_by_seed_and_only_what_is_shown_is_chosen() -> None:
-    gains = pipeline.compare_labels(STUDENTS)
-    assert gains.index.tolist() == [pipeline.HUMAN, "complete", "replace"]
+    gains = compare_labels(STUDENTS)
+    assert gains.index.tolist() == [HUMAN, "complete", "replace"]
     each = np.array([0.04, 0.03, 0.05])
     low, high = stats.t.interval(0.95, 2, each.mean(), stats.sem(each))
     assert gains.loc["complete", ["gain", "gain_low", "gain_high"]].tolist() == pytest.approx([0.04, low, high])
-    assert pipeline.choose_labels(STUDENTS) == "complete"
+    assert choose_labels(STUDENTS) == "complete"
     without = STUDENTS[STUDENTS["strategy"] != "complete"]
-    assert pipeline.choose_labels(without) == pipeline.HUMAN  # its interval holds zero
-    assert pipeline.choose_labels(STUDENTS[STUDENTS["seed"] == 0]) == pipeline.HUMAN  # a single seed shows nothing
+    assert choose_labels(without) == HUMAN  # its interval holds zero
+    assert choose_labels(STUDENTS[STUDENTS["seed"] == 0]) == HUMAN  # a single seed shows nothing
     forgiven = STUDENTS.assign(ap=STUDENTS["ap"] - 0.1 * (STUDENTS["strategy"] == "complete"))
-    assert pipeline.choose_labels(forgiven) == pipeline.HUMAN  # a gain by what teachers set aside alone
+    assert choose_labels(forgiven) == HUMAN  # a gain by what teachers set aside alone
     assert mean_interval(np.array([0.3]))[0] == 0.3 and np.isnan(mean_interval(np.array([0.3]))[1:]).all()
 
 
 def test_what_silver_labels_changed_is_said() -> None:
     each = np.array([0.04, 0.03, 0.05])
     low, high = stats.t.interval(0.95, 2, each.mean(), stats.sem(each))
-    words = pipeline.describe_choice(STUDENTS)
+    words = describe_choice(STUDENTS)
     assert f"labels of 'complete' mAP changes by +0.040 (3 seeds, {low:+.3f} to {high:+.3f}): a gain. With" in words
     assert "'replace' mAP changes by -0.013 (3 seeds, " in words and "): no gain is shown. The final" in words
     assert words.endswith("The final model takes the labels of complete.")
-    alone = STUDENTS[STUDENTS["strategy"] == pipeline.HUMAN]
-    assert pipeline.describe_choice(alone) == (
+    alone = STUDENTS[STUDENTS["strategy"] == HUMAN]
+    assert describe_choice(alone) == (
         "No silver label was made, so there is nothing to compare. The final model takes the human labels.")
 
 
 @pytest.mark.bad_input
-def test_new_images_are_named_with_their_strategy(run: pipeline.Run, tmp_path: Path) -> None:
+def test_new_images_are_named_with_their_strategy(run: Run, tmp_path: Path) -> None:
     other = np.random.default_rng(0).integers(0, 255, (60, 300, 3), np.uint8)
     path = tmp_path / "[원천]돼지_bbox.zip"
     draw(path, ["pig_1.jpg"], other)
-    assert pipeline.read_strategies(run, ["complete", "replace"]) == (["complete", "replace"], None)
-    names, new = pipeline.read_strategies(run, ["complete", f"unlabelled:{path}"])
+    assert read_strategies(run, ["complete", "replace"]) == (["complete", "replace"], None)
+    names, new = read_strategies(run, ["complete", f"unlabelled:{path}"])
     assert names == ["complete", "unlabelled"] and new is not None and len(new) == 1
     with pytest.raises(ValueError, match="expected 'unlabelled:FOLDER', .* found 'unlabelled' without a folder"):
-        pipeline.read_strategies(run, ["unlabelled"])
+        read_strategies(run, ["unlabelled"])
     with pytest.raises(ValueError, match=r"expected one folder of new images, found \['a', 'b'\]"):
-        pipeline.read_strategies(run, ["unlabelled:a", "complete:b"])
+        read_strategies(run, ["unlabelled:a", "complete:b"])
 
 
-def test_the_recipe_holds_for_what_it_was_chosen_on(run: pipeline.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_holds_for_what_it_was_chosen_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "evaluate_training", lambda run, training: pd.DataFrame({"label": ["pig"], "ap": [0.3]}))
-    assert pipeline.read_recipe(run)[0] == pipeline.HUMAN  # 06_silver was left out
+    assert read_recipe(run)[0] == HUMAN  # 06_silver was left out
     for strategy, seed in STUDENTS[["strategy", "seed"]].drop_duplicates().itertuples(index=False):
-        record_training(run, pipeline.Training("student", seed=seed, labels=strategy), f"{strategy}{seed}".encode())
-    pipeline.write_recipe(run, "complete", STUDENTS, TEACHER)
-    labels, students, n_teachers = pipeline.read_recipe(run)
+        record_training(run, Training("student", seed=seed, labels=strategy), f"{strategy}{seed}".encode())
+    write_recipe(run, "complete", STUDENTS, TEACHER)
+    labels, students, n_teachers = read_recipe(run)
     assert (labels, len(students), n_teachers) == ("complete", len(STUDENTS), 2)
     for change, place in CHANGES.items():
         undo = change(run)
         with pytest.raises(StaleResult, match=rf"recipe\.json: made from another {place} than the present one; run 06"):
-            pipeline.read_recipe(run)
+            read_recipe(run)
         undo()
-    pipeline.write_silver(run, [], SILVER, TEACHER)  # new tables: what was chosen among earlier ones is void
-    assert pipeline.read_recipe(run)[0] == pipeline.HUMAN
+    write_silver(run, [], SILVER, TEACHER)  # new tables: what was chosen among earlier ones is void
+    assert read_recipe(run)[0] == HUMAN
 
 
 def change_table(name: str, column: str, value: object):
     """A change of one table of the workspace, which returns what undoes it."""
 
-    def change(run: pipeline.Run):
+    def change(run: Run):
         path = run.workspace.interim_dir / f"{name}.parquet"
         before = path.read_bytes()
         write_table(pd.read_parquet(path).assign(**{column: value}), path)
@@ -376,7 +394,7 @@ def change_table(name: str, column: str, value: object):
     return change
 
 
-def change_training(run: pipeline.Run):
+def change_training(run: Run):
     """04_train has run again with other settings."""
     record_training(run, FOLD0, b"of other settings", more="other")
     return lambda: record_training(run, FOLD0)
@@ -388,99 +406,99 @@ CHANGES = {change_table("folds", "fold", 1): "interim/folds.parquet",
 
 
 @pytest.mark.usefixtures("bands")
-def test_silver_labels_hold_for_what_they_were_made_of(run: pipeline.Run) -> None:
-    pipeline.write_silver(run, ["complete"], SILVER, TEACHER)
+def test_silver_labels_hold_for_what_they_were_made_of(run: Run) -> None:
+    write_silver(run, ["complete"], SILVER, TEACHER)
     for change, place in CHANGES.items():
         undo = change(run)
         with pytest.raises(StaleResult, match=rf"made from another {place} than the present one; run 06_silver again"):
-            pipeline.read_labels(run, "complete")
+            read_labels(run, "complete")
         undo()
-    assert len(pipeline.read_labels(run, "complete")[0]) == 20
-    pipeline.write_silver(run, ["complete"], SILVER.assign(confidence=0.04), TEACHER)  # selects nothing now
+    assert len(read_labels(run, "complete")[0]) == 20
+    write_silver(run, ["complete"], SILVER.assign(confidence=0.04), TEACHER)  # selects nothing now
     with pytest.raises(MissingResult, match=r"silver_complete_boxes\.parquet: not there yet; run 06_silver with"):
-        pipeline.read_labels(run, "complete")
+        read_labels(run, "complete")
 
 
-def test_hyper_parameters_that_change_after_04_stop_06_and_07(run: pipeline.Run) -> None:
+def test_hyper_parameters_that_change_after_04_stop_06_and_07(run: Run) -> None:
     evolved = run.workspace.root / "evolved.yaml"
     evolved.write_text("# found today\nlr0: 0.01\n")
     record_training(run, FOLD0, hyp=evolved)
-    full = pipeline.Training("full")
+    full = Training("full")
     record_training(run, full)
     evolved.write_text("# found later, the same\nlr0: 0.01\n")
-    assert pipeline.read_training(run, full).step == "train_full_human"
+    assert read_training(run, full).step == "train_full_human"
     evolved.write_text("lr0: 0.02\n")
-    for stopped in (lambda: pipeline.train_teachers(run), lambda: pipeline.read_recipe(run),
-                    lambda: pipeline.train_full(run, pipeline.HUMAN), lambda: pipeline.read_training(run, full)):
+    for stopped in (lambda: train_teachers(run), lambda: read_recipe(run),
+                    lambda: train_full(run, HUMAN), lambda: read_training(run, full)):
         with pytest.raises(StaleResult, match=r"made from another evolved\.yaml than the present one; run 0[47]"):
             stopped()
 
 
-def test_another_number_of_teachers_makes_other_lists(run: pipeline.Run, trained: dict) -> None:
+def test_another_number_of_teachers_makes_other_lists(run: Run, trained: dict) -> None:
     for n_teachers in (3, 2):
-        teacher = pipeline.train_teachers(run, n_teachers)
+        teacher = train_teachers(run, n_teachers)
         for number in range(n_teachers):
             assert set(trained[f"teacher{number}"]["train"]).isdisjoint(teacher.index[teacher == number])
 
 
-def test_another_profile_is_refused(run: pipeline.Run) -> None:
+def test_another_profile_is_refused(run: Run) -> None:
     run = replace(run, profile=replace(run.profile, imgsz=128))
     with pytest.raises(ValueError, match="profile 'smoke': 128 px, but fold 0 was trained at 64 px; run 04"):
-        pipeline.train_teachers(run)
+        train_teachers(run)
 
 
 @pytest.mark.usefixtures("bands")
-def test_the_final_model_is_trained_on_everything_and_chooses_nothing(run: pipeline.Run, trained: dict) -> None:
-    pipeline.write_silver(run, ["complete"], SILVER, TEACHER)
-    assert pipeline.train_full(run, "complete").name == "full_complete"
+def test_the_final_model_is_trained_on_everything_and_chooses_nothing(run: Run, trained: dict) -> None:
+    write_silver(run, ["complete"], SILVER, TEACHER)
+    assert train_full(run, "complete").name == "full_complete"
     student = trained["full_complete"]
     assert (student["train"], student["selects"]) == (NAMES, False)
     assert set(student["labels"].values()) == {2}  # silver in the fold that judged before, too
 
 
-def write_final(run: pipeline.Run) -> Path:
+def write_final(run: Run) -> Path:
     """What `07_final` leaves."""
-    full = pipeline.Training("full", seed=run.seed)
+    full = Training("full", seed=run.seed)
     record_training(run, full, b"final")
-    return pipeline.record_final(run, full)
+    return record_final(run, full)
 
 
-def test_inference_takes_the_final_model_from_its_file(run: pipeline.Run) -> None:
-    assert pipeline.read_final(run) is None
+def test_inference_takes_the_final_model_from_its_file(run: Run) -> None:
+    assert read_final(run) is None
     content = json.loads(write_final(run).read_text())
-    assert (content["labels"], content["images"], content["boxes"]) == (pipeline.HUMAN, 8, {"gold": 10})
-    found = pipeline.read_final(run)
+    assert (content["labels"], content["images"], content["boxes"]) == (HUMAN, 8, {"gold": 10})
+    found = read_final(run)
     assert found == content
-    inference = pipeline.Inference("suppression", {"": {"iou_threshold": 0.6}}, final=found["weights"])
-    (copy,) = pipeline.copy_weights(run, inference)
+    inference = Inference("suppression", {"": {"iou_threshold": 0.6}}, final=found["weights"])
+    (copy,) = copy_weights(run, inference)
     assert (copy.name, copy.read_bytes()) == ("weights.pt", b"final")
     scores = pd.Series({"mAP": 0.5, "low": 0.4, "high": 0.6})
-    assert f"final: {found['weights']}" in pipeline.write_inference(run, inference, [copy], scores).read_text()
-    images, part = pipeline.images_to_answer(run)
+    assert f"final: {found['weights']}" in write_inference(run, inference, [copy], scores).read_text()
+    images, part = images_to_answer(run)
     with pytest.raises(ValueError, match="no test set, so fold 0 is answered, and this model was trained on it"):
-        pipeline.find_answer(run, inference, images, part, [copy])
+        find_answer(run, inference, images, part, [copy])
 
 
-def test_a_final_model_of_other_weights_or_another_split_is_refused(run: pipeline.Run) -> None:
+def test_a_final_model_of_other_weights_or_another_split_is_refused(run: Run) -> None:
     write_final(run)
-    weights = pipeline.weights_named(run, pipeline.Training("full"), averaged=True)
+    weights = weights_named(run, Training("full"), averaged=True)
     weights.write_bytes(b"other")
     with pytest.raises(StaleResult, match=r"final\.json: made from another weights/full_human_averaged\.pt .*; run 07"):
-        pipeline.read_final(run)
+        read_final(run)
     weights.write_bytes(b"final")
     for change, place in CHANGES.items():
         undo = change(run)
         with pytest.raises(StaleResult, match=rf"final\.json: made from another {place} than the present one; run 07"):
-            pipeline.read_final(run)
+            read_final(run)
         undo()
     larger = replace(run, profile=replace(run.profile, imgsz=128))
     with pytest.raises(StaleResult, match="its model was trained at 64 px, this profile has 128; run 07_final again"):
-        pipeline.read_final(larger)
-    assert pipeline.read_final(run) is not None
+        read_final(larger)
+    assert read_final(run) is not None
 
 
-def test_a_training_that_is_missing_names_its_notebook(run: pipeline.Run) -> None:
-    for training, notebook in ((pipeline.Training("fold", 3), "04_train"), (pipeline.Training("full"), "07_final"),
-                               (pipeline.Training("teacher", 0), "06_silver")):
+def test_a_training_that_is_missing_names_its_notebook(run: Run) -> None:
+    for training, notebook in ((Training("fold", 3), "04_train"), (Training("full"), "07_final"),
+                               (Training("teacher", 0), "06_silver")):
         with pytest.raises(MissingResult, match=rf"{training.name}_averaged\.pt: not there yet; run {notebook} first"):
-            pipeline.read_training(run, training)
+            read_training(run, training)

@@ -12,8 +12,8 @@ import yaml
 from livestock.config import REPOSITORY, get_profile
 from livestock.models import yolov5
 from livestock.models.yolov5.weights import load_checkpoint
-from livestock.pipeline import NotReadyError, check_training, make_run, prepare_run
-from livestock.pipeline.preflight import check_hyp_file
+from livestock.pipeline.preflight import NotReadyError, check_hyp_file, check_training, prepare_run
+from livestock.pipeline.run import make_run
 from livestock.sample import draw_sample
 from livestock.search import find_hyp_faults, read_hyp
 

@@ -11,12 +11,14 @@ from corpus import jpeg, zipped
 from corpus_images import encode, half, noise
 from typer.testing import CliRunner
 
-from livestock import pipeline
 from livestock.cli import app
 from livestock.config import REPOSITORY, read_competition
 from livestock.data.readers import clean
 from livestock.pipeline.expectation import count_images
+from livestock.pipeline.prepare import read_data
 from livestock.pipeline.reading import UNDECODABLE, examine
+from livestock.pipeline.run import Run
+from livestock.pipeline.run import make_run as make_pipeline_run
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
 LINE = b"0 0.5 0.5 0.4 0.4\n"
@@ -40,9 +42,9 @@ def write_data(folder: Path, n_images: int = 6) -> Path:
     return folder
 
 
-def make_run(data: Path, workspace: Path) -> pipeline.Run:
+def make_run(data: Path, workspace: Path) -> Run:
     """A run of the smallest profile."""
-    return pipeline.make_run(competition=str(REPOSITORY / "competition.yaml"), profile="smoke", seed=1, reader="auto",
+    return make_pipeline_run(competition=str(REPOSITORY / "competition.yaml"), profile="smoke", seed=1, reader="auto",
                              workspace=str(workspace), data=str(data))
 
 
@@ -80,15 +82,15 @@ def test_data_of_which_nothing_can_be_decoded_is_refused(tmp_path: Path) -> None
 def test_a_workspace_in_the_data_is_not_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_data(tmp_path / "farm")
     run = make_run(data, data / "out")
-    first = pipeline.read_data(run)
+    first = read_data(run)
     (run.workspace.yolo_dir / "64_x/images").mkdir(parents=True)
     (run.workspace.yolo_dir / "64_x/images/0-a.jpg").write_bytes(picture(0))
     (run.workspace.yolo_dir / "64_x/images/0-a.txt").write_bytes(LINE)
-    second = pipeline.read_data(run)
+    second = read_data(run)
     pd.testing.assert_frame_equal(first.images, second.images)
     assert len(second.images) == 6
     assert "read: done before, skipped" in capsys.readouterr().out
-    other = pipeline.read_data(make_run(data, data / "other"))
+    other = read_data(make_run(data, data / "other"))
     assert len(other.images) == 6
     assert other.left_out["reason"].tolist() == [clean.RESULTS]
     assert len(count_images(data, data / "other")) == 6
@@ -98,7 +100,7 @@ def test_a_workspace_in_the_data_is_not_data(tmp_path: Path, capsys: pytest.Capt
 def test_a_workspace_on_top_of_the_data_is_refused(tmp_path: Path) -> None:
     data = write_data(tmp_path / "farm")
     with pytest.raises(ValueError, match="the data folder is the workspace too"):
-        pipeline.read_data(make_run(data, data))
+        read_data(make_run(data, data))
 
 
 @pytest.mark.bad_input
@@ -108,7 +110,7 @@ def test_data_without_a_box_is_refused_with_the_reasons(tmp_path: Path) -> None:
     (data / "1.txt").write_bytes(b"2 0.5 0.5 0.4 0.4")
     (data / "data.yaml").write_text("names: [pig, cow, goat]")
     with pytest.raises(ValueError, match="no box of any class in 2 images, read as yolo.*does not know: goat"):
-        pipeline.read_data(make_run(data, tmp_path / "work"))
+        read_data(make_run(data, tmp_path / "work"))
 
 
 def call(*arguments: str) -> tuple[int, str, str]:

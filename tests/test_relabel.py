@@ -17,7 +17,6 @@ from defusedxml.ElementTree import parse
 from PIL import Image
 from typer.testing import CliRunner
 
-from livestock import pipeline
 from livestock.cli import app
 from livestock.config import Competition, Workspace
 from livestock.labels import relabel
@@ -25,6 +24,8 @@ from livestock.labels.relabel.changes import merge_labels
 from livestock.labels.relabel.export import read_suspects
 from livestock.labels.relabel.sheets import find_exported, read_manifests, sheet_name
 from livestock.pipeline.evolve import name_study
+from livestock.pipeline.prepare import read_data
+from livestock.pipeline.run import make_run
 from livestock.tables import XYXY, check_boxes, make_boxes, make_images, write_table
 
 COMPETITION = Competition("farm", {"pig": ["pig", "돼지"], "cow": ["cow", "cattle"]})
@@ -680,9 +681,9 @@ def test_01_goes_on_from_corrected_labels_and_raw_ones_stay(workspace, tmp_path,
         (data / f"labels/{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (data / "data.yaml").write_text("names: [pig, cow]\n")
     (tmp_path / "competition.yaml").write_text("name: farm\nclasses: {pig: [pig], cow: [cow]}\n")
-    run = pipeline.make_run(competition=str(tmp_path / "competition.yaml"), profile="smoke", data=str(data), seed=0,
+    run = make_run(competition=str(tmp_path / "competition.yaml"), profile="smoke", data=str(data), seed=0,
                             workspace=str(tmp_path / "run"), reader="yolo")
-    before = pipeline.read_data(run)
+    before = read_data(run)
     assert "corrected by hand" not in capsys.readouterr().out
     a_id = next(image_id for image_id in before.images["image_id"] if "a.png" in image_id)
     boxes_table([(a_id, "cow", 160, 10, 190, 40, 0.9)], source="model").to_csv(
@@ -690,17 +691,17 @@ def test_01_goes_on_from_corrected_labels_and_raw_ones_stay(workspace, tmp_path,
     folder, _ = export(run.workspace, "yolo")
     import_(folder, run.workspace, accept_suspects=True)
     raw = {path: path.read_bytes() for path in data.rglob("*.*")}
-    after = pipeline.read_data(run)
+    after = read_data(run)
     assert "labels of 1 of 2 images were corrected by hand" in capsys.readouterr().out
     assert rows_of(after.boxes) == sorted([*rows_of(before.boxes), (a_id, "cow", 160, 10, 190, 40)])
     assert after.left_out["detail"].tolist() == ["boxes: 2 in place of 1"]
     assert raw == {path: path.read_bytes() for path in data.rglob("*.*")}
     record = json.loads((run.workspace.interim_dir / "steps/read.json").read_text())
     assert str(relabel.relabels_path(run.workspace)) in record["inputs"]  # so that the answer's trace names it
-    pipeline.read_data(run)
+    read_data(run)
     assert "read: done before, skipped" in capsys.readouterr().out
     relabel.relabels_path(run.workspace).unlink()
-    assert rows_of(pipeline.read_data(run).boxes) == rows_of(before.boxes)
+    assert rows_of(read_data(run).boxes) == rows_of(before.boxes)
 
 
 def test_a_search_on_corrected_labels_is_another_study(workspace):

@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from livestock.config import REPOSITORY, RunSettings, Workspace, get_profile, read_settings, settings_text
-from livestock.pipeline import NotReadyError, choose_hyp, hyp_path, keep_settings, make_run, notebooks, prepare_run
-from livestock.pipeline.run import describe_settings, from_here, save_settings
+from livestock.pipeline import notebooks
+from livestock.pipeline.preflight import NotReadyError, prepare_run
+from livestock.pipeline.run import choose_hyp, describe_settings, from_here, keep_settings, make_run, save_settings
+from livestock.pipeline.train import hyp_path
 from livestock.sample import draw_sample
 from livestock.search import read_hyp
 

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from livestock import pipeline
 from livestock.config import REPOSITORY
 from livestock.data import dataset
 from livestock.data.pictures import too_thin
 from livestock.models import yolov5
 from livestock.models.yolov5 import compat
+from livestock.pipeline.run import Run
+from livestock.pipeline.run import make_run as make_pipeline_run
+from livestock.pipeline.train import read_left_out, write_dataset
 from livestock.tables import make_boxes, make_images, write_table
 
 SIZES = [(64, 48), (2000, 33), (33, 2000), (64, 9), (64, 10), (1, 1), (10, 10), (9, 64), (640, 96), (640, 94), (50, 60)]
@@ -47,9 +49,9 @@ def test_what_is_too_thin_is_what_yolov5_would_ignore(tmp_path: Path) -> None:
         assert too_thin(images, imgsz).tolist() == ignored
 
 
-def make_run(tmp_path: Path, images: pd.DataFrame) -> tuple[pipeline.Run, pd.DataFrame]:
+def make_run(tmp_path: Path, images: pd.DataFrame) -> tuple[Run, pd.DataFrame]:
     """A run of the profile `smoke`, 64 px, whose images are read and split; a box in each."""
-    run = pipeline.make_run(competition=str(REPOSITORY / "competition.yaml"), profile="smoke", data=str(tmp_path),
+    run = make_pipeline_run(competition=str(REPOSITORY / "competition.yaml"), profile="smoke", data=str(tmp_path),
                             workspace=str(tmp_path / "work"), reader="yolo", seed=0)
     boxes = make_boxes([{"image_id": name, "label": "pig", "x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1}
                         for name in images["image_id"]])
@@ -61,8 +63,8 @@ def make_run(tmp_path: Path, images: pd.DataFrame) -> tuple[pipeline.Run, pd.Dat
 def test_thin_images_are_in_no_list_and_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = save(tmp_path / "pictures")
     run, boxes = make_run(tmp_path, images)
-    data_yaml = pipeline.write_dataset(run, images, boxes)
-    left_out = pipeline.read_left_out(data_yaml)
+    data_yaml = write_dataset(run, images, boxes)
+    left_out = read_left_out(data_yaml)
     assert left_out["image_id"].tolist() == images.loc[THIN_AT_64, "image_id"].tolist()
     assert left_out["reason"][0] == "2000 x 33 px has a side below 10 px at 64 px: yolov5 does not train on it"
     said = "fold0: left out of training, thinner than 10 px at 64 px: 6 images, 01.png, 02.png"
@@ -79,7 +81,7 @@ def test_a_fold_of_thin_images_alone_is_refused_before_training(tmp_path: Path) 
     images["fold"] = [int(not thin) for thin in THIN_AT_64]
     run, boxes = make_run(tmp_path, images)
     with pytest.raises(ValueError, match=r"fold0: expected images to validate on, found 6 and all of them thinner"):
-        pipeline.write_dataset(run, images, boxes)
+        write_dataset(run, images, boxes)
 
 
 def test_what_yolov5_has_ignored_is_read_from_its_log(tmp_path: Path) -> None:

@@ -12,22 +12,25 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from livestock import pipeline
 from livestock.cli import app
 from livestock.config import REPOSITORY
 from livestock.files.hashing import fingerprint
 from livestock.files.write import write_text
-from livestock.pipeline.passes import answer_paths, prediction_paths
+from livestock.pipeline.predict import answer_paths, prediction_paths
+from livestock.pipeline.run import Run, make_run
+from livestock.pipeline.select import Inference, copy_weights, images_to_answer, write_inference
 from livestock.pipeline.store import Record, add_record, place_of, read_records, trace
+from livestock.pipeline.trace import record_answer
+from livestock.pipeline.train import Training, weights_named, weights_of
 from livestock.tables import make_boxes, make_images, write_table
 
 SCORES = pd.Series({"mAP": 0.5, "low": 0.4, "high": 0.6})
 SETTINGS = {"epochs": 3, "imgsz": 64, "weights": "starter.pt", "hyp": "hyp/demo.yaml", "seed": 42}
 BOXES = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\na.jpg,pig,0.9,0.1,0.2,0.1,0.2\n"
-INFERENCE = pipeline.Inference("suppression", {"every class": {"iou_threshold": 0.6, "conf_threshold": 0.001}})
+INFERENCE = Inference("suppression", {"every class": {"iou_threshold": 0.6, "conf_threshold": 0.001}})
 
 
-def add(run: pipeline.Run, step: str, inputs: list[Path], outputs: list[Path], **more: Any) -> None:
+def add(run: Run, step: str, inputs: list[Path], outputs: list[Path], **more: Any) -> None:
     """A step with its files, each of which holds the step's name unless it is there."""
     root = run.workspace.root
     for path in outputs:
@@ -38,9 +41,9 @@ def add(run: pipeline.Run, step: str, inputs: list[Path], outputs: list[Path], *
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> pipeline.Run:
+def run(tmp_path: Path) -> Run:
     """Raw data, tables, two trainings of which the first answers, its predictions, and `answer.csv` with a row."""
-    run = pipeline.make_run(
+    run = make_run(
         competition=str(REPOSITORY / "competition.yaml"), profile="smoke", workspace=str(tmp_path / "work"),
         data=str(tmp_path / "raw"), reader="aihub", seed=42)
     tables = [run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes", "test_images")]
@@ -52,28 +55,28 @@ def run(tmp_path: Path) -> pipeline.Run:
         write_table(table, path)
     add(run, "read", [run.data_dir], tables)
     for fold in (0, 1):
-        training = pipeline.Training("fold", fold, 42)
-        weights = [pipeline.weights_named(run, training, averaged=averaged) for averaged in (False, True)]
+        training = Training("fold", fold, 42)
+        weights = [weights_named(run, training, averaged=averaged) for averaged in (False, True)]
         add(run, f"train_fold{fold}", tables[:2], weights, settings=SETTINGS,
             notes={"training": asdict(training), "config": SETTINGS})
-    pipeline.weights_named(run, pipeline.Training("fold", 1), averaged=True).unlink()
+    weights_named(run, Training("fold", 1), averaged=True).unlink()
     write_text(BOXES, run.workspace.answer_path)
     return run
 
 
-def record(run: pipeline.Run) -> Record:
+def record(run: Run) -> Record:
     """The record of an answer by fold 0's model."""
-    weights = pipeline.copy_weights(run, INFERENCE)
-    pipeline.write_inference(run, INFERENCE, weights, SCORES)
-    to_answer, part = pipeline.images_to_answer(run)
+    weights = copy_weights(run, INFERENCE)
+    write_inference(run, INFERENCE, weights, SCORES)
+    to_answer, part = images_to_answer(run)
     seen = [*answer_paths(run, ["plain"], to_answer, weights), *prediction_paths(run, ["plain"], [0])]
     for path in dict.fromkeys(seen):
-        add(run, f"predict_{path.stem}", [pipeline.weights_of(run, 0)], [path], settings={"imgsz": 64})
-    pipeline.record_answer(run, INFERENCE, weights, part, SCORES)
+        add(run, f"predict_{path.stem}", [weights_of(run, 0)], [path], settings={"imgsz": 64})
+    record_answer(run, INFERENCE, weights, part, SCORES)
     return read_records(run.workspace.root)["answer"]
 
 
-def test_the_answer_leads_to_the_raw_data_and_to_nothing_else(run: pipeline.Run) -> None:
+def test_the_answer_leads_to_the_raw_data_and_to_nothing_else(run: Run) -> None:
     answer, root = record(run), run.workspace.root
     other = run.workspace.root / "other.txt"
     add(run, "another", [run.workspace.interim_dir / "boxes.parquet"], [other])
@@ -87,11 +90,11 @@ def test_the_answer_leads_to_the_raw_data_and_to_nothing_else(run: pipeline.Run)
     assert (answer.notes["rows"], answer.notes["run"]["seed"]) == (1, 42)
 
 
-def test_a_model_trained_on_silver_labels_leads_to_table_teachers_and_raw_data(run: pipeline.Run) -> None:
+def test_a_model_trained_on_silver_labels_leads_to_table_teachers_and_raw_data(run: Run) -> None:
     interim = run.workspace.interim_dir
-    teacher = pipeline.weights_named(run, pipeline.Training("teacher", 0), averaged=True)
+    teacher = weights_named(run, Training("teacher", 0), averaged=True)
     seen, silver = interim / "predictions/abc.parquet", interim / "silver_complete_boxes.parquet"
-    student = pipeline.weights_named(run, pipeline.Training("student", seed=43, labels="complete"), averaged=True)
+    student = weights_named(run, Training("student", seed=43, labels="complete"), averaged=True)
     add(run, "train_teacher0", [interim / "boxes.parquet"], [teacher])
     add(run, "predict_abc", [teacher], [seen])
     add(run, "silver_complete", [seen], [silver])
@@ -103,7 +106,7 @@ def test_a_model_trained_on_silver_labels_leads_to_table_teachers_and_raw_data(r
     assert str(run.data_dir) in done.output.splitlines()[-1]
 
 
-def test_it_says_which_code_made_it(run: pipeline.Run) -> None:
+def test_it_says_which_code_made_it(run: Run) -> None:
     code = record(run).notes["code"]
     assert code["packages"]["torch"] == version("torch")
     assert code["packages"]["psycopg"] == version("psycopg")  # "psycopg[binary]>=3.1" in the requirements
@@ -112,7 +115,7 @@ def test_it_says_which_code_made_it(run: pipeline.Run) -> None:
         assert code["commit"] == head.stdout.strip()
 
 
-def test_the_command_says_it_in_words(run: pipeline.Run) -> None:
+def test_the_command_says_it_in_words(run: Run) -> None:
     record(run)
     done = CliRunner().invoke(app, ["trace", "--workspace", str(run.workspace.root)])
     assert done.exit_code == 0, done.output
@@ -124,7 +127,7 @@ def test_the_command_says_it_in_words(run: pipeline.Run) -> None:
 
 @pytest.mark.parametrize("name", ["answer.csv", "weights.pt"])
 @pytest.mark.parametrize("how", ["another", "none"])
-def test_another_file_is_not_traced(run: pipeline.Run, name: str, how: str) -> None:
+def test_another_file_is_not_traced(run: Run, name: str, how: str) -> None:
     record(run)
     path = run.workspace.root / name
     path.unlink()

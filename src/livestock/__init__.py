@@ -19,9 +19,9 @@ __version__ = "0.2.0.dev0"  # the only place: pyproject.toml reads it here; CHAN
 # `livestock --help` import neither pandas nor torch.
 _PUBLIC = {
     "read_competition": "config",
-    "make_run": "pipeline",
-    "read_data": "pipeline",
-    "split_data": "pipeline",
+    "make_run": "pipeline.run",
+    "read_data": "pipeline.prepare",
+    "split_data": "pipeline.prepare",
     "train": "api",
     "predict": "api",
     "tune": "api",

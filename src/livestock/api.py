@@ -12,8 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from . import pipeline
-from .pipeline import Inference, Run
+from .pipeline.final import read_final
+from .pipeline.predict import predict_boxes, predict_oof, trained_folds
+from .pipeline.preflight import check_training
+from .pipeline.prepare import read_data, split_data
+from .pipeline.run import Run, choose_hyp
+from .pipeline.select import Inference, images_to_answer, score_known_truth, try_methods
+from .pipeline.submit import check_submission, chosen_inference, submit
+from .pipeline.train import train_fold, weights_of, write_dataset
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,12 @@ def train(run: Run, folds: Sequence[int] = ()) -> list[Path]:
 
     Reads and splits the data first. Raises NotReadyError that lists what is wrong with weights and hyper-parameters.
     """
-    hyp, folds = str(pipeline.choose_hyp(run)), folds or run.folds
-    pipeline.check_training(run, hyp)
-    boxes, images = pipeline.read_data(run).boxes, pipeline.split_data(run).images
+    hyp, folds = str(choose_hyp(run)), folds or run.folds
+    check_training(run, hyp)
+    boxes, images = read_data(run).boxes, split_data(run).images
     for fold in folds:
-        pipeline.train_fold(run, pipeline.write_dataset(run, images, boxes, fold), fold, hyp=hyp)
-    return [pipeline.weights_of(run, fold) for fold in folds]
+        train_fold(run, write_dataset(run, images, boxes, fold), fold, hyp=hyp)
+    return [weights_of(run, fold) for fold in folds]
 
 
 def predict(run: Run, images: pd.DataFrame | None = None, weights: Path | None = None) -> pd.DataFrame:
@@ -50,10 +56,10 @@ def predict(run: Run, images: pd.DataFrame | None = None, weights: Path | None =
     Without images it is out of fold: each trained fold's model in the images that it has not seen. Without weights it
     is the model of the first trained fold. Raises MissingResult before any training.
     """
-    folds = pipeline.trained_folds(run)
+    folds = trained_folds(run)
     if images is None:
-        return pipeline.predict_oof(run, "plain", folds)
-    return pipeline.find_candidates(run, images, weights or pipeline.weights_of(run, folds[0]), "plain")
+        return predict_oof(run, "plain", folds)
+    return predict_boxes(run, images, weights or weights_of(run, folds[0]), "plain")
 
 
 def tune(run: Run) -> Tuned:
@@ -61,26 +67,26 @@ def tune(run: Run) -> Tuned:
 
     The model of `07_final` answers where there is one and the data has a test set, else the first trained fold's.
     """
-    folds = pipeline.trained_folds(run)
-    final = pipeline.read_final(run) if pipeline.images_to_answer(run)[1] == "test" else None
-    table, tuned, choice = pipeline.try_methods(run, folds, averaged=bool(final))
-    inference = pipeline.chosen_inference(choice, tuned, folds, final)
+    folds = trained_folds(run)
+    final = read_final(run) if images_to_answer(run)[1] == "test" else None
+    table, tuned, choice = try_methods(run, folds, averaged=bool(final))
+    inference = chosen_inference(choice, tuned, folds, final)
     return Tuned(inference, choice.scores, choice.reason, table, choice.held_out)
 
 
 def write_answer(run: Run, tuned: Tuned) -> Path:
     """Writes `answer.csv`, `weights.pt` and `inference.yaml` into the workspace and returns the first; see `submit`."""
-    return pipeline.submit(run, tuned.inference, tuned.scores)
+    return submit(run, tuned.inference, tuned.scores)
 
 
 def check_answer(run: Run, tuned: Tuned) -> list[str]:
     """What is wrong with the answer and the weights to submit, in words; an empty list if nothing is."""
-    return pipeline.check_submission(run, tuned.inference)
+    return check_submission(run, tuned.inference)
 
 
 def score(run: Run) -> pd.DataFrame | None:
     """The answer's mAP and each class's AP, a row an IoU and scorer; None where the truth is not known."""
-    return pipeline.score_known_truth(run, pipeline.images_to_answer(run)[1])
+    return score_known_truth(run, images_to_answer(run)[1])
 
 
 def run_all(*, workspace: str | Path = "data", skip: Sequence[str] = (), **told: Any) -> dict[str, Any]:

@@ -125,7 +125,8 @@ def evolve(
 ) -> None:
     """Searches hyper-parameters; run it again to go on, on several machines at once with one --storage."""
     from ..config import parse_overrides
-    from ..pipeline import evolve, make_run
+    from ..pipeline import evolve
+    from ..pipeline.run import make_run
 
     run = make_run(
         competition=competition or "", profile=profile, workspace=workspace, data=data or "", reader=reader, seed=seed,
@@ -240,7 +241,7 @@ def trace(
 ) -> None:
     """Says where a result came from: thresholds, weights, trainings, labels and raw data, by their hashes."""
     from ..config import Workspace
-    from ..pipeline import describe_trace
+    from ..pipeline.trace import describe_trace
 
     typer.echo("\n".join(describe_trace(Workspace(workspace), file)))
 

@@ -31,8 +31,11 @@ from ..search.report import add_generations, read_evolve_csv, trials_table
 from ..search.search import ENDED, FITNESS, Search, best_value, count, load, run_trials
 from ..search.space import make_meta, read_hyp, write_hyp
 from ..search.storage import is_database, locked, open_storage
-from . import Run, SplitTables, check_training, hyp_path, read_data, split_data, write_dataset
+from .preflight import check_training
+from .prepare import SplitTables, read_data, split_data
+from .run import Run
 from .store import run_step
+from .train import hyp_path, write_dataset
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from ..data.readers.report import Report
 from ..data.readers.tree import File, list_files, pictures_among
 from ..exceptions import BadData
 from ..files.disk import images_disk_bytes, training_disk_bytes
-from .data import Run
+from .run import Run
 
 N_MEASURED = 16  # images whose size stands for all
 TRAINING_SHARE = 0.8  # of the images: all folds but one

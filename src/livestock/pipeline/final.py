@@ -13,11 +13,12 @@ import pandas as pd
 from ..evaluation import mean_interval
 from ..exceptions import StaleResult
 from ..files.write import write_json
-from .data import VALID_FOLD, Run
+from .prepare import VALID_FOLD
+from .run import Run
 from .silver import images_to_train, read_labels, silver_files, teacher_training
 from .store import require_fresh, run_step
 from .students import evaluate_training, train_student
-from .training import HUMAN, Training, read_training, train_as_fold, weights_named, write_lists
+from .train import HUMAN, Training, read_training, train_as_fold, weights_named, write_lists
 
 FINAL = "final.json"
 N_WATCHED = 8  # images that stand in for a validation list, which yolov5 asks for; they are trained on too

@@ -13,7 +13,7 @@ import pandas as pd
 from ..config import Competition, Profile, RunSettings, Workspace, in_words, read_competition, resource
 from ..data.submission import answer_names
 from ..exceptions import BadData
-from .data import RawTables, read_data, split_data
+from .prepare import RawTables, read_data, split_data
 from .run import Run, competition_path, from_here, hyp_changes, make_run, profile_of, settle
 
 T = TypeVar("T")

@@ -32,10 +32,11 @@ from ..labels.silver import (
     weigh_classes,
 )
 from ..tables import write_table
-from .data import VALID_FOLD, Run, read_tables
-from .passes import find_candidates, silver_paths, trained_folds
+from .predict import predict_boxes, silver_paths, trained_folds
+from .prepare import VALID_FOLD, read_tables
+from .run import Run
 from .store import forget, require_fresh, run_step
-from .training import HUMAN, Training, train_as_fold, weights_named, write_lists
+from .train import HUMAN, Training, train_as_fold, weights_named, write_lists
 
 SILVER_VIEWS = ("plain", "flipped", "larger")
 NEW_FOLD = -1  # of images that came without labels: in no fold
@@ -121,7 +122,7 @@ def predict_views(
     validation fold all candidates are kept, for its students are judged by them.
     """
     weights, few = weights_named(run, training, averaged=True), bool((images["fold"] == VALID_FOLD).all())
-    tables = [find_candidates(run, images, weights, look, likely=not few) for look in looks]
+    tables = [predict_boxes(run, images, weights, look, likely=not few) for look in looks]
     return [likely_boxes(table) for table in tables] if few else tables
 
 

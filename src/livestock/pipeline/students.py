@@ -15,11 +15,12 @@ from ..labels.missing import SUSPECT_CONFIDENCE, find_suspects, fuse_views, set_
 from ..labels.silver import without_silver
 from ..postprocess import suppress
 from ..tables import write_table
-from .data import VALID_FOLD, Run, read_tables
-from .passes import find_candidates, read_oof
+from .predict import predict_boxes, read_oof
+from .prepare import VALID_FOLD, read_tables
+from .run import Run
 from .silver import images_to_train, predict_views, read_labels, silver_files, teacher_training
 from .store import find_record, require_fresh, run_step
-from .training import HUMAN, Training, read_config, read_training, train_as_fold, weights_named, write_lists
+from .train import HUMAN, Training, read_config, read_training, train_as_fold, weights_named, write_lists
 
 
 def student_training(run: Run, strategy: str, seed: int) -> Training:
@@ -69,7 +70,7 @@ def evaluate_training(run: Run, training: Training, suspects: pd.DataFrame | Non
     """
     read_training(run, training)
     images, truth = read_oof(run, [VALID_FOLD])
-    boxes = suppress(find_candidates(run, images, weights_named(run, training, averaged=True), "plain"))
+    boxes = suppress(predict_boxes(run, images, weights_named(run, training, averaged=True), "plain"))
     iou = run.competition.metric_iou
     fair_boxes = boxes if suspects is None else set_aside(truth, boxes, suspects, iou)
     fair = evaluate(truth, fair_boxes, iou).per_class["ap"]

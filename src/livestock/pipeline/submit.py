@@ -12,7 +12,8 @@ from ..config import Competition
 from ..postprocess import EVERY_CLASS
 from ..postprocess.choosing import Choice
 from ..postprocess.methods import TunedMethod
-from .answer import (
+from .run import Run
+from .select import (
     ORIGINAL_POINT,
     Inference,
     competition_for,
@@ -21,8 +22,7 @@ from .answer import (
     images_to_answer,
     write_inference,
 )
-from .manifest import record_answer
-from .run import Run
+from .trace import record_answer
 
 
 class _Answer(NamedTuple):

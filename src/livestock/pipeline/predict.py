@@ -16,9 +16,10 @@ from ..exceptions import MissingResult, StaleResult
 from ..files.hashing import fingerprint, hash_content
 from ..labels.missing import likely_boxes
 from ..tables import read_table, write_table
-from .data import Run, read_tables
+from .prepare import read_tables
+from .run import Run
 from .store import read_records, run_step
-from .training import Training, read_training, trainings_of, weights_named, weights_of
+from .train import Training, read_training, trainings_of, weights_named, weights_of
 
 STRIDE = 64  # of the P6 models; a multiple of every other's
 LIKELY = "_likely"  # at the end of the name of a file that holds likely boxes alone
@@ -68,13 +69,13 @@ def predict_oof(run: Run, name: str, folds: Sequence[int], *, averaged: bool = F
 
     With the weights of the best epoch, or `averaged` ones, whatever the pass asks for: what `07_final`'s model has.
     """
-    tables = [find_candidates(run, read_oof(run, [fold])[0],
+    tables = [predict_boxes(run, read_oof(run, [fold])[0],
                               weights_of(run, fold, averaged=averaged or VIEWS[name].averaged), name)
               for fold in folds]
     return pd.concat(tables, ignore_index=True)
 
 
-def find_candidates(run: Run, images: pd.DataFrame, weights: Path, name: str, *, likely: bool = False) -> pd.DataFrame:
+def predict_boxes(run: Run, images: pd.DataFrame, weights: Path, name: str, *, likely: bool = False) -> pd.DataFrame:
     """Every box before suppression that these weights see in `images`, in the pass of this name.
 
     With `likely` only `labels.missing.likely_boxes`: of 13,000 images all would not fit into memory. Whoever asks for

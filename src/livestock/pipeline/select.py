@@ -31,10 +31,11 @@ from ..postprocess import (
     suppress,
     tune_method,
 )
-from .data import TRUTH_NAME, VALID_FOLD, Run, read_images, read_tables
-from .passes import VIEWS, find_candidates, predict_oof, read_oof, seconds_an_image
+from .predict import VIEWS, predict_boxes, predict_oof, read_oof, seconds_an_image
+from .prepare import TRUTH_NAME, VALID_FOLD, read_images, read_tables
+from .run import Run
 from .store import read_records, run_step
-from .training import weights_of
+from .train import weights_of
 
 SUBMITTED = "submitted weights"  # the step that copies them
 ORIGINAL = "suppression at IoU 0.68, as the original"
@@ -164,7 +165,7 @@ def find_answer(
     if part == "valid" and tuple(inference.folds) != (VALID_FOLD,):
         raise ValueError(f"folds: there is no test set, so fold {VALID_FOLD} is answered, which only the model of fold "
                          f"{VALID_FOLD} was not trained on; found {list(inference.folds)}")
-    members = [find_candidates(run, images, path, name) for name in inference.passes for path in weights]
+    members = [predict_boxes(run, images, path, name) for name in inference.passes for path in weights]
     return apply(inference.kind, members, images, inference.points), members
 
 

@@ -18,7 +18,8 @@ from ..files.disk import check_disk_space, images_disk_bytes, training_disk_byte
 from ..files.hashing import fingerprint, hash_content
 from ..files.write import write_json
 from ..tables import write_table
-from .data import VALID_FOLD, Run
+from .prepare import VALID_FOLD
+from .run import Run
 from .store import Record, place_of, read_records, require_fresh, run_step
 
 if TYPE_CHECKING:

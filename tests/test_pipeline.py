@@ -17,23 +17,21 @@ from livestock.config import REPOSITORY
 from livestock.data.submission import write_answer
 from livestock.exceptions import StaleResult
 from livestock.files.hashing import fingerprint
-from livestock.pipeline.predict import trained_folds
-from livestock.pipeline.prepare import read_data, read_tables
-from livestock.pipeline.run import Run
-from livestock.pipeline.run import make_run as make_pipeline_run
-from livestock.pipeline.select import (
-    Inference,
+from livestock.pipeline.answer import (
     compare_with_estimate,
     competition_for,
     copy_weights,
-    describe_estimate,
     find_answer,
     images_to_answer,
     score_known_truth,
     submitted_weights,
-    try_methods,
     write_inference,
 )
+from livestock.pipeline.predict import trained_folds
+from livestock.pipeline.prepare import read_data, read_tables
+from livestock.pipeline.run import Run
+from livestock.pipeline.run import make_run as make_pipeline_run
+from livestock.pipeline.select import Inference, describe_estimate, try_methods
 from livestock.pipeline.store import Record, add_record, place_of
 from livestock.pipeline.train import Training, weights_of
 from livestock.postprocess import choose_method, score_inner

@@ -27,9 +27,10 @@ from livestock.models.yolov5 import TrainConfig
 from livestock.pipeline import final as final_steps
 from livestock.pipeline import silver as silver_steps
 from livestock.pipeline import students as steps
+from livestock.pipeline.answer import copy_weights, find_answer, images_to_answer, write_inference
 from livestock.pipeline.final import read_final, record_final, train_full
 from livestock.pipeline.run import Run, make_run
-from livestock.pipeline.select import Inference, copy_weights, find_answer, images_to_answer, write_inference
+from livestock.pipeline.select import Inference
 from livestock.pipeline.silver import (
     judge_silver,
     read_labels,

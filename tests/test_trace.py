@@ -16,9 +16,10 @@ from livestock.cli import app
 from livestock.config import REPOSITORY
 from livestock.files.hashing import fingerprint
 from livestock.files.write import write_text
+from livestock.pipeline.answer import copy_weights, images_to_answer, write_inference
 from livestock.pipeline.predict import answer_paths, prediction_paths
 from livestock.pipeline.run import Run, make_run
-from livestock.pipeline.select import Inference, copy_weights, images_to_answer, write_inference
+from livestock.pipeline.select import Inference
 from livestock.pipeline.store import Record, add_record, place_of, read_records, trace
 from livestock.pipeline.trace import record_answer
 from livestock.pipeline.train import Training, weights_named, weights_of

@@ -12,12 +12,13 @@ from typing import Any
 
 import pandas as pd
 
+from .pipeline.answer import images_to_answer, score_known_truth
 from .pipeline.final import read_final
 from .pipeline.predict import predict_boxes, predict_oof, trained_folds
 from .pipeline.preflight import check_training
 from .pipeline.prepare import read_data, split_data
 from .pipeline.run import Run, choose_hyp
-from .pipeline.select import Inference, images_to_answer, score_known_truth, try_methods
+from .pipeline.select import Inference, try_methods
 from .pipeline.submit import check_submission, chosen_inference, submit
 from .pipeline.train import train_fold, weights_of, write_dataset
 

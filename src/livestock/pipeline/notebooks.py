@@ -29,10 +29,10 @@ from ..config import REPOSITORY, require_checkout, resource
 from ..files.disk import check_disk_space, used_bytes
 from ..files.progress import unwatched
 from ..files.write import write_bytes, write_json, write_text
+from .answer import images_to_answer, score_known_truth, submitted_weights
 from .expectation import expect
 from .preflight import prepare_run
 from .run import Run, save_settings
-from .select import images_to_answer, score_known_truth, submitted_weights
 
 logger = logging.getLogger(__name__)
 

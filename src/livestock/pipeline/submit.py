@@ -12,16 +12,9 @@ from ..config import Competition
 from ..postprocess import EVERY_CLASS
 from ..postprocess.choosing import Choice
 from ..postprocess.methods import TunedMethod
+from .answer import competition_for, copy_weights, find_answer, images_to_answer, write_inference
 from .run import Run
-from .select import (
-    ORIGINAL_POINT,
-    Inference,
-    competition_for,
-    copy_weights,
-    find_answer,
-    images_to_answer,
-    write_inference,
-)
+from .select import ORIGINAL_POINT, Inference
 from .trace import record_answer
 
 

@@ -18,9 +18,10 @@ import yaml
 from ..config import REPOSITORY, Workspace
 from ..exceptions import MissingResult, StaleResult
 from ..files.hashing import fingerprint
+from .answer import images_to_answer, source_weights
 from .predict import answer_paths, prediction_paths, trained_folds
 from .run import Run
-from .select import Inference, images_to_answer, source_weights
+from .select import Inference
 from .store import LINEAGE, Record, add_record, find_record, place_of, trace
 
 ANSWER = "answer"

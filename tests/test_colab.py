@@ -57,7 +57,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_session_clones_once_mounts_once_and_its_results_outlive_it(content: Path) -> None:
-    begin = f"{SET_UP.format(repository='ada/livestock')}\nfrom livestock.notebook import finish, start\nstart()\n"
+    begin = f"{SET_UP.format(repository='ada/livestock')}\nfrom livestock.colab import finish, start\nstart()\n"
     train = "Path('data/weights').mkdir()\nPath('data/weights/fold0.pt').write_bytes(b'trained')\nfinish()\n"
     first = run_code(content, begin + train)
     assert first.returncode == 0, first.stderr

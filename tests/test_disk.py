@@ -14,7 +14,7 @@ from livestock.files.disk import SPARE_BYTES, DiskSpaceError, check_disk_space, 
 from livestock.models import yolov5
 from livestock.models.yolov5.weights import STARTER
 from livestock.pipeline.run import Run
-from livestock.pipeline.train import train, write_lists
+from livestock.pipeline.train import Training, train, write_lists
 from livestock.tables import make_boxes, make_images
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
@@ -68,14 +68,16 @@ def test_a_training_asks_before_it_starts(
     config = yolov5.TrainConfig(data_yaml=str(tmp_path / "d.yaml"), weights=str(weights), imgsz=64, batch=4, epochs=1,
                                   hyp=str(tmp_path / "hyp.yaml"))
     with pytest.raises(DiskSpaceError, match=r"train_fold0_\w+: expected 2\.1 GB"):
-        train(run, "fold0", config)
+        train(run, Training("fold", 0), config)
     with pytest.raises(pytest.fail.Exception, match="it started"):
-        train(run, "fold0", replace(config, weights=str(STARTER)))
+        train(run, Training("fold", 0), replace(config, weights=str(STARTER)))
 
 
 def test_a_data_set_asks_before_it_is_written(small_disk: list[Path], run: Run, tmp_path: Path) -> None:
     images = make_images([{"image_id": f"{n}.jpg", "archive": str(tmp_path), "member": f"{n}.jpg", "width": 40_000,
                            "height": 40_000} for n in range(2)]).assign(fold=0)
+    for name in images["member"]:
+        (tmp_path / name).touch()
     run = replace(run, profile=replace(run.profile, imgsz=40_000))
     run.workspace.interim_dir.mkdir()
     for table in ("images", "boxes", "folds"):

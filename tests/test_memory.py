@@ -9,7 +9,7 @@ import pytest
 
 COUNT = """
 import ctypes, resource, sys
-from livestock.memory import keep_blocks
+from livestock.files.memory import keep_blocks
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes, libc.memset.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]

@@ -135,7 +135,7 @@ from pathlib import Path
 from livestock import export
 from livestock.models import yolov5
 onnx = export.export_onnx(Path({str(STARTER)!r}), Path({str(tmp_path / "model.onnx")!r}))
-yolov5.load_forward(onnx)
+yolov5.load_for_inference(onnx)
 import time; time.sleep(2)  # its sending begins in a thread
 """
     assert_quiet(trace(strace, [sys.executable, "-c", code], tmp_path))

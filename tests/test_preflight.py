@@ -36,7 +36,8 @@ def test_a_run_that_is_ready_comes_with_its_data(raw: Path, tmp_path: Path) -> N
     run, tables = prepare_run(parameters(raw, tmp_path))
     assert run.profile.name == "smoke"
     assert (len(tables.images), len(tables.test_images)) == (8, 2)
-    assert [path.name for path in run.workspace.root.iterdir()] == ["interim"]  # nothing else is left behind
+    found = sorted(path.name for path in run.workspace.root.iterdir())
+    assert found == ["interim", "lineage.jsonl"]  # nothing else is left behind
 
 
 @pytest.mark.bad_input

@@ -26,6 +26,7 @@ from livestock.labels.relabel.sheets import find_exported, read_manifests, sheet
 from livestock.pipeline.evolve import name_study
 from livestock.pipeline.prepare import read_data
 from livestock.pipeline.run import make_run
+from livestock.pipeline.store import read_records
 from livestock.tables import XYXY, check_boxes, make_boxes, make_images, write_table
 
 COMPETITION = Competition("farm", {"pig": ["pig", "돼지"], "cow": ["cow", "cattle"]})
@@ -266,9 +267,10 @@ def test_pictures_stand_upright_without_exif_and_others_keep_their_bytes(workspa
 
 
 def test_archives_are_found_from_any_folder(workspace, monkeypatch):
-    monkeypatch.setattr("livestock.labels.relabel.export.REPOSITORY", workspace.root.parent)
     path = workspace.interim_dir / "images.parquet"
-    write_table(pd.read_parquet(path).assign(archive="raw"), path)  # as notebooks note it, which run in the repository
+    write_table(pd.read_parquet(path).assign(archive="."), path)  # tables say where archives lie below the data
+    workspace.data_dir_path.write_text(f"{workspace.root.parent / 'raw'}\n")
+    monkeypatch.chdir("/")
     folder, sheets = export(workspace, "yolo")
     assert (folder / "images" / sheets[0].name).exists()
 
@@ -696,8 +698,8 @@ def test_01_goes_on_from_corrected_labels_and_raw_ones_stay(workspace, tmp_path,
     assert rows_of(after.boxes) == sorted([*rows_of(before.boxes), (a_id, "cow", 160, 10, 190, 40)])
     assert after.left_out["detail"].tolist() == ["boxes: 2 in place of 1"]
     assert raw == {path: path.read_bytes() for path in data.rglob("*.*")}
-    record = json.loads((run.workspace.interim_dir / "steps/read.json").read_text())
-    assert str(relabel.relabels_path(run.workspace)) in record["inputs"]  # so that the answer's trace names it
+    record = read_records(run.workspace.root)["read"]
+    assert relabel.relabels_path(run.workspace).name in record.inputs  # so that the answer's trace names it
     read_data(run)
     assert "read: done before, skipped" in capsys.readouterr().out
     relabel.relabels_path(run.workspace).unlink()
@@ -938,8 +940,7 @@ def test_an_export_is_refused_where_it_would_do_harm(workspace):
     with pytest.raises(ValueError, match="exists already; labels may have been edited there"):
         export(workspace, "yolo")
     raw = workspace.root.parent / "raw"
-    (workspace.interim_dir / "steps").mkdir()
-    (workspace.interim_dir / "steps/read.json").write_text(json.dumps({"inputs": {str(raw): ""}}))
+    workspace.data_dir_path.write_text(f"{raw}\n")
     with pytest.raises(ValueError, match="lies in the raw data"):
         export(workspace, "cvat", out=raw / "out")
     (workspace.root / "suspects.csv").unlink()

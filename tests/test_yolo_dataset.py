@@ -131,8 +131,12 @@ def test_other_data_or_size_goes_elsewhere(images: pd.DataFrame, tmp_path: Path)
     assert dataset_dir(images, 320, tmp_path) == first
     assert dataset_dir(images, 640, tmp_path) != first
     assert dataset_dir(images.iloc[1:], 320, tmp_path) != first
-    os.utime(tmp_path / "images.zip", (1, 1))
-    assert dataset_dir(images, 320, tmp_path) != first
+    os.utime(tmp_path / "images.zip", (1, 1))  # a copy is the same data
+    assert dataset_dir(images, 320, tmp_path) == first
+    with ZipFile(tmp_path / "other.zip", "w") as archive:  # the same names and sizes, other bytes
+        for name in images["member"]:
+            archive.writestr(name, b"other")
+    assert dataset_dir(images.assign(archive=str(tmp_path / "other.zip")), 320, tmp_path) != first
 
 
 def test_no_two_images_share_a_file_and_names_are_plain() -> None:

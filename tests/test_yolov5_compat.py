@@ -114,7 +114,7 @@ def test_the_import_leaves_figures_and_tables_as_they_were() -> None:
 import matplotlib, numpy, pandas
 matplotlib.use("svg"); matplotlib.rcParams["font.size"] = 7; pandas.options.display.max_columns = 77
 before = numpy.get_printoptions()
-from livestock import yolov5_compat
+from livestock.models.yolov5 import compat
 compat.apply()
 assert matplotlib.get_backend() == "svg" and matplotlib.rcParams["font.size"] == 7
 assert pandas.options.display.max_columns == 77 and numpy.get_printoptions() == before

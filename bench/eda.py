@@ -46,8 +46,10 @@ def main() -> None:
 
 def time_notebook(notebook: str, root: Path) -> tuple[float, float]:
     """Seconds and the peak in MB of a run of it; what it keeps in files is forgotten first."""
+    from livestock.pipeline.store import forget
+
     for step in ("groups", "split"):
-        (root / f"interim/steps/{step}.json").unlink(missing_ok=True)
+        forget(root, step)
     started = time.perf_counter()
     peak = memory.watch_stage(notebook, root)
     return time.perf_counter() - started, peak / 1e6

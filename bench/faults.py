@@ -24,9 +24,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import chdir
 from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -50,9 +50,11 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["inputs", "fuzz", "memory", "kills"])
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report", type=Path, help="for `inputs`: the JUnit report of a run of all tests")
     parser.add_argument("--calm", type=Path, help="a workspace of the same code where `make demo` ended undisturbed")
     arguments = parser.parse_args()
-    parts = {"kills": partial(measure_kills, calm=arguments.calm), "inputs": measure_inputs, "fuzz": measure_fuzz,
+    parts = {"kills": partial(measure_kills, calm=arguments.calm), "fuzz": measure_fuzz,
+             "inputs": partial(measure_inputs, report=arguments.report),
              "memory": measure_memory}
     if not all([parts[name](arguments.short, arguments.seed) for name in arguments.parts]):
         raise SystemExit(1)
@@ -106,7 +108,8 @@ def run_until(workspace: Path, profile: str, skip: Sequence[str], notebook: str 
     """
     mark = f"{os.getpid()}_{time.monotonic_ns()}"
     command = [sys.executable, "-m", "livestock", "run", "--profile", profile, "--workspace", str(workspace),
-               *(part for name in skip for part in ("--skip", name))]
+               *(part for name in skip for part in ("--skip", name)),
+               *(() if profile == "smoke" else ("--set", "n_seeds=3"))]  # whose spread is what kills may change
     log = workspace.with_suffix(".log")
     with open(log, "w") as file:
         run = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, MARK: mark}, stdout=file,  # noqa: S603
@@ -144,12 +147,14 @@ def _is_marked(process: psutil.Process, mark: str) -> bool:
         return False
 
 
-def finished_steps(workspace: Path) -> dict[str, bytes]:
+def finished_steps(workspace: Path) -> dict[str, Any]:
     """The record of each finished step: when, from what, how long."""
-    return {path.stem: path.read_bytes() for path in (workspace / "interim/steps").glob("*.json")}
+    from livestock.pipeline.store import read_records
+
+    return read_records(workspace)
 
 
-def count_changed(before: dict[str, bytes], after: dict[str, bytes]) -> int:
+def count_changed(before: dict[str, Any], after: dict[str, Any]) -> int:
     """Steps that had finished and ran again, or were no longer taken for finished."""
     changed = [name for name, record in before.items() if after.get(name) != record]
     if changed:
@@ -182,35 +187,46 @@ def score_spread(workspace: Path, profile: str) -> float:
     from livestock import inference
     from livestock.data.submission import from_rows, read_truth, to_rows
     from livestock.evaluation import evaluate
-    from livestock.pipeline.prepare import TRUTH_NAME
+    from livestock.pipeline.prepare import TRUTH_NAME, read_images
     from livestock.pipeline.run import make_run
-    from livestock.pipeline.train import weights_named
+    from livestock.pipeline.train import Training, weights_named
     from livestock.postprocess import suppress
 
     run = make_run(competition=str(REPOSITORY / "competition.yaml"), profile=profile, workspace=str(workspace),
                    data=str(workspace / "raw"), reader="aihub", seed=42)
-    images = pd.read_parquet(run.workspace.interim_dir / "test_images.parquet")
+    images = read_images(run, "test_images")
     truth = read_truth(run.data_dir / TRUTH_NAME)
     scores = []
-    for name in ("fold0", "human_43", "human_44"):
-        with chdir(workspace.resolve().parent):  # a demo's paths are relative to its repository
-            found = inference.candidates(weights_named(run, name, averaged=True), images, run.competition.labels,
-                                        imgsz=run.profile.imgsz, device="cpu").boxes
+    for training in (Training("fold", 0), Training("student", seed=43), Training("student", seed=44)):
+        found = inference.candidates(weights_named(run, training, averaged=True), images, run.competition.labels,
+                                     imgsz=run.profile.imgsz, device="cpu").boxes
         answer = from_rows(to_rows(suppress(found), images))
         scores.append(evaluate(truth, answer, run.competition.metric_iou).mean)
     return max(scores) - min(scores)
 
 
-def measure_inputs(short: bool, seed: int) -> bool:
-    """How many bad inputs, of the corpus and of the tests marked `bad_input`, came to what is written down there."""
+def measure_inputs(short: bool, seed: int, report: Path | None = None) -> bool:
+    """How many bad inputs, of the corpus and of the tests marked `bad_input`, came to what is written down there.
+
+    `report` is that of a run of the tests, which then need not run again.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "tests", "-m", "bad_input and not long"]
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-q", "tests", "-m", "bad_input and not long",
-                   f"--junitxml={report}"]
-        subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - our own tests
+        wanted = None
+        if report is None:
+            report = Path(folder, "report.xml")
+            subprocess.run([*command, f"--junitxml={report}"], cwd=REPOSITORY, stdout=subprocess.DEVNULL,  # noqa: S603
+                           check=False)
+        else:
+            listed = subprocess.run([*command, "--collect-only", "--numprocesses=0"], cwd=REPOSITORY,  # noqa: S603
+                                    capture_output=True, text=True, check=True).stdout
+            wanted = {line.removeprefix("tests/").replace(".py::", "::", 1) for line in listed.splitlines()
+                      if line.startswith("tests/")}
         cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 - pytest's own
     outcome: dict[str, bool] = {}
     for case in cases:  # a picture is tried in a folder and in a zip
+        if wanted is not None and f"{case.attrib['classname'].rpartition('.')[2]}::{case.attrib['name']}" not in wanted:
+            continue
         name = f"{case.attrib['classname']} {re.sub(r'(folder|zip)-', '', case.attrib['name'])}"
         outcome[name] = outcome.get(name, True) and case.find("failure") is None and case.find("error") is None
     return print_faults("inputs", f"expected={sum(outcome.values())} of={len(outcome)}", all(outcome.values()))

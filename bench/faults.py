@@ -218,7 +218,7 @@ def measure_inputs(short: bool, seed: int, report: Path | None = None) -> bool:
             subprocess.run([*command, f"--junitxml={report}"], cwd=REPOSITORY, stdout=subprocess.DEVNULL,  # noqa: S603
                            check=False)
         else:
-            listed = subprocess.run([*command, "--collect-only", "--numprocesses=0"], cwd=REPOSITORY,  # noqa: S603
+            listed = subprocess.run([*command, "--collect-only", "-o", "addopts="], cwd=REPOSITORY,  # noqa: S603
                                     capture_output=True, text=True, check=True).stdout
             wanted = {line.removeprefix("tests/").replace(".py::", "::", 1) for line in listed.splitlines()
                       if line.startswith("tests/")}
@@ -229,7 +229,8 @@ def measure_inputs(short: bool, seed: int, report: Path | None = None) -> bool:
             continue
         name = f"{case.attrib['classname']} {re.sub(r'(folder|zip)-', '', case.attrib['name'])}"
         outcome[name] = outcome.get(name, True) and case.find("failure") is None and case.find("error") is None
-    return print_faults("inputs", f"expected={sum(outcome.values())} of={len(outcome)}", all(outcome.values()))
+    return print_faults("inputs", f"expected={sum(outcome.values())} of={len(outcome)}",
+                        bool(outcome) and all(outcome.values()))
 
 
 def measure_fuzz(short: bool, seed: int) -> bool:

@@ -30,7 +30,11 @@ def clip_xyxy(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray |
 
 
 def box_area(boxes: np.ndarray) -> np.ndarray:
-    """Areas in px² of `(N, 4)` xyxy boxes, shape `(N,)`."""
+    """Areas in px² of `(N, 4)` xyxy boxes, shape `(N,)`.
+
+    >>> box_area(np.array([[0.0, 0.0, 4.0, 3.0], [1.0, 1.0, 1.0, 5.0]])).tolist()
+    [12.0, 0.0]
+    """
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
@@ -38,6 +42,10 @@ def paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """IoU row by row of two `(N, 4)` arrays of xyxy boxes, `(N,)`; 0 where they do not overlap.
 
     In `map_boxes`' order of operations, so that an IoU at the threshold falls on the same side.
+
+    >>> first, second = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10]]), np.array([[0.0, 0, 10, 5], [20, 20, 30, 30]])
+    >>> paired_iou(first, second).tolist()  # half of the first box; no overlap
+    [0.5, 0.0]
     """
     width = np.minimum(first[:, 2], second[:, 2]) - np.maximum(first[:, 0], second[:, 0])
     height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
@@ -47,26 +55,44 @@ def paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
-    """COCO's `(N, 4)` corner-and-size pixel boxes as xyxy."""
+    """COCO's `(N, 4)` corner-and-size pixel boxes as xyxy.
+
+    >>> xywh_to_xyxy(np.array([[10.0, 20.0, 30.0, 40.0]])).tolist()
+    [[10.0, 20.0, 40.0, 60.0]]
+    """
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def cxcywhn_to_xyxy(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:
-    """YOLO's `(N, 4)` centre-and-size boxes, relative to the image, as xyxy pixels of `width` x `height`."""
+    """YOLO's `(N, 4)` centre-and-size boxes, relative to the image, as xyxy pixels of `width` x `height`.
+
+    >>> cxcywhn_to_xyxy(np.array([[0.5, 0.5, 0.25, 0.5]]), 400, 200).tolist()
+    [[150.0, 50.0, 250.0, 150.0]]
+    """
     half = boxes[:, 2:] / 2
     size = np.column_stack([np.broadcast_to(width, len(boxes)), np.broadcast_to(height, len(boxes))])
     return np.concatenate([(boxes[:, :2] - half) * size, (boxes[:, :2] + half) * size], axis=1)
 
 
 def xyxy_to_cxcywhn(boxes: np.ndarray, width: np.ndarray | float, height: np.ndarray | float) -> np.ndarray:
-    """xyxy pixel boxes `(N, 4)` as YOLO's centre-and-size boxes relative to images of `width` x `height`."""
+    """xyxy pixel boxes `(N, 4)` as YOLO's centre-and-size boxes relative to images of `width` x `height`.
+
+    >>> xyxy_to_cxcywhn(np.array([[150.0, 50.0, 250.0, 150.0]]), 400, 200).tolist()
+    [[0.5, 0.5, 0.25, 0.5]]
+    """
     size = np.column_stack([np.broadcast_to(width, len(boxes)), np.broadcast_to(height, len(boxes))])
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     return np.concatenate([centre / size, (boxes[:, 2:] - boxes[:, :2]) / size], axis=1)
 
 
 def largest_iou(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
-    """The largest IoU of each row of a boxes table with any of `others` in its image, whatever the class: `(N,)`."""
+    """The largest IoU of each row of a boxes table with any of `others` in its image, whatever the class: `(N,)`.
+
+    >>> boxes = pd.DataFrame([["a.jpg", 0.0, 0, 10, 10], ["b.jpg", 0.0, 0, 10, 10]], columns=["image_id", *XYXY])
+    >>> others = pd.DataFrame([["a.jpg", 0.0, 0, 10, 5], ["a.jpg", 0.0, 0, 10, 8]], columns=["image_id", *XYXY])
+    >>> largest_iou(boxes, others).tolist()  # the second image has no other box
+    [0.8, 0.0]
+    """
     corners, other_corners, found = boxes[XYXY].to_numpy(), others[XYXY].to_numpy(), np.zeros(len(boxes))
     of_image = others.groupby("image_id").indices
     for name, rows in boxes.groupby("image_id").indices.items():
@@ -77,7 +103,12 @@ def largest_iou(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
 
 
 def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU of every pair of xyxy boxes, `(N, 4)` and `(M, 4)` to `(N, M)`; 0 where both areas are 0."""
+    """IoU of every pair of xyxy boxes, `(N, 4)` and `(M, 4)` to `(N, M)`; 0 where both areas are 0.
+
+    >>> others = np.array([[0.0, 0, 10, 5], [0, 0, 10, 10], [20, 20, 30, 30]])
+    >>> pairwise_iou(np.array([[0.0, 0, 10, 10]]), others).tolist()
+    [[0.5, 1.0, 0.0]]
+    """
     top_left = np.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
     overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)

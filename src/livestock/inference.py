@@ -183,7 +183,11 @@ def _is_gpu(device: str) -> bool:
 
 
 def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
-    """`(H, W, 3)` scaled so that its longer side is `imgsz`, centred on grey padded up to multiples of `stride`."""
+    """`(H, W, 3)` scaled so that its longer side is `imgsz`, centred on grey padded up to multiples of `stride`.
+
+    >>> letterbox(np.zeros((480, 640, 3), np.uint8), imgsz=320, stride=64).shape  # 240 rows, padded to 256
+    (256, 320, 3)
+    """
     picture = fit(picture, imgsz)
     height, width = picture.shape[:2]
     rows, columns = -height % stride, -width % stride
@@ -217,7 +221,11 @@ def _read_pictures(chunk: pd.DataFrame, imgsz: int, stride: int) -> list[np.ndar
 def to_tensor(
     pictures: list[np.ndarray], device: str = "cpu", memory_format: torch.memory_format = torch.contiguous_format
 ) -> torch.Tensor:
-    """Pictures `(H, W, 3)` of one size, RGB in 0..255, as float32 `(B, 3, H, W)` in 0..1."""
+    """Pictures `(H, W, 3)` of one size, RGB in 0..255, as float32 `(B, 3, H, W)` in 0..1.
+
+    >>> to_tensor([np.full((2, 4, 3), 255, np.uint8)]).shape
+    torch.Size([1, 3, 2, 4])
+    """
     stacked = torch.from_numpy(np.stack(pictures))
     if _is_gpu(device):
         stacked = stacked.pin_memory()  # this thread need not wait for the copy

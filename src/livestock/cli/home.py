@@ -74,7 +74,11 @@ def write_home(repository: str, project: Path = REPOSITORY) -> int:
 
 
 def add_badge(source: str, repository: str, name: str) -> str:
-    """A notebook's first cell with the badge that opens it from this repository; without one if that is empty."""
+    """A notebook's first cell with the badge that opens it from this repository; without one if that is empty.
+
+    >>> add_badge("# Train", "", "04_train.ipynb")
+    '# Train'
+    """
     title, *rest = BADGE_LINES.sub("", source).split("\n", 1)
     badge = BADGE.format(repository=repository, name=name) if repository else ""
     return "\n".join([title + badge, *rest])

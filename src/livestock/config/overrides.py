@@ -68,7 +68,11 @@ def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
 
 
 def to_number(value: Any) -> float | None:
-    """A finite number, or None."""
+    """A finite number, or None.
+
+    >>> to_number("5e-3"), to_number("nan"), to_number(True)
+    (0.005, None, None)
+    """
     if isinstance(value, bool):
         return None
     try:

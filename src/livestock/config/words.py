@@ -9,7 +9,13 @@ NAMES_SHOWN = 4  # classes that a sentence names before it counts the others
 
 
 def in_words(faults: Sequence[str]) -> str:
-    """One fault as it is; several as a list, a line each, below how many there are."""
+    """One fault as it is; several as a list, a line each, below how many there are.
+
+    >>> print(in_words(["epochs: found 0", "batch: found -1"]))
+    2 things to put right:
+    - epochs: found 0
+    - batch: found -1
+    """
     return faults[0] if len(faults) == 1 else "\n- ".join([f"{len(faults)} things to put right:", *faults])
 
 

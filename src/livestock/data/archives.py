@@ -140,6 +140,13 @@ def read_image(archive: str, member: str) -> np.ndarray:
     """A picture as `(height, width, 3)` uint8 RGB, turned as its EXIF orientation says.
 
     Raises BadData naming archive and member if it cannot be decoded to its end.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (4, 2)).save(f"{folder}/a.png")
+    ...     print(read_image(folder, "a.png").shape)
+    (2, 4, 3)
     """
     content = read_bytes(archive, member)
     try:
@@ -176,7 +183,11 @@ def orientation(archive: str, member: str) -> int:
 
 
 def normalise(name: str) -> str:
-    """Unicode NFC: macOS writes Korean names decomposed (NFD), which look the same and compare unequal."""
+    """Unicode NFC: macOS writes Korean names decomposed (NFD), which look the same and compare unequal.
+
+    >>> len("\\u1112\\u1161\\u11ab"), len(normalise("\\u1112\\u1161\\u11ab"))  # three parts of one Korean syllable
+    (3, 1)
+    """
     return unicodedata.normalize("NFC", name)
 
 

@@ -17,7 +17,12 @@ SMALL_BOX_AREA = 4_000  # px², boxes up to this are counted apart
 
 
 def ratio_bins(boxes: pd.DataFrame) -> pd.Series:
-    """`horizontal` where w / (w + h) >= 0.6, `vertical` where h / (w + h) >= 0.6, else `square`; by row."""
+    """`horizontal` where w / (w + h) >= 0.6, `vertical` where h / (w + h) >= 0.6, else `square`; by row.
+
+    >>> boxes = pd.DataFrame([[0, 0, 60, 40], [0, 0, 50, 50], [0, 0, 40, 60]], columns=XYXY)
+    >>> ratio_bins(boxes).tolist()
+    ['horizontal', 'square', 'vertical']
+    """
     width, height = boxes["x_max"] - boxes["x_min"], boxes["y_max"] - boxes["y_min"]
     size = width + height  # each share is divided out by itself: 1 - 0.6 is not 0.4 in floating point
     names = np.select([width / size >= 0.6, height / size >= 0.6], ["horizontal", "vertical"], "square")
@@ -25,7 +30,12 @@ def ratio_bins(boxes: pd.DataFrame) -> pd.Series:
 
 
 def size_bins(boxes: pd.DataFrame) -> pd.Series:
-    """The size class of each box by its area in px² of the original image."""
+    """The size class of each box by its area in px² of the original image.
+
+    >>> boxes = pd.DataFrame([[0, 0, 9, 9], [0, 0, 100, 100]], columns=XYXY)  # 81 and 10,000 px²
+    >>> size_bins(boxes).tolist()
+    ['out', 'medium']
+    """
     codes = np.searchsorted(SIZE_BOUNDS, box_area(boxes[XYXY].to_numpy()), side="right")
     return pd.Series(pd.Categorical.from_codes(codes, SIZE_BINS), index=boxes.index, name="size_bin")
 
@@ -42,12 +52,22 @@ def count_bounds(images: pd.DataFrame, boxes: pd.DataFrame, competition: Competi
 
 
 def box_counts(images: pd.DataFrame, boxes: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
-    """Boxes an image and label: index `image_id` in the order of `images`, one column a label."""
+    """Boxes an image and label: index `image_id` in the order of `images`, one column a label.
+
+    >>> images = pd.DataFrame({"image_id": ["a.jpg", "b.jpg"]})
+    >>> boxes = pd.DataFrame({"image_id": ["a.jpg", "a.jpg"], "label": ["pig", "pig"]})
+    >>> box_counts(images, boxes, ["cow", "pig"])["pig"].to_dict()
+    {'a.jpg': 2, 'b.jpg': 0}
+    """
     counts = pd.crosstab(boxes["image_id"], boxes["label"])
     return counts.reindex(index=images["image_id"], columns=labels, fill_value=0).astype(int)
 
 
 def count_bins(counts: pd.Series, bounds: list[int]) -> pd.Series:
-    """`none` for 0, `little` below the first bound, `medium` below the second, else `many`."""
+    """`none` for 0, `little` below the first bound, `medium` below the second, else `many`.
+
+    >>> count_bins(pd.Series([0, 1, 4, 9]), bounds=[3, 6]).tolist()
+    ['none', 'little', 'medium', 'many']
+    """
     codes = np.where(counts == 0, 0, 1 + np.searchsorted(bounds, counts, side="right"))
     return pd.Series(pd.Categorical.from_codes(codes, COUNT_BINS), index=counts.index, name="count_bin")

@@ -119,7 +119,12 @@ def _is_same_to_opencv(content: bytes, picture: np.ndarray) -> bool:
 
 
 def paint_grey(picture: np.ndarray, grey: np.ndarray, spared: np.ndarray | None = None) -> np.ndarray:
-    """A copy of `(H, W, 3)` with the xyxy pixel boxes `grey` painted, but not where boxes `spared` lie."""
+    """A copy of `(H, W, 3)` with the xyxy pixel boxes `grey` painted, but not where boxes `spared` lie.
+
+    >>> picture = np.zeros((4, 4, 3), np.uint8)
+    >>> paint_grey(picture, np.array([[0, 0, 2, 4]]), spared=np.array([[0, 0, 4, 2]]))[..., 0].tolist()
+    [[0, 0, 0, 0], [0, 0, 0, 0], [114, 114, 0, 0], [114, 114, 0, 0]]
+    """
     covered = np.zeros(picture.shape[:2], bool)
     for boxes, value in ((grey, True), (spared, False)):
         for x_min, y_min, x_max, y_max in [] if boxes is None else boxes.round().astype(int):
@@ -155,7 +160,14 @@ def write_labels(images: pd.DataFrame, boxes: pd.DataFrame, labels: list[str], d
 def write_lists(
     directory: Path, name: str, train_ids: pd.Series | np.ndarray, valid_ids: pd.Series | np.ndarray, labels: list[str]
 ) -> Path:
-    """Writes `NAME_train.txt`, `NAME_valid.txt` and `NAME.yaml`; returns the last, which is what training takes."""
+    """Writes `NAME_train.txt`, `NAME_valid.txt` and `NAME.yaml`; returns the last, which is what training takes.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_lists(Path(folder), "fold_0", np.array(["b.jpg"]), np.array(["a.jpg"]), ["cow", "pig"])
+    ...     print(path.name, (path.parent / "fold_0_train.txt").read_text().strip())
+    fold_0.yaml ./images/b-7a11ab9458445452.jpg
+    """
     for part, ids in (("train", train_ids), ("valid", valid_ids)):
         text = "".join(f"./images/{file_name(image_id)}\n" for image_id in sorted(ids))
         write_text(text, directory / f"{name}_{part}.txt")

@@ -109,6 +109,13 @@ def decode(file: IO[bytes]) -> np.ndarray:
 
     16 bits lose the lower 8, transparency is dropped. Raises one of `ERRORS` for what `measure` refuses and for files
     that end early.
+
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> Image.new("RGB", (4, 2), (255, 0, 0)).save(file, "PNG")
+    >>> _ = file.seek(0)
+    >>> decode(file).shape
+    (2, 4, 3)
     """
     start = file.tell()
     quick = _decode_plain(file.read())
@@ -187,6 +194,9 @@ def fit(picture: np.ndarray, imgsz: int) -> np.ndarray:
 
     Down to `BILINEAR_DOWN_TO` of the size bilinear interpolation gives each pixel at least half of the mean weight, in
     a quarter of the time that averaging over areas takes; further down it would leave some out.
+
+    >>> fit(np.zeros((480, 640, 3), np.uint8), 320).shape
+    (240, 320, 3)
     """
     height, width = picture.shape[:2]
     size = fitted_size(width, height, imgsz)

@@ -16,6 +16,8 @@ average precision of that. Resampling repeats only the second.
 from ..config import join_names
 from .bootstrap import draw_counts, draw_group_counts, interval, mean_interval, resample, resample_classes
 from .breakdown import COCO_SIZES, ORIGINAL_SIZES, image_errors, precision_recall, score_counts, score_sizes
+from .confusion import BACKGROUND, MISSED, confusion_matrix, f1_threshold, group_errors
+from .intervals import evaluate_with_intervals
 from .matching import Matches, match_competition, match_ground_truth, match_usual
 from .precision import (
     Score,
@@ -29,17 +31,23 @@ from .precision import (
 )
 
 __all__ = [
+    "BACKGROUND",
     "COCO_SIZES",
     "ORIGINAL_SIZES",
+    "MISSED",
     "Matches",
     "Score",
     "average_precision",
     "match_ground_truth",
     "evaluate_as_coco",
     "evaluate_as_competition",
+    "confusion_matrix",
     "describe_missing_classes",
     "draw_counts",
     "draw_group_counts",
+    "evaluate_with_intervals",
+    "f1_threshold",
+    "group_errors",
     "image_errors",
     "interpolated_precision",
     "interval",

@@ -18,6 +18,14 @@ def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarr
 
     Matches stay as they are, for boxes are matched within their image: an image drawn twice counts twice. The mean is
     over the classes of which a resample has truth. `images` must hold all that the matches name.
+
+    >>> from livestock.evaluation import match_usual
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": name, "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}
+    ...                     for name in ("a.jpg", "b.jpg")])
+    >>> matches = match_usual(truth, truth[:1], 0.75)  # found in a.jpg, missed in b.jpg
+    >>> resample(matches, pd.Index(["a.jpg", "b.jpg"]), np.array([[1, 1], [2, 0], [0, 2]])).tolist()
+    [0.5, 1.0, 0.0]
     """
     aps = resample_classes(matches, images, counts)
     known = np.isfinite(aps)
@@ -28,6 +36,14 @@ def resample_classes(matches: Matches, images: pd.Index, counts: np.ndarray) -> 
     """AP of each class of `matches.labels` in each resample, `(n_resamples, n_labels)`, as `resample` has it.
 
     NaN where a resample has no truth of the class.
+
+    >>> from livestock.evaluation import match_usual
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": name, "label": label, "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}
+    ...                     for name, label in (("a.jpg", "pig"), ("b.jpg", "cow"))])
+    >>> matches = match_usual(truth, truth, 0.75)
+    >>> resample_classes(matches, pd.Index(["a.jpg", "b.jpg"]), np.array([[1, 1], [2, 0]])).tolist()  # cow, pig
+    [[1.0, 1.0], [nan, 1.0]]
     """
     where = images.get_indexer(matches.images)
     if (where < 0).any():
@@ -49,7 +65,12 @@ def resample_classes(matches: Matches, images: pd.Index, counts: np.ndarray) -> 
 
 
 def draw_counts(rng: np.random.Generator, n_images: int, n_resamples: int) -> np.ndarray:
-    """How often each image is drawn in each bootstrap resample (Efron 1979): `(n_resamples, n_images)`."""
+    """How often each image is drawn in each bootstrap resample (Efron 1979): `(n_resamples, n_images)`.
+
+    >>> counts = draw_counts(np.random.default_rng(0), n_images=4, n_resamples=2)
+    >>> counts.sum(axis=1).tolist()  # each resample draws four images
+    [4, 4]
+    """
     return rng.multinomial(n_images, np.full(n_images, 1 / max(n_images, 1)), size=n_resamples)
 
 
@@ -58,6 +79,10 @@ def draw_group_counts(rng: np.random.Generator, groups: np.ndarray, n_resamples:
 
     Frames of one camera are wrong together: drawn one by one they would make an interval too narrow (cluster bootstrap,
     Davison and Hinkley 1997, section 3.8).
+
+    >>> counts = draw_group_counts(np.random.default_rng(0), np.array([7, 7, -1]), n_resamples=50)
+    >>> bool((counts[:, 0] == counts[:, 1]).all()), bool((counts[:, 0] == counts[:, 2]).all())
+    (True, False)
     """
     alone = np.where(groups >= 0, groups, -1 - np.arange(len(groups)))
     names, codes = np.unique(alone, return_inverse=True)
@@ -65,13 +90,21 @@ def draw_group_counts(rng: np.random.Generator, groups: np.ndarray, n_resamples:
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of resampled values."""
+    """The percentile interval of resampled values.
+
+    >>> tuple(round(bound, 3) for bound in interval(np.linspace(0, 1, 101)))
+    (0.025, 0.975)
+    """
     tail = (1 - level) / 2
     return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """The mean of a few values, one a seed, and its interval by Student's t; NaN for the bounds of a single value."""
+    """The mean of a few values, one a seed, and its interval by Student's t; NaN for the bounds of a single value.
+
+    >>> tuple(round(value, 3) for value in mean_interval(np.array([0.50, 0.52, 0.54])))
+    (0.52, 0.47, 0.57)
+    """
     mean = float(np.mean(values)) if len(values) else float("nan")
     if len(values) < 2:
         return mean, float("nan"), float("nan")

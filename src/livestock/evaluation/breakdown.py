@@ -56,7 +56,14 @@ def score_counts(
 
 
 def precision_recall(matches: Matches) -> pd.DataFrame:
-    """The curve behind the AP: a row a box, `label, confidence, recall, precision`, by class and falling confidence."""
+    """The curve behind the AP: a row a box, `label, confidence, recall, precision`, by class and falling confidence.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> answer = pd.concat([truth.assign(confidence=0.9), truth.assign(confidence=0.8, x_max=99.0)])
+    >>> precision_recall(match_usual(truth, answer, 0.75))[["recall", "precision"]].to_numpy().tolist()
+    [[1.0, 1.0], [1.0, 0.5]]
+    """
     tables = []
     for class_id, label in enumerate(matches.labels):
         mine = matches.label == class_id
@@ -75,6 +82,12 @@ def image_errors(
     """Boxes missed and false in each image, counting answers from `conf_threshold`; most errors first.
 
     Index image_id, columns `n_truth, missed, false, errors`. A class without any truth has only false boxes.
+
+    >>> from livestock.tables import make_boxes
+    >>> images = pd.DataFrame({"image_id": ["a.jpg", "b.jpg"]})
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> image_errors(images, truth, truth.assign(x_max=2.0), 0.75).loc["a.jpg"].to_dict()
+    {'n_truth': 1, 'missed': 1, 'false': 1, 'errors': 2}
     """
     sure = answer[answer["confidence"] >= conf_threshold]
     matches = match_usual(truth, sure, iou_threshold)

@@ -36,6 +36,12 @@ def find_errors(
     by t_b or more. `background`: none by t_b; of these `likely missing label`, which TIDE does not set apart, overlaps
     one of `suspects` (see `find_suspects`). A true box that was not found is due to the most confident box that
     localisation or class made false on it, else `missed`.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> boxes = pd.concat([truth.assign(x_max=5.0), truth.assign(x_min=50.0, x_max=60.0)]).assign(source="model")
+    >>> find_errors(truth, boxes, 0.75)[["source", "cause"]].to_numpy().tolist()  # the gold row is the missed animal
+    [['model', 'localisation'], ['model', 'background'], ['gold', 'localisation']]
     """
     truth, boxes = truth.reset_index(drop=True), boxes.reset_index(drop=True)
     claimed = match_ground_truth(truth, boxes, iou_threshold)

@@ -37,6 +37,13 @@ def match_competition(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: 
     """Matches as `map_boxes` does, quirks included; the module's table lists them.
 
     A truth row whose label is missing (or "nan") is no box, but puts its image among those that count.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> answer = pd.concat([truth.assign(confidence=0.4), truth.assign(confidence=0.9)])
+    >>> matches = match_competition(truth, answer, iou_threshold=0.75)
+    >>> matches.is_true.tolist()  # ranked by confidence, but the earlier row took the truth
+    [False, True]
     """
     pair = encode(truth, answer, np.float32)
     if (ignored := pair.answer.image >= pair.n_truth_images).any():
@@ -56,6 +63,13 @@ def match_usual(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float)
     Rows whose column `ignored`, where a table has one, is true are left out of the score as COCO leaves out boxes of
     other sizes: a truth that is ignored cannot be missed and is claimed only by a box that has no other; that box does
     not count, nor does an ignored one that claims nothing.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> answer = pd.concat([truth.assign(confidence=0.4), truth.assign(confidence=0.9)])
+    >>> matches = match_usual(truth, answer, iou_threshold=0.75)
+    >>> matches.confidence.tolist(), matches.is_true.tolist()  # the second box on one animal is false
+    ([0.9, 0.4], [True, False])
     """
     pair = encode(truth, answer, np.float64)
     pair = pair.with_answer(np.argsort(-pair.answer.confidence, kind="stable"))
@@ -112,7 +126,14 @@ def encode(truth: pd.DataFrame, answer: pd.DataFrame, dtype: type) -> Pair:
 
 
 def overlaps(pair: Pair, iou_threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of `answer` and `truth` of one image and class whose IoU reaches the threshold, and that IoU."""
+    """Rows of `answer` and `truth` of one image and class whose IoU reaches the threshold, and that IoU.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> answer = pd.concat([truth.assign(x_max=8.0), truth.assign(x_max=2.0)])
+    >>> [values.tolist() for values in overlaps(encode(truth, answer, np.float64), iou_threshold=0.75)]
+    [[0], [0], [0.8]]
+    """
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold: expected a number above 0 and up to 1, found {iou_threshold!r}")
     found = []
@@ -144,6 +165,13 @@ def assign(box: np.ndarray, target: np.ndarray, pair: Pair) -> np.ndarray:
     `box` ascends, its `target`s go from first choice to last. The result is that of a loop over boxes, found
     by deferred acceptance (Gale and Shapley 1962) in a few rounds over arrays: all ask for their first
     choice, every truth keeps the earliest row that asked, the others go on to their next.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": x, "y_min": 0, "x_max": x + 10, "y_max": 10}
+    ...                     for x in (0, 2)])
+    >>> pair = encode(truth, truth, np.float64)
+    >>> assign(np.array([0, 1, 1]), np.array([0, 0, 1]), pair).tolist()  # both want truth 0: box 1 gets truth 1
+    [0, 1]
     """
     asking = _starts(box)
     while True:
@@ -169,6 +197,12 @@ def match_ground_truth(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold:
     """The row of `truth`, by position, that each row of `answer` finds as `match_usual` has it, or -1.
 
     Every row of `truth` must have a label.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> answer = pd.concat([truth, truth.assign(x_max=8.0)], ignore_index=True).assign(confidence=[0.4, 0.9])
+    >>> match_ground_truth(truth, answer, iou_threshold=0.75).tolist()  # the more confident box takes the truth
+    [-1, 0]
     """
     known = np.flatnonzero(answer["label"].isin(truth["label"]))
     falling = known[np.argsort(-answer["confidence"].to_numpy(float)[known], kind="stable")]

@@ -27,6 +27,12 @@ def evaluate_as_competition(truth: pd.DataFrame, answer: pd.DataFrame, iou_thres
     """The competition's score: what `map_boxes.mean_average_precision_for_boxes` (1.0.6) returns.
 
     Raises ValueError for a threshold outside (0, 1] and for corners that are not finite.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> answer = pd.concat([truth.assign(image_id="b.jpg"), truth])  # a box in an image without truth comes first
+    >>> evaluate_as_competition(truth, answer).mean, evaluate(truth, answer).mean
+    (1.0, 0.5)
     """
     return score(match_competition(truth, answer, iou_threshold))
 
@@ -35,6 +41,12 @@ def evaluate(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float = 0
     """The usual mAP: matched as COCO does, without its crowds, areas and cap of 100 boxes; area as VOC does.
 
     Raises ValueError for a threshold outside (0, 1] and for corners that are not finite.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": name, "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}
+    ...                     for name in ("a.jpg", "b.jpg")])
+    >>> evaluate(truth, truth[:1]).mean  # one of two animals is found
+    0.5
     """
     return score(match_usual(truth, answer, iou_threshold))
 
@@ -43,6 +55,11 @@ def evaluate_as_coco(truth: pd.DataFrame, answer: pd.DataFrame, max_det: int = 1
     """COCO's mAP50-95: the mean over IoU 0.5, 0.55 ... 0.95, envelope at 101 recalls, 100 boxes an image and class.
 
     Raises ValueError for corners that are not finite.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 100, "y_max": 10}])
+    >>> round(evaluate_as_coco(truth, truth.assign(x_max=77.0)).mean, 3)  # IoU 0.77: true at 6 of the 10 thresholds
+    0.6
     """
     falling = answer.sort_values("confidence", ascending=False, kind="stable")
     capped = falling[falling.groupby(["image_id", "label"]).cumcount() < max_det]
@@ -52,7 +69,13 @@ def evaluate_as_coco(truth: pd.DataFrame, answer: pd.DataFrame, max_det: int = 1
 
 
 def score(matches: Matches) -> Score:
-    """Average precision of each class and their mean."""
+    """Average precision of each class and their mean.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> score(match_usual(truth, truth, iou_threshold=0.75)).per_class.loc["pig"].to_dict()
+    {'ap': 1.0, 'n_truth': 1.0}
+    """
     per_class = _per_class(matches, average_precision)
     return Score(_mean(per_class), per_class)
 
@@ -88,7 +111,12 @@ def average_precision(is_true: np.ndarray, n_truth: int) -> float:
 
 
 def interpolated_precision(is_true: np.ndarray, n_truth: int) -> float:
-    """As `average_precision`, but the mean of the envelope at the recalls 0, 0.01 ... 1 (COCO's `accumulate`)."""
+    """As `average_precision`, but the mean of the envelope at the recalls 0, 0.01 ... 1 (COCO's `accumulate`).
+
+    >>> is_true = np.array([True, False, True])
+    >>> round(interpolated_precision(is_true, 3), 4)  # precision 1 at 34 recalls, 2/3 at 33 and 0 at 34
+    0.5545
+    """
     if n_truth == 0:
         return float("nan")
     found = np.cumsum(is_true)

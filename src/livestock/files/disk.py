@@ -40,11 +40,22 @@ def training_disk_bytes(weights_bytes: int, optimizer: str = "SGD") -> int:
 
 
 def used_bytes(directory: Path) -> int:
-    """Bytes of the files below a folder; 0 if there is none."""
+    """Bytes of the files below a folder; 0 if there is none.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.txt").write_text("12345")
+    ...     used_bytes(Path(folder))
+    5
+    """
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def images_disk_bytes(images: pd.DataFrame, imgsz: int) -> int:
-    """Bytes that these images take at training size, the longer side at most `imgsz` pixels."""
+    """Bytes that these images take at training size, the longer side at most `imgsz` pixels.
+
+    >>> images_disk_bytes(pd.DataFrame({"width": [1920], "height": [1080]}), imgsz=640)
+    138240
+    """
     scale = (imgsz / images[["width", "height"]].max(axis=1)).clip(upper=1)
     return int((images["width"] * images["height"] * scale**2).sum() * BYTES_PER_PIXEL)

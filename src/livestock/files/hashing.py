@@ -21,6 +21,13 @@ def fingerprint(path: Path, workspace: Path | None = None) -> str:
     is not, without gigabytes being read. Lines of a YAML file that are comments do not count. Pictures in a folder
     count by name and size. No time of change enters: a copy of a folder on another disk is the same folder. A
     `workspace` that lies in the folder is no part of it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.yaml").write_text("imgsz: 320")
+    ...     _ = Path(folder, "b.yaml").write_text("# a comment\\nimgsz: 320")
+    ...     fingerprint(Path(folder, "a.yaml")) == fingerprint(Path(folder, "b.yaml"))
+    True
     """
     if not path.is_dir():
         return f"sha256:{_hash_file(path)}"

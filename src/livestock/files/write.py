@@ -18,7 +18,14 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Writes UTF-8 text whole or not at all."""
+    """Writes UTF-8 text whole or not at all.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text("epochs: 8", Path(folder) / "run.yaml")
+    ...     print([path.name for path in Path(folder).iterdir()])
+    ['run.yaml']
+    """
     write_bytes(text.encode("utf-8"), path)
 
 

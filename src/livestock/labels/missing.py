@@ -36,6 +36,12 @@ def find_suspects(truth: pd.DataFrame, fused: pd.DataFrame) -> pd.DataFrame:
     `fused` is what `fuse_views` gives for images that their models have not seen; what overlaps a human box by
     `SUSPECT_IOU`, whatever its class, is left out. A boxes table, the most suspicious first: by confidence, which ranks
     missing labels better than cleanlab's score of overlooked boxes does (LOG.md, `bench/silver.py`).
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> fused = pd.concat([truth.assign(x_max=9.0), truth.assign(x_min=50.0, x_max=60.0)])
+    >>> find_suspects(truth, fused)["x_min"].tolist()  # the first one overlaps a human box
+    [50.0]
     """
     alone = fused[largest_iou(fused, truth) < SUSPECT_IOU]
     return alone.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)

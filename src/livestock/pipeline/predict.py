@@ -12,14 +12,14 @@ import pandas as pd
 
 from .. import inference
 from ..data.dataset import hash_pictures
-from ..exceptions import MissingResult, StaleResult
+from ..exceptions import BadData, MissingResult, StaleResult
 from ..files.hashing import fingerprint, hash_content
 from ..labels.missing import likely_boxes
 from ..tables import read_table, write_table
 from .prepare import read_tables
 from .run import Run
 from .store import read_records, run_step
-from .train import Training, read_training, trainings_of, weights_named, weights_of
+from .train import Training, read_config, read_training, trainings_of, weights_named, weights_of
 
 STRIDE = 64  # of the P6 models; a multiple of every other's
 LIKELY = "_likely"  # at the end of the name of a file that holds likely boxes alone
@@ -73,6 +73,22 @@ def predict_oof(run: Run, name: str, folds: Sequence[int], *, averaged: bool = F
                               weights_of(run, fold, averaged=averaged or VIEWS[name].averaged), name)
               for fold in folds]
     return pd.concat(tables, ignore_index=True)
+
+
+def predict_start(run: Run, fold: int) -> pd.DataFrame | None:
+    """Every box before suppression that the start weights of this fold's training see in the fold.
+
+    None where their classes are not the competition's, in its order: official weights of 80 classes, say.
+    """
+    from ..models.yolov5 import load_for_inference
+    from ..models.yolov5.labels import check_labels
+
+    weights, competition = Path(read_config(run, Training("fold", fold)).weights), run.competition
+    try:
+        check_labels(load_for_inference(weights, "cpu").labels, competition.labels, weights, competition.label_of)
+    except BadData:
+        return None
+    return predict_boxes(run, read_oof(run, [fold])[0], weights, "plain")
 
 
 def predict_boxes(run: Run, images: pd.DataFrame, weights: Path, name: str, *, likely: bool = False) -> pd.DataFrame:

@@ -75,6 +75,10 @@ def assign_teachers(images: pd.DataFrame, n_teachers: int) -> pd.Series:
     """The number of the teacher that is not trained on an image, by `image_id`, for all but the validation fold.
 
     Whole folds, which keep near-duplicates together. Raises ValueError as `train_teachers`.
+
+    >>> images = pd.DataFrame({"image_id": list("abcde"), "fold": [0, 1, 2, 3, 4]})
+    >>> assign_teachers(images, n_teachers=2).to_dict()  # fold 0 validates; teacher 0 does not see b and c
+    {'b': 0, 'c': 0, 'd': 1, 'e': 1}
     """
     folds = sorted(set(images["fold"]) - {VALID_FOLD})
     if len(folds) < 2:

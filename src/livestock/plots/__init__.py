@@ -11,7 +11,7 @@ from .eda_boxes import (
     plot_small_boxes,
 )
 from .eda_images import plot_class_counts, plot_empty_images, plot_image_sizes
-from .errors import plot_causes, plot_error_rates, plot_suspects
+from .errors import plot_causes, plot_confusion, plot_error_rates, plot_group_thumbnails, plot_suspects
 from .evolution import plot_importances, plot_moves, plot_start_and_best, plot_trials
 from .images import choose_images, draw_boxes, plot_groups, plot_images
 from .predictions import (
@@ -37,6 +37,7 @@ __all__ = [
     "plot_causes",
     "plot_class_counts",
     "plot_confidence",
+    "plot_confusion",
     "plot_count_against_area",
     "plot_count_agreement",
     "plot_crops",
@@ -44,6 +45,7 @@ __all__ = [
     "plot_empty_images",
     "plot_error_rates",
     "plot_group_sizes",
+    "plot_group_thumbnails",
     "plot_groups",
     "plot_image_sizes",
     "plot_images",

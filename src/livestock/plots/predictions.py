@@ -36,12 +36,16 @@ def plot_truth_and_predictions(
 
 
 def plot_average_precision(scores: pd.DataFrame, labels: Sequence[str]) -> Axes:
-    """Bars of AP by class and IoU; `scores` has the columns `label, iou, ap`."""
+    """Bars of AP by class and IoU; `scores` has the columns `label, iou, ap`.
+
+    With the columns `low` and `high` of `evaluation.evaluate_with_intervals` lines show the interval over groups.
+    """
+    noise = "95 % interval over groups, one seed" if "low" in scores else "one seed"
     if len(labels) > MOST_CLASSES:  # beside each other, a colour an IoU
         axes = new_axes(None, width=min(2 + 0.3 * len(labels), 40), height=4)
         sns.barplot(scores, x="label", y="ap", hue="iou", order=labels, saturation=1, ax=axes)
         axes.tick_params(axis="x", rotation=90, labelsize=7)
-        axes.set(title="Average precision by class", xlabel="class", ylabel="AP", ylim=(0, 1))
+        axes.set(title="Average precision by class", xlabel="class", ylabel="AP, one seed", ylim=(0, 1))
         axes.legend(title="IoU from which a box counts as found", loc="upper right", ncols=3)
         return axes
     axes = new_axes(None, width=7, height=3.5)
@@ -49,8 +53,14 @@ def plot_average_precision(scores: pd.DataFrame, labels: Sequence[str]) -> Axes:
     sns.barplot(scores, x="iou", y="ap", hue="label", hue_order=labels, palette=palette, saturation=1, ax=axes)
     for bars in axes.containers:
         if isinstance(bars, BarContainer):
-            axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
-    axes.set(title="Average precision by class", xlabel="IoU from which a box counts as found", ylabel="AP")
+            axes.bar_label(bars, fmt="%.2f", fontsize=8, label_type="center")
+    if "low" in scores:
+        places = {iou: place for place, iou in enumerate(scores["iou"].unique())}
+        offsets = {label: (number + 0.5) * 0.8 / len(labels) - 0.4 for number, label in enumerate(labels)}
+        x = scores["iou"].map(places) + scores["label"].map(offsets)
+        axes.vlines(x, scores["low"], scores["high"], color="0.2", lw=1.2)
+    axes.set(title="Average precision by class", xlabel="IoU from which a box counts as found",
+             ylabel=f"AP, {noise}")
     axes.set_ylim(0, 1)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return axes

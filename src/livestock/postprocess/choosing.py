@@ -79,7 +79,15 @@ class GroupScores:
 
 
 def score_groups(matches: Matches, blocks: pd.Series) -> GroupScores:
-    """Scores matches with and without each block; `blocks` numbers every image from 0 on, by image_id."""
+    """Scores matches with and without each block; `blocks` numbers every image from 0 on, by image_id.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": name, "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}
+    ...                     for name in ("a.jpg", "b.jpg")])
+    >>> scores = score_groups(match_usual(truth, truth[:1], 0.75), pd.Series([0, 1], ["a.jpg", "b.jpg"]))
+    >>> scores.score, scores.without.tolist()  # 0 without a.jpg, in which the box was found
+    (0.5, [[0.0], [1.0]])
+    """
     number = blocks.to_numpy()
     n_blocks = number.max(initial=-1) + 1
     counts = np.vstack([np.ones(len(number), int), (np.arange(n_blocks)[:, None] != number).astype(int)])
@@ -94,6 +102,11 @@ def block_groups(images: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
     """Numbers the groups of images, by image_id; small ones are joined at random to blocks of at least `MIN_SHARE`.
 
     A group's size is its share of the true boxes, averaged over classes. Group -1 is no group: the image is its own.
+
+    >>> images = pd.DataFrame({"image_id": list("abc"), "group": [5, 5, -1]})
+    >>> truth = pd.DataFrame({"image_id": list("abc"), "label": "pig"})
+    >>> block_groups(images, truth).tolist()
+    [0, 0, 1]
     """
     group = images["group"].where(images["group"] >= 0, -1 - np.arange(len(images)))
     codes = pd.Series(pd.factorize(group)[0], index=pd.Index(images["image_id"]), name="block")
@@ -214,6 +227,12 @@ def decide(scores: Mapping[str, GroupScores], allowed: Collection[str]) -> Verdi
 
     Nothing but the first is chosen with fewer effective groups than `MIN_EFFECTIVE_GROUPS`. `scores` are of the same
     blocks; of the other methods only those that are `allowed` can be chosen, and they alone are tested.
+
+    >>> groups = np.full((8, 1), 1 / 8)
+    >>> scores = {name: GroupScores(np.array([ap]), np.full((8, 1), ap), groups)
+    ...           for name, ap in (("nms", 0.7), ("wbf", 0.8))}
+    >>> decide(scores, allowed=["nms", "wbf"]).method, decide(scores, allowed=["nms"]).method
+    ('wbf', 'nms')
     """
     first, *others = scores
     tested, n_effective = [name for name in others if name in allowed], scores[first].n_effective

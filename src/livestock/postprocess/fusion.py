@@ -31,6 +31,13 @@ def fuse(
     its image, so that fusions of other boxes, or in another way, have others.
 
     Raises ValueError for an unknown method, a threshold out of range and a box in none of the `images`.
+
+    >>> from livestock.tables import make_boxes
+    >>> images = pd.DataFrame({"image_id": ["a.jpg"], "width": [100], "height": [100]})
+    >>> boxes = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 20, "y_max": 20,
+    ...                      "confidence": 0.5}])
+    >>> fuse([boxes, boxes.assign(x_max=18.0)], images, "wbf")[XYXY].round(3).to_numpy().tolist()  # the mean of both
+    [[0.0, 0.0, 19.0, 20.0]]
     """
     from ensemble_boxes import non_maximum_weighted, weighted_boxes_fusion
 
@@ -65,6 +72,13 @@ def soft_suppress(
     ensemble-boxes' own `soft_nms` gives the confidences back as they came in, so its inner function is called, which
     lowers them in place. Returns a boxes table by image and falling confidence, in which each box has the `box_id` that
     it had. Raises ValueError for a sigma that is not above 0 and a box in none of the `images`.
+
+    >>> from livestock.tables import make_boxes
+    >>> images = pd.DataFrame({"image_id": ["a.jpg"], "width": [100], "height": [100]})
+    >>> boxes = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 20, "y_max": y_max,
+    ...                      "confidence": confidence} for y_max, confidence in ((20, 0.9), (10, 0.8))])
+    >>> soft_suppress(boxes, images, sigma=0.5)["confidence"].round(3).tolist()  # 0.9, and 0.8 exp(-0.5² / 0.5)
+    [0.9, 0.485]
     """
     from ensemble_boxes.ensemble_boxes_nms import cpu_soft_nms_float
 

@@ -160,7 +160,11 @@ def _settle(kind: str, prepared: Sequence[pd.DataFrame], images: pd.DataFrame, p
 
 
 def describe_points(points: Mapping[str, Point]) -> str:
-    """Parameters in words: `IoU 0.6, confidence 0.001`, with the class before where each has its own."""
+    """Parameters in words: `IoU 0.6, confidence 0.001`, with the class before where each has its own.
+
+    >>> describe_points({EVERY_CLASS: {"iou_threshold": 0.6, "conf_threshold": 0.001}})
+    'IoU 0.6, confidence 0.001'
+    """
     words = {"iou_threshold": "IoU", "conf_threshold": "confidence", "sigma": "sigma"}
     several = len(points) > 1
     each = [(f"{label}: " if label else "others: " * several) + ", ".join(f"{words[name]} {np.round(value, 3):g}"

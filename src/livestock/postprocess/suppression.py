@@ -33,6 +33,12 @@ def suppress(
     `max_det` most confident. Exact, as `torchvision.ops.batched_nms`, and never cut short by a clock. Returns
     a table of the same columns, by image and falling confidence. Raises ValueError for an argument out of
     range.
+
+    >>> from livestock.tables import make_boxes
+    >>> boxes = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": x_max, "y_max": 10,
+    ...                      "confidence": confidence} for x_max, confidence in ((10, 0.9), (9, 0.8), (3, 0.7))])
+    >>> suppress(boxes, iou_threshold=0.6)["confidence"].tolist()  # the second overlaps the first by 0.9
+    [0.9, 0.7]
     """
     check_thresholds(iou_threshold, conf_threshold, max_det)
     kept = [rows[_keep_rows(candidates.iloc[rows], iou_threshold, max_det, agnostic)]
@@ -44,6 +50,10 @@ def image_pieces(boxes: pd.DataFrame, conf_threshold: float) -> list[np.ndarray]
     """Row numbers of the boxes above a confidence, by image_id, some whole images to an array.
 
     Of millions of candidates copies are made a piece at a time: what stays of them is little.
+
+    >>> boxes = pd.DataFrame({"image_id": ["b.jpg", "a.jpg", "b.jpg"], "confidence": [0.9, 0.8, 0.001]})
+    >>> [rows.tolist() for rows in image_pieces(boxes, conf_threshold=0.01)]  # few boxes: all in one piece
+    [[1, 0]]
     """
     rows, ids = np.flatnonzero(boxes["confidence"].to_numpy() > conf_threshold), boxes["image_id"]
     if not ids.is_monotonic_increasing:
@@ -81,6 +91,10 @@ def keep_boxes(corners: np.ndarray, iou_threshold: float, most: int | None = Non
 
     Settles a block of boxes among themselves, then drops what the kept ones overlap in all that is left: few IoUs to
     compute when many boxes go.
+
+    >>> boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])  # the most confident first
+    >>> keep_boxes(boxes, iou_threshold=0.6).tolist()
+    [0, 2]
     """
     left, quick = np.arange(len(corners)), _quick_columns(corners, iou_threshold)
     kept, n_kept = [], 0

@@ -41,6 +41,12 @@ def sweep(
     without the parts that it names, which costs only another pass over the ranks.
 
     Raises ValueError for thresholds out of range, corners that are not finite and an image without a part.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> boxes = pd.concat([truth.assign(x_max=7.0, confidence=0.9), truth.assign(confidence=0.8)])
+    >>> sweep(truth, boxes, iou_thresholds=[0.5, 0.9])[["iou_threshold", "mAP"]].to_numpy().tolist()
+    [[0.5, 0.0], [0.9, 0.5]]
     """
     for iou, conf, max_det in [(iou, conf, m) for iou in iou_thresholds for conf in conf_thresholds for m in max_dets]:
         check_thresholds(iou, conf, max_det)

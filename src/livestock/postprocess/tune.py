@@ -39,6 +39,10 @@ def split_parts(images: pd.DataFrame, rng: np.random.Generator, n_parts: int = N
     """A part, 0 to `n_parts` - 1, for each image of an images table, by image_id; a `group` stays together.
 
     Large groups first, in random order among equals, each to the part that has fewest images. Group -1 is no group.
+
+    >>> images = pd.DataFrame({"image_id": list("abcd"), "group": [0, 0, 0, -1]})
+    >>> split_parts(images, np.random.default_rng(0), n_parts=2).tolist()
+    [0, 0, 0, 1]
     """
     group = images["group"].where(images["group"] >= 0, -1 - np.arange(len(images)))
     sizes = group.value_counts().sort_index()
@@ -50,7 +54,11 @@ def split_parts(images: pd.DataFrame, rng: np.random.Generator, n_parts: int = N
 
 
 def leave_outs(n_parts: int = N_PARTS) -> list[tuple[int, ...]]:
-    """Every choice of up to three parts: what choosing on all images, all but one part and all but two looks at."""
+    """Every choice of up to three parts: what choosing on all images, all but one part and all but two looks at.
+
+    >>> leave_outs(2)
+    [(), (0,), (1,), (0, 1)]
+    """
     return [left_out for n in range(4) for left_out in combinations(range(n_parts), n)]
 
 
@@ -74,6 +82,13 @@ def find_plateau(surface: pd.DataFrame, names: Sequence[str], *, column: str = "
     A point is on the plateau where its loss is within one standard error: the best point's lead over it is no larger
     than what a change of images makes of it. The error is the grouped jackknife's over parts (Efron and Tibshirani
     1993, eq. 11.5, with parts for points). `without` names the parts that nothing may be learned from.
+
+    >>> scores = {(): [0.70, 0.80, 0.81], (0,): [0.72, 0.82, 0.79], (1,): [0.68, 0.78, 0.83]}
+    >>> rows = [(iou, left_out, score) for left_out, own in scores.items()
+    ...         for iou, score in zip([0.4, 0.5, 0.6], own, strict=True)]
+    >>> surface = pd.DataFrame(rows, columns=["iou_threshold", "left_out", "mAP"])
+    >>> find_plateau(surface, ["iou_threshold"])[["loss", "error", "on_plateau"]].round(2).to_numpy().tolist()
+    [[0.11, 0.04, False], [0.01, 0.04, True], [0.0, 0.0, True]]
     """
     return _plateau(_widen(surface, names, column), without)
 
@@ -110,6 +125,10 @@ def choose(plateau: pd.DataFrame) -> Point:
 
     A confidence threshold is thus left as low as it scores best: a cut there removes the end of the ranking and can
     only lower the usual average precision.
+
+    >>> index = pd.Index([0.4, 0.5, 0.6, 0.7], name="iou_threshold")
+    >>> choose(pd.DataFrame({"score": [0.5, 0.8, 0.79, 0.81], "on_plateau": [False, True, True, True]}, index))
+    {'iou_threshold': 0.6}
     """
     names, best = list(plateau.index.names), _best(plateau["score"])
     values = best if isinstance(best, tuple) else (best,)

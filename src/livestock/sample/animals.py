@@ -58,7 +58,11 @@ def random_animal(species: str, x: float, y: float, coats: list[int], size: floa
 
 
 def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Array:
-    """Rz(yaw) Ry(-pitch) Rx(roll): pitch > 0 lifts the head, roll > 0 the left side."""
+    """Rz(yaw) Ry(-pitch) Rx(roll): pitch > 0 lifts the head, roll > 0 the left side.
+
+    >>> rotation(yaw=np.pi / 2).round(3).tolist()  # x becomes y
+    [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
     turn = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
     nod = np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
@@ -107,7 +111,12 @@ def animal_solid(animal: Animal) -> Solid:
 
 
 def body_points(animal: Animal, points: Array) -> Array:
-    """World points (n, 3) in the animal's body frame, heights counted from the floor."""
+    """World points (n, 3) in the animal's body frame, heights counted from the floor.
+
+    >>> animal = random_animal("pig", 3.0, 4.0, [0], 1.0, np.random.default_rng(0))
+    >>> body_points(animal, np.array([[3.0, 4.0, 0.5]]))[0, :2].tolist()  # above the animal's place on the floor
+    [0.0, 0.0]
+    """
     turn = (rotation(animal.heading) / animal.size).astype(np.float32)
     return (points - np.array([animal.x, animal.y, 0], np.float32)) @ turn
 

@@ -176,7 +176,14 @@ def draw_frame(frame: Frame, rng: np.random.Generator) -> tuple[Image, Array, li
 
 
 def render_scene(barn: Barn, n_animals: int, rng: np.random.Generator) -> tuple[Image, Array, list[str]]:
-    """One picture of `barn` with about `n_animals` animals under a random light; returns as `draw_frame`."""
+    """One picture of `barn` with about `n_animals` animals under a random light; returns as `draw_frame`.
+
+    >>> from livestock.sample.barns import build_barn
+    >>> rng = np.random.default_rng(0)
+    >>> picture, boxes, behaviours = render_scene(build_barn("pig", "cam1", 320, 180, rng), 3, rng)
+    >>> picture.shape, boxes.shape[1], len(behaviours) == len(boxes)
+    ((180, 320, 3), 4, True)
+    """
     frame = next(random_clip(barn, random_light(rng), 1, n_animals, barn.name, rng))
     return draw_frame(frame, rng)
 

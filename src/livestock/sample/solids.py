@@ -66,7 +66,11 @@ class Solid:
 
 def half_axes(radii: Array, directions: Array) -> Array:
     """Axes (P, 3, 3) of ellipsoids with `radii` (P, 3): the first points along `directions` (P, 3), the
-    third, as far as that allows, up."""
+    third, as far as that allows, up.
+
+    >>> half_axes(np.array([[3.0, 2.0, 1.0]]), np.array([[1.0, 0.0, 0.0]]))[0].tolist()
+    [[3.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     forward = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     steep = np.abs(forward[:, 2:]) > 0.95
     side = np.cross(np.where(steep, [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]), forward)
@@ -78,6 +82,11 @@ def outlines(solid: Solid, camera: Camera) -> tuple[Array, Array]:
     """Centres (P, 2) and covariances (P, 2, 2), in pixels, of the ellipses that the ellipsoids project to.
 
     Parts that reach behind the camera get NaN.
+
+    >>> camera = Camera(np.zeros(3), np.eye(3), focal=100.0, width=200, height=100)
+    >>> ball = Solid(np.array([[0.0, 0.0, 10.0]]), np.eye(3)[None], np.zeros((1, 3)))
+    >>> outlines(ball, camera)[0].tolist()  # in front of the camera: at the centre of the image
+    [[100.0, 50.0]]
     """
     centres = (solid.centres - camera.position) @ camera.rotation.T
     axes = camera.rotation @ solid.axes
@@ -90,14 +99,28 @@ def outlines(solid: Solid, camera: Camera) -> tuple[Array, Array]:
 
 
 def extent(solid: Solid, camera: Camera) -> Array:
-    """The box (4,) around the silhouette, xyxy pixels, not clipped; NaN if it reaches the camera."""
+    """The box (4,) around the silhouette, xyxy pixels, not clipped; NaN if it reaches the camera.
+
+    >>> camera = Camera(np.zeros(3), np.eye(3), focal=100.0, width=200, height=100)  # looks along z
+    >>> ball = Solid(np.array([[0.0, 0.0, 10.0]]), np.eye(3)[None], np.zeros((1, 3)))
+    >>> extent(ball, camera).round(1).tolist()  # radius 1 at distance 10: a little over 10 px
+    [89.9, 39.9, 110.1, 60.1]
+    """
     means, spread = outlines(solid, camera)
     half = np.sqrt(np.maximum(np.diagonal(spread, axis1=1, axis2=2), 0))
     return np.concatenate([(means - half).min(0), (means + half).max(0)])
 
 
 def fill_silhouette(mask: NDArray[np.uint8], solid: Solid, camera: Camera) -> None:
-    """Sets the silhouette in `mask` (H, W) to 255, in place; it may be smaller than the image."""
+    """Sets the silhouette in `mask` (H, W) to 255, in place; it may be smaller than the image.
+
+    >>> camera = Camera(np.zeros(3), np.eye(3), focal=100.0, width=200, height=100)
+    >>> ball = Solid(np.array([[0.0, 0.0, 10.0]]), np.eye(3)[None], np.zeros((1, 3)))
+    >>> mask = np.zeros((100, 200), np.uint8)
+    >>> fill_silhouette(mask, ball, camera)
+    >>> mask[50, [50, 100, 150]].tolist()
+    [0, 255, 0]
+    """
     means, spread = outlines(solid, camera)
     # A Cholesky factor in closed form, safe for the flat ellipses of shadows.
     a = np.sqrt(np.maximum(spread[:, 0, 0], 1e-6))
@@ -111,7 +134,12 @@ def fill_silhouette(mask: NDArray[np.uint8], solid: Solid, camera: Camera) -> No
 
 
 def shadow_of(solid: Solid, light: Array) -> Solid:
-    """The solid flattened onto the floor along `light` (3,), the direction towards the lamp."""
+    """The solid flattened onto the floor along `light` (3,), the direction towards the lamp.
+
+    >>> ball = Solid(np.array([[0.0, 0.0, 2.0]]), np.eye(3)[None], np.zeros((1, 3)))
+    >>> shadow_of(ball, np.array([1.0, 0.0, 1.0])).centres.tolist()  # light at 45 degrees from +x
+    [[-2.0, 0.0, 0.0]]
+    """
     onto_floor = np.eye(3) - np.outer(light, [0, 0, 1]) / light[2]
     return Solid(solid.centres @ onto_floor.T, onto_floor @ solid.axes, solid.colours)
 

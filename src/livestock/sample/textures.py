@@ -25,7 +25,11 @@ WALLS = {
 
 
 def clouds(height: int, width: int, rng: np.random.Generator, coarsest: int = 6) -> Array:
-    """Noise (height, width) float32 of several octaves, about -1 to 1."""
+    """Noise (height, width) float32 of several octaves, about -1 to 1.
+
+    >>> clouds(4, 6, np.random.default_rng(0)).shape
+    (4, 6)
+    """
     total: Array = np.zeros((height, width), np.float32)
     for octave in range(4):
         cells = coarsest * 2**octave
@@ -36,7 +40,11 @@ def clouds(height: int, width: int, rng: np.random.Generator, coarsest: int = 6)
 
 
 def finish(tone: Array, base: tuple[int, int, int], rng: np.random.Generator) -> Image:
-    """A texture (H, W, 3) from brightness factors (H, W) and a base colour, with a fine grain."""
+    """A texture (H, W, 3) from brightness factors (H, W) and a base colour, with a fine grain.
+
+    >>> finish(np.ones((4, 6)), (120, 100, 80), np.random.default_rng(0)).shape
+    (4, 6, 3)
+    """
     grain = tone + rng.normal(0, 0.035, tone.shape)
     tint = np.array(base) * rng.normal(1, 0.05) * rng.normal(1, 0.03, 3)
     return np.clip(grain[..., None] * tint, 0, 255).astype(np.uint8)

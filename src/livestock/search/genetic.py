@@ -33,6 +33,10 @@ def choose_parent(
 
     `values` is `(n, n_names)`, `fitness` is `(n,)`. `single` draws one row with a chance that grows with its fitness;
     `weighted` is the mean of the rows with those weights.
+
+    >>> values, fitness = np.array([[0.01], [0.02], [0.03]]), np.array([0.1, 0.9, 0.1])
+    >>> choose_parent(values, fitness, np.random.default_rng(0), "single")
+    (array([0.02]), [1])
     """
     best = np.argsort(-fitness)[:N_PARENTS]
     weights = fitness[best] - fitness[best].min() + 1e-6
@@ -48,6 +52,11 @@ def mutate(
     """A child of `parent`, all arrays `(n_names,)`: multiplied, redrawn until something changes, clipped, rounded.
 
     Gains that are all 0 would never change anything: `check_meta` refuses them.
+
+    >>> child = mutate(np.array([0.01, 0.9]), np.array([1.0, 0.0]), np.array([0.001, 0.6]), np.array([0.1, 0.98]),
+    ...             np.random.default_rng(0))
+    >>> bool(child[0] != 0.01), float(child[1])  # a gain of 0 leaves a value as it is
+    (True, 0.9)
     """
     n = len(parent)
     factor = np.ones(n)

@@ -73,6 +73,9 @@ def make_meta(
     """The meta subset: names, for which YOLOv5's gains and limits hold, or a mapping of name to (gain, low, high).
 
     Raises ValueError for what cannot be searched from `start`, with the name (see `check_meta`).
+
+    >>> make_meta(["lr0"], start={"lr0": 0.01})
+    {'lr0': Gene(gain=1.0, low=1e-05, high=0.1)}
     """
     if not isinstance(names, Mapping):
         if unknown := [name for name in names if name not in GENES]:
@@ -105,13 +108,21 @@ def check_meta(meta: Meta, start: Mapping[str, float]) -> None:
 
 
 def distributions(meta: Meta) -> dict[str, FloatDistribution]:
-    """The space as Optuna has it, on a logarithmic scale where the limits lie a factor of 100 or more apart."""
+    """The space as Optuna has it, on a logarithmic scale where the limits lie a factor of 100 or more apart.
+
+    >>> distributions({"momentum": Gene(0.3, 0.6, 0.98)})
+    {'momentum': FloatDistribution(high=0.98, log=False, low=0.6, step=None)}
+    """
     return {name: FloatDistribution(low, high, log=low > 0 and high / low >= LOG_RATIO)
             for name, (_, low, high) in meta.items()}
 
 
 def describe(meta: Meta) -> str:
-    """The space as text that is equal for equal spaces, whatever the order of names."""
+    """The space as text that is equal for equal spaces, whatever the order of names.
+
+    >>> describe({"lr0": Gene(1.0, 1e-5, 0.1)})
+    '{"lr0": [1.0, 1e-05, 0.1]}'
+    """
     return json.dumps({name: list(meta[name]) for name in sorted(meta)})
 
 
@@ -149,7 +160,11 @@ def _as_yaml_has_it(value: object) -> str:
 
 
 def find_hyp_faults(values: Mapping[str, float]) -> list[str]:
-    """What of a file of hyper-parameters would stop yolov5's training or make it senseless, one sentence a key."""
+    """What of a file of hyper-parameters would stop yolov5's training or make it senseless, one sentence a key.
+
+    >>> find_hyp_faults({**dict.fromkeys(GENES, 0.5), "momentum": 2.0, "lr": 0.1})
+    ['momentum: expected a number from 0 to 1, found 2', "lr: unknown hyper-parameter, meant is perhaps 'lrf'"]
+    """
     faults = [f"{name}: this hyper-parameter is missing; yolov5 needs each of {', '.join(GENES)}"
               for name in GENES if name not in values]
     for name, value in values.items():

@@ -29,7 +29,11 @@ DATABASE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
 
 
 def is_database(storage: str) -> bool:
-    """Whether `storage` is the URL of a database rather than the path of a journal."""
+    """Whether `storage` is the URL of a database rather than the path of a journal.
+
+    >>> is_database("postgresql://host/name"), is_database("data/study.journal")
+    (True, False)
+    """
     return "://" in storage
 
 
@@ -196,7 +200,12 @@ def _mask(part: re.Match[str]) -> str:
 
 
 def hide_secrets(text: str, storage: str) -> str:
-    """A text without the password that a database's URL holds, as it stands there or decoded."""
+    """A text without the password that a database's URL holds, as it stands there or decoded.
+
+    >>> url = "postgresql://user:secret@host/name"
+    >>> hide_secrets(f"cannot connect to {url}", url)
+    'cannot connect to postgresql://user:***@host/name'
+    """
     if not is_database(storage):
         return text
     _, _, password, rest = _split(storage)

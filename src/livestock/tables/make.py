@@ -19,7 +19,13 @@ GOLD = {"confidence": 1.0, "source": "gold"}  # what a row is that does not say 
 
 
 def make_images(records: list[dict] | pd.DataFrame) -> pd.DataFrame:
-    """An images table from records; `group` and `fold` are -1 until they are assigned."""
+    """An images table from records; `group` and `fold` are -1 until they are assigned.
+
+    >>> record = {"image_id": "a.jpg", "archive": "train.zip", "member": "a.jpg", "width": 640, "height": 480}
+    >>> images = make_images([record])
+    >>> images[["group", "fold"]].to_numpy().tolist()  # neither grouped nor split yet
+    [[-1, -1]]
+    """
     table = pd.DataFrame(records, columns=IMAGE_COLUMNS)
     return _in_order(_fill(table, {"group": -1, "fold": -1}).astype(IMAGE_DTYPES))
 
@@ -30,6 +36,10 @@ def make_boxes(records: list[dict] | pd.DataFrame, origin: str = "") -> pd.DataF
     Records without a `box_id` get one from their image and `origin`, by default their `source` (see `ids`): tables of
     one source that are to be concatenated need an origin each. Raises ValueError if some records have a `box_id` and
     others have none, or if it is no whole number.
+
+    >>> boxes = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> boxes[["image_id", "confidence", "source"]].to_numpy().tolist()  # a human box, unless it says otherwise
+    [['a.jpg', 1.0, 'gold']]
     """
     table = _fill(pd.DataFrame(records, columns=BOX_COLUMNS), GOLD)
     return _in_order(_with_box_ids(table, origin).astype(BOX_DTYPES))
@@ -95,5 +105,10 @@ def _fill(table: pd.DataFrame, defaults: dict[str, object]) -> pd.DataFrame:
 
 
 def by_falling_confidence(boxes: pd.DataFrame) -> pd.DataFrame:
-    """The boxes table by image and falling confidence, ties in row order: the order that costs no score."""
+    """The boxes table by image and falling confidence, ties in row order: the order that costs no score.
+
+    >>> boxes = pd.DataFrame({"image_id": ["b.jpg", "a.jpg", "a.jpg"], "confidence": [0.9, 0.2, 0.8]})
+    >>> by_falling_confidence(boxes)["confidence"].tolist()
+    [0.8, 0.2, 0.9]
+    """
     return boxes.sort_values(["image_id", "confidence"], ascending=[True, False], kind="stable", ignore_index=True)

@@ -78,7 +78,12 @@ def _shares(counts: np.ndarray) -> np.ndarray:
 
 
 def leakage(groups: pd.Series, fold: pd.Series) -> float:
-    """Share of images with a near-duplicate (same group) in the training folds when their fold validates."""
+    """Share of images with a near-duplicate (same group) in the training folds when their fold validates.
+
+    >>> groups, fold = pd.Series([0, 0, 1, 2], list("abcd")), pd.Series([0, 1, 1, 0], list("abcd"))
+    >>> leakage(groups, fold)  # a and b are alike, and in different folds
+    0.5
+    """
     n_folds = fold.groupby(groups.reindex(fold.index).to_numpy()).transform("nunique")
     return float((n_folds > 1).mean()) if len(fold) else 0.0
 
@@ -108,7 +113,11 @@ def split_report(
 
 
 def leaky_folds(images: pd.DataFrame) -> list[int]:
-    """The folds with images of a group of which another fold has images too: a score there flatters."""
+    """The folds with images of a group of which another fold has images too: a score there flatters.
+
+    >>> leaky_folds(pd.DataFrame({"group": [0, 0, 1], "fold": [0, 1, 2]}))
+    [0, 1]
+    """
     n_folds = images.groupby("group")["fold"].transform("nunique")
     return sorted(int(fold) for fold in images.loc[n_folds > 1, "fold"].unique())
 
@@ -167,6 +176,9 @@ def describe_leak(images: pd.DataFrame, folds: Sequence[int]) -> str:
     """Which of `folds` share near-duplicate images with others; empty where none does. To be printed beside a score.
 
     `images` are those of all folds.
+
+    >>> describe_leak(pd.DataFrame({"group": [0, 1], "fold": [0, 1]}), folds=[0, 1])
+    ''
     """
     leaky = [str(fold) for fold in leaky_folds(images) if fold in set(folds)]
     if not leaky:
@@ -190,6 +202,10 @@ def group_report(groups: pd.Series, known: pd.Series) -> dict[str, float]:
 
     Images without a known value are left out. `precision`: pairs of one group that are of one known value;
     `recall`: pairs of one known value that are in one group; 1 where there is no pair to judge.
+
+    >>> found, known = pd.Series([0, 0, 1], list("abc")), pd.Series(["barn"] * 3, list("abc"))
+    >>> group_report(found, known)  # of the three known pairs one is found
+    {'precision': 1.0, 'recall': 0.3333333333333333}
     """
     known = known.dropna()
     table = pd.crosstab(groups.reindex(known.index).to_numpy(), known.to_numpy()).to_numpy()

@@ -43,7 +43,11 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
 
 
 def is_coco(content: Any) -> bool:
-    """Whether a JSON has COCO's lists."""
+    """Whether a JSON has COCO's lists.
+
+    >>> is_coco({"images": [], "annotations": [], "categories": []}), is_coco([])
+    (True, False)
+    """
     return isinstance(content, dict) and all(isinstance(content.get(key), list)
                                              for key in ("images", "annotations", "categories"))
 

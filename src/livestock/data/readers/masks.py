@@ -23,7 +23,13 @@ def polygon_box(values: list[Any]) -> tuple[float, float, float, float] | None:
 
 
 def outline_box(segmentation: Any) -> tuple[float, float, float, float] | None:
-    """xyxy around COCO's segmentation, a list of polygons or a run-length mask; None for what is neither."""
+    """xyxy around COCO's segmentation, a list of polygons or a run-length mask; None for what is neither.
+
+    >>> outline_box([[10, 12, 50, 12, 30, 24]])
+    (10.0, 12.0, 50.0, 24.0)
+    >>> outline_box({"size": [4, 6], "counts": [5, 2, 17]})  # 4 high, 6 wide; pixels 5 and 6, counted down the columns
+    (1.0, 1.0, 2.0, 3.0)
+    """
     if isinstance(segmentation, list):
         polygons = segmentation if all(isinstance(part, list) for part in segmentation) else [segmentation]
         found = [polygon_box([number(value) for value in polygon]) for polygon in polygons]

@@ -202,7 +202,11 @@ def _part_of_folder(folder: str) -> str:
 
 
 def part_name(name: str) -> str:
-    """The part that one folder's name, or one word of a file's name, stands for, or ""."""
+    """The part that one folder's name, or one word of a file's name, stands for, or "".
+
+    >>> [part_name(name) for name in ("train2017", "val", "1. Validation", "barn")]
+    ['train', 'valid', 'valid', '']
+    """
     plain = re.sub(r"^\d+\W*|\W*\d*$", "", name.casefold())
     found = PART_IN_NAME.fullmatch(plain)
     return PARTS.get(plain) or (PARTS[found["before"] or found["behind"]] if found else "")

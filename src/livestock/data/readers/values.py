@@ -14,14 +14,22 @@ __all__ = ["identifier", "is_number", "is_true", "number", "read_json", "short",
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value from a label file is a finite number; True and False are none."""
+    """Whether a value from a label file is a finite number; True and False are none.
+
+    >>> [is_number(value) for value in (1, 2.5, True, "3", float("nan"))]
+    [True, True, False, False, False]
+    """
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 1000  # isfinite fails on larger
 
 
 def to_number(text: str | None) -> Any:
-    """The number that a text is, infinite or NaN too, or the text as it is, for `clean_boxes` to note."""
+    """The number that a text is, infinite or NaN too, or the text as it is, for `clean_boxes` to note.
+
+    >>> to_number("2.5"), to_number("pig"), to_number(None)
+    (2.5, 'pig', None)
+    """
     try:
         return text if text is None else float(text)
     except ValueError:
@@ -29,12 +37,20 @@ def to_number(text: str | None) -> Any:
 
 
 def number(value: Any) -> Any:
-    """The number that a text of a label stands for; anything else as it is."""
+    """The number that a text of a label stands for; anything else as it is.
+
+    >>> number("2.5"), number(2), number([1])
+    (2.5, 2, [1])
+    """
     return to_number(value) if isinstance(value, str) else value
 
 
 def is_true(value: Any) -> bool:
-    """Whether a flag is set: 1, true, and the same as texts."""
+    """Whether a flag is set: 1, true, and the same as texts.
+
+    >>> [is_true(value) for value in (1, "1", "True", 0, "no")]
+    [True, True, True, False, False]
+    """
     return value is True or identifier(value) == 1 or isinstance(value, str) and value.casefold() == "true"
 
 
@@ -42,6 +58,9 @@ def identifier(value: Any) -> int | str | None:
     """An id as it can be compared, or None: whole numbers and texts are ids, `true`, `null` and lists are none.
 
     Some exporters write numbers as texts, in one place or in all: "7" and "007" are 7.
+
+    >>> [identifier(value) for value in ("007", 7.0, "a7", True, None)]
+    [7, 7, 'a7', None, None]
     """
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -55,6 +74,9 @@ def read_json(content: bytes) -> Any:
 
     Raises BadData for what is none, for one nested too deeply, and for a key that stands twice in an object, of
     which Python's reader would keep the last without a word.
+
+    >>> read_json(b'{"images": []}')
+    {'images': []}
     """
     try:
         return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))  # as json.loads does

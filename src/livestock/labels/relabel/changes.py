@@ -29,6 +29,13 @@ def compare_labels(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
     What is left of `before` was `removed`, what is left of `after` was `added`: a box that was dragged to another
     place is one removed and one added.
+
+    >>> from livestock.tables import make_boxes
+    >>> before = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> compare_labels(before, before.assign(x_max=9.0))["kind"].tolist()
+    ['moved']
+    >>> compare_labels(before, before[:0])["kind"].tolist()
+    ['removed']
     """
     rows: list[tuple[object, ...]] = []
     of_before, of_after = before.groupby("image_id").indices, after.groupby("image_id").indices
@@ -71,7 +78,13 @@ def merge_labels(before: pd.DataFrame, after: pd.DataFrame, changes: pd.DataFram
 
 
 def find_same(boxes: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
-    """Whether each row of a boxes table is in `others` too: image and class alike, corners within `SAME_PX`: `(N,)`."""
+    """Whether each row of a boxes table is in `others` too: image and class alike, corners within `SAME_PX`: `(N,)`.
+
+    >>> boxes = pd.DataFrame([["a.jpg", "pig", 0.0, 0, 10, 10], ["a.jpg", "cow", 0.0, 0, 10, 10]],
+    ...                      columns=["image_id", "label", *XYXY])
+    >>> find_same(boxes, boxes[:1]).tolist()  # the other class at the same place is another box
+    [True, False]
+    """
     changes = compare_labels(boxes, others)
     found = np.zeros(len(boxes), bool)
     found[changes.loc[changes["kind"] == "unchanged", "before"]] = True

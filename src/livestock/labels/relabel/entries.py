@@ -93,7 +93,11 @@ class Source:
 
 
 def are_numbers(*values: Any) -> bool:
-    """Whether all are finite numbers."""
+    """Whether all are finite numbers.
+
+    >>> are_numbers(1, 2.5), are_numbers(1, "2.5")
+    (True, False)
+    """
     return all(map(is_number, values))
 
 

@@ -69,7 +69,7 @@ def sheet_name(rank: int, image_id: str, suffix: str) -> str:
     """A file name that is unique, in ASCII, and sorts by rank; the digits at its end are of the `image_id` alone.
 
     >>> sheet_name(1, "train/[원천]소/cow 1.JPG", ".JPG")
-    '0001_train-cow-1_7af1f0a6bd4e.jpg'
+    '0001_train-cow-1_e2989d186bda.jpg'
     """
     path = PurePosixPath(image_id)
     readable = re.sub(r"[^A-Za-z0-9]+", "-", str(path.with_suffix(""))).strip("-")[-READABLE:].strip("-")

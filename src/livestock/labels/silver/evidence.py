@@ -68,7 +68,11 @@ def _count_places(boxes: pd.DataFrame, images: pd.DataFrame) -> float:
 
 
 def count_surest(is_labelled: np.ndarray) -> int:
-    """How many of the boxes, by falling confidence, are the most confident that the rest are judged by."""
+    """How many of the boxes, by falling confidence, are the most confident that the rest are judged by.
+
+    >>> count_surest(np.ones(300, bool)), count_surest(np.ones(30, bool)), count_surest(np.ones(10, bool))
+    (100, 25, 10)
+    """
     return min(max(LEAST_SUREST, round(SUREST * np.count_nonzero(is_labelled))), len(is_labelled))
 
 
@@ -90,6 +94,11 @@ def lowest_precision(right: int, shown: int, total: int) -> float:
     One standard error below (see `lower_share`), or the very share where all of them are shown. With twelve crops .9
     asks for twelve: that happens by luck in 28 % of the draws from boxes of which nine in ten are right, in 3 % where
     three in four are. Raises ValueError if `right` is not from 0 to `shown`.
+
+    >>> lowest_precision(11, shown=12, total=12)
+    0.9166666666666666
+    >>> round(lowest_precision(11, shown=12, total=80), 3)
+    0.802
     """
     if not 0 <= right <= shown:
         raise ValueError(f"ACCEPT: expected how many of {shown} crops are right, from 0 to {shown}, found {right!r}")

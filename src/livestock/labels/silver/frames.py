@@ -17,6 +17,11 @@ def share_of_frames(boxes: pd.DataFrame, gold: pd.DataFrame, images: pd.DataFram
 
     At its place: IoU of at least 0.5. `images` holds the groups; NaN for a box whose group has no other frame, for
     group -1, and for images that are not in `images`. Labels in the box's own frame do not count.
+
+    >>> images = pd.DataFrame({"image_id": ["1.jpg", "2.jpg", "3.jpg"], "group": [0, 0, 0]})
+    >>> box = pd.DataFrame([["1.jpg", "pig", 0.0, 0, 10, 10]], columns=["image_id", "label", *XYXY])
+    >>> share_of_frames(box, box.assign(image_id="2.jpg"), images).tolist()  # labelled in one of the two other frames
+    [0.5]
     """
     group = images.set_index("image_id")["group"]
     n_frames = group[group >= 0].value_counts()
@@ -42,12 +47,25 @@ def is_confirmed(boxes: pd.DataFrame, gold: pd.DataFrame, images: pd.DataFrame) 
     """Whether people labelled the class at a box's place in a third or more of the other frames of its group: `(N,)`.
 
     False where there are no other frames; see `share_of_frames`.
+
+    >>> images = pd.DataFrame({"image_id": ["1.jpg", "2.jpg"], "group": [0, 0]})
+    >>> box = pd.DataFrame([["1.jpg", "pig", 0.0, 0, 10, 10]], columns=["image_id", "label", *XYXY])
+    >>> is_confirmed(box, box.assign(image_id="2.jpg"), images).tolist()
+    [True]
+    >>> is_confirmed(box, box, images).tolist()  # its own frame says nothing
+    [False]
     """
     return share_of_frames(boxes, gold, images) >= CONFIRMED
 
 
 def mirror(boxes: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """The boxes where they would be in the mirrored image: places of the same size and height that say nothing."""
+    """The boxes where they would be in the mirrored image: places of the same size and height that say nothing.
+
+    >>> images = pd.DataFrame({"image_id": ["1.jpg"], "width": [100]})
+    >>> box = pd.DataFrame([["1.jpg", 10.0, 0.0, 30.0, 20.0]], columns=["image_id", *XYXY])
+    >>> mirror(box, images)[XYXY].to_numpy().tolist()
+    [[70.0, 0.0, 90.0, 20.0]]
+    """
     width = images.set_index("image_id").loc[boxes["image_id"], "width"].to_numpy()
     return boxes.assign(x_min=width - boxes["x_max"].to_numpy(), x_max=width - boxes["x_min"].to_numpy())
 
@@ -56,6 +74,13 @@ def number_places(boxes: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
     """The number of each box's place, `(N,)`: boxes of one class, group and place (IoU of at least 0.5) share one.
 
     Something that a model takes for an animal in each frame of a still camera is one mistake, not one a frame.
+
+    >>> images = pd.DataFrame({"image_id": ["1.jpg", "2.jpg"], "group": [0, 0]})
+    >>> rows = [["1.jpg", "pig", 0.9, 0.0, 0, 10, 10], ["2.jpg", "pig", 0.8, 1.0, 0, 11, 10],
+    ...         ["2.jpg", "pig", 0.7, 50.0, 50, 60, 60]]
+    >>> boxes = pd.DataFrame(rows, columns=["image_id", "label", "confidence", *XYXY])
+    >>> number_places(boxes, images).tolist()
+    [0, 0, 1]
     """
     group = images.set_index("image_id")["group"].reindex(boxes["image_id"]).to_numpy()
     of = np.where(group >= 0, group.astype(str).astype(object), boxes["image_id"].to_numpy(object))

@@ -187,6 +187,13 @@ def is_alone(silver: pd.DataFrame, gold: pd.DataFrame) -> np.ndarray:
     """Whether a silver box lies on no human box, by `SUSPECT_IOU`, and on no surer one of these: `(N,)`.
 
     Whatever the class. Two animals side by side overlap by less than `RIGHT_IOU`, two boxes on one by more.
+
+    >>> columns = ["image_id", "label", "confidence", *XYXY]
+    >>> gold = pd.DataFrame([["a.jpg", "pig", 1.0, 0.0, 0, 10, 10]], columns=columns)
+    >>> silver = pd.DataFrame([["a.jpg", "pig", 0.9, 0.0, 0, 10, 9], ["a.jpg", "pig", 0.8, 50.0, 50, 60, 60],
+    ...                        ["a.jpg", "pig", 0.7, 50.0, 50, 60, 59]], columns=columns)
+    >>> is_alone(silver, gold).tolist()  # on a human box; alone; on a more confident silver box
+    [False, True, False]
     """
     far, alone, corners = largest_iou(silver, gold) < SUSPECT_IOU, np.zeros(len(silver), bool), silver[XYXY].to_numpy()
     order = np.argsort(-silver["confidence"].to_numpy(), kind="stable")
@@ -198,7 +205,12 @@ def is_alone(silver: pd.DataFrame, gold: pd.DataFrame) -> np.ndarray:
 
 
 def falling_share(is_labelled: np.ndarray) -> np.ndarray:
-    """The share that is labelled at each rank, `(N,)`, falling from that of the most confident (`count_surest`)."""
+    """The share that is labelled at each rank, `(N,)`, falling from that of the most confident (`count_surest`).
+
+    >>> is_labelled = np.array([True] * 20 + [False] * 5 + [False, True])
+    >>> falling_share(is_labelled)[[0, 24, 25, 26]].tolist()  # the first 25 share one value, as do the last two
+    [0.8, 0.8, 0.5, 0.5]
+    """
     n_surest = count_surest(is_labelled)
     values, weights = is_labelled.astype(float), np.ones(len(is_labelled))
     if n_surest:

@@ -207,7 +207,12 @@ def cache_bytes() -> int:
 
 
 def to_planes(picture: np.ndarray) -> np.ndarray:
-    """`np.ascontiguousarray` of a `(3, H, W)` view of a `(H, W, 3)` picture, its channels turned around."""
+    """`np.ascontiguousarray` of a `(3, H, W)` view of a `(H, W, 3)` picture, its channels turned around.
+
+    >>> picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    >>> to_planes(picture.transpose(2, 0, 1)[::-1])[0].tolist()  # the last channel comes first
+    [[2, 5], [8, 11]]
+    """
     pixels = picture[::-1].transpose(1, 2, 0)
     if not pixels.flags.c_contiguous:
         return np.ascontiguousarray(picture)

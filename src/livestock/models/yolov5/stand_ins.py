@@ -119,7 +119,11 @@ class Global:
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is a whole number, 0 or more, and no bool."""
+    """Whether it is a whole number, 0 or more, and no bool.
+
+    >>> is_count(3), is_count(-1), is_count(True)
+    (True, False, False)
+    """
     return type(value) is int and value >= 0
 
 

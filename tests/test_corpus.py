@@ -89,13 +89,13 @@ def test_bad_pictures(picture: Picture, packed: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reader", sorted(readers.READERS))
 def test_damaged_files_are_read_or_refused_and_nothing_is_lost(reader: str) -> None:
-    counts = fuzz(reader, 200, seed=6)
-    assert counts["read"] + counts["refused"] == 200
-    assert counts["read"] > 60
-    assert counts["boxes"] > 200
+    counts = fuzz(reader, 50, seed=6)  # `bench/faults.py fuzz` tries more
+    assert counts["read"] + counts["refused"] == 50
+    assert counts["read"] > 12
+    assert counts["boxes"] > 40
 
 
 def test_damaged_pictures_are_read_as_measured_or_refused() -> None:
-    counts = fuzz_pictures(3000, seed=6)
-    assert counts.total() == 3000
-    assert min(counts["refused"], counts["decoded"], counts["measured, not decoded"]) > 100
+    counts = fuzz_pictures(1000, seed=6)
+    assert counts.total() == 1000
+    assert min(counts["refused"], counts["decoded"], counts["measured, not decoded"]) > 30

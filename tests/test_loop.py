@@ -192,7 +192,10 @@ def losses(config: yolov5.TrainConfig, tmp_path_factory: pytest.TempPathFactory)
     return yolov5.train(config, tmp_path_factory.mktemp("usual") / "run")[LOSSES]
 
 
-@pytest.mark.parametrize(("changes", "rtol"), [({"compiler": "aot_eager"}, 1e-4), ({"bf16": True}, 0.02)])
+@pytest.mark.parametrize(("changes", "rtol"), [
+    pytest.param({"compiler": "aot_eager"}, 1e-4, marks=pytest.mark.long),  # it compiles for a minute
+    ({"bf16": True}, 0.02),
+])
 def test_compiled_or_in_bf16_it_is_the_same_training(
     config: yolov5.TrainConfig, losses: pd.DataFrame, tmp_path: Path, changes: dict[str, Any], rtol: float
 ) -> None:

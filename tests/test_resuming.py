@@ -27,12 +27,12 @@ from livestock.models.yolov5.resuming import (
 from livestock.models.yolov5.weights import STARTER, load_checkpoint
 from livestock.plots.training import best_epoch
 
-EPOCHS = 5
+EPOCHS = 4
 
 
 @pytest.fixture(scope="module")
 def config(squares: Path) -> yolov5.TrainConfig:
-    """Five epochs of twelve pictures."""
+    """Four epochs of twelve pictures."""
     return yolov5.TrainConfig(
         data_yaml=str(squares), weights=str(STARTER), imgsz=64, batch=4,
         nominal_batch=128,  # the optimizer's steps, more batches apart as training warms up, do not end with an epoch

@@ -1,5 +1,6 @@
 """Figures: one titled figure with labelled axes per function, which returns its Axes, an array for a grid."""
 
+from . import sentences
 from .common import class_palette, use_style
 from .eda_boxes import (
     plot_box_centres,
@@ -67,6 +68,7 @@ __all__ = [
     "plot_sweep",
     "plot_trials",
     "plot_truth_and_predictions",
+    "sentences",
     "style_split_report",
     "use_style",
 ]

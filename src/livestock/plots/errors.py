@@ -30,7 +30,8 @@ def plot_causes(costs: pd.DataFrame, cut: float | None = None) -> Axes:
     for row, (gain, n_errors) in enumerate(zip(shown["gain"], shown["errors"], strict=True)):
         axes.annotate(f"{gain:+.3f}, {n_errors:,} errors", (gain, row), xytext=(4, 0), textcoords="offset points",
                       va="center", fontsize="small")
-    axes.set(title=f"What each cause costs{_from(cut)}", xlabel="mAP that putting it right would gain, one seed", ylabel="")
+    axes.set(title=f"What each cause costs{_from(cut)}", ylabel="",
+             xlabel="mAP that putting it right would gain, one seed")
     axes.margins(x=0.25)
     return axes
 

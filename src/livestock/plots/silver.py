@@ -91,8 +91,14 @@ def plot_students(students: pd.DataFrame, column: str = "ap_fair") -> Axes:
     axes.set_xticks(places, scores.index)
     axes.margins(x=0.25)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=0.5)
-    axes.set(title="The same training with each set of labels", xlabel="labels", ylabel="mAP, validation fold")
+    axes.set(title="The same training with each set of labels", xlabel="labels",
+             ylabel=f"mAP, validation fold, {_seeds(scores.shape[1])}")
     return axes
+
+
+def _seeds(n: int) -> str:
+    """How many seeds an axis says it shows."""
+    return "one seed" if n == 1 else f"{n} seeds"
 
 
 def plot_learning_curve(curve: pd.DataFrame) -> Axes:

@@ -149,7 +149,7 @@ def test_check_says_what_is_wrong(here):
     assert code == 1
     first, order, weights = out.splitlines()
     assert first == "rising.csv: not fit to submit"
-    assert order.startswith("- line 3 (a.jpg): confidence 0.9 stands below a lower one")
+    assert order.startswith("- line 3 (a.jpg): confidence 0.9 comes after a lower one")
     assert weights.startswith("- none.pt: expected the weights file")
 
 

@@ -243,7 +243,7 @@ def test_a_sound_answer_has_no_faults(tmp_path, images):
         ("b.jpg,pig,0.7,0.1,0.5,0.1,0.1", "YMin 0.1, YMax 0.1 has no area"),
         ("b.jpg,pig,1.2,0.1,0.5,0.1,0.5", "line 4 (b.jpg): confidence 1.2 is outside [0, 1]"),
         ("a.jpg,cow,0.40,0.5,0.9,0.1,0.5", "line 4 (a.jpg): repeats an earlier row"),
-        ("a.jpg,cow,0.6,0.2,0.9,0.1,0.5", "line 4 (a.jpg): confidence 0.6 stands below a lower one"),
+        ("a.jpg,cow,0.6,0.2,0.9,0.1,0.5", "line 4 (a.jpg): confidence 0.6 comes after a lower one"),
         ("b.jpg,pig,0.7,0.1,0.5,0.1", "line 4: expected 7 fields, found 6"),
         ("b.jpg,pig,0.7,0.1,0.5,0.1,0.5,9", "line 4: expected 7 fields, found 8"),
     ],

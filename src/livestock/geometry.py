@@ -135,7 +135,7 @@ def mirror_affine(width: float) -> np.ndarray:
 
 
 def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The map `(2, 3)` that does `first` and then `second`.
+    """The map `(2, 3)` that applies `first` and then `second`.
 
     >>> compose(affine(scale=(2, 2)), affine(shift=(1, 0))).tolist()  # first a shift, which is then doubled
     [[2.0, 0.0, 2.0], [0.0, 2.0, 0.0]]
@@ -144,7 +144,7 @@ def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The map `(2, 3)` that undoes this one. Raises ValueError for one that cannot be undone.
+    """The inverse of the map `(2, 3)`. Raises ValueError if it has none.
 
     >>> invert(affine(scale=(2, 2), shift=(10, 0))).tolist()
     [[0.5, 0.0, -5.0], [0.0, 0.5, 0.0]]
@@ -174,7 +174,7 @@ def map_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def map_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The upright boxes `(N, 4)` xyxy around what the map `(2, 3)` makes of the boxes' four corners.
+    """The axis-aligned boxes `(N, 4)` xyxy around the four corners of each box after the map `(2, 3)`.
 
     >>> map_boxes(np.array([[10.0, 0.0, 30.0, 20.0]]), mirror_affine(100)).tolist()
     [[70.0, 0.0, 90.0, 20.0]]
@@ -184,7 +184,7 @@ def map_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
-    """Boxes `(N, 4)` xyxy where they are in the mirrored image of this width.
+    """Boxes `(N, 4)` xyxy as they lie in the mirrored image, `width` in pixels.
 
     >>> flip_boxes(np.array([[10.0, 0.0, 30.0, 20.0]]), 100).tolist()
     [[70.0, 0.0, 90.0, 20.0]]

@@ -123,7 +123,7 @@ def find_candidates(
 
 
 class _Look(NamedTuple):
-    """How pictures are looked at and what is kept of what is seen, as `candidates` has it."""
+    """How images are predicted and which boxes are kept; the options of `candidates`."""
 
     imgsz: int
     flip: bool
@@ -266,7 +266,7 @@ def _read_output(rows: np.ndarray, image: Any, look: _Look, stride: int) -> tupl
 
 
 def _keep_some(boxes: _Boxes, labels: list[str], keep: Keep) -> _Boxes:
-    """Those that `keep` keeps, which may order them anew."""
+    """Those that `keep` keeps, which may reorder them."""
     kept = keep(_to_table([boxes], labels, ""))["box_id"].to_numpy()
     return boxes.take(np.searchsorted(boxes.place, kept - first_box_id(boxes.image_id, "")))
 

@@ -165,7 +165,7 @@ def read(
 def download(
     directory: Annotated[Path, typer.Argument(help="folder for the pictures and tables; a second call goes on")],
     split: Annotated[str, typer.Option(help="validation, test or train (2.3 GB of tables)")] = "validation",
-    limit: Annotated[int, typer.Option(help="at most so many pictures")] = 500,
+    limit: Annotated[int, typer.Option(help="the most pictures to download")] = 500,
     competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
 ) -> None:
     """Downloads pictures of the competition's classes and their boxes from Open Images (public, CC BY 2.0)."""

@@ -13,7 +13,7 @@ app = typer.Typer(help="Takes suspects to an annotation tool, and corrected labe
 @app.command("export")
 def export_command(
     format: Annotated[str, typer.Option(help="the tool: cvat, label-studio or yolo")],
-    top: Annotated[int, typer.Option(help="so many suspects, the most suspicious, and the images they are in")] = 200,
+    top: Annotated[int, typer.Option(help="how many of the most suspicious boxes, with the images they are in")] = 200,
     workspace: Annotated[Path, typer.Option(help="where the run wrote")] = Path("data"),
     out: Annotated[Path | None, typer.Option(help="a new folder; default: relabel_FORMAT in the workspace")] = None,
     suspects: Annotated[Path | None, typer.Option(help="an edited copy of suspects.csv")] = None,

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from reprlib import repr as short  # of bounded length and depth: what stands in a broken file has neither
+from reprlib import repr as short  # of bounded length and depth: values in a broken file have neither
 from typing import Any
 
 import yaml
@@ -32,7 +32,7 @@ class Fault(ValueError):
 
 
 class _TextLoader(yaml.BaseLoader):
-    """Reads every scalar as text, and keeps the keys that stand twice, of which YAML takes the last in silence."""
+    """Reads every scalar as text, and reports duplicate keys, of which YAML silently takes the last."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)

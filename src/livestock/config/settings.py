@@ -1,4 +1,4 @@
-"""What a run was told, kept in the workspace's `run.yaml`, from which every notebook takes what it is not told itself.
+"""The settings of a run, kept in the workspace's `run.yaml`: the defaults of every notebook's own parameters.
 
 Single values of a profile or of the hyper-parameters are overrides: `epochs`, `hyp.lr0`.
 """
@@ -26,7 +26,7 @@ N_FOLDS = 5
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run was told; an empty text is the default that `run.yaml` names in its comment."""
+    """The settings of a run; an empty text means the default, which `run.yaml` names in a comment."""
 
     profile: str = "demo"
     data: str = ""
@@ -47,7 +47,7 @@ class RunSettings:
 
 
 def settings_path(workspace: Workspace) -> Path:
-    """Where a workspace keeps what its run was told."""
+    """Where a workspace keeps the settings of its run."""
     return workspace.root / "run.yaml"
 
 
@@ -107,7 +107,7 @@ def _below(value: str, workspace: Workspace) -> str:
 
 RUN_YAML = """\
 # What this workspace's run was told. A notebook takes from here what its own parameters leave empty; `livestock run`
-# writes this file anew from its options. Change a line, or delete the file to begin with the defaults.
+# writes this file again from its options. Change a line, or delete the file to begin with the defaults.
 profile: {profile}  # smoke, demo, cpu, colab
 data: {data}  # a folder or a zip; "": raw in this folder; a path that is not whole begins in this folder
 reader: {reader}

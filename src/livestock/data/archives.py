@@ -249,7 +249,7 @@ def _why_refused(info: ZipInfo, name: str, limits: Limits) -> str | None:
     if info.flag_bits & ENCRYPTED_FLAGS:
         return " is encrypted; unpack it with its password first"
     if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):  # zipfile unpacks others without a bound
-        return f": expected it stored or deflated, found method {info.compress_type}; pack it anew"
+        return f": expected it stored or deflated, found method {info.compress_type}; pack it again"
     if info.file_size > limits.member_bytes:
         return f": {info.file_size:,} bytes, more than {limits.member_bytes:,}; refused"
     return _why_a_bomb(info.file_size, info.compress_size, limits)

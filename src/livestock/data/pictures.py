@@ -35,7 +35,7 @@ ERRORS = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, Ru
 
 
 def measure(file: IO[bytes]) -> tuple[int, int]:
-    """Width and height in pixels of what `decode` makes of a file, from the header where the format allows it.
+    """Width and height in pixels of the picture that `decode` returns, from the header where the format allows it.
 
     Raises one of `ERRORS` for what is no picture of `FORMATS` and `MODES`.
     """
@@ -124,7 +124,7 @@ def decode(file: IO[bytes]) -> np.ndarray:
     file.seek(start)
     with Image.open(file, formats=FORMATS) as image:
         _check_mode(image)
-        if image.format == "JPEG":  # the file stands behind its header, and so behind a thumbnail's end mark
+        if image.format == "JPEG":  # the file position is after the header, and so after a thumbnail's end mark
             _check_end(file.read())
         image.load()
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
@@ -149,7 +149,7 @@ def decode_small(file: IO[bytes], size: tuple[int, int]) -> Image.Image:
 
 
 def _decode_plain(content: bytes) -> np.ndarray | None:
-    """A whole JPEG of the plainest kind, of which OpenCV makes the same in a third of the time; None for all others.
+    """A baseline JPEG, which OpenCV decodes to the same pixels in a third of the time; None for all others.
 
     Where the scan itself is damaged, which neither notices as a rule, Pillow refuses about one file in 300 more.
     """

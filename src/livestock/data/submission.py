@@ -152,7 +152,7 @@ def check_answer(
 ) -> list[str]:
     """What is wrong with a submission, in words, each naming a line or image; an empty list if nothing is.
 
-    `images` is the test set's images table, of which `image_id` is needed, and `width, height` if in
+    `images` is the test set's images table; it needs `image_id`, and `width, height` if in
     `pixels`. `boxless` are image ids, or what the answer calls those images.
     """
     faults = []
@@ -221,7 +221,7 @@ def find_faults(
         ((numbers["Conf"] < 0) | (numbers["Conf"] > 1), "confidence {Conf} is outside [0, 1]"),
         (
             numbers.groupby(rows["ImageID"], sort=False)["Conf"].diff() > 0,
-            "confidence {Conf} stands below a lower one of the same image; the competition's scorer matches "
+            "confidence {Conf} comes after a lower one of the same image; the competition's scorer matches "
             "boxes in file order, so this costs score",
         ),
     ]
@@ -322,7 +322,7 @@ def _read_sound_rows(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _as_numbers(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns of numbers, NaN where something else stands."""
+    """The columns of numbers, NaN where the text is not a number."""
     numeric = [name for name in rows if name not in ("ImageID", "LabelName")]
     numbers = rows[numeric].apply(pd.to_numeric, errors="coerce").astype(float)
     return numbers.replace([np.inf, -np.inf], np.nan)

@@ -18,7 +18,7 @@ ODD_FLAGS = ENCRYPTED_FLAGS | 0x20  # patches of other data
 END_RECORD = 22  # bytes of the record a zip ends with, but for its comment
 LOCAL_HEADER = struct.Struct("<4s2xH18xHH")  # of each member: signature, flags, lengths of its name and of what follows
 EXTRA_BYTES = 64  # that may stand between a member's name and its content
-HEAD_BYTES = 4096  # zipfile reads so much at least, and checks the sum of members that end there
+HEAD_BYTES = 4096  # zipfile reads at least this much, and checks the sum of members that end there
 QUICK_BYTES = 1 << 20  # members up to this size are read at once
 ZIP_ERRORS = (BadZipFile, KeyError, OSError, RuntimeError, EOFError, OverflowError, UnicodeError, struct.error,
               zlib.error)  # what zipfile raises on broken zips

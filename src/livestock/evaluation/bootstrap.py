@@ -1,4 +1,4 @@
-"""Intervals: over images drawn again and again, their matches kept (paired bootstrap), and over seeds."""
+"""Intervals of a score: over resampled images with their matches kept (paired bootstrap), and over seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarr
     `counts` is `(n_resamples, len(images))`: how often each image is drawn.
 
     Matches stay as they are, for boxes are matched within their image: an image drawn twice counts twice. The mean is
-    over the classes of which a resample has truth. `images` must hold all that the matches name.
+    over the classes with truth in a resample. `images` must hold all that the matches name.
 
     >>> from livestock.evaluation import match_usual
     >>> from livestock.tables import make_boxes
@@ -33,7 +33,7 @@ def resample(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarr
 
 
 def resample_classes(matches: Matches, images: pd.Index, counts: np.ndarray) -> np.ndarray:
-    """AP of each class of `matches.labels` in each resample, `(n_resamples, n_labels)`, as `resample` has it.
+    """AP of each class of `matches.labels` in each resample, `(n_resamples, n_labels)`; arguments as in `resample`.
 
     NaN where a resample has no truth of the class.
 
@@ -75,7 +75,7 @@ def draw_counts(rng: np.random.Generator, n_images: int, n_resamples: int) -> np
 
 
 def draw_group_counts(rng: np.random.Generator, groups: np.ndarray, n_resamples: int) -> np.ndarray:
-    """As `draw_counts` for images of which those of one group, `(n_images,)`, are drawn together; -1 is no group.
+    """As `draw_counts`, but images of one group, `(n_images,)`, are drawn together; -1 means no group.
 
     Frames of one camera are wrong together: drawn one by one they would make an interval too narrow (cluster bootstrap,
     Davison and Hinkley 1997, section 3.8).

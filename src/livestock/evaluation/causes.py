@@ -103,10 +103,10 @@ def _best_overlap(boxes: pd.DataFrame, truth: pd.DataFrame, *, same_class: bool)
 def cost_of_causes(
     truth: pd.DataFrame, boxes: pd.DataFrame, errors: pd.DataFrame, iou_threshold: float
 ) -> pd.DataFrame:
-    """What mAP would gain were all errors of a cause put right: a row a cause, `errors, sure, gain`.
+    """What mAP would gain if all errors of a cause were corrected: a row a cause, `errors, sure, gain`.
 
     TIDE's dAP (section 2.3), and the numbers of tidecv 1.0.1 divided by 100: a true box that localisation or class cost
-    is found by the most confident box that either made false on it, if its cause is the one put right; all other false
+    is found by the most confident box that either made false on it, if its cause is the one corrected; all other false
     boxes of the cause go; missed true boxes no longer count. AP is COCO's, the mean of the envelope at 101 recalls,
     and no gain is below 0. Classes without a true box are left out of the mean, where tidecv counts them as 0; all
     boxes of an image count, where tidecv takes the first 100.

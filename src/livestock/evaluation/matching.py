@@ -194,7 +194,7 @@ def _starts(values: np.ndarray) -> np.ndarray:
 
 
 def match_ground_truth(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float) -> np.ndarray:
-    """The row of `truth`, by position, that each row of `answer` finds as `match_usual` has it, or -1.
+    """The row of `truth`, by position, that each row of `answer` matches as in `match_usual`, or -1.
 
     Every row of `truth` must have a label.
 

@@ -126,9 +126,9 @@ def interpolated_precision(is_true: np.ndarray, n_truth: int) -> float:
 
 
 def describe_missing_classes(labels: Sequence[str], truth: pd.DataFrame) -> str:
-    """Which of `labels` have no box in `truth`, and over which the mean therefore is; empty where none is missing.
+    """Says which of `labels` have no box in `truth` and are not in the mean; empty if none is missing.
 
-    A mean AP leaves such a class out without a word: with cows in one group of frames alone, the score of a fold may be
+    A mean AP silently leaves such a class out: with cows in one group of frames alone, the score of a fold may be
     the score of pigs.
 
     >>> describe_missing_classes(["pig", "cow"], pd.DataFrame({"label": ["pig", "pig"]}))

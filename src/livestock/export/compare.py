@@ -19,9 +19,9 @@ from ..models.yolov5.safe import write_safetensors
 from ..postprocess import suppress
 from .convert import export_onnx, export_torchscript, quantize_onnx
 
-LEAST, MOST, SECONDS = 3, 12, 12.0  # rounds: so many in any case, and up to so many while they take no longer
+LEAST, MOST, SECONDS = 3, 12, 12.0  # rounds: at least, and at most while they take no longer than this many seconds
 TIMED, WARM = 2, 2  # passes of a round; passes before all
-TOO_SLOW, PATIENCE = 4, 30.0  # a format so many times as slow as float32 is not scored if that takes so many seconds
+TOO_SLOW, PATIENCE = 4, 30.0  # a format this many times slower than float32 is not scored if that takes longer, in s
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def edge_table(
 ) -> pd.DataFrame:
     """Writes `weights` to `directory` in every format, scores each on `images` and times it on the CPU.
 
-    One row a format: `format`, `MB` of the file, `mAP` (usual, at `metric_iou`, after `suppress` as it stands; `truth`
+    One row a format: `format`, `MB` of the file, `mAP` (usual, at `metric_iou`, after `suppress`; `truth`
     is a boxes table in pixels), `ms_1`, `ms_2`, ... an image with so many threads, and `note`. Time is the median of a
     forward pass of one letterboxed image, boxes decoded, without reading and suppression; formats take turns, so that
     other work on the machine meets them all. `calibration` is an images table for int8 that shares none with `images`.

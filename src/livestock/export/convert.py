@@ -138,7 +138,7 @@ def quantize_onnx(
 
 
 def _exportable(weights: Path) -> Any:
-    """The model with what tracing needs: grids made anew for each size, nothing written in place, one output."""
+    """The model with what tracing needs: grids made again for each size, nothing written in place, one output."""
     model = load_torch(weights)
     for module in model.modules():
         if hasattr(module, "inplace"):

@@ -21,7 +21,7 @@ class DiskSpaceError(OSError):
 
 
 def check_disk_space(directory: Path, needed_bytes: int) -> None:
-    """Raises DiskSpaceError unless the disk of `directory`, which need not exist yet, has so many bytes and some."""
+    """Raises DiskSpaceError unless the disk of `directory`, which need not exist yet, has room and a reserve."""
     there = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     if needed_bytes and free < needed_bytes + SPARE_BYTES:

@@ -1,6 +1,6 @@
 """Copies to and from a mounted Drive, which is slow, fails now and then, lists what is gone and vanishes for a minute.
 
-Which of two files stands: the newer one, by more than the two seconds to which Drive keeps time; of the same time and
+Which of two files wins: the newer one, by more than the two seconds to which Drive keeps time; of the same time and
 size they count as equal. A newer file that is shorter may be one that a crash cut off, so what it replaces is kept
 beside it as `NAME.previous` (then `NAME.previous2` and so on), which is for people: it is never copied itself.
 """
@@ -74,7 +74,7 @@ def copy_file(
     source: Path, target: Path, *, mount: Path | None = None, give_up_seconds: float = GIVE_UP_SECONDS,
     files: Files = FILES,
 ) -> bool:
-    """Copies a file with its time unless the copy stands (see the module); returns whether it did.
+    """Copies a file with its time unless the copy is kept (see the module); returns whether it did.
 
     The copy is written beside its target, continues what an earlier attempt left there, is read back and compared by
     size and SHA-256, and then renamed: the target is whole at every moment. What fails is tried again after growing

@@ -20,7 +20,7 @@ def fingerprint(path: Path, workspace: Path | None = None) -> str:
     A zip ends with the list of its members and their checksums, so that a copy of it is the same and one other member
     is not, without gigabytes being read. Lines of a YAML file that are comments do not count. Pictures in a folder
     count by name and size. No time of change enters: a copy of a folder on another disk is the same folder. A
-    `workspace` that lies in the folder is no part of it.
+    `workspace` inside the folder is left out.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ def _hash_file(path: Path) -> str:
 
 
 def hash_content(content: Any) -> str:
-    """SHA-256 of the JSON serialisation, without a word on what it is the hash of.
+    """SHA-256 of the JSON serialisation, keys sorted, as 64 hexadecimal digits.
 
     >>> hash_content({"b": 1, "a": 2}) == hash_content({"a": 2, "b": 1})
     True

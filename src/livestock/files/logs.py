@@ -1,7 +1,7 @@
 """What the package says about its work goes through `logging`, under the name `livestock` and those below it.
 
 A program that imports the package hears nothing until it configures logging itself or calls `show_messages`. The
-notebooks and the command `livestock` call it: whoever runs them reads plain lines on standard output.
+notebooks and the command `livestock` call it: their users read plain lines on standard output.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Memory that is used again: glibc gives back what a picture took, and takes it anew for the next, page by page."""
+"""Memory reuse: by default glibc returns a picture's memory to the system and requests it again for the next."""
 
 from __future__ import annotations
 

@@ -22,16 +22,16 @@ def likely_boxes(candidates: pd.DataFrame) -> pd.DataFrame:
 
 
 def fuse_views(members: Sequence[pd.DataFrame], images: pd.DataFrame) -> pd.DataFrame:
-    """One boxes table of several looks at the same images: mirrored, larger, by models of other folds.
+    """One boxes table of several TTA views of the same images: mirrored, larger, by models of other folds.
 
-    `members` are the candidates of the looks, or their `likely_boxes`, each out of fold. They are fused (WBF), which
+    `members` are the candidates of the views, or their `likely_boxes`, each out of fold. They are fused (WBF), which
     lowers the confidence of what not all of them see.
     """
     return fuse([likely_boxes(boxes) for boxes in members], images, "wbf", iou_threshold=VIEWS_IOU)
 
 
 def find_suspects(truth: pd.DataFrame, fused: pd.DataFrame) -> pd.DataFrame:
-    """Boxes that several looks at an image agree on and no human box is near: probably labels that are missing.
+    """Boxes that several views of an image agree on and no human box is near: probably labels that are missing.
 
     `fused` is what `fuse_views` gives for images that their models have not seen; what overlaps a human box by
     `SUSPECT_IOU`, whatever its class, is left out. A boxes table, the most suspicious first: by confidence, which ranks

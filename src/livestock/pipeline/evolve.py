@@ -281,7 +281,7 @@ def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path 
 def _local_directory(run: Run) -> Path:
     """A folder on the local disk for this workspace, which may itself lie on a Drive mount, where locks need not hold.
 
-    A number in the workspace leads there, so that an emptied workspace begins anew.
+    A number in the workspace leads there, so that an emptied workspace starts a new one.
     """
     name = run.workspace.runs_dir / "evolve" / "journal_id"
     name.parent.mkdir(parents=True, exist_ok=True)

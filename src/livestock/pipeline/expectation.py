@@ -17,7 +17,7 @@ from ..exceptions import BadData
 from ..files.disk import images_disk_bytes, training_disk_bytes
 from .run import Run
 
-N_MEASURED = 16  # images whose size stands for all
+N_MEASURED = 16  # images whose size is taken as typical of all
 TRAINING_SHARE = 0.8  # of the images: all folds but one
 
 

@@ -1,4 +1,4 @@
-"""What a run is made of: what it is told, else what its workspace's `run.yaml` says, else the defaults."""
+"""The settings of a run: its arguments, else its workspace's `run.yaml`, else the defaults."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def save_settings(run: Run) -> Path:
 
 
 def keep_settings(run: Run) -> None:
-    """Says in a line what this run goes by; the first notebook of a workspace writes it down for the others."""
+    """Logs the settings of this run in one line; the first notebook of a workspace saves them for the others."""
     kept = read_settings(run.workspace)
     if kept is None:
         save_settings(run)
@@ -194,7 +194,7 @@ def keep_settings(run: Run) -> None:
 
 
 def describe_settings(run: Run, kept: RunSettings | None = None) -> str:
-    """What a run goes by, and what `run.yaml` says otherwise (`kept`), in a sentence or two."""
+    """The settings of a run, and where `run.yaml` differs (`kept`), in a sentence or two."""
     profile, path = run.profile, settings_path(run.workspace)
     said = [f"profile {profile.name}", f"seed {run.seed}", f"data {run.data_dir}", f"reader {run.reader}",
             f"competition {run.competition.name}", f"weights {profile.weights}", f"{profile.imgsz} px",

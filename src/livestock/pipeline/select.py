@@ -109,7 +109,7 @@ def _megabytes(run: Run, passes: Sequence[str], fold: int) -> float:
 
 
 def describe_estimate(run: Run, choice: Choice, folds: Sequence[int]) -> str:
-    """The out-of-fold score of what is chosen in words, with what makes it less than it looks: a line each."""
+    """The out-of-fold score of what is chosen in words, and every reason to trust it less: a line each."""
     from ..data.folds import describe_leak
 
     images, boxes = read_tables(run)

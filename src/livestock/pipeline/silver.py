@@ -1,4 +1,4 @@
-"""Teachers, and tables of the silver labels that each strategy makes of what they see in images new to them."""
+"""Teachers, and tables of silver labels: each strategy's choice among the teachers' boxes in images new to them."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def who_sees(
 
 
 def predict_views(
-    run: Run, training: Training, images: pd.DataFrame, looks: Sequence[str] = SILVER_VIEWS
+    run: Run, training: Training, images: pd.DataFrame, views: Sequence[str] = SILVER_VIEWS
 ) -> list[pd.DataFrame]:
     """What is likely of a training's candidates, a table a pass of `VIEWS`, see `labels.missing.likely_boxes`.
 
@@ -126,7 +126,7 @@ def predict_views(
     validation fold all candidates are kept, for its students are judged by them.
     """
     weights, few = weights_named(run, training, averaged=True), bool((images["fold"] == VALID_FOLD).all())
-    tables = [predict_boxes(run, images, weights, look, likely=not few) for look in looks]
+    tables = [predict_boxes(run, images, weights, view, likely=not few) for view in views]
     return [likely_boxes(table) for table in tables] if few else tables
 
 
@@ -182,7 +182,7 @@ def _look_of(images: pd.DataFrame, hashes: pd.Series) -> pd.Series:
 
 @dataclass(frozen=True)
 class Guard:
-    """What can be told about silver boxes before any becomes a label; each of `bands` for known and for new images.
+    """What is known about silver boxes before any becomes a label; each of `bands` for known and for new images.
 
     `ranked` and `evidence`: the tables of `silver.rank_silver` and `silver.weigh_classes`. `bands`: thresholds by what
     labels in other frames show. `most`: thresholds for what may be added at most if a person accepts it. `proposed`:
@@ -200,7 +200,7 @@ class Guard:
 def judge_silver(
     run: Run, silver: pd.DataFrame, teacher: pd.Series, new: pd.DataFrame | None = None, *, precision: float = 0.9
 ) -> Guard:
-    """What can be told about `silver`, and what a person should look at; `precision` is that of the boxes to add.
+    """What is known about `silver`, and what a person should look at; `precision` is that of the boxes to add.
 
     Thresholds come from the images of the teachers alone, not from the validation fold. Frames are near-duplicates,
     also where `group_pattern` makes larger groups. The crops are the same whenever this runs on the same boxes.

@@ -79,7 +79,7 @@ def write_lists(
     """The YOLO data set of `images` with the labels `boxes`, and the lists of one training; returns its `data.yaml`.
 
     Trainings with human labels share a folder. With silver ones, hidden boxes or new images the data set is one of its
-    own, in which the boxes `hidden` are painted grey. Images that yolov5 would ignore without a word are not in the
+    own, in which the boxes `hidden` are painted grey. Images that yolov5 would silently ignore are not in the
     lists; see `read_left_out`. Raises ValueError if that leaves a list empty.
     """
     from ..data import dataset

@@ -165,7 +165,7 @@ def find_interval(scores: GroupScores) -> tuple[float, float]:
 
     Scores of groups are skewed: one bad group in ten lowers the score, and where it was not drawn the others say
     nothing of it. So the bounds are unequal, and t's quantile is that of 99 %, with which 95 % are covered in
-    simulation (`bench/choosing.py`). Where all is right, or nothing, the bound is that of so many whole groups without
+    simulation (`bench/choosing.py`). Where all is right, or nothing, the bound is that of as many whole groups without
     one exception (Clopper and Pearson 1934).
 
     >>> halves = np.full((3, 1), 1 / 3)

@@ -26,9 +26,9 @@ def fuse(
 
     `wbf`: weighted boxes fusion (Solovyev et al. 2021), corners averaged by confidence, confidence lowered where passes
     are missing. `nmw`: non-maximum weighted (Zhou et al. 2017), corners averaged by confidence and overlap with the
-    surest, whose confidence stays. All passes weigh the same. Returns a boxes table by image and falling confidence. A
-    fused box is a new box: its `box_id` follows from the method, the IoU and the ids of all boxes that were fused in
-    its image, so that fusions of other boxes, or in another way, have others.
+    most confident box, whose confidence is kept. All passes weigh the same. Returns a boxes table by image and falling
+    confidence. A fused box is a new box: its `box_id` follows from the method, the IoU and the ids of all boxes that
+    were fused in its image, so that another fusion has other ids.
 
     Raises ValueError for an unknown method, a threshold out of range and a box in none of the `images`.
 
@@ -59,7 +59,7 @@ def fuse(
         origin = f"{method} {iou_threshold} {_digest(parts)}"
         box_ids = new_box_ids(np.full(len(names), image_id, object), origin)
         corners = np.clip(corners, 0, 1) * size  # float32 inside
-        found.append(_surest(image_id, box_ids, names, corners, confidence, max_det))
+        found.append(_most_confident(image_id, box_ids, names, corners, confidence, max_det))
     return _to_table(found)
 
 
@@ -67,11 +67,11 @@ def soft_suppress(
     candidates: pd.DataFrame, images: pd.DataFrame, *, sigma: float = 0.5, conf_threshold: float = 0.001,
     max_det: int = 300,
 ) -> pd.DataFrame:
-    """Soft-NMS (Bodla et al. 2017): a box that overlaps a surer one loses confidence, `exp(-iou² / sigma)`, not all.
+    """Soft-NMS (Bodla et al. 2017): multiplies the confidence of overlapping boxes by `exp(-iou² / sigma)`.
 
     ensemble-boxes' own `soft_nms` gives the confidences back as they came in, so its inner function is called, which
-    lowers them in place. Returns a boxes table by image and falling confidence, in which each box has the `box_id` that
-    it had. Raises ValueError for a sigma that is not above 0 and a box in none of the `images`.
+    lowers them in place. Returns a boxes table by image and falling confidence, in which each box keeps its
+    `box_id`. Raises ValueError for a sigma that is not above 0 and a box in none of the `images`.
 
     >>> from livestock.tables import make_boxes
     >>> images = pd.DataFrame({"image_id": ["a.jpg"], "width": [100], "height": [100]})
@@ -94,8 +94,8 @@ def soft_suppress(
             rows.append(same.iloc[order])
             softened.append(confidence[confidence > conf_threshold])
         kept = pd.concat(rows)
-        found.append(_surest(image_id, kept["box_id"].to_numpy(), kept["label"], kept[XYXY].to_numpy(),
-                             np.concatenate(softened), max_det))
+        found.append(_most_confident(image_id, kept["box_id"].to_numpy(), kept["label"], kept[XYXY].to_numpy(),
+                                     np.concatenate(softened), max_det))
     return _to_table(found)
 
 
@@ -130,7 +130,7 @@ class _Found(NamedTuple):
     confidence: np.ndarray
 
 
-def _surest(
+def _most_confident(
     image_id: str, box_ids: np.ndarray, labels: Sequence[str], corners: np.ndarray, confidence: np.ndarray, max_det: int
 ) -> _Found:
     order = np.argsort(-confidence, kind="stable")[:max_det]

@@ -124,7 +124,7 @@ def _tune_class(surface: pd.DataFrame, names: Sequence[str], own: pd.DataFrame, 
 def apply(
     kind: str, members: Sequence[pd.DataFrame], images: pd.DataFrame, points: Mapping[str, Point]
 ) -> pd.DataFrame:
-    """The boxes that a kind of method makes of the passes' candidates at its parameters.
+    """The boxes that are left of the passes' candidates when a kind of method is applied at its parameters.
 
     Raises ValueError for an unknown kind.
     """

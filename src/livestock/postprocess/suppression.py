@@ -15,7 +15,7 @@ from ..geometry import paired_iou
 from ..tables import XYXY
 
 BLOCK, COLUMNS = 128, 2048  # boxes settled at a time, and boxes they are held against: these fit into a core's cache
-PIECE = 250_000  # boxes of which copies are made at a time
+PIECE = 250_000  # boxes that are copied at a time
 
 
 def suppress(
@@ -154,7 +154,7 @@ def _overlapping(
 
 
 def _nth_in_run(values: np.ndarray) -> np.ndarray:
-    """How many equal values stand directly before each of a sorted array."""
+    """How many equal values come directly before each value of a sorted array."""
     return np.arange(len(values)) - np.searchsorted(values, values)
 
 

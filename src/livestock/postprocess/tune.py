@@ -54,7 +54,7 @@ def split_parts(images: pd.DataFrame, rng: np.random.Generator, n_parts: int = N
 
 
 def leave_outs(n_parts: int = N_PARTS) -> list[tuple[int, ...]]:
-    """Every choice of up to three parts: what choosing on all images, all but one part and all but two looks at.
+    """Every choice of up to three parts: all that is needed to choose on all images, all but one part and all but two.
 
     >>> leave_outs(2)
     [(), (0,), (1,), (0, 1)]
@@ -80,7 +80,7 @@ def find_plateau(surface: pd.DataFrame, names: Sequence[str], *, column: str = "
     """Each point's score, how far it lies below the best (`loss`), that loss's standard error, and if it is level.
 
     A point is on the plateau where its loss is within one standard error: the best point's lead over it is no larger
-    than what a change of images makes of it. The error is the grouped jackknife's over parts (Efron and Tibshirani
+    than it varies with the images. The error is the grouped jackknife's over parts (Efron and Tibshirani
     1993, eq. 11.5, with parts for points). `without` names the parts that nothing may be learned from.
 
     >>> scores = {(): [0.70, 0.80, 0.81], (0,): [0.72, 0.82, 0.79], (1,): [0.68, 0.78, 0.83]}

@@ -162,7 +162,7 @@ def _write_images(path: Path, shots: list[Shot], labels: dict[str, list[Annotati
 
 def _write_zip(path: Path, members: Iterable[tuple[str, bytes]],
                compression: int = zipfile.ZIP_DEFLATED) -> None:
-    """Writes pairs of name and bytes beside `path`, then renames: whoever sees the archive sees it whole."""
+    """Writes pairs of name and bytes beside `path`, then renames it, so that no reader sees half an archive."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with zipfile.ZipFile(partial, "w") as archive:

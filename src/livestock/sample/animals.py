@@ -22,7 +22,7 @@ HORN = (0.78, 0.72, 0.6)
 
 @dataclass
 class Animal:
-    """One animal: where it stands (metres), which way it faces (radians), and how it is built."""
+    """One animal: its position (metres), which way it faces (radians), and how it is built."""
 
     species: str
     behaviour: str

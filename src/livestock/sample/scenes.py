@@ -1,4 +1,4 @@
-"""Clips of barn cameras: which animals there are, how they move, and what the lens makes of them.
+"""Clips of barn cameras: which animals there are, how they move, and how the camera renders them.
 
 A clip is some frames of one camera under one light, in which the same animals move a little: near-duplicates,
 as the frames of a video are.

@@ -34,7 +34,7 @@ def make_pruner(name: str) -> optuna.pruners.BasePruner:
 
 
 class StartFirst(BaseSampler):
-    """The start values as trial 0, then the sampler asked for, seeded anew for each trial.
+    """The start values as trial 0, then the sampler asked for, seeded again for each trial.
 
     A sampler seeded once would, after each lost session, propose again what it proposed at the start of the last.
     """

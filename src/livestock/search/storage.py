@@ -147,7 +147,7 @@ class _Database(RDBStorage):
 
 
 def one_line(error: BaseException, storage: str) -> str:
-    """What a database said, without the statement it was told and without the password in its URL."""
+    """The first line of a database's error, without the SQL statement and the password in its URL."""
     lines = str(error.__cause__ or error).strip().splitlines()
     return hide_secrets(lines[0] if lines else type(error).__name__, storage)
 
@@ -181,7 +181,7 @@ def _split(storage: str) -> tuple[str, str, str, str]:
 
 
 def without_password(storage: str) -> str:
-    """A database's URL as it may be shown: `***` for its password, wherever it stands; a path stays as it is.
+    """A database's URL as it may be shown: `***` for its password, wherever it occurs; a path is not changed.
 
     >>> without_password("postgresql://me:p@ss@host/db?password=x&sslmode=require")
     'postgresql://me:***@host/db?password=***&sslmode=require'
@@ -200,7 +200,7 @@ def _mask(part: re.Match[str]) -> str:
 
 
 def hide_secrets(text: str, storage: str) -> str:
-    """A text without the password that a database's URL holds, as it stands there or decoded.
+    """A text without the password in a database's URL, as written there or decoded.
 
     >>> url = "postgresql://user:secret@host/name"
     >>> hide_secrets(f"cannot connect to {url}", url)

@@ -39,7 +39,7 @@ def assign_folds(
        a class (`_polish`). On 16,455 made-up images in groups of about 8 this takes the mean distance from 0.019 to
        0.002; a random split of images has 0.012. Steps 1 to 3 are done from `N_STARTS` seeds and the best result is
        kept: a tenth better where groups are few.
-    4. Fold 0, by custom the validation fold, is the one that lacks fewest classes, and of those most like the whole.
+    4. Fold 0, the validation fold, is the one that lacks fewest classes, and of those most like the whole.
 
     With fewer groups than folds the largest group is cut into blocks of consecutive images (by the numbers in their
     names), and folds that hold such a block share near-duplicates with others: `leaky_folds` lists them. The other
@@ -182,7 +182,7 @@ def _stratify(labels: pd.DataFrame, sizes: np.ndarray, n_folds: int, seed: int) 
 
 
 def _as_shares(by_group: pd.DataFrame) -> np.ndarray:
-    """Counts divided by their distribution's total, lest boxes outweigh images; without empty bins."""
+    """Counts divided by their distribution's total, so that boxes do not outweigh images; without empty bins."""
     parts = [by_group[name] / max(by_group[name].to_numpy().sum(), 1) for name in DISTRIBUTIONS]
     shares = np.concatenate([part.to_numpy() for part in parts], axis=1)
     return shares[:, shares.sum(axis=0) > 0]
@@ -264,7 +264,7 @@ def mini_set(
 
     A stratified `share` of every fold, so that whichever fold validates, the mini set has that share of the
     others to train on; validation always takes the whole fold. Groups may be divided: both halves are
-    training data. A class of which that leaves no image of a fold gets one more. Raises ValueError for a share outside
+    training data. A class that would lose all its images of a fold keeps one. Raises ValueError for a share outside
     (0, 1).
     """
     if not 0 < share < 1:

@@ -113,7 +113,7 @@ def split_report(
 
 
 def leaky_folds(images: pd.DataFrame) -> list[int]:
-    """The folds with images of a group of which another fold has images too: a score there flatters.
+    """The folds that share a group of images with another fold: their scores are too high.
 
     >>> leaky_folds(pd.DataFrame({"group": [0, 0, 1], "fold": [0, 1, 2]}))
     [0, 1]

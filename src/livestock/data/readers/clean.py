@@ -215,7 +215,7 @@ def keep_labelled(images: pd.DataFrame, labels: Labels, competition: Competition
 
 
 def drop_unusable(images: pd.DataFrame, boxes: pd.DataFrame, known: set[str], report: Report) -> pd.DataFrame:
-    """The images without those that have labels of which none could be used; notes them, and those without any box."""
+    """The images without those whose labels are all unusable; notes them, and those without any box."""
     lost = {row[1] for row in report.rows if row[2] in LOST}
     empty = images["image_id"].isin(list(known)) & ~images["image_id"].isin(boxes["image_id"])
     is_unusable = empty & images["image_id"].isin(list(lost))

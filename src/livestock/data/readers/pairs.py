@@ -1,4 +1,4 @@
-"""Where the label of an image lies, by its path: beside it, or in the folder that stands for the image's."""
+"""Where the label of an image lies, by its path: beside it, or in the matching folder of labels."""
 
 from __future__ import annotations
 

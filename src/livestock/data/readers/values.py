@@ -1,11 +1,11 @@
-"""Single values of label files, which may be anything: numbers, ids, and JSON read without losing what stands twice."""
+"""Single values of label files, which may be anything: numbers, ids, and JSON in which no duplicate key is lost."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from reprlib import repr as short  # of bounded length and depth: what stands in a broken file has neither
+from reprlib import repr as short  # of bounded length and depth: values in a broken file have neither
 from typing import Any
 
 from ...exceptions import BadData
@@ -14,7 +14,7 @@ __all__ = ["identifier", "is_number", "is_true", "number", "read_json", "short",
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value from a label file is a finite number; True and False are none.
+    """Whether a value from a label file is a finite number; True and False are not numbers.
 
     >>> [is_number(value) for value in (1, 2.5, True, "3", float("nan"))]
     [True, True, False, False, False]
@@ -37,7 +37,7 @@ def to_number(text: str | None) -> Any:
 
 
 def number(value: Any) -> Any:
-    """The number that a text of a label stands for; anything else as it is.
+    """The number that a text in a label file represents; anything else is returned as it is.
 
     >>> number("2.5"), number(2), number([1])
     (2.5, 2, [1])
@@ -72,7 +72,7 @@ def identifier(value: Any) -> int | str | None:
 def read_json(content: bytes) -> Any:
     """What a JSON holds, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
-    Raises BadData for what is none, for one nested too deeply, and for a key that stands twice in an object, of
+    Raises BadData for what is none, for one nested too deeply, and for a key that occurs twice in an object, of
     which Python's reader would keep the last without a word.
 
     >>> read_json(b'{"images": []}')
@@ -88,7 +88,7 @@ def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise BadData(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+        raise BadData(f"key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
     return found
 
 

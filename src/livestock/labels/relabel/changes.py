@@ -53,7 +53,7 @@ def compare_labels(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 def count_changes(changes: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     """How many boxes of each class were added, removed, moved, given another class, or left as they were.
 
-    A row a class; a box of another class now counts in the row of the class that it had.
+    A row a class; a box whose class changed counts in the row of its old class.
     """
     label = changes["label_before"].where(changes["label_before"] != "", changes["label_after"])
     counts = pd.crosstab(label, changes["kind"]) if len(changes) else pd.DataFrame()

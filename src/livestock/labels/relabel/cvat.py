@@ -156,7 +156,7 @@ def _read_shape(shape: ElementTree.Element, place: str, returned: Returned) -> t
 
 
 def _read_round(shape: ElementTree.Element, place: str, returned: Returned) -> tuple[float, float, float, float] | None:
-    """The corners around a mask, whose extent stands beside its pixels, or around an ellipse, turned by `rotation`."""
+    """The corners around a mask, whose extent the file gives, or around an ellipse, turned by `rotation`."""
     names = ROUND[shape.tag]
     values = tuple(to_number(shape.get(name)) for name in names)
     turn = to_number(shape.get("rotation", "0"))

@@ -16,7 +16,7 @@ MAX_BYTES = 64 << 20  # of one file of labels: some 200,000 boxes; parsed it tak
 
 
 class ReturnedBox(NamedTuple):
-    """A box as a tool has it: `where` it stands, the tool's name of its class, xyxy corners, and who drew it.
+    """A box as a tool has it: `where` it is in the file, the tool's name of its class, xyxy corners, and who drew it.
 
     `origin` is `HUMAN`, `SUSPECT`, or "" where the tool does not keep that.
     """

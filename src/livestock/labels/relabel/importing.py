@@ -49,7 +49,7 @@ class Imported:
 
     @property
     def changed_ids(self) -> list[str]:
-        """The images of which a box changed."""
+        """The images in which a box changed."""
         return sorted(self.changes.loc[self.changes["kind"] != "unchanged", "image_id"].unique())
 
     @property
@@ -68,7 +68,7 @@ def import_labels(path: Path, workspace: Workspace, competition: Competition, *,
     `accept_suspects` says whether a suspect that came back as it was is a label. By default it is one in Label Studio's
     files, whose tasks are submitted one by one, and none in others, where nothing shows that it was looked at.
 
-    Raises BadData that lists what is at fault, by file and entry: an image that was not exported, or stands twice,
+    Raises BadData that lists what is at fault, by file and entry: an image that was not exported, or occurs twice,
     or has another size now; a class that is not the competition's; a box whose corners are no numbers or not in order.
     """
     if exported is not None and not (exported / MANIFEST).is_file():

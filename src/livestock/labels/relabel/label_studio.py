@@ -139,7 +139,7 @@ def _read_task(records: list[dict[str, Any]], where: str, returned: Returned) ->
 
 
 def _data(task: dict[str, Any]) -> dict[str, Any]:
-    """What a task is about; in JSON-MIN that stands beside its annotation."""
+    """What a task is about; in JSON-MIN that is beside its annotation."""
     return task["data"] if isinstance(task.get("data"), dict) else task
 
 
@@ -150,7 +150,7 @@ def _is_well_formed(record: dict[str, Any]) -> bool:
 
 
 def _without_bare(regions: list[Any]) -> list[Any]:
-    """Without regions whose class stands in another one of their id, as with `<Rectangle>` beside `<Labels>`."""
+    """Without regions whose class is in another one of the same id, as with `<Rectangle>` beside `<Labels>`."""
     with_class = {region.get("id") for region in regions if isinstance(region, dict)
                   and isinstance(region.get("value"), dict) and any(key in region["value"] for key in CLASS_KEYS)}
     return [region for region in regions if not (isinstance(region, dict) and region.get("type") == "rectangle"

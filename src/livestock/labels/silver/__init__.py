@@ -1,7 +1,7 @@
 """Silver labels: boxes of models, made labels of images that those models were not trained on.
 
 `rank` says how likely a box without a human label is right, `evidence` whether that can be told at all, by people's
-labels in other `frames` or by a person who looks; `select` makes the labels.
+labels in other `frames` or by a person who checks crops; `select` makes the labels.
 """
 
 from .evidence import N_CROPS, describe_evidence, lower_share, lowest_precision, weigh_classes

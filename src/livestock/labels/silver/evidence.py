@@ -1,4 +1,4 @@
-"""Whether people forgot animals, or a model is mistaken: what other frames say, and what a person says who looks."""
+"""Whether people forgot animals or a model is mistaken: evidence from other frames, or from a person's check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .frames import is_confirmed, mirror, number_places
 SUREST = 1 / 3  # of a class's labelled boxes: with those as confident that nobody labelled, these are judged
 LEAST_SUREST = 25  # fewer would say little
 FORGOTTEN = 0.05  # people must have forgotten more than this share, or a rare slip of the evidence would pass for it
-TELLING = 0.3  # labelled places must be confirmed so much more often than mirrored ones
+TELLING = 0.3  # labelled places by how much more often labelled places must be confirmed than mirrored ones
 ONE_SIDED = 1.645  # standard errors of a one-sided bound with 95 % confidence
 N_CROPS = 12
 WHY = {
@@ -77,7 +77,7 @@ def count_surest(is_labelled: np.ndarray) -> int:
 
 
 def lower_share(share: float, n: float, n_errors: float) -> float:
-    """So many standard errors below a `share` of `n` (score interval of Wilson 1927).
+    """The lower bound of a `share` of `n`, `n_errors` standard errors below it (score interval of Wilson 1927).
 
     >>> round(lower_share(1.0, 12, 1.0), 3)
     0.923
@@ -92,8 +92,8 @@ def lowest_precision(right: int, shown: int, total: int) -> float:
     """The share of `total` boxes that is right at least, where a person found `right` of the `shown` ones right.
 
     One standard error below (see `lower_share`), or the very share where all of them are shown. With twelve crops .9
-    asks for twelve: that happens by luck in 28 % of the draws from boxes of which nine in ten are right, in 3 % where
-    three in four are. Raises ValueError if `right` is not from 0 to `shown`.
+    asks for twelve: that happens by luck in 28 % of the draws from boxes with nine in ten right, in 3 % with
+    three in four right. Raises ValueError if `right` is not from 0 to `shown`.
 
     >>> lowest_precision(11, shown=12, total=12)
     0.9166666666666666

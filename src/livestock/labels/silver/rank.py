@@ -184,7 +184,7 @@ def match_silver(truth: pd.DataFrame, silver: pd.DataFrame, images: pd.DataFrame
 
 
 def is_alone(silver: pd.DataFrame, gold: pd.DataFrame) -> np.ndarray:
-    """Whether a silver box lies on no human box, by `SUSPECT_IOU`, and on no surer one of these: `(N,)`.
+    """Whether a silver box lies on no human box, by `SUSPECT_IOU`, and on no more confident silver box: `(N,)`.
 
     Whatever the class. Two animals side by side overlap by less than `RIGHT_IOU`, two boxes on one by more.
 

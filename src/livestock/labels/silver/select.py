@@ -1,4 +1,4 @@
-"""Which silver boxes become labels, which are hidden from training, and which a person looks at before."""
+"""Which silver boxes become labels, which are hidden from training, and which a person checks first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .frames import is_confirmed
 from .rank import NEVER, UNSURE, Thresholds, is_alone
 
 STRATEGIES = ["complete", "replace", "unlabelled"]
-REPLACE_CONFIDENCE, REPLACE_BOXES = 0.05, 4  # the original's: from this confidence, in images with so many boxes
+REPLACE_CONFIDENCE, REPLACE_BOXES = 0.05, 4  # the original's: minimum confidence, and boxes an image must have
 
 
 class NothingSelected(ValueError):

@@ -48,7 +48,7 @@ def check_architecture(architecture: Any, path: Path) -> None:
 
 
 def _faults(architecture: Any) -> Iterator[tuple[str, Any, str]]:
-    """Each wrong entry: its name, what stands there, and what is allowed."""
+    """Each wrong entry: its name, its value, and what is allowed."""
     if not isinstance(architecture, dict) or not REQUIRED <= set(architecture) <= REQUIRED | OPTIONAL:
         yield "keys", list(architecture) if isinstance(architecture, dict) else architecture, f"{sorted(REQUIRED)}"
         return

@@ -112,7 +112,7 @@ def _seed_epochs(callbacks: Any, seed: int, start_epoch: int) -> None:
 
 
 def _set_nominal_batch(yolov5_train: Any, nominal_batch: int) -> None:
-    """Makes one optimizer step of so many images. yolov5 has the number as a constant inside its `train`.
+    """Sets the number of images in one optimizer step. yolov5 has the number as a constant inside its `train`.
 
     Raises RuntimeError if that function is no longer the one known.
     """

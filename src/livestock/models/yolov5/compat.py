@@ -132,7 +132,7 @@ def mixed_precision() -> None:
 def suppression_clock() -> None:
     """`non_max_suppression` gives up after 0.5 + 0.05 * batch seconds and leaves the other images without a box.
 
-    Its own copy of the function runs on a clock that stands still.
+    Its own copy of the function runs on a stopped clock.
     """
     general = _module("yolov5.utils.general")
     stopped = overlay(general.time, time=lambda: 0.0)

@@ -57,7 +57,7 @@ class Canvas:
 
 def warp(warp_pixels: Callable[..., np.ndarray], image: Any, matrix: np.ndarray, dsize: tuple[int, int],
          **options: Any) -> np.ndarray:
-    """`cv2.warpAffine` or `cv2.warpPerspective` of an image or a canvas, of which only what is seen is made.
+    """`cv2.warpAffine` or `cv2.warpPerspective` of an image or a canvas; only the visible part of a canvas is made.
 
     `matrix` maps source to result, `(2, 3)` or `(3, 3)`; `dsize` is width and height of the result.
     """
@@ -224,7 +224,7 @@ def to_planes(picture: np.ndarray) -> np.ndarray:
 def speed_up() -> None:
     """Puts the stand-ins into yolov5's training set, in this process and the workers that are forked from it.
 
-    Workers that are started anew, as on macOS, run yolov5's own: the same, but slower.
+    Workers that are spawned, not forked, as on macOS, run yolov5's own: the same, but slower.
     """
     from yolov5.utils import augmentations, dataloaders
 

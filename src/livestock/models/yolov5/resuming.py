@@ -95,7 +95,7 @@ def _check_models(content: Any, path: Path) -> None:
 
 
 def find_resumable(weights_dir: Path) -> Path | None:
-    """The checkpoint to go on from: `last.pt`, or `previous.pt` if that is missing or broken; None to begin anew.
+    """The checkpoint to go on from: `last.pt`, or `previous.pt` if that is missing or broken; None to start again.
 
     Says why a file was passed over.
     """

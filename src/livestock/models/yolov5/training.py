@@ -49,7 +49,7 @@ CHILD = f"{__package__}.child"
 IGNORED = re.compile(r"WARNING[^\w/\\.]*(\S.*?): ((?:ignoring corrupt|corrupt JPEG|\d+ duplicate).*)")
 MOST_SHOWN = 10
 SCORES = "scores.jsonl"  # beside results.csv: a line an epoch with what yolov5 does not write down
-START = "start.pt"  # beside it: the start weights, where their classes stood in another order
+START = "start.pt"  # beside it: the start weights, if their classes are in another order
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class TrainConfig:
     device: str = ""
     workers: int = 2
     seed: int = 0
-    nominal_batch: int = NOMINAL_BATCH  # gradients of so many images make one optimizer step
+    nominal_batch: int = NOMINAL_BATCH  # images whose gradients make one optimizer step
     save: bool = True  # a trial of a search needs scores alone: no checkpoint, no last validation of the best one
     compiler: str = ""  # such as "inductor", PyTorch's own, which takes minutes at the start
     bf16: bool = False  # mixed precision in bf16: on GPUs from 2020 on, or a CPU

@@ -91,7 +91,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def trained_bytes(path: Path, n_classes: int) -> int:
-    """Bytes of the numbers of a model that is trained from a checkpoint for so many classes, in half precision.
+    """Bytes of the numbers of a model that is trained from a checkpoint for `n_classes` classes, in half precision.
 
     The file of `write_weights` has these and, in some hundred kB, their names. Raises as `load_checkpoint`.
     """

@@ -60,8 +60,8 @@ def run_step(
     """Runs `action` unless its outputs exist and were made from these inputs with these settings by this version.
 
     Inputs and outputs are compared by content, so a changed input runs this step again and, through its outputs, what
-    follows. `content` holds hashes of what goes in and is no file. Raise `version` when you change the
-    action's code so that the same inputs give another result: a hash of the code would throw away hours of training for a comment. What
+    follows. `content` holds hashes of what goes in and is no file. Raise `version` when you change the action's code so
+    that the same inputs give another result: a hash of the code would throw away hours of training for a comment. What
     the action returns is kept as the record's notes. Logs one line either way; returns whether the action ran.
 
     Raises MissingResult for an input that is not there and RuntimeError if the action left an output unwritten.

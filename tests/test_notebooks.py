@@ -85,6 +85,10 @@ def test_code_stands_between_a_question_and_an_answer(notebook: NotebookNode) ->
         assert notebook.cells[index + 1].cell_type == "markdown", notebook.cells[index].source
 
 
+def test_committed_notebooks_are_small() -> None:
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < 4_000_000
+
+
 def test_saved_outputs_are_clean(notebook: NotebookNode) -> None:
     for cell in code_cells(notebook):
         assert cell.execution_count is None

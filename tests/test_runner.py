@@ -70,6 +70,12 @@ def test_published_outputs_are_free_of_what_changes(
     assert published.cells[4].outputs[0].execution_count is None
     png = base64.b64decode(published.cells[1].outputs[0].data["image/png"])
     assert Image.open(io.BytesIO(png)).mode == "P"
+    assert "image/jpeg" not in published.cells[1].outputs[0].data
+    monkeypatch.setattr(notebooks, "LARGE_FIGURE", 1)
+    notebooks.publish_outputs([executed])
+    photographs = nbformat.read(tmp_path / "notebooks/04_train.ipynb", as_version=4).cells[1].outputs[0].data
+    assert "image/png" not in photographs
+    assert Image.open(io.BytesIO(base64.b64decode(photographs["image/jpeg"]))).format == "JPEG"
     assert sorted(path.name for path in (tmp_path / "docs").iterdir()) == ["04_train.png", "04_train_2.png"]
 
 

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,19 @@ def test_it_says_whether_a_training_learns(kept: float, start: float | None, beg
     noisy = history(0.3, 0.50, 0.52, 0.50, 0.52)
     assert epoch_noise(noisy) == pytest.approx(2 * np.std([0.50, 0.52, 0.50, 0.52], ddof=1))
     assert sentences.describe_learning(noisy, kept, start).startswith(begins)
+
+
+def test_start_weights_of_other_classes_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    from livestock.pipeline import predict
+
+    run = SimpleNamespace(competition=SimpleNamespace(labels=["pig", "cow"], label_of=None))
+    monkeypatch.setattr(predict, "read_config", lambda run, training: SimpleNamespace(weights="w.pt"))
+    monkeypatch.setattr(predict, "read_oof", lambda run, folds: (IMAGES, TRUTH))
+    monkeypatch.setattr(predict, "predict_boxes", lambda *given: ANSWER)
+    for names, found in ((["pig", "cow"], ANSWER), ([f"c{n}" for n in range(80)], None), (["cow", "pig"], None)):
+        monkeypatch.setattr("livestock.models.yolov5.load_for_inference",
+                            lambda path, device, names=names: SimpleNamespace(labels=names))
+        assert predict.predict_start(run, 0) is found  # type: ignore[arg-type]
 
 
 def test_one_epoch_cannot_tell() -> None:

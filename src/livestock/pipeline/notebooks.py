@@ -87,6 +87,8 @@ class Interrupted(KeyboardInterrupt):
 class NotebookFailed(ValueError):
     """A cell raised; the message says which notebook, what, and where its executed copy lies."""
 
+LARGE_FIGURE = 100_000  # bytes of a PNG; plots stay below, grids of photographs do not
+
 
 @dataclass(frozen=True)
 class Executed:
@@ -299,7 +301,8 @@ def _main_figures(notebook: NotebookNode) -> list[str]:
 def publish_outputs(executed: list[Executed]) -> None:
     """Puts the outputs of a run into the committed notebooks, without what changes from run to run.
 
-    Figures are reduced to 256 colours, a third of their size; the main ones also go to `docs/` for the README.
+    Figures are reduced to 256 colours, a third of their size; the main ones also go to `docs/` for the README. What is
+    still large holds photographs and becomes a JPEG, so that all notebooks together stay below 4 MB.
     """
     for item in executed:
         path, n_main = NOTEBOOKS_DIR / f"{item.name}.ipynb", 0
@@ -316,12 +319,23 @@ def publish_outputs(executed: list[Executed]) -> None:
                 if "image/png" not in output.get("data", {}):
                     continue
                 small = _reduce_colours(base64.b64decode(output["data"]["image/png"]))
-                output["data"]["image/png"] = base64.b64encode(small).decode()
+                if len(small) > LARGE_FIGURE:
+                    output["data"]["image/jpeg"] = base64.b64encode(_to_jpeg(output["data"].pop("image/png"))).decode()
+                else:
+                    output["data"]["image/png"] = base64.b64encode(small).decode()
                 if MAIN_FIGURE in cell.metadata.get("tags", []):
                     n_main += 1
                     name = f"{item.name}_{n_main}.png" if n_main > 1 else f"{item.name}.png"
                     write_bytes(small, REPOSITORY / "docs" / name)
         nbformat.write(committed, path)
+
+
+def _to_jpeg(png: str) -> bytes:
+    """A figure, base64, as a JPEG."""
+    content = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        picture.convert("RGB").save(content, "JPEG", quality=75, optimize=True, progressive=True)
+    return content.getvalue()
 
 
 def _reduce_colours(png: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +16,6 @@ from livestock.files.logs import show_messages
 from livestock.tables import make_boxes, make_images
 
 matplotlib.use("Agg")
-
-# Tests run side by side. A thread of PyTorch that waits for another one spins on the core that the other one needs;
-# so it sleeps instead. OpenMP reads this when torch is imported, here and in the processes that tests start.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

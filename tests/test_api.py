@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,15 @@ def test_every_public_name_is_there_and_documented() -> None:
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(AttributeError, match=r"has no attribute 'trian'; it has read_competition, make_run, "):
         livestock.trian  # noqa: B018
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_do_not_spin_unless_asked_to(given: str | None, found: str) -> None:
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    code = "import os, livestock; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,  # noqa: S603
+                          env={**clean, **({"OMP_WAIT_POLICY": given} if given else {})})
+    assert done.stdout.strip() == found
 
 
 def test_importing_the_package_imports_no_library() -> None:

@@ -48,6 +48,7 @@ def resample_classes(matches: Matches, images: pd.Index, counts: np.ndarray) -> 
     where = images.get_indexer(matches.images)
     if (where < 0).any():
         raise ValueError(f"images: {matches.images[where < 0][0]!r} is judged, but not among those to resample")
+    # `matches` are sorted by class, so each class is a slice.
     drawn, bounds = counts[:, where], np.searchsorted(matches.label, np.arange(len(matches.labels) + 1))
     n_truth, result = drawn @ matches.n_truth, np.full((len(counts), len(matches.labels)), np.nan)
     for class_id in range(len(matches.labels)):
@@ -84,6 +85,7 @@ def draw_group_counts(rng: np.random.Generator, groups: np.ndarray, n_resamples:
     >>> bool((counts[:, 0] == counts[:, 1]).all()), bool((counts[:, 0] == counts[:, 2]).all())
     (True, False)
     """
+    # An image without a group gets a negative number of its own, which no group has.
     alone = np.where(groups >= 0, groups, -1 - np.arange(len(groups)))
     names, codes = np.unique(alone, return_inverse=True)
     return draw_counts(rng, len(names), n_resamples)[:, codes]

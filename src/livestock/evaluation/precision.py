@@ -121,6 +121,7 @@ def interpolated_precision(is_true: np.ndarray, n_truth: int) -> float:
         return float("nan")
     found = np.cumsum(is_true)
     envelope = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
+    # The first rank that reaches each recall; recalls that are never reached count as precision 0.
     reached = np.searchsorted(found / n_truth, RECALLS, side="left")
     return float(envelope[reached[reached < len(found)]].sum() / len(RECALLS))
 

@@ -113,6 +113,7 @@ def block_groups(images: pd.DataFrame, truth: pd.DataFrame) -> pd.Series:
     label, labels = pd.factorize(truth["label"])
     counts = np.zeros((codes.max() + 1 if len(codes) else 0, len(labels)))
     np.add.at(counts, (truth["image_id"].map(codes).to_numpy(int), label), 1)
+    # Shares by class, so that a group with the only boxes of a rare class counts as large.
     size = (counts / counts.sum(axis=0)).mean(axis=1) if len(labels) else np.zeros(len(counts))
     small = np.random.default_rng(SEED).permutation(np.flatnonzero(size < MIN_SHARE))
     block, filled, current = np.arange(len(size)), 0.0, -1

@@ -117,7 +117,7 @@ def _tune_suppression(
 
 
 def _tune_class(surface: pd.DataFrame, names: Sequence[str], own: pd.DataFrame, parts: pd.Series, label: str) -> Tuned:
-    level = surface.fillna({label: 0.0})  # without some parts there may be no truth of it: all points are level
+    level = surface.fillna({label: 0.0})  # without some parts there may be no truth of it: all points are equal
     return tune(level, names, lambda point: suppress(own, **point), parts, column=label)
 
 

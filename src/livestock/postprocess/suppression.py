@@ -77,6 +77,7 @@ def _keep_rows(above: pd.DataFrame, iou_threshold: float, max_det: int, agnostic
         found = pool.map(lambda group: keep_boxes(corners[slice(*group)], iou_threshold, max_det), groups)
         kept = [start + rows for (start, _), rows in zip(groups, found, strict=True)]
     rows = order[np.concatenate([np.zeros(0, int), *kept])]
+    # By row number last: equal confidences keep the order of the table, whatever the number of threads.
     rows = rows[np.lexsort((rows, -confidence[rows], image[rows]))]
     return rows[_nth_in_run(image[rows]) < max_det]
 
@@ -104,6 +105,7 @@ def keep_boxes(corners: np.ndarray, iou_threshold: float, most: int | None = Non
         overlaps = np.zeros((len(block), len(block)), bool)
         for rows, columns in _overlapping(corners, block, block, first, first, iou_threshold):
             overlaps[rows, columns] = True
+        # Greedy order matters only among boxes of one block, so the slow loop is over a block and not over all boxes.
         alive = np.ones(len(block), bool)
         for row in range(len(block)):
             if alive[row]:

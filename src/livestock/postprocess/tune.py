@@ -107,7 +107,7 @@ def _plateau(wide: pd.DataFrame, without: tuple[int, ...]) -> pd.DataFrame:
     losses = jackknife[best] - jackknife
     spread = ((losses - losses.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) if others else np.zeros(len(score))
     error = np.sqrt(max(len(others) - 1, 0) / max(len(others), 1) * spread)
-    loss = score[best] - score
+    loss = score[best] - score  # 1e-12 below: equal scores may differ in their last bits
     table = {"score": score, "loss": loss, "error": error, "on_plateau": loss <= error + 1e-12}
     return pd.DataFrame(table, index=wide.index)
 

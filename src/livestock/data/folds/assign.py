@@ -50,7 +50,7 @@ def assign_folds(
     what is in the tables and on the seed, not on file order. Raises ValueError for fewer than two images, fewer than
     two folds or an image without a group.
     """
-    images = images.sort_values("image_id", ignore_index=True)
+    images = images.sort_values("image_id", ignore_index=True)  # the result must not depend on the order of files
     number = groups.reindex(images["image_id"]).to_numpy()
     if pd.isna(number).any():
         raise ValueError(

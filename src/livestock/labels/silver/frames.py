@@ -85,6 +85,7 @@ def number_places(boxes: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
     group = images.set_index("image_id")["group"].reindex(boxes["image_id"]).to_numpy()
     of = np.where(group >= 0, group.astype(str).astype(object), boxes["image_id"].to_numpy(object))
     places, n_places = np.full(len(boxes), -1), 0
+    # The most confident box of a place comes first, and the others are compared with it, as in suppression.
     order = np.argsort(-boxes["confidence"].to_numpy(), kind="stable")
     for rows in boxes.iloc[order].groupby([of[order], boxes["label"].to_numpy()[order]]).indices.values():
         left = order[rows]

@@ -79,7 +79,7 @@ def save_whole(save: Callable[..., None], running: Running) -> Callable[..., Non
         with open(beside, "wb") as file:
             save(content, file, *args, **kwargs)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # else a power cut may keep the new name and lose the content
         if path.name == LAST and path.exists():
             os.replace(path, path.with_name(PREVIOUS))
         os.replace(beside, path)

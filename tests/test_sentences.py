@@ -182,6 +182,7 @@ def test_bins_of_few_boxes_are_not_believed() -> None:
                          columns=["what", "bin", "label", "n_truth", "missed", "false"])
     said = sentences.describe_error_rates(rates, "size")
     assert said.startswith("pig, small: 50% of 20 true boxes missed") and "large of the same class: 10% of 40" in said
+    assert sentences.describe_error_rates(rates.assign(missed=1.0), "size").endswith("no bin of the class differs.")
     assert "no rate can be believed" in sentences.describe_error_rates(rates, "ratio")
 
 

@@ -138,6 +138,8 @@ def describe_overlaps(boxes: pd.DataFrame) -> str:
     if boxes.empty:
         return NO_BOX
     overlap = max_overlaps(boxes)
+    if not (overlap > 0.5).any():
+        return f"No true box overlaps another by more than 0.5; the largest overlap is {overlap.max():.2f}."
     by_class = (overlap > 0.5).groupby(boxes["label"]).mean()
     return (f"{(overlap > 0.5).mean():.1%} of true boxes overlap another by more than 0.5, "
             f"{(overlap > 0.7).mean():.1%} by "

@@ -46,6 +46,8 @@ def describe_error_rates(rates: pd.DataFrame, what: str) -> str:
     if len(own) < 2:
         return f"{words}; the class has no other bin to compare with."
     best = own.loc[own["missed"].idxmin()]
+    if best["missed"] == worst["missed"]:
+        return f"{words}; no bin of the class differs."
     return f"{words}; {best['bin']} of the same class: {best['missed']:.0%} of {best['n_truth']:,}."
 
 

@@ -22,6 +22,8 @@ from livestock.geometry import (
     map_boxes,
     map_points,
     mirror_affine,
+    paired_iou,
+    pairwise_iou,
     to_pixel_centres,
 )
 
@@ -130,3 +132,11 @@ def test_no_boxes_and_no_points() -> None:
 
 def test_the_examples_are_right() -> None:
     assert doctest.testmod(geometry).failed == 0
+
+
+@pytest.mark.parametrize(("dtype", "found"), [("int64", "float64"), ("float32", "float32"), ("float64", "float64")])
+def test_overlaps_of_whole_numbers_are_fractions(dtype: str, found: str) -> None:
+    boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2]], dtype)
+    for iou in (pairwise_iou(boxes[:1], boxes[1:])[0], paired_iou(boxes[:1], boxes[1:])):
+        assert iou.dtype == found
+        assert iou.tolist() == pytest.approx([1 / 3])

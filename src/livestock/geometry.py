@@ -51,7 +51,7 @@ def paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
     overlap = np.maximum(width, 0) * np.maximum(height, 0)
     union = box_area(first) + box_area(second) - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+    return np.divide(overlap, union, out=_zeros_for(overlap), where=overlap > 0)
 
 
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
@@ -113,7 +113,7 @@ def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
     overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
     union = box_area(first)[:, None] + box_area(second)[None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return np.divide(overlap, union, out=_zeros_for(overlap), where=union > 0)
 
 
 def affine(scale: Sequence[float] = (1.0, 1.0), shift: Sequence[float] = (0.0, 0.0)) -> np.ndarray:
@@ -211,3 +211,8 @@ def flip_keypoints(keypoints: np.ndarray, width: float, flip_indexes: Sequence[i
     flipped = keypoints[..., list(flip_indexes), :]
     flipped[..., 0] = width - flipped[..., 0]
     return flipped
+
+
+def _zeros_for(overlap: np.ndarray) -> np.ndarray:
+    """Zeros to divide into: float32 stays float32, whole numbers become float."""
+    return np.zeros(overlap.shape, np.result_type(overlap, np.float16))

@@ -60,20 +60,20 @@ def test_images_are_counted_in_folders_and_zips(run: Run) -> None:
 
 
 def test_the_demo_has_as_many_trainings_as_it_starts(run: Run) -> None:
-    """Six trials, start and best; one fold; two teachers and a student; the final model."""
+    """Four trials, start and best; one fold; two teachers and a student; the final model."""
     trainings = list_trainings(run, chosen())
-    assert len(trainings) == 6 + 2 + 1 + 2 + 1 + 1
+    assert len(trainings) == 4 + 2 + 1 + 2 + 1 + 1
     assert [share for share, _ in trainings[-3:]] == [0.4, 0.8, 1.0]
-    assert len(list_trainings(run, chosen(N_SEEDS=3))) == 6 + 2 + 1 + 2 + 5 + 1
-    assert list_trainings(run, chosen(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 8)] * 2
+    assert len(list_trainings(run, chosen(N_SEEDS=3))) == 4 + 2 + 1 + 2 + 5 + 1
+    assert list_trainings(run, chosen(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 6)] * 2
 
 
 def test_trainings_and_disk_follow_from_images_and_sizes(run: Run) -> None:
     found = expect(run, chosen(("03_evolve", "06_silver", "07_final")))
-    assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 8))
+    assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 6))
     images = count_images(run.data_dir, run.workspace.root)
     assert found.disk_bytes == images_disk_bytes(images, 320) + training_disk_bytes(STARTER.stat().st_size)
-    assert "4 images, 1 trainings, 26 images to train on in all" in str(found)
+    assert "4 images, 1 trainings, 19 images to train on in all" in str(found)
 
 
 def test_a_training_says_after_its_first_epoch_how_long_it_takes(

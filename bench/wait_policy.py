@@ -19,6 +19,7 @@ import sys
 POLICIES: dict[str, dict[str, str]] = {
     "default": {},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "spin 3,000": {"GOMP_SPINCOUNT": "3000"},
     "spin 10,000": {"GOMP_SPINCOUNT": "10000"},
     "one thread less": {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) - 1))},
 }

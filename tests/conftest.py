@@ -11,7 +11,11 @@ import matplotlib
 import numpy as np
 import pytest
 
-from livestock.data import dataset
+# Tests run side by side: a thread of PyTorch that waits for another one spins on the core that the other one needs, so
+# it sleeps instead. OpenMP reads this when torch is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from livestock.data import dataset  # noqa: E402
 from livestock.files.logs import show_messages
 from livestock.tables import make_boxes, make_images
 

@@ -37,12 +37,13 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         livestock.trian  # noqa: B018
 
 
-@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_do_not_spin_unless_asked_to(given: str | None, found: str) -> None:
-    clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    code = "import os, livestock; print(os.environ['OMP_WAIT_POLICY'])"
+@pytest.mark.parametrize(("given", "found"), [
+    ({}, "3000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_threads_that_wait_spin_shortly_unless_told_otherwise(given: dict[str, str], found: str) -> None:
+    clean = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    code = "import os, livestock; print(os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,  # noqa: S603
-                          env={**clean, **({"OMP_WAIT_POLICY": given} if given else {})})
+                          env={**clean, **given})
     assert done.stdout.strip() == found
 
 

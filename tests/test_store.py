@@ -213,8 +213,10 @@ def test_a_zip_is_known_by_its_list_of_members(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_half_written_is_removed(step: Doubler) -> None:
     torn, other = step.root / ".target.txt.4711", step.root / ".another.txt.4711"
+    of_a_user = step.root / ".target.txt.old"
+    of_a_user.write_text("kept")
     torn.write_text("half")
     other.write_text("of another step")
     step.run()
     assert not torn.exists()
-    assert other.exists()
+    assert other.exists() and of_a_user.exists()

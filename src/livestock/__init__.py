@@ -10,10 +10,12 @@ from typing import Any
 # ONNX Runtime contacts a telemetry host when it is imported, from native code, unless this is set before.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# PyTorch's threads on a CPU wait for each other after every operation. By default they spin meanwhile, and beside
-# another process each spins on the core that the other one needs: a training step took ten times as long
-# (`bench/wait_policy.py`). Read when torch is imported, here and in every process that is started from here.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# PyTorch's threads on a CPU wait for each other after every operation. By default they spin 300,000 times meanwhile,
+# and beside another process each spins on the core that the other one needs: a training step took ten times as long.
+# 3,000 are enough where they have a core each (`bench/wait_policy.py`). Read when torch is imported, here and in every
+# process that is started from here; whoever sets one of the two variables decides.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 # Whoever imports the package hears nothing of it until they configure logging, see `livestock.files.logs`.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -78,7 +78,8 @@ def run_step(
         logger.info("%s: done before, skipped (%s)", step, names)
         return False
     for torn in [torn for path in outputs for torn in path.parent.glob(f".{glob.escape(path.name)}.*")]:
-        torn.unlink()  # of a process that was killed while it wrote
+        if torn.suffix[1:].isdigit():  # the number of a process that was killed while it wrote
+            torn.unlink()
     started = time.monotonic()
     notes = action()
     if missing := [str(path) for path in outputs if not path.exists()]:

@@ -250,7 +250,8 @@ class _Pace:
             self.is_said = True
             minutes = (now - began) / (done - at) * (self.epochs - done) / 60
             if minutes >= 1:
-                logger.info("training: about %.0f minutes for the other %.0f epochs", minutes, self.epochs - done)
+                logger.info("training: about %.0f minute%s for the other %.0f epochs", minutes, "s" * (minutes >= 1.5),
+                            self.epochs - done)
 
 
 def _events(lines: Any) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,8 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from livestock.data import dataset  # noqa: E402
-from livestock.files.logs import show_messages
-from livestock.tables import make_boxes, make_images
+from livestock.files.logs import show_messages  # noqa: E402
+from livestock.tables import make_boxes, make_images  # noqa: E402
 
 matplotlib.use("Agg")
 

@@ -16,9 +16,9 @@ import pytest
 # it sleeps instead. OpenMP reads this when torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from livestock.data import dataset  # noqa: E402
-from livestock.files.logs import show_messages  # noqa: E402
-from livestock.tables import make_boxes, make_images  # noqa: E402
+from livestock.data import dataset
+from livestock.files.logs import show_messages
+from livestock.tables import make_boxes, make_images
 
 matplotlib.use("Agg")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from dataclasses import dataclass, field, fields
@@ -72,9 +73,15 @@ def find_competition(path: str | Path | None = None) -> Path:
     """The competition's file: the one that is named, else `competition.yaml` here, else the one of the package."""
     if path or Path(FILE_NAME).exists():
         return Path(path or FILE_NAME)
-    logger.info("competition: none is named and there is no %s in %s, so it is the livestock challenge", FILE_NAME,
-                Path.cwd())
+    _say_default(Path.cwd())
     return resource(FILE_NAME)
+
+
+@functools.cache
+def _say_default(directory: Path) -> None:
+    """Once a process: a run reads its competition more than once."""
+    logger.info("competition: none is named and there is no %s in %s, so it is the livestock challenge", FILE_NAME,
+                directory)
 
 
 def read_competition(path: Path) -> Competition:

@@ -196,7 +196,7 @@ def split_data(run: Run) -> SplitTables:
         outputs=paths[3:],
         settings={"seed": run.seed, "competition": asdict(run.competition)},
         workspace=run.workspace.root,
-        version=3,  # 2: folds that hold every class come first; 3: archives below the data
+        version=4,  # 2: folds with every class come first; 3: archives below the data; 4: no class in fold 0 alone
         by="02_split",
     )
     images, chosen = read_images(run, "folds"), pd.read_parquet(paths[4])["image_id"]

@@ -113,7 +113,10 @@ def _lack_weights(has: np.ndarray, n_folds: int) -> np.ndarray:
 
 
 def _lack_cost(has: np.ndarray, fold: np.ndarray, n_folds: int) -> float:
-    return float(_lack_weights(has, n_folds)[_inside(has, fold, n_folds) == 0].sum())
+    """What all lacking classes cost; one that is in fold 0 alone is never trained on, twice as bad as not validated."""
+    held, n_groups = _inside(has, fold, n_folds), has.sum(axis=0)
+    untrained = (held[0] == n_groups) & (n_groups > 1)
+    return float(_lack_weights(has, n_folds)[held == 0].sum() + 2 * FOLD_0 * untrained.sum())
 
 
 def _move_costs(has: np.ndarray, fold: np.ndarray, n_folds: int) -> np.ndarray:

@@ -69,6 +69,7 @@ def mount_drive() -> Path:
     mount_point = Path(os.environ.get("LIVESTOCK_CONTENT", "/content")) / "drive"
 
     def attempt() -> Path:
+        """Mounts once; `drive.retry` calls it again while Drive fails."""
         if not (mount_point / "MyDrive").exists():
             drive.mount(str(mount_point))
         directory = mount_point / "MyDrive" / "livestock"

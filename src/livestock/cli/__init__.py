@@ -16,6 +16,7 @@ class _Group(TyperGroup):
     """Says what is wrong with an input on stderr, exit code 2, or that it was interrupted, 130: no traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        """The command; its errors become one line and an exit code."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:

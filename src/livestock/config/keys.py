@@ -39,6 +39,7 @@ class _TextLoader(yaml.BaseLoader):
         self.repeated: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As PyYAML, which takes the last of a repeated key without a word; here it is noted."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -243,6 +244,7 @@ def _count_bins(value: Any) -> dict[str, list[int]]:
 
 def _choice(*known: str) -> Callable[[Any], str]:
     def clean(value: Any) -> str:
+        """The known text, however it is spelt."""
         spelt = re.sub(r"[\s_-]+", " ", value.strip().casefold()) if isinstance(value, str) else None
         if spelt not in known:
             raise Fault(f"expected one of {', '.join(map(repr, known))}, found {short(value)}")

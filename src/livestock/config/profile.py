@@ -133,6 +133,7 @@ def _name(value: Any) -> str:
 
 def _whole(least: int) -> Callable[[Any], int]:
     def clean(value: Any) -> int:
+        """The whole number; raises Fault for anything else."""
         try:
             number = int(value) if isinstance(value, str) else value
         except ValueError:
@@ -157,6 +158,7 @@ def _imgsz(value: Any) -> int:
 
 def _choice(*known: str) -> Callable[[Any], str]:
     def clean(value: Any) -> str:
+        """The known text, in any case; raises Fault for another."""
         by_folded = {name.casefold(): name for name in known}
         if not isinstance(value, str) or value.strip().casefold() not in by_folded:
             raise Fault(f"expected one of {', '.join(map(repr, known))}, found {short(value)}")

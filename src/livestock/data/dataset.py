@@ -71,6 +71,7 @@ def write_images(
     rows = list(images[["image_id", "archive", "member", "width", "height"]].itertuples(index=False))
 
     def write(row: tuple[str, str, str, int, int]) -> None:
+        """One image, unless it is there."""
         target = directory / "images" / file_name(row[0])
         if target.exists():
             return

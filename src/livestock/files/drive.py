@@ -83,6 +83,7 @@ def copy_file(
     """
 
     def attempt() -> bool:
+        """One try; returns whether a file was copied."""
         there, copy = _stat(source, mount, files), _stat(target, mount, files)
         if there is None:
             logger.warning("%s: listed, but gone; passed over", source)

@@ -12,7 +12,14 @@ from ..config import Competition
 from ..postprocess import EVERY_CLASS
 from ..postprocess.choosing import Choice
 from ..postprocess.methods import TunedMethod
-from .answer import competition_for, copy_weights, find_answer, images_to_answer, write_inference
+from .answer import (
+    competition_for,
+    copy_weights,
+    find_answer,
+    images_to_answer,
+    submitted_weights,
+    write_inference,
+)
 from .run import Run
 from .select import ORIGINAL_POINT, Inference
 from .trace import record_answer
@@ -49,7 +56,7 @@ def submit(run: Run, inference: Inference, scores: pd.Series) -> Path:
     """
     from ..data.submission import check_weights, write_answer
 
-    found = _find(run, inference)
+    found = _find(run, inference, copy_weights(run, inference))
     check_weights(found.weights, run.competition.weight_limit_bytes)
     path = write_answer(
         found.boxes, found.images, run.workspace.answer_path, boxless=found.boxless, labels=found.asked.labels,
@@ -63,14 +70,13 @@ def check_submission(run: Run, inference: Inference) -> list[str]:
     """What is wrong with `answer.csv` and the weights beside it, in words; an empty list if nothing is."""
     from ..data.submission import check_answer
 
-    found = _find(run, inference)
+    found = _find(run, inference, submitted_weights(run))  # as they are: a check writes no weights
     return check_answer(run.workspace.answer_path, images=found.images, competition=found.asked, weights=found.weights,
                         boxless=found.boxless, allow_empty=_may_be_empty(run))
 
 
-def _find(run: Run, inference: Inference) -> _Answer:
+def _find(run: Run, inference: Inference, weights: list[Path]) -> _Answer:
     images, part = images_to_answer(run)
-    weights = copy_weights(run, inference)
     boxes, members = find_answer(run, inference, images, part, weights)
     seen = set().union(*(member["image_id"] for member in members))
     boxless = sorted(set(images["image_id"]) - seen)

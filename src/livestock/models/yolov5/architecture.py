@@ -164,6 +164,7 @@ def _find_demands(architecture: str) -> _Demands:
     held = in_one = work = 0.0
 
     def count(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        """What this layer's output holds and costs, by pixel of the picture."""
         nonlocal in_one, work
         in_one = max(in_one, output.numel() / area)
         if isinstance(module, torch.nn.Conv2d):

@@ -208,6 +208,7 @@ def _end_after_last_epoch(callbacks: Any, epochs: int) -> None:
     """Leaves when the last epoch is written down: registered late, so that yolov5's own loggers have run."""
 
     def on_epoch(values: list[Any], epoch: int, best_fitness: Any, fitness: Any) -> None:
+        """The scores of an epoch, to the watching process and to the history."""
         if epoch + 1 == epochs:
             raise SystemExit(0)
 
@@ -227,6 +228,7 @@ def _report_progress(callbacks: Any, path: Path, config: TrainConfig, latest: di
             file.write(json.dumps({"epochs_done": epochs_done, "scores": scores, **more}) + "\n")
 
     def on_batch(model: Any, step: int, images: Any, targets: Any, paths: Any, losses: list[Any]) -> None:
+        """Once a second: how far the epoch is. Ends the training if nobody watches it any more."""
         if os.getppid() != parent:
             raise SystemExit("the process that watched this training is gone")
         if time.monotonic() - started["time"] > 1:

@@ -33,6 +33,7 @@ from livestock.pipeline.run import Run
 from livestock.pipeline.run import make_run as make_pipeline_run
 from livestock.pipeline.select import Inference, describe_estimate, try_methods
 from livestock.pipeline.store import Record, add_record, place_of
+from livestock.pipeline.submit import check_submission
 from livestock.pipeline.train import Training, weights_of
 from livestock.postprocess import choose_method, score_inner
 from livestock.tables import make_boxes, make_images, read_table, write_table
@@ -295,3 +296,13 @@ def test_only_the_last_notebook_looks_at_the_truth_of_the_test_images() -> None:
     assert [name for name, text in modules.items() if "read_truth" in text] == ["answer.py"]
     notebooks = {path.name: path.read_text() for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
     assert [name for name, text in notebooks.items() if "score_known_truth" in text] == ["08_inference.ipynb"]
+
+
+def test_a_check_leaves_the_weights_as_they_are(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_trained(run, 0, b"fold 0")
+    inference = Inference("suppression", {"": {"iou_threshold": 0.6}}, folds=(0,))
+    (weights,) = copy_weights(run, inference)
+    weights.write_bytes(b"damaged since")
+    monkeypatch.setattr("livestock.pipeline.submit.find_answer", lambda *_: (make_boxes([]), []))
+    check_submission(run, inference)
+    assert weights.read_bytes() == b"damaged since"

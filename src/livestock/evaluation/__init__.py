@@ -18,8 +18,9 @@ from .bootstrap import draw_counts, draw_group_counts, interval, mean_interval, 
 from .breakdown import COCO_SIZES, ORIGINAL_SIZES, image_errors, precision_recall, score_counts, score_sizes
 from .confusion import BACKGROUND, MISSED, confusion_matrix, f1_threshold, group_errors
 from .intervals import evaluate_with_intervals
-from .matching import Matches, match_competition, match_ground_truth, match_usual
+from .matching import Matches, match_at_ious, match_competition, match_ground_truth, match_usual
 from .precision import (
+    COCO_IOUS,
     Score,
     average_precision,
     describe_missing_classes,
@@ -32,6 +33,7 @@ from .precision import (
 
 __all__ = [
     "BACKGROUND",
+    "COCO_IOUS",
     "COCO_SIZES",
     "ORIGINAL_SIZES",
     "MISSED",
@@ -52,6 +54,7 @@ __all__ = [
     "interpolated_precision",
     "interval",
     "join_names",
+    "match_at_ious",
     "match_competition",
     "match_usual",
     "mean_interval",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -71,15 +71,31 @@ def match_usual(truth: pd.DataFrame, answer: pd.DataFrame, iou_threshold: float)
     >>> matches.confidence.tolist(), matches.is_true.tolist()  # the second box on one animal is false
     ([0.9, 0.4], [True, False])
     """
+    return match_at_ious(truth, answer, [iou_threshold])[0]
+
+
+def match_at_ious(truth: pd.DataFrame, answer: pd.DataFrame, iou_thresholds: Sequence[float]) -> list[Matches]:
+    """As `match_usual` at several thresholds, one after the other; overlaps are computed once.
+
+    >>> from livestock.tables import make_boxes
+    >>> truth = make_boxes([{"image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}])
+    >>> [matches.is_true.tolist() for matches in match_at_ious(truth, truth.assign(x_max=8.0), [0.75, 0.9])]
+    [[True], [False]]
+    """
     pair = encode(truth, answer, np.float64)
     pair = pair.with_answer(np.argsort(-pair.answer.confidence, kind="stable"))
-    box, target, iou = overlaps(pair, iou_threshold)
+    box, target, iou = overlaps(pair, min(iou_thresholds))
     ignored = pair.truth.ignored
     best_first = np.lexsort((-target, -iou, ignored[target], box))  # the later of two truths that overlap equally
-    claimed = assign(box[best_first], target[best_first], pair)
-    is_true = claimed >= 0
-    counts = ~np.where(is_true, ignored[claimed] if len(ignored) else False, pair.answer.ignored)
-    return _rank(pair, is_true, np.flatnonzero(counts), ties="stable")
+    box, target, iou = box[best_first], target[best_first], iou[best_first]
+    found = []
+    for iou_threshold in iou_thresholds:
+        enough = iou >= iou_threshold
+        claimed = assign(box[enough], target[enough], pair)
+        is_true = claimed >= 0
+        counts = ~np.where(is_true, ignored[claimed] if len(ignored) else False, pair.answer.ignored)
+        found.append(_rank(pair, is_true, np.flatnonzero(counts), ties="stable"))
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..config import join_names
-from .matching import Matches, match_competition, match_usual
+from .matching import Matches, match_at_ious, match_competition, match_usual
 
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
@@ -63,7 +63,7 @@ def evaluate_as_coco(truth: pd.DataFrame, answer: pd.DataFrame, max_det: int = 1
     """
     falling = answer.sort_values("confidence", ascending=False, kind="stable")
     capped = falling[falling.groupby(["image_id", "label"]).cumcount() < max_det]
-    tables = [_per_class(match_usual(truth, capped, iou), interpolated_precision) for iou in COCO_IOUS]
+    tables = [_per_class(matches, interpolated_precision) for matches in match_at_ious(truth, capped, COCO_IOUS)]
     per_class = tables[0].assign(ap=np.mean([table["ap"] for table in tables], axis=0))
     return Score(_mean(per_class), per_class)
 

@@ -130,12 +130,12 @@ def run_ours(folder: Path, weights: Path, device: str, output: Path) -> dict:
 
     from livestock import inference
     from livestock.data.archives import image_size
-    from livestock.models import yolov5
+    from livestock.models.forward import load_for_inference
     from livestock.postprocess import suppress
     from livestock.tables import make_images, write_table
 
     on = "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
-    forward = yolov5.load_for_inference(weights, on, half=on == "cuda")
+    forward = load_for_inference(weights, on)
     if on == "cuda":
         forward(torch.zeros(1, 3, IMGSZ, IMGSZ))
     started, processor = time.perf_counter(), time.process_time()

@@ -187,6 +187,7 @@ def score_spread(workspace: Path, profile: str) -> float:
     from livestock import inference
     from livestock.data.submission import from_rows, read_truth, to_rows
     from livestock.evaluation import evaluate
+    from livestock.models.forward import load_for_inference
     from livestock.pipeline.prepare import TRUTH_NAME, read_images
     from livestock.pipeline.run import make_run
     from livestock.pipeline.train import Training, weights_named
@@ -198,8 +199,8 @@ def score_spread(workspace: Path, profile: str) -> float:
     truth = read_truth(run.data_dir / TRUTH_NAME)
     scores = []
     for training in (Training("fold", 0), Training("student", seed=43), Training("student", seed=44)):
-        found = inference.candidates(weights_named(run, training, averaged=True), images, run.competition.labels,
-                                     imgsz=run.profile.imgsz, device="cpu").boxes
+        model = load_for_inference(weights_named(run, training, averaged=True), "cpu")
+        found = inference.find_candidates(model, images, run.competition.labels, imgsz=run.profile.imgsz).boxes
         answer = from_rows(to_rows(suppress(found), images))
         scores.append(evaluate(truth, answer, run.competition.metric_iou).mean)
     return max(scores) - min(scores)

@@ -2,9 +2,10 @@
 
 python bench/loader.py [--images 1200] [--runs 5]     some five minutes on 2 cores
 
-Stock: yolov5's loader on the files as they are. Ours: the loader of our training on the files that `yolo_dataset`
-writes; the line's end has stock's on these. The embedded sample is drawn at full size, 64 pictures under as many names
-as asked for, so that our memory for decoded pictures does not hold them all. Each run in a process of its own.
+Stock: yolov5's loader on the files as they are. Ours: the loader of our training on the files that `data.dataset`
+writes. The end of the line has images a second, also of stock on these files, and of the first version of this project
+("patched"), which ran yolov5's functions on stand-ins. The embedded sample is drawn at full size, 64 pictures under as
+many names as asked for, so that our memory for decoded pictures does not hold them all. Each run in its own process.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import argparse
 import os
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -26,7 +29,8 @@ from livestock.sample import draw_sample
 
 ROOT = REPOSITORY / "data/bench_loader"
 IMGSZ, BATCH, WORKERS, SKIPPED, BAR = 1280, 16, 2, 13, 3.0  # skipped until our memory for pictures is full
-COLUMNS = {"stock, full size": (1920, False), "stock, training size": (1280, False), "ours": (1280, True)}
+COLUMNS = {"stock, full size": (1920, "stock"), "stock, training size": (1280, "stock"), "patched": (1280, "patched"),
+           "ours": (1280, "ours")}
 
 
 def main() -> None:
@@ -39,8 +43,8 @@ def main() -> None:
     lists = {size: write_data(size, arguments.images) for size in (1920, 1280)}
     seconds: dict[str, list[float]] = {name: [] for name in COLUMNS}
     for _ in range(arguments.runs):
-        for name, (size, is_ours) in COLUMNS.items():
-            seconds[name].append(in_new_process(measure, lists[size], is_ours, arguments.batches))
+        for name, (size, kind) in COLUMNS.items():
+            seconds[name].append(in_new_process(measure, lists[size], kind, arguments.batches))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     pace = {name: arguments.batches * BATCH / value for name, value in median.items()}
     print_line("loader", median["ours"], median["stock, full size"], ratio=BAR,
@@ -60,8 +64,9 @@ def write_data(size: int, n_images: int) -> Path:
         source = wide["image_id"].iloc[number % len(wide)]
         names[f"{number:05d}_{source}"] = source
     for name, source in names.items():
-        if not (folder / "images" / name).exists():
-            os.link(folder / "images" / source, folder / "images" / name)
+        copy = folder / "images" / dataset.file_name(name)
+        if not copy.exists():
+            os.link(folder / "images" / dataset.file_name(source), copy)
     many = pd.DataFrame({"copy": names.keys(), "image_id": names.values()}).merge(wide, on="image_id")
     boxes = many[["copy", "image_id"]].merge(gold, on="image_id")
     many, boxes = (table.drop(columns="image_id").rename(columns={"copy": "image_id"}) for table in (many, boxes))
@@ -80,25 +85,45 @@ def draw_full_size() -> tuple[pd.DataFrame, pd.DataFrame]:
     return wide, reading.boxes[reading.boxes["image_id"].isin(wide["image_id"])].reset_index(drop=True)
 
 
-def measure(images: Path, is_ours: bool, n_batches: int) -> float:
+def measure(images: Path, kind: str, n_batches: int) -> float:
     """Seconds for `n_batches` batches of training images, in the steady state."""
-    from livestock.models.yolov5 import compat, mosaic
-
-    compat.apply()
-    if is_ours:  # as our training's process does
-        keep_blocks(of_any_size=True)
-        mosaic.speed_up()
-    from yolov5.utils.dataloaders import create_dataloader
-
     hyp = yaml.safe_load((REPOSITORY / "hyp/baseline.yaml").read_text(encoding="utf-8"))
-    loader, _ = create_dataloader(str(images), IMGSZ, BATCH, 32, hyp=hyp, augment=True, workers=WORKERS, shuffle=True)
-    batches = iter(loader)
+    batches = start_ours(images, hyp) if kind == "ours" else start_yolov5(images, hyp, is_patched=kind == "patched")
     for _ in range(SKIPPED):
         next(batches)
     started = time.perf_counter()
     for _ in range(n_batches):
         next(batches)
     return time.perf_counter() - started
+
+
+def start_ours(images: Path, hyp: dict[str, float]) -> Iterator[Any]:
+    """Epoch after epoch of our loader, as our training's process has it."""
+    from livestock.training.batches import make_loader, read_images
+    from livestock.training.settings import Place, TrainConfig
+
+    keep_blocks(of_any_size=True)
+    data_yaml = images.parent / "all.yaml"
+    config = TrainConfig(data_yaml=str(data_yaml), weights="", hyp="", imgsz=IMGSZ, batch=BATCH, epochs=1000,
+                         workers=WORKERS)
+    loader = make_loader(read_images(data_yaml), hyp, config, "letterbox", 32, Place("cpu"))
+    return (batch for epoch in range(1000) for batch in loader.epoch(epoch))
+
+
+def start_yolov5(images: Path, hyp: dict[str, float], *, is_patched: bool) -> Iterator[Any]:
+    """yolov5's loader, as it is or with the stand-ins that the first version of this project put into it."""
+    from livestock.models.yolov5 import library
+
+    library.load()
+    if is_patched:
+        from livestock.models.yolov5 import mosaic
+
+        keep_blocks(of_any_size=True)
+        mosaic.speed_up()
+    from yolov5.utils.dataloaders import create_dataloader
+
+    loader, _ = create_dataloader(str(images), IMGSZ, BATCH, 32, hyp=hyp, augment=True, workers=WORKERS, shuffle=True)
+    return iter(loader)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from archives import N_COWS, N_PIGS, draw_archives
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "data/bench_memory"
-WEIGHTS = REPOSITORY / "src/livestock/models/yolov5/starter.pt"
+WEIGHTS = REPOSITORY / "src/livestock/models/yolov5/starter.safetensors"
 BAR_MB, N_CANDIDATES = 2000, 2_500  # some 1,700 of them on the picture, the others on what pads it
 
 
@@ -154,18 +154,22 @@ def see_at_random(n_boxes: int = N_CANDIDATES) -> None:
     """In the place of the network: so many boxes an image near some twenty places, unsure as a rule."""
     import torch
 
-    from livestock import inference
+    from livestock.models.base import Predictions
+    from livestock.models.loaded import LoadedModel
+    from livestock.pipeline import predict
 
-    def run(pictures: torch.Tensor) -> torch.Tensor:
+    def run(pictures: torch.Tensor) -> Predictions:
         n, _, height, width = pictures.shape
         places = torch.rand(n, 20, 4) * torch.tensor([width, height, width / 4, height / 4])
         boxes = places.repeat(1, n_boxes // 20, 1)
         boxes += 0.08 * boxes[..., 2:].repeat(1, 1, 2) * torch.randn_like(boxes)
         sure = torch.rand(*boxes.shape[:2], 1) ** 8
-        return torch.cat([boxes, sure.clamp(min=0.0011), torch.eye(2)[torch.randint(2, boxes.shape[:2])]], 2)
+        halves = boxes[..., 2:] / 2
+        return Predictions(torch.cat([boxes[..., :2] - halves, boxes[..., :2] + halves], 2),
+                           sure.clamp(min=0.0011) * torch.eye(2)[torch.randint(2, boxes.shape[:2])])
 
-    forward = inference.LoadedModel(WEIGHTS, run, ["pig", "cow"], 32, "cpu")
-    inference.load_for_inference = lambda *arguments, **options: forward
+    forward = LoadedModel(WEIGHTS, run, ["pig", "cow"], 32)
+    predict.load_for_inference = lambda *arguments, **options: forward
 
 
 STAGES: dict[str, Callable[[Path], None]] = {

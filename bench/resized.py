@@ -23,6 +23,7 @@ from livestock.data import dataset, folds, readers
 from livestock.data.submission import read_truth
 from livestock.evaluation import evaluate
 from livestock.models import yolov5
+from livestock.models.forward import load_for_inference
 from livestock.models.yolov5.weights import STARTER
 from livestock.postprocess import suppress
 from livestock.sample import draw_sample
@@ -86,7 +87,8 @@ def score_training(config: yolov5.TrainConfig, tests: pd.DataFrame, truth: pd.Da
     with tempfile.TemporaryDirectory() as folder:
         history = yolov5.train(config, Path(folder, "run"))
         weights = Path(folder, "run/weights/averaged.pt")
-        answer = suppress(inference.candidates(weights, tests, labels, imgsz=config.imgsz, device="cpu").boxes)
+        model = load_for_inference(weights, "cpu")
+        answer = suppress(inference.find_candidates(model, tests, labels, imgsz=config.imgsz).boxes)
     scores = {name: evaluate(truth, answer, iou).mean for name, iou in METRICS.items()}
     return {**scores, "valid AP50-95": history["mAP50_95"].iloc[-1]}
 

@@ -255,8 +255,10 @@ def fit(run_dir, images, boxes, competition, start, seed, hidden=None) -> Path:
 def see(weights, images, competition, imgsz, flip):
     """Candidates of a look."""
     from livestock import inference
+    from livestock.models.forward import load_for_inference
 
-    return inference.candidates(weights, images, competition.labels, imgsz=imgsz, flip=flip, device="cpu").boxes
+    model = load_for_inference(weights, "cpu")
+    return inference.find_candidates(model, images, competition.labels, imgsz=imgsz, flip=flip).boxes
 
 
 def report(table: pd.DataFrame) -> None:

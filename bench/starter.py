@@ -1,6 +1,6 @@
 """Trains the starter checkpoint: yolov5n from scratch on other seeds of the embedded sample than the demo draws.
 
-python bench/starter.py [--images 1200] [--epochs 30]     writes src/livestock/models/yolov5/starter.pt (3.75 MB)
+python bench/starter.py [--images 1200] [--epochs 30]     writes src/livestock/models/yolov5/starter.safetensors (3.75 MB)
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ from livestock.config import REPOSITORY
 PACKAGE = REPOSITORY / "src/livestock"
 # From the top down: a room imports rooms below it, and itself, alone.
 ROOMS = [
-    "__main__", "cli", "api", "colab", "pipeline", "plots", "search", "labels", "export", "inference", "models",
+    "__main__", "cli", "api", "colab", "pipeline", "plots", "search", "labels", "export", "training", "inference", "models",
     "postprocess", "evaluation", "data", "sample", "geometry", "tables", "files", "config", "exceptions",
     "__init__",
 ]
 MOST_ROOMS = 25
-FAMILIES = {"yolov5": "models/yolov5"}  # library: the only place that imports it
+FAMILIES = {"yolov5": "models/yolov5", "transformers": "models/dfine"}  # library: the only place that imports it
 
 
 def imported_modules(text: str, package: list[str]) -> Iterator[str]:

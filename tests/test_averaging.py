@@ -50,5 +50,5 @@ def test_nothing_and_another_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"averaged.pt: expected weights to average, found none"):
         average_weights([], tmp_path / "averaged.pt")
     torch.save({"model": yolov5n_of(3), "epoch": -1}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match=r"other.pt: expected the tensors of .*starter.pt, found another model"):
+    with pytest.raises(ValueError, match=r"other.pt: expected the tensors of .*starter.safetensors, found another model"):
         average_weights([STARTER, tmp_path / "other.pt"], tmp_path / "averaged.pt")

@@ -30,7 +30,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "truth.csv").write_text(TRUTH_HEADER + TRUTH)
     (tmp_path / "rising.csv").write_text(HEADER + RISING)
     (tmp_path / "falling.csv").write_text(HEADER + FALLING)
-    shutil.copy(REPOSITORY / "src/livestock/models/yolov5/starter.pt", tmp_path / "best.pt")
+    shutil.copy(REPOSITORY / "src/livestock/models/yolov5/starter.safetensors", tmp_path / "best.pt")
     shutil.copy(REPOSITORY / "competition.yaml", tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "test").mkdir()

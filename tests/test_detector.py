@@ -15,22 +15,15 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.spatial import cKDTree
 
-from livestock import inference
 from livestock.config import REPOSITORY
 from livestock.data.dataset import write_images, write_labels, write_lists
-from livestock.inference import _undo_letterbox, letterbox
 from livestock.models import yolov5
-from livestock.models.yolov5 import compat
 from livestock.models.yolov5.child import _choose_by_metric, _set_nominal_batch
 from livestock.models.yolov5.training import HISTORY_COLUMNS
 from livestock.models.yolov5.weights import load_checkpoint
 from livestock.plots.training import best_epoch, plot_scores
-from livestock.postprocess import suppress
-from livestock.tables import BOX_COLUMNS, XYXY, check_boxes, first_box_id, make_boxes, make_images
+from livestock.tables import make_boxes, make_images
 
 LABELS = ["pig", "cow"]
 
@@ -232,150 +225,6 @@ def test_unsafe_start_weights_are_refused_before_training(config: yolov5.TrainCo
     with pytest.raises(ValueError, match=r"evil\.pt: refused, .*print"):
         yolov5.train(replace(config, weights=str(tmp_path / "evil.pt")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_what_is_kept_of_each_image_is_what_would_be_kept_of_all(run_dir: Path, images: pd.DataFrame) -> None:
-    weights = run_dir / "weights/best.pt"
-    found = inference.candidates(weights, images, LABELS, imgsz=128, conf_floor=1e-5, device="cpu").boxes
-    rare = found.iloc[::7]["confidence"].to_numpy()
-    kept = inference.candidates(weights, images, LABELS, imgsz=128, conf_floor=1e-5, device="cpu",
-                               keep=lambda boxes: suppress(boxes[boxes["confidence"].isin(rare)], conf_threshold=0))
-    expected = suppress(found[found["confidence"].isin(rare)], conf_threshold=0)
-    assert 0 < len(expected) < len(found) / 2
-    pd.testing.assert_frame_equal(kept.boxes, expected)  # and so have their ids
-
-
-def test_candidates_of_two_looks_have_different_ids(run_dir: Path, images: pd.DataFrame) -> None:
-    """By what the caller names, and otherwise by weights, size and mirroring; the same each time."""
-    options: dict = {"imgsz": 64, "conf_floor": 0.0, "device": "cpu"}
-    first, again, flipped = (inference.candidates(run_dir / "weights/last.pt", images[:2], LABELS, flip=flip, **options)
-                             .boxes["box_id"] for flip in (False, False, True))
-    named = inference.candidates(run_dir / "weights/last.pt", images[:2], LABELS, origin="plain", **options).boxes
-    assert first.tolist() == again.tolist()
-    assert pd.concat([first, flipped, named["box_id"]]).is_unique
-    of_first = named[named["image_id"] == images["image_id"].iloc[0]]
-    assert of_first["box_id"].iloc[0] == first_box_id(images["image_id"].iloc[0], "plain")
-
-
-def test_candidates_are_the_librarys_boxes(run_dir: Path, images: pd.DataFrame) -> None:
-    """The same forward pass, scaled back by yolov5's own function."""
-    from yolov5.utils.general import scale_boxes, xywh2xyxy
-
-    weights = run_dir / "weights/last.pt"
-    found = inference.candidates(weights, images, LABELS, imgsz=64, conf_floor=0.0, device="cpu", batch=5).boxes
-    check_boxes(found, images, LABELS)
-    assert set(found["image_id"]) == set(images["image_id"])
-    image = images.iloc[1]
-    picture = letterbox(cv2.imread(f"{image['archive']}/{image['member']}")[..., ::-1], 64, 32)
-    tensor = torch.from_numpy(picture.transpose(2, 0, 1).copy())[None].float() / 255
-    raw = yolov5.load_model(weights)(tensor)[0][0]
-    corners = scale_boxes(tensor.shape[2:], xywh2xyxy(raw[:, :4]), (image["height"], image["width"])).detach().numpy()
-    confidence = (raw[:, 4] * raw[:, 5]).detach().numpy()
-    mine = found[(found["image_id"] == image["image_id"]) & (found["label"] == "pig")]
-    has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
-    expected = np.column_stack([corners, 1e5 * confidence])[has_area]  # near-equal confidences may swap their order
-    actual = np.column_stack([mine[XYXY], 1e5 * mine["confidence"]])
-    assert len(actual) == len(expected)
-    assert cKDTree(actual).query(expected)[0].max() < 0.5
-    assert mine["confidence"].is_monotonic_decreasing
-
-
-def test_a_model_of_stride_64_gives_boxes_in_pixels_of_the_image(tmp_path: Path) -> None:
-    """yolov5n6, as built: a picture of 128 x 64 is padded to 128 x 128 for it, and to 128 x 64 for a stride of 32."""
-    compat.apply()
-    from yolov5.models.yolo import Model
-    from yolov5.utils.general import check_yaml, xywh2xyxy
-
-    torch.manual_seed(0)
-    model = Model(check_yaml("yolov5n6.yaml"), nc=2)
-    model.names = LABELS
-    torch.save({"model": model, "epoch": -1}, tmp_path / "n6.pt")
-    picture = np.random.default_rng(0).integers(0, 255, (32, 128, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "wide.png"), picture[..., ::-1])
-    image = make_images([{"image_id": "wide.png", "archive": str(tmp_path), "member": "wide.png", "width": 128,
-                          "height": 32}])
-    found = inference.candidates(tmp_path / "n6.pt", image, LABELS, imgsz=128, conf_floor=0.0, device="cpu").boxes
-    padded = np.full((64, 128, 3), 114, np.uint8)
-    padded[16:48] = picture
-    raw = yolov5.load_model(tmp_path / "n6.pt")(torch.from_numpy(padded.transpose(2, 0, 1).copy())[None] / 255)[0][0]
-    corners = (xywh2xyxy(raw[:, :4]).detach().numpy() - [0, 16, 0, 16]).clip(0, [128, 32, 128, 32])
-    corners = corners[(corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])]
-    mine = found.loc[found["label"] == "pig", XYXY].to_numpy()
-    assert len(mine) == len(corners)
-    assert cKDTree(mine).query(corners)[0].max() < 0.1
-
-
-def test_a_mirrored_pass_sees_mirrored_pictures(run_dir: Path, images: pd.DataFrame, tmp_path: Path) -> None:
-    """Boxes of a mirrored pass are those of mirrored files, mirrored back."""
-    for image in images.itertuples():
-        picture = cv2.imread(f"{image.archive}/{image.member}")
-        cv2.imwrite(str(tmp_path / f"{image.image_id}.png"), picture)
-        cv2.imwrite(str(tmp_path / f"mirrored {image.image_id}.png"), picture[:, ::-1])
-    looks = [images.assign(archive=str(tmp_path), member=prefix + images["image_id"] + ".png")
-             for prefix in ("", "mirrored ")]
-    options = {"imgsz": 64, "conf_floor": 0.0, "device": "cpu"}
-    flipped = inference.candidates(run_dir / "weights/last.pt", looks[0], LABELS, flip=True, **options).boxes
-    plain = inference.candidates(run_dir / "weights/last.pt", looks[1], LABELS, **options).boxes
-    widths = plain["image_id"].map(images.set_index("image_id")["width"])
-    back = plain.assign(x_min=widths - plain["x_max"], x_max=widths - plain["x_min"])
-    columns = [*XYXY, "confidence"]
-    for (image_id, label), own in flipped.groupby(["image_id", "label"]):
-        expected = back[(back["image_id"] == image_id) & (back["label"] == label)]
-        assert len(own) == len(expected)
-        assert cKDTree(own[columns]).query(expected[columns])[0].max() < 0.2
-
-
-def test_what_the_limit_cuts_is_counted(run_dir: Path, images: pd.DataFrame) -> None:
-    weights = run_dir / "weights/last.pt"
-    everything = inference.candidates(weights, images.iloc[:2], LABELS, imgsz=64, conf_floor=0.0, device="cpu")
-    cut = inference.candidates(weights, images.iloc[:2], LABELS, imgsz=64, conf_floor=0.0, device="cpu",
-                              max_per_image=9)
-    assert everything.n_cut.sum() == 0
-    assert cut.boxes.groupby("image_id").size().max() <= 9
-    assert (cut.n_cut > 0).all()
-
-
-@pytest.mark.bad_input
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [(["pig"], r"expected a model of the 1 classes \['pig'\], found 2: \['pig', 'cow'\]"),
-     (["cow", "pig"], r"expected a model with the classes in the order \['cow', 'pig'\], found \['pig', 'cow'\]"),
-     (["pig", "cattle"], r"expected a model of the classes \['pig', 'cattle'\], found \['pig', 'cow'\]")])
-def test_a_model_of_other_classes_is_refused(
-    labels: list[str], message: str, run_dir: Path, images: pd.DataFrame
-) -> None:
-    weights = run_dir / "weights/last.pt"
-    with pytest.raises(ValueError, match=rf"last\.pt: {message}"):
-        inference.candidates(weights, images, labels, imgsz=64, device="cpu")
-    with pytest.raises(ValueError, match=rf"last\.pt: {message}"):
-        inference.find_candidates(yolov5.load_for_inference(weights), images, labels, imgsz=64)
-
-
-def test_a_model_may_call_a_class_by_its_synonym(run_dir: Path, images: pd.DataFrame) -> None:
-    """Its boxes have the competition's labels."""
-    options: dict[str, Any] = {"imgsz": 64, "conf_floor": 0.0, "device": "cpu"}
-    found = inference.candidates(run_dir / "weights/last.pt", images[:1], ["Hog", "cattle"],
-                                label_of={"pig": "Hog", "cow": "cattle"}.get, **options).boxes
-    plain = inference.candidates(run_dir / "weights/last.pt", images[:1], LABELS, **options).boxes
-    assert found["label"].tolist() == plain["label"].map({"pig": "Hog", "cow": "cattle"}).tolist()
-
-
-def test_no_images_give_no_boxes(run_dir: Path, images: pd.DataFrame) -> None:
-    found = inference.candidates(run_dir / "weights/last.pt", images.iloc[:0], LABELS, imgsz=64, device="cpu")
-    assert found.boxes.empty
-    assert list(found.boxes.columns) == BOX_COLUMNS
-
-
-@given(width=st.integers(20, 700), height=st.integers(20, 700), imgsz=st.sampled_from([64, 320, 416]),
-       stride=st.sampled_from([32, 64]))
-def test_letterbox_and_back(width: int, height: int, imgsz: int, stride: int) -> None:
-    """A corner of the picture lies where the padding ends."""
-    picture = letterbox(np.full((height, width, 3), 255, np.uint8), imgsz, stride)
-    assert picture.shape[0] % stride == picture.shape[1] % stride == 0
-    rows, columns = np.nonzero(picture[..., 0] == 255)
-    inside = np.array([[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]], float)
-    found = _undo_letterbox(inside, width, height, imgsz, stride)
-    np.testing.assert_allclose(found, [[0, 0, width, height]], atol=1e-9)
 
 
 def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ import torch
 from onnx import TensorProto, helper
 
 from livestock import export
-from livestock.models import yolov5
-from livestock.models.yolov5 import graph as graph_module
-from livestock.models.yolov5.forward import METADATA, write_metadata
-from livestock.models.yolov5.weights import STARTER
+from livestock.models import graph as graph_module
+from livestock.models.forward import load_for_inference
+from livestock.models.metadata import METADATA, Metadata, write_metadata
+from livestock.models.yolov5.library import STARTER, load
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.bad_input]
 LABELS = ["pig", "cow"]
@@ -54,11 +54,11 @@ def number(name: str, value: int) -> Any:
 def write(path: Path, nodes: Sequence[Any], tensors: Sequence[Any] = ()) -> Path:
     """A file with the metadata of this project, from `images` to `output`."""
     inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, "height", "width"])]
-    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", "boxes", 7])]
+    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", "boxes", 6])]
     model = helper.make_model(helper.make_graph(nodes, "evil", inputs, outputs, tensors),
                               opset_imports=[helper.make_opsetid("", 13)])
     model.ir_version = 7
-    helper.set_model_props(model, {METADATA: write_metadata(LABELS, 32)})
+    helper.set_model_props(model, {METADATA: write_metadata(Metadata(LABELS, 32))})
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -86,7 +86,7 @@ def external() -> Any:
 
 ATTACKS: dict[str, tuple[str, list[Any], list[Any]]] = {
     "4 GB of zeros": ("128 numbers in a tensor", [node("ConstantOfShape", "shape")],
-                      [whole("shape", 1, 10**9 // 7, 7)]),
+                      [whole("shape", 1, 10**9 // 6, 6)]),
     "loops for ever": ("it has the operator Loop", [loop()], [
         number("rounds", 2**62), helper.make_tensor("yes", TensorProto.BOOL, [], [True])]),
     "as many as a pixel says": ("does not follow from the picture's", [
@@ -110,7 +110,28 @@ ATTACKS: dict[str, tuple[str, list[Any], list[Any]]] = {
     "counts to ten billion": ("does not follow from the picture's", [
         node("Range", "start end step", "range"), node("Cast", "range", to=TensorProto.FLOAT)],
         [number("start", 0), number("end", 10**10), number("step", 1)]),
-    "tiles": ("it has the operator Tile", [node("Tile", "images shape")], [whole("shape", 1, 1, 9999, 9999)]),
+    "tiles": ("128 numbers in a tensor", [node("Tile", "images shape")], [whole("shape", 1, 1, 9999, 9999)]),
+    "tiles as a pixel says": ("does not follow from the picture's", [
+        node("Slice", "images first last", "pixel"), node("Cast", "pixel", "n", to=TensorProto.INT64),
+        node("Reshape", "n one", "times"), node("Concat", "ones times", "shape", axis=0), node("Tile", "images shape")],
+        [whole("first", 0, 0, 0, 0), whole("last", 1, 1, 1, 1), whole("one", 1), whole("ones", 1, 1, 1)]),
+    "multiplies large matrices": ("1,000,000 multiplications", [
+        node("Slice", "images first last", "pixel"), node("Expand", "pixel shape", "x0"),
+        *(node("MatMul", f"x{n} x0", f"x{n + 1}") for n in range(4)), node("Identity", "x4")],
+        [whole("first", 0, 0, 0, 0), whole("last", 1, 1, 1, 1), whole("shape", 1, 1, 2896, 2896)]),
+    "sums products": ("1,000,000 multiplications", [
+        node("Slice", "images first last", "pixel"), node("Expand", "pixel shape", "x0"),
+        *(node("Einsum", f"x{n} x0", f"x{n + 1}", equation="abij,cdjk->abik") for n in range(4)),
+        node("Identity", "x4")],
+        [whole("first", 0, 0, 0, 0), whole("last", 1, 1, 1, 1), whole("shape", 1, 1, 2896, 2896)]),
+    "a product of many": ("its operator Einsum .* is no product of two tensors", [
+        node("Einsum", "images images", equation="...i,...j->...ij")], []),
+    "divides by zero": ("sizes that cannot be computed: a division by 0", [
+        node("Shape", "images", "size"), node("Div", "size nothing", "shape"), node("ConstantOfShape", "shape")],
+        [whole("nothing", 0, 0, 0, 0)]),
+    "divides by a pixel": ("it divides whole numbers by 'n', which is not known to be above 0", [
+        node("Cast", "images", "n", to=TensorProto.INT64), node("Div", "n n", "whole"),
+        node("Cast", "whole", to=TensorProto.FLOAT)], []),
     "another file": ("its tensor 'weight' lies in another file", [node("Mul", "images weight")], [external()]),
     "one name twice": ("two of its tensors have one name", [
         node("Identity", "images"), node("ConstantOfShape", "shape")], [whole("shape", 10**9)]),
@@ -127,7 +148,7 @@ def test_an_onnx_file_that_asks_for_all_is_refused(name: str, tmp_path: Path) ->
     path = write(tmp_path / "evil.onnx", nodes, tensors)
     assert path.stat().st_size < 30_000
     with pytest.raises(ValueError, match=rf"evil\.onnx: .*{message}"):
-        yolov5.load_for_inference(path)
+        load_for_inference(path)
 
 
 def test_what_only_some_pictures_would_set_off_is_refused_for_these(tmp_path: Path) -> None:
@@ -135,11 +156,11 @@ def test_what_only_some_pictures_would_set_off_is_refused_for_these(tmp_path: Pa
     nodes = [
         node("Shape", "images", "size"), node("Gather", "size two", "height"), node("Equal", "height wanted", "is"),
         node("Cast", "is", "one_or_none", to=TensorProto.INT64), node("Mul", "one_or_none many", "n"),
-        node("Concat", "one n seven", "shape", axis=0), node("ConstantOfShape", "shape")]
+        node("Concat", "one n six", "shape", axis=0), node("ConstantOfShape", "shape")]
     path = write(tmp_path / "evil.onnx", nodes, [
-        whole("two", 2), whole("wanted", 320), whole("many", 10**10), whole("one", 1), whole("seven", 7)])
-    forward = yolov5.load_for_inference(path)
-    assert forward(torch.zeros(1, 3, 64, 64)).shape == (1, 0, 7)
+        whole("two", 2), whole("wanted", 320), whole("many", 10**10), whole("one", 1), whole("six", 6)])
+    forward = load_for_inference(path)
+    assert forward(torch.zeros(1, 3, 64, 64)).scores.shape == (1, 0, 2)
     with pytest.raises(ValueError, match=r"evil\.onnx: refused, expected up to 128 .* pictures of \(1, 3, 320, 64\)"):
         forward(torch.zeros(1, 3, 320, 64))
 
@@ -173,22 +194,22 @@ def test_our_own_file_passes_and_its_shapes_are_those_of_onnx_runtime(starter: P
 @pytest.mark.filterwarnings("ignore:Constant folding")
 def test_every_module_that_a_model_may_have_passes_as_onnx(tmp_path: Path) -> None:
     """In one model; at pictures of another shape than it was traced with."""
-    from yolov5.models.yolo import DetectionModel
-
     layers = [[-1, 1, "Focus", [64, 3]], [-1, 3, "BottleneckCSP", [64]], [-1, 1, "DWConv", [64, 3, 2]],
               [-1, 1, "nn.ZeroPad2d", [[0, 1, 0, 1]]], [-1, 1, "nn.MaxPool2d", [2, 1, 0]], [-1, 1, "SPP", [64, [3, 5]]],
               [-1, 1, "Bottleneck", [64]], [-1, 1, "C3", [64]], [-1, 1, "SPPF", [64, 5]],
               [-1, 1, "nn.Upsample", [None, 2, "nearest"]], [[-1, -1], 1, "Concat", [1]]]
-    model = DetectionModel({"nc": 2, "depth_multiple": 0.33, "width_multiple": 0.25, "anchors": [[10, 13, 16, 30]],
-                            "backbone": layers, "head": [[[-1], 1, "Detect", ["nc", "anchors"]]]})
+    model = load().detection_model({
+        "nc": 2, "depth_multiple": 0.33, "width_multiple": 0.25, "anchors": [[10, 13, 16, 30]],
+        "backbone": layers, "head": [[[-1], 1, "Detect", ["nc", "anchors"]]]})
     model.names = LABELS
     torch.save({"model": model.half(), "epoch": -1}, tmp_path / "odd.pt")
     exported = export.export_onnx(tmp_path / "odd.pt", tmp_path / "odd.onnx")
     picture = torch.rand(1, 3, 160, 96, generator=torch.Generator().manual_seed(0))
-    found, expected = (yolov5.load_for_inference(path)(picture) for path in (exported, tmp_path / "odd.pt"))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    found, expected = (load_for_inference(path, "cpu")(picture) for path in (exported, tmp_path / "odd.pt"))
+    torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=1e-3, atol=1e-3)
 
 
 def test_a_file_of_this_run_is_not_looked_at_again(starter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_module, "read_graph", lambda *arguments: pytest.fail("it was looked at"))
-    assert yolov5.load_for_inference(starter, trusted=True)(torch.zeros(1, 3, 64, 64)).shape == (1, 252, 7)
+    assert load_for_inference(starter, trusted=True)(torch.zeros(1, 3, 64, 64)).scores.shape == (1, 252, 2)

@@ -64,7 +64,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
             torch.save(checkpoint, run_dir / f"weights/{name}.pt")
         write_text(f"{config.seed}", run_dir / "results.csv")
 
-    def predict(weights: Path, images: pd.DataFrame, *_: object, **options: object) -> Candidates:
+    def predict(model: object, images: pd.DataFrame, *_: object, **options: object) -> Candidates:
         n["predicted"] += 1
         rows = [{"image_id": name, "label": "pig", "x_min": 1, "y_min": 1, "x_max": 9, "y_max": 9, "confidence": 0.5,
                  "source": "model"} for name in images["image_id"]]
@@ -77,7 +77,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
         return examine(*arguments, **options)
 
     monkeypatch.setattr(yolov5, "train", train)
-    monkeypatch.setattr(inference, "candidates", predict)
+    monkeypatch.setattr(inference, "find_candidates", predict)
     monkeypatch.setattr(prepare, "examine", count_readings)
     return n
 

@@ -64,7 +64,7 @@ def test_all_that_is_wrong_is_listed_at_once(raw: Path, tmp_path: Path) -> None:
     ({"WEIGHTS": "mine.pt"}, "weights 'mine.pt': no such file"),
     ({"HYP": "mine.yaml"}, "mine.yaml: expected a file of hyper-parameters (--hyp, in a notebook HYP), found none"),
     ({"COMPETITION": "mine.yaml"}, "mine.yaml: expected a competition file"),
-    ({"PROFILE": "cpu", "WEIGHTS": "starter.pt", "DATA": "nowhere"}, "nowhere: no data there"),
+    ({"PROFILE": "cpu", "WEIGHTS": "starter.safetensors", "DATA": "nowhere"}, "nowhere: no data there"),
 ])
 def test_each_setting_is_checked(raw: Path, tmp_path: Path, changes: dict[str, str], words: str) -> None:
     with pytest.raises(NotReadyError) as refusal:
@@ -74,7 +74,7 @@ def test_each_setting_is_checked(raw: Path, tmp_path: Path, changes: dict[str, s
 
 
 def test_the_size_of_what_is_trained_is_known_before(tmp_path: Path) -> None:
-    starter = REPOSITORY / "src/livestock/models/yolov5/starter.pt"
+    starter = REPOSITORY / "src/livestock/models/yolov5/starter.safetensors"
     n_bytes = yolov5.trained_bytes(starter, 2)  # the classes that it has
     state = load_checkpoint(starter)["model"].state_dict()
     assert n_bytes == sum(2 * tensor.numel() for tensor in state.values() if tensor.is_floating_point())
@@ -86,7 +86,7 @@ def test_the_size_of_what_is_trained_is_known_before(tmp_path: Path) -> None:
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("limit", "ensemble", "words"), [
-    ("100", False, "weight_limit_bytes: a model trained from .*starter.pt in half precision takes 3.6 MB .*, over the "
+    ("100", False, "weight_limit_bytes: a model trained from .*starter.safetensors in half precision takes 3.6 MB .*, over the "
      r"limit of 0.0001 MB \(100 bytes\); meant is perhaps 100MB"),
     ("3 MB", False, r"over the limit of 3 MB \(3,000,000 bytes\); start from smaller weights$"),
     ("9 MB", True, "the 3 models of an ensemble .*; start from smaller weights or answer with fewer folds"),

@@ -82,7 +82,7 @@ def test_start_weights_of_other_classes_are_not_scored(monkeypatch: pytest.Monke
     monkeypatch.setattr(predict, "read_oof", lambda run, folds: (IMAGES, TRUTH))
     monkeypatch.setattr(predict, "predict_boxes", lambda *given: ANSWER)
     for names, found in ((["pig", "cow"], ANSWER), ([f"c{n}" for n in range(80)], None), (["cow", "pig"], None)):
-        monkeypatch.setattr("livestock.models.yolov5.load_for_inference",
+        monkeypatch.setattr(predict, "load_for_inference",
                             lambda path, device, names=names: SimpleNamespace(labels=names))
         assert predict.predict_start(run, 0) is found  # type: ignore[arg-type]
 

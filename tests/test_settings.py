@@ -36,7 +36,7 @@ def test_the_examples_of_the_docstrings(name: str) -> None:
 def test_the_profiles_that_come_with_the_code() -> None:
     assert list(known_profiles()) == ["smoke", "demo", "cpu", "colab"]
     assert get_profile("smoke") == Profile(
-        "smoke", "starter.pt", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0, trials=2,
+        "smoke", "starter.safetensors", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0, trials=2,
         trial_epochs=1, n_verified=1, n_seeds=1)
     assert get_profile("colab") == Profile(
         "colab", "yolov5m6.pt", imgsz=1280, batch=10, epochs=20, hyp="competition.yaml", device="", workers=2,

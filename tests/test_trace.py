@@ -26,7 +26,7 @@ from livestock.pipeline.train import Training, weights_named, weights_of
 from livestock.tables import make_boxes, make_images, write_table
 
 SCORES = pd.Series({"mAP": 0.5, "low": 0.4, "high": 0.6})
-SETTINGS = {"epochs": 3, "imgsz": 64, "weights": "starter.pt", "hyp": "hyp/demo.yaml", "seed": 42}
+SETTINGS = {"epochs": 3, "imgsz": 64, "weights": "starter.safetensors", "hyp": "hyp/demo.yaml", "seed": 42}
 BOXES = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\na.jpg,pig,0.9,0.1,0.2,0.1,0.2\n"
 INFERENCE = Inference("suppression", {"every class": {"iou_threshold": 0.6, "conf_threshold": 0.001}})
 
@@ -121,7 +121,7 @@ def test_the_command_says_it_in_words(run: Run) -> None:
     done = CliRunner().invoke(app, ["trace", "--workspace", str(run.workspace.root)])
     assert done.exit_code == 0, done.output
     for words in ("answer.csv: 1 rows, 1 test images", "iou_threshold 0.6", "0.5000, 95 % interval 0.4000 to 0.6000",
-                  "train_fold0: weights/fold0.pt (sha256:", "3 epochs at 64 px from starter.pt, demo.yaml",
+                  "train_fold0: weights/fold0.pt (sha256:", "3 epochs at 64 px from starter.safetensors, demo.yaml",
                   f"from {run.data_dir} (folder:"):
         assert words in done.output
 

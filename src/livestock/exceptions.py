@@ -4,10 +4,10 @@ A message names the file, and the row where there is one, what was expected and 
 
 >>> from livestock.exceptions import MissingResult
 >>> try:
-...     raise MissingResult("data/weights/fold0.pt: no such training yet; run 04_train first")
+...     raise MissingResult("data/weights/fold0.safetensors: no such training yet; run 04_train first")
 ... except ValueError as error:
 ...     print(type(error).__name__, "-", error)
-MissingResult - data/weights/fold0.pt: no such training yet; run 04_train first
+MissingResult - data/weights/fold0.safetensors: no such training yet; run 04_train first
 """
 
 from __future__ import annotations

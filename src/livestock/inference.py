@@ -9,26 +9,24 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
 
 from .data.archives import read_image
-from .data.pictures import fit, fitted_size
 from .files.memory import keep_blocks
 from .files.progress import progress_bar
-from .geometry import clip_xyxy
-from .models.yolov5.forward import LoadedModel, load_for_inference, threads
-from .models.yolov5.labels import LabelOf, check_labels
+from .geometry import clip_xyxy, compose, invert, map_boxes, mirror_affine
+from .models.base import Predictions, Resize
+from .models.labels import LabelOf, check_labels
+from .models.loaded import LoadedModel, is_gpu, threads
+from .models.prepare import prepare
 from .tables import BOX_COLUMNS, BOX_DTYPES, XYXY, first_box_id, make_boxes
 
 Keep = Callable[[pd.DataFrame], pd.DataFrame]  # an image's boxes to those of them that stay
-GREY = 114  # yolov5 pads with this grey
 GPU_BATCH, MOST_WORKERS = 16, 8
 CONF_FLOOR, MAX_PER_IMAGE = 0.001, 30_000  # what is kept of an image: by confidence, and at most
 
@@ -45,8 +43,8 @@ class Candidates:
     seconds: float
 
 
-def candidates(
-    weights: Path,
+def find_candidates(
+    model: LoadedModel,
     images: pd.DataFrame,
     labels: list[str],
     *,
@@ -55,63 +53,35 @@ def candidates(
     conf_floor: float = CONF_FLOOR,
     max_per_image: int = MAX_PER_IMAGE,
     batch: int | None = None,
-    device: str = "",
-    n_threads: int | None = None,
-    trusted: bool = False,
     keep: Keep | None = None,
     label_of: LabelOf | None = None,
     origin: str = "",
 ) -> Candidates:
     """Every box and class above `conf_floor` in every image of an images table, in pixels of the original image.
 
-    `weights` is a `.pt`, `.safetensors` or `.onnx` file, or a `.torchscript` file that is `trusted`; for these and
-    `n_threads` see `forward.load_for_inference`. On a GPU the network computes in half precision. So many images of one
-    size go through it at once as `batch` says: without it 16 on a GPU, and on a CPU one, whose data stay in its caches.
+    `model` is of `models.forward.load_for_inference`, or of `wrap_model`. So many images of one size go through it at
+    once as `batch` says: without it 16 on a GPU, and on a CPU one, whose data stay in its caches.
 
     A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
     left lay wholly outside and is dropped; `keep` says which of an image's boxes stay, so that those of many images fit
-    into memory. `labels` is the class order of the model, whose own names may be synonyms that `label_of` knows;
-    confidence is objectness times class probability. With `flip` the model sees mirrored images; the boxes are those of
-    the images as they are.
+    into memory. `labels` is the class order of the model, whose own names may be synonyms that `label_of` knows. With
+    `flip` the model sees mirrored images; the boxes are those of the images as they are.
 
     `origin` goes into the numbers of the boxes (see `tables.ids`): candidates that are to be concatenated need one
     each. By default it is the weights' path, `imgsz` and `flip`. A box has the same number whatever `keep` drops.
 
     Raises ValueError if the model's classes are not `labels` in that order, see `labels.check_labels`.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    forward = load_for_inference(weights, device, n_threads=n_threads, half=_is_gpu(device), trusted=trusted)
-    return find_candidates(
-        forward, images, labels, imgsz=imgsz, flip=flip, conf_floor=conf_floor, max_per_image=max_per_image,
-        batch=batch, keep=keep, label_of=label_of, origin=origin,
-    )
-
-
-def find_candidates(
-    forward: LoadedModel,
-    images: pd.DataFrame,
-    labels: list[str],
-    *,
-    imgsz: int,
-    flip: bool = False,
-    conf_floor: float = CONF_FLOOR,
-    max_per_image: int = MAX_PER_IMAGE,
-    batch: int | None = None,
-    keep: Keep | None = None,
-    label_of: LabelOf | None = None,
-    origin: str = "",
-) -> Candidates:
-    """As `candidates`, of a model that is loaded."""
-    check_labels(forward.labels, labels, forward.path, label_of)
+    check_labels(model.labels, labels, model.path, label_of)
     keep_blocks()
     look = _Look(imgsz, flip, conf_floor, max_per_image)
-    origin = origin or f"{forward.path} {imgsz} {flip}"
-    chunks = _same_size_chunks(images, batch or (GPU_BATCH if _is_gpu(forward.device) else 1))
+    origin = origin or f"{model.path} {imgsz} {flip}"
+    chunks = _same_size_chunks(images, batch or (GPU_BATCH if is_gpu(model.device) else 1))
     tables: list[_Boxes] = []
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
     started = time.perf_counter()
     with progress_bar("candidates", unit="image", total=len(images)) as bar, closing(
-            _see_ahead(forward, chunks, look)) as ahead:
+            _see_ahead(model, chunks, look)) as ahead:
         for found in ahead:
             for boxes, n in found:
                 n_cut[boxes.image_id] = n
@@ -123,7 +93,7 @@ def find_candidates(
 
 
 class _Look(NamedTuple):
-    """How images are predicted and which boxes are kept; the options of `candidates`."""
+    """How images are predicted and which boxes are kept; the options of `find_candidates`."""
 
     imgsz: int
     flip: bool
@@ -131,24 +101,24 @@ class _Look(NamedTuple):
     max_per_image: int
 
 
-def _see_ahead(forward: LoadedModel, chunks: list[pd.DataFrame], look: _Look
+def _see_ahead(model: LoadedModel, chunks: list[pd.DataFrame], look: _Look
                ) -> Generator[list[tuple[_Boxes, int]], None, None]:
     """What `_see` returns of each chunk, in order, computed by workers that are a few chunks ahead.
 
     They share a CPU by the picture: of two threads at one picture each waits for the other in every layer. A model
     that is not parallel is run by one worker at a time, and the others read images meanwhile.
     """
-    n_threads = forward.n_threads or torch.get_num_threads()
-    n_workers = min(forward.n_threads or max(n_threads, 2), MOST_WORKERS)
+    n_threads = model.n_threads or torch.get_num_threads()
+    n_workers = min(model.n_threads or max(n_threads, 2), MOST_WORKERS)
     n_each = n_threads // n_workers or 1
     turn: Any = nullcontext()
-    if not forward.is_parallel:
+    if not model.is_parallel:
         n_workers, n_each, turn = min(max(os.cpu_count() or 1, 2), MOST_WORKERS), n_threads, Lock()
     waiting: deque[Future] = deque()
     with threads(None), ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(n_each,)) as pool:
         try:
             for chunk in chunks:
-                waiting.append(pool.submit(_see, forward, chunk, look, turn))
+                waiting.append(pool.submit(_see, model, chunk, look, turn))
                 if len(waiting) > 2 * n_workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -158,51 +128,32 @@ def _see_ahead(forward: LoadedModel, chunks: list[pd.DataFrame], look: _Look
                 future.cancel()
 
 
-def _see(forward: LoadedModel, chunk: pd.DataFrame, look: _Look, turn: Any) -> list[tuple[_Boxes, int]]:
+def _see(model: LoadedModel, chunk: pd.DataFrame, look: _Look, turn: Any) -> list[tuple[_Boxes, int]]:
     """Each image's boxes and how many were cut, of images of one size; the network runs when it is their `turn`."""
-    pictures = _read_pictures(chunk, look.imgsz, forward.stride)
+    pictures, matrix = _read_pictures(chunk, look.imgsz, model.stride, model.resize)
     with turn:  # a GPU holds one batch at a time
-        tensor = to_tensor(pictures, forward.device, torch.channels_last)
-        found = _select_rows(forward.compute(tensor.flip(3) if look.flip else tensor), look.conf_floor)
-    if look.flip:
-        for rows in found:
-            rows[:, 0] = tensor.shape[3] - rows[:, 0]  # centres, in pixels of the padded picture
-    return [_read_output(rows, image, look, forward.stride)
-            for rows, image in zip(found, chunk.itertuples(), strict=True)]
+        tensor = to_tensor(pictures, model.device, torch.channels_last)
+        found = _select_rows(model.compute(tensor.flip(3) if look.flip else tensor), look.conf_floor)
+    back = invert(matrix)
+    if look.flip:  # first the mirror image of the network's input, then back to the image
+        back = compose(back, mirror_affine(tensor.shape[3]))
+    return [_read_rows(rows, image, look, back) for rows, image in zip(found, chunk.itertuples(), strict=True)]
 
 
-def _select_rows(found: torch.Tensor, conf_floor: float) -> list[np.ndarray]:
-    """Of an output `(B, N, 5 + n_classes)` each image's rows of an objectness above the floor, copied to the CPU."""
-    image, row = (found[..., 4] > conf_floor).nonzero(as_tuple=True)
-    ends = torch.bincount(image, minlength=len(found)).cumsum(0).cpu().numpy()
-    return np.split(found[image, row].cpu().numpy(), ends[:-1])
-
-
-def _is_gpu(device: str) -> bool:
-    return torch.device(device).type == "cuda"
-
-
-def letterbox(picture: np.ndarray, imgsz: int, stride: int) -> np.ndarray:
-    """`(H, W, 3)` scaled so that its longer side is `imgsz`, centred on grey padded up to multiples of `stride`.
-
-    >>> letterbox(np.zeros((480, 640, 3), np.uint8), imgsz=320, stride=64).shape  # 240 rows, padded to 256
-    (256, 320, 3)
-    """
-    picture = fit(picture, imgsz)
-    height, width = picture.shape[:2]
-    rows, columns = -height % stride, -width % stride
-    top, left = rows // 2, columns // 2
-    return cv2.copyMakeBorder(
-        picture, top, rows - top, left, columns - left, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY)
-    )
+def _select_rows(found: Predictions, conf_floor: float) -> list[np.ndarray]:
+    """Each image's rows `(n, 4 + C)`, box and scores, of any score above the floor, copied to the CPU."""
+    image, row = (found.scores.amax(dim=2) > conf_floor).nonzero(as_tuple=True)
+    ends = torch.bincount(image, minlength=len(found.scores)).cumsum(0).cpu().numpy()
+    rows = torch.cat([found.boxes[image, row], found.scores[image, row]], dim=1)
+    return np.split(rows.cpu().numpy(), ends[:-1])
 
 
 def picture_batches(
-    images: pd.DataFrame, imgsz: int, stride: int, batch: int
+    images: pd.DataFrame, imgsz: int, stride: int, batch: int, resize: Resize = "letterbox"
 ) -> Iterator[tuple[pd.DataFrame, list[np.ndarray]]]:
-    """Images of one size go together, so that a batch needs no more padding than an image."""
+    """Images of one size go together, so that a batch needs no more padding than an image; see `models.prepare`."""
     for chunk in _same_size_chunks(images, batch):
-        yield chunk, _read_pictures(chunk, imgsz, stride)
+        yield chunk, _read_pictures(chunk, imgsz, stride, resize)[0]
 
 
 def _same_size_chunks(images: pd.DataFrame, batch: int) -> list[pd.DataFrame]:
@@ -213,9 +164,13 @@ def _same_size_chunks(images: pd.DataFrame, batch: int) -> list[pd.DataFrame]:
     ]
 
 
-def _read_pictures(chunk: pd.DataFrame, imgsz: int, stride: int) -> list[np.ndarray]:
-    return [letterbox(read_image(archive, member), imgsz, stride)
-            for archive, member in zip(chunk["archive"], chunk["member"], strict=True)]
+def _read_pictures(
+    chunk: pd.DataFrame, imgsz: int, stride: int, resize: Resize
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Pictures as the network takes them, of images of one size, and the map `(2, 3)` that all of them went through."""
+    prepared = [prepare(read_image(archive, member), imgsz, stride, resize)
+                for archive, member in zip(chunk["archive"], chunk["member"], strict=True)]
+    return [picture for picture, _ in prepared], prepared[0][1]
 
 
 def to_tensor(
@@ -227,7 +182,7 @@ def to_tensor(
     torch.Size([1, 3, 2, 4])
     """
     stacked = torch.from_numpy(np.stack(pictures))
-    if _is_gpu(device):
+    if is_gpu(device):
         stacked = stacked.pin_memory()  # this thread need not wait for the copy
     moved = stacked.to(device, non_blocking=True).permute(0, 3, 1, 2)
     return moved.to(torch.float32, memory_format=memory_format).div_(255)
@@ -249,17 +204,13 @@ class _Boxes(NamedTuple):
         return _Boxes(self.image_id, *(values[rows] for values in self[1:]))
 
 
-def _read_output(rows: np.ndarray, image: Any, look: _Look, stride: int) -> tuple[_Boxes, int]:
-    """One image's raw output `(N, 5 + n_classes)` of `cx, cy, w, h, objectness, classes`; how many boxes were cut."""
-    width, height = image.width, image.height
-    confidence = rows[:, 4:5] * rows[:, 5:]
-    box_index, class_id = np.nonzero(confidence > look.conf_floor)
-    confidence = confidence[box_index, class_id]
+def _read_rows(rows: np.ndarray, image: Any, look: _Look, back: np.ndarray) -> tuple[_Boxes, int]:
+    """One image's boxes from rows `(n, 4 + C)` of `_select_rows`; how many were cut. `back` maps them to the image."""
+    box_index, class_id = np.nonzero(rows[:, 4:] > look.conf_floor)
+    confidence = rows[:, 4:][box_index, class_id]
     order = np.argsort(-confidence, kind="stable")[: look.max_per_image]
     n_cut = len(confidence) - len(order)
-    centre, size = rows[box_index[order], :2], rows[box_index[order], 2:4]
-    corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
-    corners = clip_xyxy(_undo_letterbox(corners, width, height, look.imgsz, stride), width, height)
+    corners = clip_xyxy(map_boxes(rows[box_index[order], :4], back), image.width, image.height)
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
     return _Boxes(image.image_id, corners.astype(np.float32), class_id[order].astype(np.int16),
                   confidence[order], np.arange(len(order), dtype=np.int32)).take(has_area), n_cut
@@ -285,10 +236,3 @@ def _to_table(found: list[_Boxes], labels: list[str], origin: str) -> pd.DataFra
     columns["confidence"] = np.concatenate([boxes.confidence for boxes in found])
     table = pd.DataFrame({**columns, "source": "model"}, columns=BOX_COLUMNS)
     return table.astype({name: dtype for name, dtype in BOX_DTYPES.items() if table[name].dtype != np.dtype(object)})
-
-
-def _undo_letterbox(corners: np.ndarray, width: int, height: int, imgsz: int, stride: int) -> np.ndarray:
-    """xyxy in the letterboxed picture back to pixels of the original `width` x `height` image."""
-    scaled = np.array(fitted_size(width, height, imgsz))
-    offset = (-scaled % stride) // 2
-    return (corners - np.tile(offset, 2)) / np.tile(scaled / [width, height], 2)

@@ -59,6 +59,7 @@ def run(
     data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
     reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
+    family: Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")] = "",
     weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
     competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
@@ -85,12 +86,16 @@ def run(
             "WEIGHTS": weights,
             "HYP": str(hyp or ""),
             "FOLDS": _read_folds(folds),
-            "OVERRIDES": parse_overrides(changes or []),
+            "OVERRIDES": parse_overrides(_with_family(family, changes)),
             "ENSEMBLE": ensemble,
         },
         skip=skip or (),
         publish=publish,
     )
+
+
+def _with_family(family: str, changes: list[str] | None) -> list[str]:
+    return [*([f"family={family}"] if family else []), *(changes or [])]
 
 
 def _read_folds(text: str) -> list[int]:
@@ -106,6 +111,7 @@ def evolve(
     data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
     reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs of a trial")] = "demo",
+    family: Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")] = "",
     weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
     competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
@@ -131,13 +137,59 @@ def evolve(
 
     run = make_run(
         competition=competition or "", profile=profile, workspace=workspace, data=data or "", reader=reader, seed=seed,
-        weights=weights, overrides=parse_overrides(changes or []), fresh=True,
+        weights=weights, overrides=parse_overrides(_with_family(family, changes)), fresh=True,
     )
     names = [name.strip() for name in meta.split(",") if name.strip()]
     options = {"meta": names, "start_hyp": hyp, "n_trials": trials, "sampler": sampler, "pruner": pruner,
                "fitness": fitness, "study": study, "storage": storage, "budget_minutes": budget_minutes,
                "backup": backup}
     evolve.evolve_and_report(run, options, evolve_csv=evolve_csv, verifies=verify)
+
+
+@app.command()
+def train(
+    data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
+    reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
+    profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
+    family: Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")] = "",
+    weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
+    workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
+    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
+    seed: Annotated[int, typer.Option(help="of split and training")] = 42,
+    hyp: Annotated[str, typer.Option(help="hyper-parameters to train with, a file")] = "",
+    folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "0",
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP)] = None,
+) -> None:
+    """Reads, splits and trains, without a notebook; run it again to go on. `livestock predict` uses the weights."""
+    from .. import api
+    from ..config import parse_overrides
+    from ..pipeline.run import make_run
+
+    run = make_run(
+        competition=competition or "", profile=profile, workspace=workspace, data=data or "", reader=reader, seed=seed,
+        weights=weights, hyp=hyp, folds=_read_folds(folds),
+        overrides=parse_overrides(_with_family(family, changes)), fresh=True,
+    )
+    for path in api.train(run):
+        typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB; next: livestock predict --weights {path} --images DIR "
+                   "--out boxes.csv")
+
+
+@app.command()
+def predict(
+    weights: Annotated[Path, typer.Option(help="a file of weights: .safetensors, .pt or .onnx")],
+    images: Annotated[Path, typer.Option(help="folder of images, or of the zips they are in")],
+    out: Annotated[Path, typer.Option(help="CSV to write: image_id, label, confidence, corners in pixels")],
+    iou: Annotated[float, typer.Option(help="of two boxes of a class that overlap more, the lower goes")] = 0.6,
+    conf: Annotated[float, typer.Option(help="boxes of less confidence are left out")] = 0.25,
+    imgsz: Annotated[int, typer.Option(help="pixels of the longer side; 0: as the model was trained")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda:0 ...; default: a GPU if there is one")] = "",
+) -> None:
+    """Writes the boxes that a model sees in images."""
+    from .predict import write_predictions
+
+    boxes = write_predictions(weights, images, out, iou=iou, conf=conf, imgsz=imgsz, device=device)
+    typer.echo(f"{out}: {len(boxes):,} boxes in {boxes['image_id'].nunique():,} images")
 
 
 @app.command()

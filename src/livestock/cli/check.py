@@ -52,15 +52,17 @@ def print_check(
 
 def check_content(path: Path) -> tuple[list[str], list[str]]:
     """What is wrong with what is in a weights file, and in words what was not looked at; runs nothing of the file."""
-    from ..models import yolov5  # loads PyTorch, which other commands need not wait for
+    from ..models.checkpoint import load_model  # loads PyTorch, which other commands need not wait for
+    from ..models.forward import load_for_inference
+    from ..models.wrong_file import describe_wrong_file
 
     try:
-        if path.suffix == ".pt":
-            yolov5.check_checkpoint(path)
-        elif path.suffix in (".safetensors", ".onnx"):
-            yolov5.load_for_inference(path)
+        if path.suffix in (".pt", ".safetensors"):
+            load_model(path)
+        elif path.suffix == ".onnx":
+            load_for_inference(path)
         else:
-            if path.suffix == ".torchscript" and (what := yolov5.describe_wrong_file(path, path.suffix)):
+            if path.suffix == ".torchscript" and (what := describe_wrong_file(path, path.suffix)):
                 return [f"{path}: expected a TorchScript file, found {what}"], []
             return [], [f"{path}: only its size is checked; weights are looked into as .pt, .safetensors or .onnx"]
     except ValueError as error:

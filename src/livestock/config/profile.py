@@ -17,6 +17,15 @@ from .words import in_words, meant
 PROFILES_FILE = "hyp/profiles.yaml"
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
 COMPILERS = ("", "inductor")
+SCHEDULES = ("linear", "cosine", "step")
+FAMILIES = ("yolov5", "retinanet", "dfine")
+LOGGERS = ("tensorboard", "wandb")
+# What a family starts with where a profile was written for another one: networks small enough for a CPU.
+FAMILY_STARTS: dict[str, dict[str, Any]] = {
+    "yolov5": {"weights": "starter.safetensors", "hyp": "baseline.yaml", "optimizer": "SGD"},
+    "retinanet": {"weights": "resnet18", "hyp": "retinanet.yaml", "optimizer": "SGD"},
+    "dfine": {"weights": "dfine_n", "hyp": "dfine.yaml", "optimizer": "AdamW"},
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Profile:
     device: str = ""
     workers: int = 2
     optimizer: str = "SGD"
-    cos_lr: bool = False
+    schedule: str = "linear"
     nominal_batch: int = 64
     compiler: str = ""
     bf16: bool = False
@@ -40,6 +49,8 @@ class Profile:
     trial_epochs: int = 7
     n_verified: int = 3
     n_seeds: int = 3
+    family: str = "yolov5"
+    loggers: str = ""
 
     def __post_init__(self) -> None:
         values, faults = clean_fields({item.name: getattr(self, item.name) for item in fields(self)})
@@ -54,8 +65,8 @@ def clean_fields(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
 
     `content` holds texts as a file or `--set` has them, or values as Python has them.
 
-    >>> clean_fields({"epochs": "40", "cos_lr": "true"})
-    ({'epochs': 40, 'cos_lr': True}, [])
+    >>> clean_fields({"epochs": "40", "bf16": "true"})
+    ({'epochs': 40, 'bf16': True}, [])
     >>> clean_fields({"imgsz": 100})[1]
     ['imgsz: expected a multiple of 32, 32 or more, found 100']
     """
@@ -113,6 +124,8 @@ def get_profile(name: str, **changes: Any) -> Profile:
     values, faults = clean_fields({key: value for key, value in changes.items() if value is not None})
     if faults:
         raise BadData(f"profile {name}: {in_words(faults)}")
+    if (family := values.get("family", known[name].family)) != known[name].family:
+        values = {**FAMILY_STARTS[family], **values}
     return replace(known[name], **values)
 
 
@@ -167,6 +180,12 @@ def _choice(*known: str) -> Callable[[Any], str]:
     return clean
 
 
+def _loggers(value: Any) -> str:
+    """Names between commas, each a known one."""
+    names = [name.strip() for name in _text(value).split(",") if name.strip()]
+    return ",".join(_choice(*LOGGERS)(name) for name in names)
+
+
 def _flag(value: Any) -> bool:
     spelt = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
     found = spelt.get(value.strip().casefold()) if isinstance(value, str) else value
@@ -185,7 +204,7 @@ CLEANERS: dict[str, Callable[[Any], Any]] = {
     "device": _text,
     "workers": _whole(0),
     "optimizer": _choice(*OPTIMIZERS),
-    "cos_lr": _flag,
+    "schedule": _choice(*SCHEDULES),
     "nominal_batch": _whole(1),
     "compiler": _choice(*COMPILERS),
     "bf16": _flag,
@@ -193,4 +212,6 @@ CLEANERS: dict[str, Callable[[Any], Any]] = {
     "trial_epochs": _whole(1),
     "n_verified": _whole(1),
     "n_seeds": _whole(1),
+    "family": _choice(*FAMILIES),
+    "loggers": _loggers,
 }

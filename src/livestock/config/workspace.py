@@ -45,7 +45,7 @@ class Workspace:
     @property
     def weights_path(self) -> Path:
         """The weights to submit: half precision, stripped; what inference loads."""
-        return self.root / "weights.pt"
+        return self.root / "weights.safetensors"
 
     @property
     def answer_path(self) -> Path:

@@ -63,7 +63,8 @@ def evaluate_as_coco(truth: pd.DataFrame, answer: pd.DataFrame, max_det: int = 1
     """
     falling = answer.sort_values("confidence", ascending=False, kind="stable")
     capped = falling[falling.groupby(["image_id", "label"]).cumcount() < max_det]
-    tables = [_per_class(matches, interpolated_precision) for matches in match_at_ious(truth, capped, COCO_IOUS)]
+    at_ious = match_at_ious(truth, capped, COCO_IOUS.tolist())
+    tables = [_per_class(matches, interpolated_precision) for matches in at_ious]
     per_class = tables[0].assign(ap=np.mean([table["ap"] for table in tables], axis=0))
     return Score(_mean(per_class), per_class)
 

@@ -13,11 +13,13 @@ import torch
 
 from ..evaluation import evaluate
 from ..inference import find_candidates, picture_batches, to_tensor
-from ..models.yolov5.forward import LoadedModel, load_for_inference
-from ..models.yolov5.labels import check_labels
-from ..models.yolov5.safe import write_safetensors
+from ..models.checkpoint import read_checkpoint, write_checkpoint
+from ..models.forward import load_for_inference
+from ..models.labels import check_labels
+from ..models.loaded import LoadedModel
 from ..postprocess import suppress
-from .convert import export_onnx, export_torchscript, quantize_onnx
+from .convert import export_onnx, export_torchscript
+from .quantize import quantize_onnx
 
 LEAST, MOST, SECONDS = 3, 12, 12.0  # rounds: at least, and at most while they take no longer than this many seconds
 TIMED, WARM = 2, 2  # passes of a round; passes before all
@@ -48,7 +50,7 @@ def edge_table(
 
     One row a format: `format`, `MB` of the file, `mAP` (usual, at `metric_iou`, after `suppress`; `truth`
     is a boxes table in pixels), `ms_1`, `ms_2`, ... an image with so many threads, and `note`. Time is the median of a
-    forward pass of one letterboxed image, boxes decoded, without reading and suppression; formats take turns, so that
+    forward pass of one image, boxes decoded, without reading and suppression; formats take turns, so that
     other work on the machine meets them all. `calibration` is an images table for int8 that shares none with `images`.
     A format that does not run here, or is so slow that scoring it takes minutes, has NaN and the reason in `note`.
 
@@ -58,11 +60,12 @@ def edge_table(
     if images.empty or images["image_id"].isin(calibration["image_id"]).any():
         raise ValueError(f"{weights}: expected images to score, none of them to calibrate with, found {len(images)} "
                          f"and {len(calibration)} that share some")
-    check_labels(load_for_inference(weights).labels, labels, weights)  # before minutes of exports
+    check_labels(read_checkpoint(weights).config.labels, labels, weights)  # before minutes of exports
     rows = _write_formats(weights, directory, calibration, imgsz)
-    loaded = {(row.name, n): load_for_inference(row.path, n_threads=n, half=row.half, trusted=True)
+    loaded = {(row.name, n): load_for_inference(row.path, "cpu", n_threads=n, half=row.half, trusted=True)
               for row in rows for n in n_threads}
-    _, pictures = next(picture_batches(images.iloc[:1], imgsz, loaded[rows[0].name, n_threads[0]].stride, 1))
+    first = loaded[rows[0].name, n_threads[0]]
+    _, pictures = next(picture_batches(images.iloc[:1], imgsz, first.stride, 1, first.resize))
     reasons = _unusable({name: forward for (name, n), forward in loaded.items() if n == min(n_threads)},
                         to_tensor(pictures), len(images))
     usable = {key: forward for key, forward in loaded.items() if key[0] not in reasons}
@@ -85,7 +88,8 @@ def _write_formats(weights: Path, directory: Path, calibration: pd.DataFrame, im
     halved = weights if weights.suffix == ".safetensors" else directory / f"{weights.stem}.safetensors"
     onnx, int8, script = (directory / f"{weights.stem}{end}" for end in (".onnx", ".int8.onnx", ".torchscript"))
     if halved != weights:
-        write_safetensors(weights, halved)
+        found = read_checkpoint(weights)
+        write_checkpoint(halved, found.config, found.tensors, found.header, half=True)
     export_onnx(weights, onnx)
     quantize_onnx(onnx, calibration, int8, imgsz=imgsz)
     export_torchscript(weights, script)

@@ -83,16 +83,20 @@ class Family(Protocol):
     """One kind of detector. Its instance holds no state: models, losses and settings are handed to it."""
 
     name: str
+    sizes: Sequence[str]  # names of networks that it can build with random weights, the smallest first
     needs_nms: bool  # False for set prediction, which marks an object once; a loose suppression is tried all the same
     resize: Resize  # how a picture is laid on the input, in training and in prediction
     sums_loss: bool  # the recipe's learning rate is for losses summed over the images of a step, not for their mean
     defaults: Mapping[str, float]  # hyper-parameters of its own, such as weights of the loss; the loop's are common
 
     def configure(self, labels: Sequence[str], imgsz: int, size: str = "") -> ModelConfig:
-        """The config of a named size of this family, such as `yolov5n`; "" is its smallest."""
+        """The config of one of its `sizes`; "" is the smallest."""
 
     def build(self, config: ModelConfig) -> nn.Module:
-        """A network with random weights, made without network access. Raises UnsafeWeights for an impossible config."""
+        """A network with random weights for as many classes as `config.labels` has, made without network access.
+
+        Raises UnsafeWeights for a config that is impossible or too large, before anything is allocated.
+        """
 
     def find_pretrained(self, name: str, directory: Path) -> Path:
         """The file of start weights with this official name, downloaded into `directory` if it is not there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 from ..exceptions import BadData
 from .base import Family
@@ -27,3 +28,15 @@ def get_family(name: str) -> Family:
     module, attribute = FAMILIES[name].split(":")
     family: Family = getattr(import_module(module, __package__), attribute)()
     return family
+
+
+def find_start(family: str, weights: str, directory: Path) -> Path | None:
+    """The file of start weights for a path or an official name, which is downloaded into `directory` when online.
+
+    None where `weights` is one of the family's sizes: such a network starts from random weights.
+    Raises BadData that says what to do for a file that is not there and cannot be downloaded.
+    """
+    known = get_family(family)
+    if weights in known.sizes and not Path(weights).exists():
+        return None
+    return known.find_pretrained(weights, directory)

@@ -27,7 +27,7 @@ SUBMITTED = "submitted weights"  # the step that copies them
 
 
 def copy_weights(run: Run, inference: Inference) -> list[Path]:
-    """The files to submit, which inference then loads: `weights.pt`, and `weights_1.pt` and so on for more folds.
+    """The files to submit, which inference then loads: `weights.safetensors`, and `weights_1.safetensors` for a second.
 
     Of an earlier answer's files those go that are no longer submitted; a file that this run did not write stays.
     """

@@ -26,16 +26,17 @@ from ..data.pictures import too_thin
 from ..evaluation import mean_interval
 from ..files.write import write_json
 from ..labels.relabel import relabels_tag
-from ..models import yolov5
 from ..search.report import add_generations, read_evolve_csv, trials_table
 from ..search.search import ENDED, FITNESS, Search, best_value, count, load, run_trials
-from ..search.space import make_meta, read_hyp, write_hyp
+from ..search.space import make_meta, write_hyp
 from ..search.storage import is_database, locked, open_storage
+from ..training import HISTORY, TrainConfig, train
+from ..training.hyp import read_hyp
 from .preflight import check_training
 from .prepare import SplitTables, read_data, split_data
 from .run import Run
 from .store import run_step
-from .train import hyp_path, write_dataset
+from .train import hyp_path, make_config, write_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +69,10 @@ def make_search(
     """
     start = read_hyp(hyp_path(run, start_hyp))
     config = _trial_config(run, data_yaml, Path("hyp.yaml"), run.profile.device)
-    weights = yolov5.find_weights(run.profile.weights, run.workspace.weights_dir)
+    weights = Path(config.weights) if config.weights else None
     identity = {
         "data_hash": hash_data(run, data_yaml),
-        "weights_hash": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "weights_hash": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else config.size,
         "training": {key: value for key, value in asdict(config).items()
                      if key not in ("data_yaml", "weights", "hyp", "device", "workers")},
     }
@@ -117,7 +118,7 @@ def write_search_lists(run: Run, split: SplitTables) -> tuple[Path, Path]:
                          f"images fill only {n_folds}, so that nothing is left to train on; leave 03_evolve out "
                          "(--skip 03_evolve)")
     directory = dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir)
-    images = images[~too_thin(images, run.profile.imgsz)]  # which yolov5 would ignore
+    images = images[~too_thin(images, run.profile.imgsz)]  # too thin to learn from
     is_mini = split.mini.loc[images["image_id"]].to_numpy()
     train_ids = images.loc[is_mini & ~images["fold"].isin([VALID_FOLD, FRESH_FOLD]), "image_id"]
     paths = []
@@ -141,8 +142,8 @@ def run_search(run: Run, search: Search, data_yaml: Path) -> optuna.Study:
         run_dir = _directory(run, search) / f"trial_{number:04d}"
         hyp = run_dir / "values.yaml"
         write_hyp(values, hyp, [f"trial {number} of study {search.study}"])
-        yolov5.train(_trial_config(run, data_yaml, hyp, device), run_dir, on_epoch,
-                       label_of=run.competition.label_of)
+        train(_trial_config(run, data_yaml, hyp, device), run_dir, on_epoch,
+              label_of=run.competition.label_of)
 
     return run_trials(search, objective, _devices(run))
 
@@ -182,9 +183,9 @@ def _verify_one(
     config = replace(_trial_config(run, data_yaml, hyp, _devices(run)[0]), seed=seed)
 
     def action() -> None:
-        (run_dir / "results.csv").unlink(missing_ok=True)  # of a training that was cut off: nothing is saved to resume
+        (run_dir / HISTORY).unlink(missing_ok=True)  # of a training that was cut off: nothing is saved to resume
         epochs: list[dict[str, float]] = []
-        yolov5.train(config, run_dir, epochs.append, label_of=run.competition.label_of)
+        train(config, run_dir, epochs.append, label_of=run.competition.label_of)
         write_json(epochs[-1], scores_path)
 
     run_step(
@@ -294,25 +295,10 @@ def _directory(run: Run, search: Search) -> Path:
     return run.workspace.runs_dir / "evolve" / search.study
 
 
-def _trial_config(run: Run, data_yaml: Path, hyp: Path, device: str) -> yolov5.TrainConfig:
-    profile = run.profile
-    return yolov5.TrainConfig(
-        data_yaml=str(data_yaml.resolve()),
-        weights=str(yolov5.find_weights(profile.weights, run.workspace.weights_dir).resolve()),
-        hyp=str(hyp.resolve()),
-        imgsz=profile.imgsz,
-        batch=profile.batch,
-        epochs=profile.trial_epochs,
-        optimizer=profile.optimizer,
-        cos_lr=profile.cos_lr,
-        device=device,
-        workers=profile.workers,
-        seed=run.seed,
-        metric_iou=run.competition.metric_iou,
-        nominal_batch=profile.nominal_batch,
-        bf16=profile.bf16,  # but no compiler, which takes longer than a trial gains
-        save=False,
-    )
+def _trial_config(run: Run, data_yaml: Path, hyp: Path, device: str) -> TrainConfig:
+    """As `make_config`, shorter, without a compiler, which takes longer than a trial gains, and without weights."""
+    return replace(make_config(run, data_yaml, hyp), epochs=run.profile.trial_epochs, device=device, compiler="",
+                   save=False, loggers=())
 
 
 def _devices(run: Run) -> list[str]:
@@ -320,7 +306,7 @@ def _devices(run: Run) -> list[str]:
     n_gpus = torch.cuda.device_count()
     if run.profile.device or n_gpus < 2:
         return [run.profile.device]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # yolov5 sets this variable to the name that it is given
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",")[:n_gpus] if visible else [str(index) for index in range(n_gpus)]
 
 

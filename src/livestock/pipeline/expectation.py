@@ -43,15 +43,16 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     uses a core. Raises BadData as the readers do for archives that are
     refused, and if the start weights cannot be had.
     """
-    from ..models import yolov5
+    from ..models.registry import find_start
+    from .train import start_bytes
 
     images = count_images(run.data_dir, run.workspace.root)
-    weights = yolov5.find_weights(run.profile.weights, run.workspace.weights_dir)
+    start = find_start(run.profile.family, run.profile.weights, run.workspace.weights_dir)
     trainings, n_images, profile = list_trainings(run, notebooks), len(images), run.profile
     image_epochs = n_images * sum(share * epochs for share, epochs in trainings)
     n_sets = 1 + len(_of(notebooks, "06_silver", "STRATEGIES", []))
     disk = n_sets * images_disk_bytes(images, profile.imgsz) + sum(
-        training_disk_bytes(weights.stat().st_size, profile.optimizer) for _, epochs in trainings
+        training_disk_bytes(start_bytes(start, run), profile.optimizer) for _, epochs in trainings
         if epochs == profile.epochs)  # trials of the search keep no weights
     return Expectation(n_images, len(trainings), image_epochs, disk)
 

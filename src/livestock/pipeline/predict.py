@@ -15,6 +15,7 @@ from ..data.dataset import hash_pictures
 from ..exceptions import BadData, MissingResult, StaleResult
 from ..files.hashing import fingerprint, hash_content
 from ..labels.missing import likely_boxes
+from ..models.forward import load_for_inference
 from ..tables import read_table, write_table
 from .prepare import read_tables
 from .run import Run
@@ -78,14 +79,17 @@ def predict_oof(run: Run, name: str, folds: Sequence[int], *, averaged: bool = F
 def predict_start(run: Run, fold: int) -> pd.DataFrame | None:
     """Every box before suppression that the start weights of this fold's training see in the fold.
 
-    None where their classes are not the competition's, in its order: official weights of 80 classes, say.
+    None where there are none, or their classes are not the competition's, in its order: official weights of 80, say.
     """
-    from ..models.yolov5 import load_for_inference
-    from ..models.yolov5.labels import check_labels
+    from ..models.checkpoint import read_checkpoint
+    from ..models.labels import check_labels
 
-    weights, competition = Path(read_config(run, Training("fold", fold)).weights), run.competition
+    competition, started = run.competition, read_config(run, Training("fold", fold)).weights
+    if not started:
+        return None
+    weights = Path(started)
     try:
-        check_labels(load_for_inference(weights, "cpu").labels, competition.labels, weights, competition.label_of)
+        check_labels(read_checkpoint(weights).config.labels, competition.labels, weights, competition.label_of)
     except BadData:
         return None
     return predict_boxes(run, read_oof(run, [fold])[0], weights, "plain")
@@ -103,9 +107,9 @@ def predict_boxes(run: Run, images: pd.DataFrame, weights: Path, name: str, *, l
         path = _predictions_path(run, images, weights, settings, likely=True)
 
     def action() -> dict[str, Any]:
-        found = inference.candidates(
-            weights, images, run.competition.labels, imgsz=settings["imgsz"], flip=settings["flip"],
-            device=run.profile.device, keep=likely_boxes if likely else None, label_of=run.competition.label_of,
+        found = inference.find_candidates(
+            load_for_inference(weights, run.profile.device), images, run.competition.labels, imgsz=settings["imgsz"],
+            flip=settings["flip"], keep=likely_boxes if likely else None, label_of=run.competition.label_of,
             origin=path.stem.removesuffix(LIKELY),  # the same ids, whichever of the two files holds them
         )
         n_cut = {image_id: int(n) for image_id, n in found.n_cut.items() if n}

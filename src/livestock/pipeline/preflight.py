@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -66,7 +67,8 @@ def _check_parts(settings: RunSettings, workspace: Workspace, is_ensemble: bool,
     profile = _attempt(lambda: profile_of(settings), faults)
     n_models = len(settings.folds) if is_ensemble else 1
     if weights := settings.weights if profile is None else profile.weights:
-        _attempt(lambda: check_weights_file(weights, workspace, competition, n_models), faults)
+        _attempt(lambda: check_weights_file(
+            weights, workspace, competition, n_models, **({} if profile is None else _network(profile))), faults)
     if profile is not None or settings.hyp:
         hyp = str(from_here(settings.hyp)) if settings.hyp else ""
         _attempt(lambda: check_hyp_file(profile, hyp, hyp_changes(settings)), faults)
@@ -84,33 +86,46 @@ def _attempt(action: Callable[[], T], faults: list[str]) -> T | None:
 def check_training(run: Run, hyp: str = "") -> None:
     """Raises NotReadyError that lists what is wrong with the start weights and the hyper-parameters of a training."""
     faults: list[str] = []
-    _attempt(lambda: check_weights_file(run.profile.weights, run.workspace, run.competition), faults)
+    _attempt(lambda: check_weights_file(
+        run.profile.weights, run.workspace, run.competition, **_network(run.profile)), faults)
     _attempt(lambda: check_hyp_file(run.profile, hyp), faults)
     if faults:
         raise NotReadyError(in_words(faults))
 
 
-def check_weights_file(weights: str, workspace: Workspace, competition: Competition | None = None, n_models: int = 1
-                       ) -> Path:
-    """The start weights' file, downloaded if it is an official one.
+def _network(profile: Profile) -> dict[str, Any]:
+    return {"family": profile.family, "imgsz": profile.imgsz}
+
+
+def check_weights_file(
+    weights: str, workspace: Workspace, competition: Competition | None = None, n_models: int = 1, *,
+    family: str = "yolov5", imgsz: int = 640,
+) -> Path | None:
+    """The start weights' file, downloaded if it is an official one; None where training starts from random weights.
 
     Raises ValueError if it would be refused, or if what `n_models` trainings from it submit cannot be within the
     competition's limit, however they go.
     """
-    from ..models import yolov5
+    from ..models.checkpoint import read_checkpoint, trained_bytes
+    from ..models.registry import find_start, get_family
 
-    path = yolov5.find_weights(weights, workspace.weights_dir)
+    path = find_start(family, weights, workspace.weights_dir)
+    config = read_checkpoint(path).config if path else None
+    if config and config.family != family:
+        raise BadData(f"{path}: expected weights of the family {family}, found {config.family}; name that "
+                      f"one: --family {config.family}")
     if competition is None:
-        yolov5.check_checkpoint(path)
         return path
-    limit = competition.weight_limit_bytes
-    needed = n_models * yolov5.trained_bytes(path, len(competition.labels))
+    labels, limit = tuple(competition.labels), competition.weight_limit_bytes
+    config = config or get_family(family).configure(labels, imgsz, weights)
+    needed = n_models * trained_bytes(replace(config, labels=labels))
     if needed > limit:
         models = "a model" if n_models == 1 else f"the {n_models} models of an ensemble"
         advice = f"meant is perhaps {limit}MB" if limit < SURELY_MB else "start from smaller weights" + (
             " or answer with fewer folds" if n_models > 1 else "")
-        raise ValueError(f"weight_limit_bytes: {models} trained from {path} in half precision takes {needed / 1e6:.1f} "
-                         f"MB ({needed:,} bytes), over the limit of {limit / 1e6:g} MB ({limit:,} bytes); {advice}")
+        raise ValueError(f"weight_limit_bytes: {models} trained from {path or weights} in half precision takes "
+                         f"{needed / 1e6:.1f} MB ({needed:,} bytes), over the limit of {limit / 1e6:g} MB ({limit:,} "
+                         f"bytes); {advice}")
     return path
 
 
@@ -119,12 +134,14 @@ def check_hyp_file(profile: Profile | None, hyp: str = "", changes: Mapping[str,
 
     Raises ValueError naming the file and each key that is missing, unknown or impossible.
     """
-    from ..search.space import find_hyp_faults, read_hyp
+    from ..models.registry import get_family
+    from ..training.hyp import find_hyp_faults, read_hyp
 
     if not hyp and profile is None:
         raise ValueError("hyper-parameters: expected a file or a profile that names one, found neither")
     path = Path(hyp) if hyp or profile is None else resource("hyp") / profile.hyp
-    found = find_hyp_faults({**read_hyp(path), **changes})
+    family = get_family(profile.family if profile else "yolov5")
+    found = find_hyp_faults({**read_hyp(path), **changes}, family.defaults)
     faults = [fault if fault.split(":")[0] not in changes else f"overrides: hyp.{fault}" for fault in found]
     if faults:
         raise BadData(f"{path}: {in_words(faults)}")

@@ -84,7 +84,7 @@ def make_run(
         raise ValueError(f"reader: expected one of {known}, found {settings.reader!r}")
     own = profile_of(settings)
     if changes := hyp_changes(settings):
-        own = replace(own, hyp=os.path.abspath(merge_hyp(resource(f"hyp/{own.hyp}"), changes, place)))
+        own = replace(own, hyp=os.path.abspath(merge_hyp(resource(f"hyp/{own.hyp}"), changes, place, own.family)))
     return Run(
         competition=read_competition(competition_path(settings)),
         profile=own,
@@ -155,18 +155,20 @@ def choose_hyp(run: Run, hyp: str | Path = "") -> Path:
     if not named:
         return REPOSITORY / "hyp" / run.profile.hyp  # which has the overrides in it already
     changes = hyp_changes(run.settings)
-    return merge_hyp(from_here(named), changes, run.workspace) if changes else from_here(named)
+    return merge_hyp(from_here(named), changes, run.workspace, run.profile.family) if changes else from_here(named)
 
 
-def merge_hyp(path: Path, changes: Mapping[str, float], workspace: Workspace) -> Path:
+def merge_hyp(path: Path, changes: Mapping[str, float], workspace: Workspace, family: str) -> Path:
     """A copy of a file of hyper-parameters with some values changed, in `interim/` by a name that tells its content.
 
     Raises BadData for a name that no hyper-parameter has, or an impossible value.
     """
-    from ..search.space import find_hyp_faults, read_hyp, write_hyp
+    from ..models.registry import get_family
+    from ..search.space import write_hyp
+    from ..training.hyp import find_hyp_faults, read_hyp
 
     values = {**read_hyp(path), **changes}
-    faults = [fault for fault in find_hyp_faults(values) if fault.split(":")[0] in changes]
+    faults = [fault for fault in find_hyp_faults(values, get_family(family).defaults) if fault.split(":")[0] in changes]
     if faults:
         raise BadData(in_words([f"overrides: hyp.{fault}" for fault in faults]))
     target = workspace.interim_dir / f"hyp_{path.stem}_{hash_content(values)[:6]}.yaml"

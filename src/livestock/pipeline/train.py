@@ -16,19 +16,19 @@ from ..data.pictures import LEAST_SIDE, too_thin
 from ..exceptions import MissingResult, StaleResult
 from ..files.disk import check_disk_space, images_disk_bytes, training_disk_bytes
 from ..files.hashing import fingerprint, hash_content
-from ..files.write import write_json
+from ..files.write import write_bytes, write_json
 from ..tables import write_table
 from .prepare import VALID_FOLD
 from .run import Run
 from .store import Record, place_of, read_records, require_fresh, run_step
 
 if TYPE_CHECKING:
-    from ..models import yolov5
+    from ..training import TrainConfig
 
 HUMAN = "human labels"
 TRAINED_BY = {"fold": "04_train", "teacher": "06_silver", "student": "06_silver", "full": "07_final"}
 PLACES = ("data_yaml", "weights", "hyp")  # of a training's settings those that are paths
-MACHINE = ("device", "workers")  # and those that do not change its numbers
+MACHINE = ("device", "workers", "loggers")  # and those that do not change its numbers
 logger = logging.getLogger(__name__)
 
 
@@ -79,7 +79,7 @@ def write_lists(
     """The YOLO data set of `images` with the labels `boxes`, and the lists of one training; returns its `data.yaml`.
 
     Trainings with human labels share a folder. With silver ones, hidden boxes or new images the data set is one of its
-    own, in which the boxes `hidden` are painted grey. Images that yolov5 would silently ignore are not in the
+    own, in which the boxes `hidden` are painted grey. Images that are too thin to learn from are not in the
     lists; see `read_left_out`. Raises ValueError if that leaves a list empty.
     """
     from ..data import dataset
@@ -127,7 +127,7 @@ def write_lists(
 
 
 def _describe_thin(thin: pd.DataFrame, imgsz: int) -> list[str]:
-    return [f"{width} x {height} px has a side below {LEAST_SIDE} px at {imgsz} px: yolov5 does not train on it"
+    return [f"{width} x {height} px has a side below {LEAST_SIDE} px at {imgsz} px: nothing to learn from"
             for width, height in zip(thin["width"], thin["height"], strict=True)]
 
 
@@ -153,27 +153,48 @@ def train_fold(run: Run, data_yaml: Path, fold: int = 0, hyp: str = "") -> Path:
 
     `hyp` is a file of hyper-parameters, such as the search's `evolved.yaml`; without one it is the profile's.
     """
-    from ..models import yolov5
+    config = make_config(run, data_yaml, hyp_path(run, hyp))
+    return train(run, Training("fold", fold, run.seed), config, settings_path(run, fold))
 
-    weights = yolov5.find_weights(run.profile.weights, run.workspace.weights_dir)
-    config = yolov5.TrainConfig(
+
+def make_config(run: Run, data_yaml: Path, hyp: Path) -> TrainConfig:
+    """The settings of a training with this run's profile."""
+    from ..models.registry import find_start
+    from ..training import TrainConfig
+
+    profile = run.profile
+    start = find_start(profile.family, profile.weights, run.workspace.weights_dir)
+    return TrainConfig(
         data_yaml=str(data_yaml.resolve()),
-        weights=str(weights.resolve()),
-        hyp=str(hyp_path(run, hyp).resolve()),
-        imgsz=run.profile.imgsz,
-        batch=run.profile.batch,
-        epochs=run.profile.epochs,
-        optimizer=run.profile.optimizer,
-        cos_lr=run.profile.cos_lr,
-        nominal_batch=run.profile.nominal_batch,
-        compiler=run.profile.compiler,
-        bf16=run.profile.bf16,
-        device=run.profile.device,
-        workers=run.profile.workers,
+        weights=str(start.resolve()) if start else "",
+        hyp=str(hyp.resolve()),
+        family=profile.family,
+        size="" if start else profile.weights,
+        imgsz=profile.imgsz,
+        batch=profile.batch,
+        epochs=profile.epochs,
+        optimizer=profile.optimizer,
+        schedule=profile.schedule,
+        nominal_batch=profile.nominal_batch,
+        compiler=profile.compiler,
+        bf16=profile.bf16,
+        device=profile.device,
+        workers=profile.workers,
         seed=run.seed,
         metric_iou=run.competition.metric_iou,
+        loggers=tuple(filter(None, profile.loggers.split(","))),
     )
-    return train(run, Training("fold", fold, run.seed), config, settings_path(run, fold))
+
+
+def start_bytes(start: Path | None, run: Run) -> int:
+    """Bytes of the start weights in half precision; of random ones, what such a network would take."""
+    from ..models.checkpoint import trained_bytes
+    from ..models.registry import get_family
+
+    if start:
+        return start.stat().st_size
+    return trained_bytes(get_family(run.profile.family).configure(run.competition.labels, run.profile.imgsz,
+                                                                  run.profile.weights))
 
 
 def train_as_fold(
@@ -203,15 +224,16 @@ def settings_path(run: Run, fold: int) -> Path:
 
 
 def train(
-    run: Run, training: Training, config: yolov5.TrainConfig, settings_to: Path | None = None, *, selects: bool = True,
+    run: Run, training: Training, config: TrainConfig, settings_to: Path | None = None, *, selects: bool = True,
     tables: Sequence[Path] = (),
 ) -> Path:
     """One training; returns its folder and writes its weights as `weights_named` has them, its settings if asked to."""
+    from .. import training as trainings
     from ..data import dataset
-    from ..models import yolov5
+    from ..training import AVERAGED, BEST, HISTORY
 
     workspace, data_yaml = run.workspace.root, Path(config.data_yaml)
-    files = [Path(config.weights), Path(config.hyp)]
+    files = [Path(path) for path in (config.weights, config.hyp) if path]
     settings = {key: value for key, value in asdict(config).items() if key not in (*PLACES, *MACHINE)}
     content = {"labels and lists": dataset.hash_lists(data_yaml), "pictures": data_yaml.parent.name}
     key = hash_content({**settings, **content, "files": [fingerprint(path) for path in files]})
@@ -219,16 +241,15 @@ def train(
     best, averaged = weights_named(run, training), weights_named(run, training, averaged=True)
 
     def action() -> dict[str, Any]:
-        needed = training_disk_bytes(Path(config.weights).stat().st_size, config.optimizer)
-        check_disk_space(run_dir, needed)
-        yolov5.train(config, run_dir, label_of=run.competition.label_of)
-        if selects:
-            yolov5.write_weights(run_dir / "weights/best.pt", best)
-        yolov5.write_weights(run_dir / "weights/averaged.pt", averaged)
+        size = start_bytes(Path(config.weights) if config.weights else None, run)
+        check_disk_space(run_dir, training_disk_bytes(size, config.optimizer))
+        trainings.train(config, run_dir, label_of=run.competition.label_of)
+        for name, target in [(BEST, best)] * selects + [(AVERAGED, averaged)]:
+            write_bytes((run_dir / "weights" / name).read_bytes(), target)
         if settings_to:
             write_json({**settings, "files": [fingerprint(path) for path in files]}, settings_to)
         train_list = data_yaml.with_name(f"{data_yaml.stem}_train.txt")
-        places = {name: place_of(Path(getattr(config, name)), workspace) for name in PLACES}
+        places = {name: place_of(Path(getattr(config, name)), workspace) for name in PLACES if getattr(config, name)}
         return {"training": asdict(training), "run_dir": place_of(run_dir, workspace),
                 "images": len(train_list.read_text(encoding="utf-8").splitlines()),
                 "config": {**asdict(config), **places}}
@@ -237,7 +258,7 @@ def train(
         f"train_{training.name}",
         action,
         inputs=[*files, *(run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes")), *tables],
-        outputs=[path for path in (run_dir / "results.csv", averaged, best if selects else None, settings_to) if path],
+        outputs=[path for path in (run_dir / HISTORY, averaged, best if selects else None, settings_to) if path],
         settings=settings,
         content=content,
         workspace=workspace,
@@ -255,22 +276,25 @@ def read_training(run: Run, training: Training) -> Record:
     return require_fresh(run.workspace.root, weights_named(run, training, averaged=True), training.by)
 
 
-def read_config(run: Run, training: Training) -> yolov5.TrainConfig:
+def read_config(run: Run, training: Training) -> TrainConfig:
     """The settings of a training that still holds, its paths as they are on this machine."""
-    from ..models import yolov5
+    from ..models.registry import find_start
+    from ..training import TrainConfig
 
     record = read_training(run, training)
     config = dict(record.notes["config"])
-    present = {"weights": lambda: yolov5.find_weights(run.profile.weights, run.workspace.weights_dir),
+    present = {"weights": lambda: find_start(run.profile.family, run.profile.weights, run.workspace.weights_dir),
                "hyp": lambda: hyp_path(run)}
     for name, find in present.items():
+        if not config[name]:
+            continue  # random start weights
         path = run.workspace.root / config[name]
-        if not path.exists() and fingerprint(path := find()) != record.inputs[config[name]]:
+        if not path.exists() and ((path := find()) is None or fingerprint(path) != record.inputs[config[name]]):
             raise MissingResult(f"{config[name]}: {training.name} was trained with it, and it is not there any more; "
                                 f"put it back, or run {training.by} again")
         config[name] = str(path.resolve())
     config["data_yaml"] = str(run.workspace.root / config["data_yaml"])
-    return yolov5.TrainConfig(**config)
+    return TrainConfig(**{**config, "loggers": tuple(config["loggers"])})
 
 
 def trainings_of(run: Run, role: str) -> list[Training]:
@@ -293,7 +317,7 @@ def weights_of(run: Run, fold: int, *, averaged: bool = False) -> Path:
 
 def weights_named(run: Run, training: Training, *, averaged: bool = False) -> Path:
     """The weights of a training: of its best epoch, or the mean of its last ones."""
-    return run.workspace.weights_dir / f"{training.name}{'_averaged' if averaged else ''}.pt"
+    return run.workspace.weights_dir / f"{training.name}{'_averaged' if averaged else ''}.safetensors"
 
 
 def hyp_path(run: Run, hyp: str = "") -> Path:

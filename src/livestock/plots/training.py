@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .common import new_axes
 
-LOSSES = {"box": "box", "obj": "objectness", "cls": "class"}
+LOSSES = {"box": "box", "obj": "objectness", "cls": "class"}  # yolov5's; other families have their own names
 LAST_EPOCHS = 4  # whose spread is the noise of one epoch
 SCORES = ["AP", "precision", "recall", "AP50", "mAP50_95"]
 
@@ -21,10 +21,10 @@ def plot_losses(history: pd.DataFrame) -> Axes:
     Without the columns of the validation losses only the training's are drawn.
     """
     rows = [
-        history[["epoch"]].assign(loss=history[f"{images}_{part}_loss"], part=name, images=images)
-        for part, name in LOSSES.items()
-        for images in ("train", "val")
-        if f"{images}_{part}_loss" in history
+        history[["epoch"]].assign(loss=history[column], part=LOSSES.get(part, part), images=images)
+        for column in history
+        for images, _, part in [column.removesuffix("_loss").partition("_")]
+        if column.endswith("_loss") and images in ("train", "val")
     ]
     table = pd.concat(rows, ignore_index=True).replace({"images": {"train": "training", "val": "validation"}})
     axes = new_axes(None, width=9)

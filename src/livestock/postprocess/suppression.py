@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -11,10 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..geometry import paired_iou
 from ..tables import XYXY
 
-BLOCK, COLUMNS = 128, 2048  # boxes settled at a time, and boxes they are held against: these fit into a core's cache
 PIECE = 250_000  # boxes that are copied at a time
 
 
@@ -90,69 +87,17 @@ def count_capped(candidates: pd.DataFrame, boxes: pd.DataFrame, **thresholds: An
 def keep_boxes(corners: np.ndarray, iou_threshold: float, most: int | None = None) -> np.ndarray:
     """Rows that greedy suppression keeps of `(N, 4)` xyxy boxes by falling confidence, ascending; the first `most`.
 
-    Settles a block of boxes among themselves, then drops what the kept ones overlap in all that is left: few IoUs to
-    compute when many boxes go.
+    `torchvision.ops.nms` in double precision.
 
     >>> boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])  # the most confident first
     >>> keep_boxes(boxes, iou_threshold=0.6).tolist()
     [0, 2]
     """
-    left, quick = np.arange(len(corners)), _quick_columns(corners, iou_threshold)
-    kept, n_kept = [], 0
-    while len(left) and n_kept < (most or len(corners)):
-        block, left = left[:BLOCK], left[BLOCK:]
-        first, quick = quick[:, :BLOCK], quick[:, BLOCK:]
-        overlaps = np.zeros((len(block), len(block)), bool)
-        for rows, columns in _overlapping(corners, block, block, first, first, iou_threshold):
-            overlaps[rows, columns] = True
-        # Greedy order matters only among boxes of one block, so the slow loop is over a block and not over all boxes.
-        alive = np.ones(len(block), bool)
-        for row in range(len(block)):
-            if alive[row]:
-                alive[row + 1 :] &= ~overlaps[row, row + 1 :]
-        kept.append(block[alive])
-        n_kept += len(kept[-1])
-        stay = np.ones(len(left), bool)
-        for _, columns in _overlapping(corners, kept[-1], left, first[:, alive], quick, iou_threshold):
-            stay[columns] = False
-        left, quick = left[stay], quick[:, stay]
-    return np.concatenate([np.zeros(0, int), *kept])[:most]
+    import torch
+    from torchvision.ops import nms  # a second to import, which `livestock --help` need not wait for
 
-
-def _quick_columns(corners: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """`(5, N)` in single precision: corners, and a box's share of what two must overlap by, in px², to be looked at.
-
-    IoU > t is overlap > t (area + area) / (1 + t); less here by more than single precision can be wrong.
-    """
-    width, height = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
-    area = width * height
-    error = 2e-6 * np.abs(corners).max(initial=0) * (width + height + 1) + 1e-5 * area
-    share = (iou_threshold * area - error) / (1 + iou_threshold)
-    return np.vstack([corners.T, share]).astype(np.float32)
-
-
-def _overlapping(
-    corners: np.ndarray, first: np.ndarray, second: np.ndarray, quick_first: np.ndarray, quick_second: np.ndarray,
-    iou_threshold: float,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of a row of `first` and one of `second` with an IoU above the threshold, some columns at a time.
-
-    In single precision it is seen which pairs come into question, in double precision whether they do.
-    """
-    x_min, y_min, x_max, y_max, share = quick_first[:, :, None]
-    for start in range(0, len(second), COLUMNS):
-        others = quick_second[:, start : start + COLUMNS]
-        width = np.minimum(x_max, others[2])
-        width -= np.maximum(x_min, others[0])
-        height = np.minimum(y_max, others[3])
-        height -= np.maximum(y_min, others[1])
-        overlap = np.maximum(width, 0, out=width)
-        overlap *= height  # below 0 is as good as 0
-        found = np.flatnonzero(overlap >= np.add(share, others[4], out=height))
-        rows, columns = np.divmod(found, max(others.shape[1], 1))
-        columns += start
-        above = paired_iou(corners[first[rows]], corners[second[columns]]) > iou_threshold
-        yield rows[above], columns[above]
+    falling = torch.arange(len(corners), 0, -1, dtype=torch.float64)
+    return nms(torch.from_numpy(np.ascontiguousarray(corners, float)), falling, iou_threshold).numpy()[:most]
 
 
 def _nth_in_run(values: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from .genetic import GeneticSampler, choose_parent, mutate
 from .report import add_generations, importances, read_evolve_csv, trials_table, write_evolve_csv
 from .samplers import PRUNERS, SAMPLERS
 from .search import FITNESS, FailedTrialError, Search, load, run_trials
-from .space import GENES, Gene, check_meta, find_hyp_faults, make_meta, read_hyp, write_hyp
+from .space import GENES, Gene, check_meta, make_meta, write_hyp
 
 __all__ = [
     "FITNESS",
@@ -19,13 +19,11 @@ __all__ = [
     "check_meta",
     "choose_parent",
     "run_trials",
-    "find_hyp_faults",
     "importances",
     "load",
     "make_meta",
     "mutate",
     "read_evolve_csv",
-    "read_hyp",
     "trials_table",
     "write_evolve_csv",
     "write_hyp",

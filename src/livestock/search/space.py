@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from reprlib import repr as short
 from typing import NamedTuple
 
 import yaml
 from optuna.distributions import FloatDistribution
 
-from ..config import in_words
-from ..exceptions import BadData
 from ..files.write import write_text
 
 LOG_RATIO = 100  # limits this far apart are searched by their logarithm
@@ -59,10 +55,6 @@ GENES = {
     "mixup": Gene(1, 0.0, 1.0),
     "copy_paste": Gene(1, 0.0, 1.0),
 }
-
-FURTHER = ("anchors",)  # what yolov5 takes beside those
-FRACTIONS = ("hsv_h", "hsv_s", "hsv_v", "flipud", "fliplr", "mosaic", "mixup", "copy_paste", "iou_t", "momentum",
-             "warmup_momentum")
 
 Meta = Mapping[str, Gene]
 
@@ -124,61 +116,6 @@ def describe(meta: Meta) -> str:
     '{"lr0": [1.0, 1e-05, 0.1]}'
     """
     return json.dumps({name: list(meta[name]) for name in sorted(meta)})
-
-
-def read_hyp(path: Path) -> dict[str, float]:
-    """Reads a `hyp/*.yaml`. Raises BadData naming the file and the key whose value is not a finite number."""
-    if not path.is_file():
-        raise BadData(f"{path}: expected a file of hyper-parameters (--hyp, in a notebook HYP), found none")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        why = " ".join(str(error).split())[:300]
-        raise BadData(f"{path}: expected YAML, a line `name: number` for each hyper-parameter: {why}") from error
-    if not isinstance(content, dict) or not content:
-        raise BadData(f"{path}: expected a mapping of hyper-parameters to numbers, found {type(content).__name__}")
-    faults = [f"{name}: expected a finite number, found {short(value)}{_as_yaml_has_it(value)}"
-              for name, value in content.items() if not _is_number(value)]
-    if faults:
-        raise BadData(f"{path}: {in_words(faults)}")
-    return content
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < 1e300  # not NaN either
-
-
-def _as_yaml_has_it(value: object) -> str:
-    """What to write instead of `1e-3`, which YAML, and with it yolov5, reads as a text."""
-    try:
-        number = float(value) if isinstance(value, str) else math.nan
-    except ValueError:
-        return ""
-    return f", a text in YAML; write {number:.12f}".rstrip("0") if math.isfinite(number) else ""
-
-
-def find_hyp_faults(values: Mapping[str, float]) -> list[str]:
-    """What of a file of hyper-parameters would stop yolov5's training or make it senseless, one sentence a key.
-
-    >>> find_hyp_faults({**dict.fromkeys(GENES, 0.5), "momentum": 2.0, "lr": 0.1})
-    ['momentum: expected a number from 0 to 1, found 2', "lr: unknown hyper-parameter, meant is perhaps 'lrf'"]
-    """
-    faults = [f"{name}: this hyper-parameter is missing; yolov5 needs each of {', '.join(GENES)}"
-              for name in GENES if name not in values]
-    for name, value in values.items():
-        if name not in GENES and name not in FURTHER:
-            near = difflib.get_close_matches(str(name), GENES, n=1)
-            meant = f", meant is perhaps {near[0]!r}" if near else ""
-            faults.append(f"{name}: unknown hyper-parameter{meant}")
-        elif value < 0:
-            faults.append(f"{name}: expected 0 or more, found {value:g}")
-        elif name in FRACTIONS and value > 1:
-            faults.append(f"{name}: expected a number from 0 to 1, found {value:g}")
-        elif name in ("lr0", "anchor_t") and value == 0:
-            faults.append(f"{name}: expected more than 0, found 0: nothing would be learned")
-    return faults
 
 
 def write_hyp(values: Mapping[str, float], path: Path, header: list[str]) -> None:

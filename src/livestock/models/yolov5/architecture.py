@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from ...exceptions import UnsafeWeights
-from . import compat
-from .quiet import quiet
+from . import library
 
 NUMBERS = {"nc": 1_000, "depth_multiple": 4, "width_multiple": 4}  # the most each may be; all must be above 0
 REQUIRED = {*NUMBERS, "anchors", "backbone", "head"}
@@ -30,8 +29,9 @@ MOST_HELD = 600  # numbers in the outputs of all layers, some of which are kept 
 MOST_IN_ONE = 128  # numbers in one tensor
 MOST_WORK = 1_000_000  # multiplications
 DEMAND_SIZE = 256  # pixels, both sides of the picture that this is found out with
+CHANNELS_FIRST = ("Bottleneck", "BottleneckCSP", "C3", "Concat", "Conv", "DWConv", "Focus", "SPP", "SPPF")
 MOST_FIRST: dict[Any, int] = {  # the first argument of most modules is a number of channels
-    **dict.fromkeys(compat.MODEL_CLASSES["common"], 8_192), "nn.MaxPool2d": 64, "nn.ZeroPad2d": 64,
+    **dict.fromkeys(CHANNELS_FIRST, 8_192), "nn.MaxPool2d": 64, "nn.ZeroPad2d": 64,
 }
 MODULES = {*MOST_FIRST, "Detect", "nn.Upsample"}
 EXACT: dict[str, list[Any]] = {  # all that these may be called with: a factor of 1000 would take all memory
@@ -141,10 +141,10 @@ def layers_without_numbers(architecture: dict[str, Any], path: Path) -> Any:
 
 
 def _parse(architecture: dict[str, Any]) -> Any:
-    compat.apply()
+    library.load()
     from yolov5.models.yolo import parse_model
 
-    with quiet(), torch.device("meta"):
+    with torch.device("meta"):
         return parse_model(deepcopy(architecture), [3])[0]
 
 
@@ -202,11 +202,10 @@ def _pass_through(layers: Any) -> Iterator[list[torch.Tensor]]:
 
 def build(architecture: dict[str, Any], path: Path) -> Any:
     """The model of a checked architecture. Raises UnsafeWeights naming `path` if yolov5 cannot build it."""
-    from yolov5.models.yolo import DetectionModel
-
+    detection_model = library.load().detection_model
     try:
         # The random start is overwritten at once; the caller's random numbers stay as they would have been.
-        with quiet(), torch.random.fork_rng(devices=[]):
-            return DetectionModel(deepcopy(architecture))
+        with torch.random.fork_rng(devices=[]):
+            return detection_model(deepcopy(architecture))
     except BUILD_ERRORS as error:
         raise UnsafeWeights(f"{path}: architecture: expected a model that yolov5 can build, found {error}") from error

@@ -1,7 +1,7 @@
-"""What yolov5 7.0.14 (January 2024) needs to run on today's numpy, Pillow, torch and huggingface_hub, and offline.
+"""yolov5's own training, to compare with: `yolov5.train` 7.0.14 (January 2024), mended only so that it runs at all.
 
-Each entry is one function that says what breaks and mends it inside yolov5's own modules where that is possible,
-so that no other library in the process sees a change. `apply()` runs them all, once a process.
+Today's numpy, Pillow, torch and huggingface_hub break it. Each entry is one function that says what breaks and mends it
+inside yolov5's own modules. `apply()` runs them all, once a process; the project itself never does.
 """
 
 from __future__ import annotations
@@ -223,3 +223,16 @@ def with_globals(function: Any, **changes: Any) -> Any:
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
+
+
+def train(options_of: dict[str, Any], on_epoch: Callable[[], None]) -> None:
+    """Runs `yolov5.train` with these options, its own spellings; calls `on_epoch` after each epoch's validation."""
+    apply()
+    yolov5_train = _module("yolov5.train")
+    callbacks = yolov5_train.Callbacks()
+    callbacks.register_action("on_fit_epoch_end", callback=lambda *_: on_epoch())
+    sys.argv = sys.argv[:1]  # yolov5 parses the command line for its defaults
+    options = yolov5_train.parse_opt(True)
+    for name, value in options_of.items():
+        setattr(options, name, value)
+    yolov5_train.main(options, callbacks)

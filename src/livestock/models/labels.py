@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from ...exceptions import BadData
+from ..exceptions import BadData
 
 LabelOf = Callable[[str], str | None]  # such as `Competition.label_of`: a source's own name to the label, None: unknown
-
-
-def names_of(model: Any) -> list[str]:
-    """The class names of a yolov5 model in its own order; older files have a list, newer ones a dictionary."""
-    return list(model.names.values()) if isinstance(model.names, dict) else list(model.names)
 
 
 def check_labels(found: Sequence[str], labels: Sequence[str], path: Path, label_of: LabelOf | None = None) -> None:
@@ -42,8 +34,8 @@ def check_labels(found: Sequence[str], labels: Sequence[str], path: Path, label_
 def class_order(found: Sequence[str], labels: Sequence[str], label_of: LabelOf | None = None) -> list[int] | None:
     """Which of a model's classes each label should start from, where the model knows some of them elsewhere.
 
-    None where nothing is to be moved: another number of classes (yolov5 makes a new last layer), none in common, or
-    all that are in common in place. Labels that the model does not know take the places that are left.
+    None where nothing is to be moved: another number of classes, none in common, or all that are in common in place.
+    Labels that the model does not know take the places that are left.
 
     >>> class_order(["cow", "pig"], ["pig", "cow"])
     [1, 0]
@@ -58,18 +50,6 @@ def class_order(found: Sequence[str], labels: Sequence[str], label_of: LabelOf |
         return None
     left = iter(sorted(set(range(len(known))) - set(places)))
     return [next(left) if place is None else place for place in places]
-
-
-def move_classes(model: Any, order: Sequence[int], labels: Sequence[str]) -> None:
-    """Puts a yolov5 model's classes into another order, in place: new class `k` is what class `order[k]` was."""
-    head = model.model[-1]
-    rows = [*range(5), *(5 + place for place in order)]  # of each anchor: box and objectness, then the classes
-    with torch.no_grad():
-        for layer in head.m:
-            for tensor in (layer.weight, layer.bias):
-                by_anchor = tensor.view(head.na, head.no, *tensor.shape[1:])
-                by_anchor.copy_(by_anchor[:, rows].clone())
-    model.names = dict(enumerate(labels))
 
 
 def _known(names: Sequence[str], label_of: LabelOf | None) -> list[str]:

@@ -2,11 +2,13 @@
 
 ONNX can loop for ever, and a file of 400 bytes can ask for any memory. So each operator must be on a list, in which
 nothing loops or branches, and for each size of picture the shape of every tensor must follow from that size alone.
+Whole numbers are divided by sizes alone, never by 0: the processor would end the process.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,28 +16,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...exceptions import UnsafeWeights
-from .architecture import BUILD_ERRORS, MOST_HELD, MOST_IN_ONE, MOST_WORK
-from .weights import check_finite
+from ..exceptions import UnsafeWeights
+from .checkpoint import check_finite
+from .yolov5.architecture import BUILD_ERRORS, MOST_HELD, MOST_IN_ONE, MOST_WORK
 
 OPERATORS = {
     "": {
         # what `export` writes, of the modules that a checkpoint may have
         "Add", "BatchNormalization", "Cast", "Concat", "Constant", "ConstantOfShape", "Conv", "DequantizeLinear",
-        "Equal", "Expand", "Gather", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul",
+        "Div", "Equal", "Expand", "Gather", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul",
         "Pad", "Pow", "QuantizeLinear", "Range", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "Split",
         "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+        # RetinaNet: box sizes
+        "Clip", "Exp", "Flatten",
+        # D-FINE: attention, positions, queries
+        "Abs", "And", "Cos", "Einsum", "Erf", "GatherElements", "Greater", "GridSample", "LayerNormalization", "Less",
+        "Log", "MatMul", "Neg", "Not", "ReduceMax", "ReduceMean", "ReduceSum", "ScatterND", "Sin", "Softmax", "Tile",
+        "TopK",
     },
     "com.microsoft": {"QuickGelu"},
 }
 FOLDED = {  # what lies between the size of a picture and another shape
-    "Add", "Cast", "Concat", "ConstantOfShape", "Equal", "Expand", "Gather", "Identity", "Mul", "Range", "Reshape",
-    "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Identity", "Mul", "Range",
+    "Reshape", "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 }
 MOST_FOLDED = 1 << 12  # numbers in a tensor of sizes, such as the columns of a grid
 MOST_NODES, MOST_ROUNDS = 20_000, 10
 MOST_TOTAL = 8_000  # numbers in all tensors of a pass, by pixel: about four times those of yolov5x6 in int8
 NOMINAL = 256  # pixels, both sides of the picture that a file is checked with before it is loaded
+EINSUM = re.compile(rb" *[a-z]+ *, *[a-z]+ *-> *[a-z]+ *")  # of two tensors, each dimension by its letter
 TYPES = ("FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64", "BOOL")  # of the tensors in a file
 
 
@@ -84,6 +93,9 @@ def _faults(model: Any) -> Iterator[str]:
         for attribute in node.attribute:
             if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) or attribute.HasField("g"):
                 yield f"its operator {node.op_type} has a graph of its own"
+        if node.op_type == "Einsum" and not (
+                len(node.attribute) == 1 and EINSUM.fullmatch(node.attribute[0].s) and len(node.input) == 2):
+            yield f"its operator Einsum {node.name!r} is no product of two tensors"
         if node.op_type == "Constant" and [attribute.name for attribute in node.attribute] != ["value"]:
             yield f"its constant {node.name!r} is no tensor"
     for name, tensor in _tensors(model):
@@ -196,6 +208,7 @@ def _find_shapes(
         shapes |= {info.name: found for info in infos if (found := _read_shape(info)) is not None}
         shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         if wanted <= shapes.keys():
+            _check_divisions(inferred.graph, values, path)
             return shapes
         try:
             folded = _fold([*graph.node, *ranges], values, shapes)
@@ -217,6 +230,22 @@ def _find_shapes(
                         f"{shape}: it could take any memory")
 
 
+def _check_divisions(graph: Any, values: dict[str, np.ndarray], path: Path) -> None:
+    """Raises UnsafeWeights for a division of whole numbers by something that is not known to be above 0."""
+    from onnx import TensorProto
+
+    infos = [*graph.value_info, *graph.output, *graph.input]
+    types = {info.name: info.type.tensor_type.elem_type for info in infos}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Div" and types.get(node.input[1]) not in (
+                TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
+            divisor = values.get(node.input[1])
+            if divisor is None or (divisor <= 0).any():
+                raise UnsafeWeights(f"{path}: refused, it divides whole numbers by {node.input[1]!r}, which is not "
+                                    "known to be above 0")
+
+
 def _read_shape(info: Any) -> tuple[int, ...] | None:
     if not info.type.tensor_type.HasField("shape"):
         return None
@@ -234,11 +263,14 @@ def _fold(nodes: list[Any], values: dict[str, np.ndarray], shapes: dict[str, tup
         if len(node.output) != 1:
             continue
         name, inputs = node.output[0], [one for one in node.input if one]
-        if node.op_type == "Shape" and not node.attribute and inputs[0] in shapes:
-            folded[name] = known[name] = np.array(shapes[inputs[0]], np.int64)
+        if node.op_type == "Shape" and inputs[0] in shapes:
+            part = {attribute.name: attribute.i for attribute in node.attribute}
+            folded[name] = known[name] = np.array(shapes[inputs[0]][part.get("start"):part.get("end")], np.int64)
         elif node.op_type in FOLDED and all(one in known for one in inputs) and (
                 _is_short_range([known[one] for one in inputs]) if node.op_type == "Range"
                 else math.prod(shapes.get(name, (MOST_FOLDED + 1,))) <= MOST_FOLDED):
+            if node.op_type == "Div" and known[inputs[1]].dtype.kind != "f" and (known[inputs[1]] <= 0).any():
+                raise ValueError(f"a division by {known[inputs[1]].min()}")
             outputs: Any = ReferenceEvaluator(node).run(None, {one: known[one] for one in inputs})
             folded[name] = known[name] = np.asarray(outputs[0])
     return folded
@@ -275,5 +307,17 @@ def _work_of(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     """Multiplications for each number that a node makes."""
     if node.op_type == "Conv":
         return math.prod(shapes[node.input[1]][1:])
+    if node.op_type == "MatMul":
+        return shapes[node.input[0]][-1]
+    if node.op_type == "Einsum":
+        return _summed_of(node, shapes)
     kernels = [attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape"]
     return math.prod(kernels[0]) if node.op_type == "MaxPool" and kernels else 1
+
+
+def _summed_of(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Products that each number of an Einsum is the sum of; `_faults` has seen its equation."""
+    terms, made = node.attribute[0].s.decode().replace(" ", "").split("->")
+    size_of = {letter: size for term, name in zip(terms.split(","), node.input, strict=True)
+               for letter, size in zip(term, shapes[name], strict=True)}
+    return math.prod(size for letter, size in size_of.items() if letter not in made)

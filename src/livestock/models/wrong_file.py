@@ -53,6 +53,8 @@ def _describe_zip(path: Path, n_bytes: int, suffix: str) -> str:
             names = archive.namelist()
     except zipfile.BadZipFile:
         return (f"a zip that ends early, after {n_bytes:,} bytes: the download or the copy was cut off; fetch it again")
+    except (NotImplementedError, OSError, ValueError):
+        return ""  # who reads it says what is wrong
     inner = {name.split("/", 1)[-1] for name in names}
     if suffix != ".torchscript" and ("constants.pkl" in inner or any(name.startswith("code/") for name in inner)):
         return ("a TorchScript file, which is a program and is not run: give the checkpoint that it was made from, or "

@@ -1,0 +1,84 @@
+"""What several model families share: optimizer groups, rows of class outputs, checks of configs and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..exceptions import BadData, UnsafeWeights
+from .base import Batch, ModelConfig
+
+
+def group_parameters(named: Iterable[tuple[str, nn.Parameter]], hyp: Mapping[str, float],
+                     factor: float = 1.0) -> list[dict[str, Any]]:
+    """Optimizer groups of the trainable parameters: weights, scales of norms, biases; empty groups are left out.
+
+    Only weights decay: a parameter of one dimension scales or shifts a channel. Of `hyp`, `lr0`, `weight_decay` and
+    `warmup_bias_lr` (0 if absent) are read; learning rates are multiplied by `factor`. In the warm-up the biases begin
+    at `warmup_bias_lr`, all others at 0.
+
+    >>> groups = group_parameters(nn.Linear(3, 2).named_parameters(), {"lr0": 0.1, "weight_decay": 0.01}, factor=0.5)
+    >>> [(len(group["params"]), group["lr"], group["weight_decay"], group["warmup_lr"]) for group in groups]
+    [(1, 0.05, 0.01, 0.0), (1, 0.05, 0.0, 0.0)]
+    """
+    members: dict[str, list[nn.Parameter]] = {"weights": [], "scales": [], "biases": []}
+    for name, parameter in named:
+        if parameter.requires_grad:
+            kind = "biases" if name.endswith("bias") else "weights" if parameter.ndim > 1 else "scales"
+            members[kind].append(parameter)
+    bias_lr = hyp.get("warmup_bias_lr", 0.0)
+    return [
+        {"params": parameters, "lr": factor * hyp["lr0"], "weight_decay": hyp["weight_decay"] * (kind == "weights"),
+         "warmup_lr": factor * bias_lr * (kind == "biases")}
+        for kind, parameters in members.items() if parameters
+    ]
+
+
+def move_classes(rows: Tensor, found: Sequence[str], wanted: Sequence[str]) -> Tensor | None:
+    """Rows of a class output `(len(found), ...)` in the order of `wanted`, `(len(wanted), ...)`; None if none is known.
+
+    A label that both have, whatever the case of its letters, keeps its row. Another one gets the mean of all rows of
+    the start weights: it begins as an object like any other, without the preference of one known class.
+    Raises UnsafeWeights if the number of rows is not that of the labels.
+
+    >>> move_classes(torch.tensor([[1.0], [3.0], [8.0]]), ["cat", "Cow", "dog"], ["pig", "cow"]).tolist()
+    [[4.0], [3.0]]
+    """
+    if len(rows) != len(found):
+        raise UnsafeWeights(f"class outputs: expected {len(found)}, one a label, found {len(rows)}")
+    index = {label.casefold(): row for row, label in reversed(list(enumerate(found)))}
+    if not any(label.casefold() in index for label in wanted):
+        return None
+    mean = rows.float().mean(0).to(rows.dtype)
+    known = [index.get(label.casefold()) for label in wanted]
+    return torch.stack([mean if row is None else rows[row] for row in known])
+
+
+def check_size(imgsz: int, stride: int = 32, smallest: int = 32) -> None:
+    """Raises BadData unless the side of a training image in pixels is a multiple of `stride`, at least `smallest`."""
+    if imgsz < smallest or imgsz % stride:
+        raise BadData(f"imgsz: expected a multiple of {stride} from {smallest}, found {imgsz}")
+
+
+def check_entries(config: ModelConfig, keys: Iterable[str]) -> Mapping[str, Any]:
+    """The architecture of a config, which has exactly these keys, and labels. Raises UnsafeWeights otherwise."""
+    if set(config.architecture) != set(keys):
+        raise UnsafeWeights(f"{config.family}: architecture: expected the entries {', '.join(sorted(keys))}, "
+                            f"found {', '.join(sorted(map(str, config.architecture))) or 'none'}")
+    if not config.labels:
+        raise UnsafeWeights(f"{config.family}: labels: expected at least one, found none")
+    return config.architecture
+
+
+def check_batch(batch: Batch, n_classes: int) -> None:
+    """Raises BadData for a box without an area, which has no logarithm of its size, and for an unknown class."""
+    for boxes, class_ids in zip(batch.boxes, batch.class_ids, strict=True):
+        flat = (boxes[:, 2:] <= boxes[:, :2]).any(1)
+        if flat.any():
+            raise BadData(f"batch: boxes: expected x_min < x_max and y_min < y_max, found {boxes[flat][0].tolist()}")
+        unknown = (class_ids < 0) | (class_ids >= n_classes)
+        if unknown.any():
+            raise BadData(f"batch: class_ids: expected 0 to {n_classes - 1}, found {int(class_ids[unknown][0])}")

@@ -1,0 +1,212 @@
+"""RetinaNet: a ResNet, a feature pyramid and two heads over anchors, built from torchvision's parts.
+
+Paper: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, arXiv:1708.02002. Anchors, matching, the focal loss
+and the L1 loss of the boxes are torchvision's. What differs: batch norm is trained, since the weights may be random,
+and boxes are handed over before torchvision suppresses any.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
+from torchvision.models.detection import RetinaNet, RetinaNet_ResNet50_FPN_Weights
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from ..exceptions import BadData, UnsafeWeights
+from .base import Batch, Loss, ModelConfig, Predictions, Resize
+from .common import check_batch, check_entries, check_size, group_parameters, move_classes
+
+BACKBONES = ("resnet18", "resnet50")
+LEVELS = 5  # P3 to P7
+ANCHOR_SIZES = [[side, int(side * 2 ** (1 / 3)), int(side * 2 ** (2 / 3))] for side in (32, 64, 128, 256, 512)]
+ASPECT_RATIOS = [0.5, 1.0, 2.0]  # height / width
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, with which the official backbones were trained
+# Official start weights: a backbone trained as a classifier on ImageNet, or the whole detector trained on COCO.
+PRETRAINED: dict[str, Any] = {
+    "resnet18_imagenet": ResNet18_Weights.IMAGENET1K_V1,
+    "resnet50_imagenet": ResNet50_Weights.IMAGENET1K_V1,
+    "retinanet_resnet50_fpn_coco": RetinaNet_ResNet50_FPN_Weights.COCO_V1,
+}
+CLASS_OUTPUTS = "head.classification_head.cls_logits."
+
+
+class RetinaNetDetector(RetinaNet):
+    """torchvision's RetinaNet, its tensors under the same names, that returns what its heads say.
+
+    Called with float images `(B, 3, H, W)`, RGB in 0..1, sides multiples of 32, it gives `cls_logits` `(B, N, C)`,
+    `bbox_regression` `(B, N, 4)`, which is relative to the anchors, and `anchors` `(N, 4)`, xyxy in pixels; float32.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, n_classes: int, anchors: AnchorGenerator) -> None:
+        super().__init__(backbone, n_classes, anchor_generator=anchors)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features = list(self.backbone((images - self.mean) / self.std).values())
+        outputs = {name: output.float() for name, output in self.head(features).items()}
+        # Anchors take the type of the features, and half precision has no number between 2048 and 2050.
+        [anchors] = self.anchor_generator(ImageList(images, [(0, 0)]), [level.float() for level in features])
+        return {**outputs, "anchors": anchors}
+
+
+class RetinaNetFamily:
+    """RetinaNet with a ResNet backbone. Sizes: `resnet18` (19 million parameters) and `resnet50` (32 million)."""
+
+    name = "retinanet"
+    sizes = tuple(BACKBONES)
+    needs_nms = True
+    resize: Resize = "letterbox"
+    sums_loss = False
+    defaults: Mapping[str, float] = {"cls": 1.0, "box": 1.0}  # weights of the two parts of the loss
+
+    def configure(self, labels: Sequence[str], imgsz: int, size: str = "") -> ModelConfig:
+        """The config of a backbone, `resnet18` by default. Raises BadData for another one or an impossible side."""
+        backbone = size or BACKBONES[0]
+        if backbone not in BACKBONES:
+            raise BadData(f"retinanet: size: expected one of {', '.join(BACKBONES)}, found {size!r}")
+        check_size(imgsz)
+        architecture = {"backbone": backbone, "anchor_sizes": ANCHOR_SIZES, "aspect_ratios": ASPECT_RATIOS}
+        return ModelConfig(self.name, tuple(labels), imgsz, architecture=architecture)
+
+    def build(self, config: ModelConfig) -> nn.Module:
+        """A network with random weights, made without network access. Raises UnsafeWeights for an impossible config."""
+        backbone, sizes, ratios = _check_architecture(config)
+        features = resnet_fpn_backbone(
+            backbone_name=backbone, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5,
+            returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256),
+        )
+        return RetinaNetDetector(features, len(config.labels), AnchorGenerator(sizes, (ratios,) * len(sizes)))
+
+    def find_pretrained(self, name: str, directory: Path) -> Path:
+        """The file of official start weights, a name in `PRETRAINED`, downloaded into `directory` if it is not there.
+
+        Raises ValueError for another name; and where it cannot be downloaded, one that says what to fetch and where to
+        put it.
+        """
+        url = self._official(name).url
+        path = directory / url.rsplit("/", 1)[1]
+        if path.exists():
+            return path
+        directory.mkdir(parents=True, exist_ok=True)
+        try:  # the end of the file's name begins its SHA-256, which is checked before the file gets its name
+            torch.hub.download_url_to_file(url, str(path), path.stem.rsplit("-", 1)[1], progress=False)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"weights {name}: not here and not downloadable ({error.__class__.__name__}). Download {url} on a "
+                f"machine with internet access and put it at {path}"
+            ) from error
+        return path
+
+    def describe_pretrained(self, name: str) -> ModelConfig:
+        """The config of official start weights, as `adapt` needs it. Raises ValueError for a name that is not known."""
+        official = self._official(name)
+        labels = official.meta["categories"]  # of a detector with the background and the unused ids of COCO
+        return self.configure(labels, 800, "resnet18" if name.startswith("resnet18") else "resnet50")
+
+    def adapt(self, state: Mapping[str, Tensor], found: ModelConfig, wanted: ModelConfig) -> dict[str, Tensor]:
+        """Start weights of another config as far as they fit: classes that both know moved to their new places.
+
+        A class that is not known begins as the mean of all, see `common.move_classes`; where none is known, the class
+        outputs are left out and stay random. A classifier's weights become those of the backbone.
+        """
+        if "conv1.weight" in state:
+            return {f"backbone.body.{name}": value for name, value in state.items() if not name.startswith("fc.")}
+        adapted: dict[str, Tensor] = {}
+        for name, tensor in state.items():
+            moved = _move_outputs(tensor, found, wanted) if name.startswith(CLASS_OUTPUTS) else tensor
+            if moved is not None:
+                adapted[_present_name(name)] = moved
+        return adapted
+
+    def fit_boxes(self, model: nn.Module, sizes: np.ndarray, imgsz: int, hyp: Mapping[str, float]) -> None:
+        """Nothing: the anchors, 32 to 813 px in three ratios, stay as they are."""
+
+    def make_loss(self, model: nn.Module, hyp: Mapping[str, float]) -> Loss:
+        """The focal loss of the classes `cls` and the L1 loss of the boxes `box`, torchvision's, times `hyp`'s weights.
+
+        Both are divided by the number of matched anchors of an image, and means over the images are taken.
+        The function raises BadData for a box without an area and for an unknown class.
+        """
+        weights = {**self.defaults, **hyp}
+        detector: Any = model
+
+        def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            check_batch(batch, detector.head.classification_head.num_classes)
+            outputs = called(batch.images)
+            device = batch.images.device
+            targets = [{"boxes": boxes.to(device, torch.float32), "labels": class_ids.to(device)}
+                       for boxes, class_ids in zip(batch.boxes, batch.class_ids, strict=True)]
+            parts = detector.compute_loss(targets, outputs, [outputs["anchors"]] * len(batch))
+            return {"cls": weights["cls"] * parts["classification"], "box": weights["box"] * parts["bbox_regression"]}
+
+        return loss
+
+    def predict(self, model: nn.Module, images: Tensor) -> Predictions:
+        """Every anchor's box `(B, N, 4)`, not clipped, and its scores `(B, N, C)`, before any selection."""
+        detector: Any = model
+        outputs = detector(images)
+        shifts = outputs["bbox_regression"]
+        anchors = outputs["anchors"].expand_as(shifts).reshape(-1, 4)
+        boxes = detector.box_coder.decode_single(shifts.reshape(-1, 4), anchors)
+        return Predictions(boxes.reshape(shifts.shape), outputs["cls_logits"].sigmoid())
+
+    def parameter_groups(self, model: nn.Module, hyp: Mapping[str, float]) -> list[dict[str, Any]]:
+        """Weights, which decay, norms and biases, all with `lr0`; see `common.group_parameters`."""
+        return group_parameters(model.named_parameters(), hyp)
+
+    def _official(self, name: str) -> Any:
+        if name not in PRETRAINED:
+            raise ValueError(f"weights {name!r}: expected one of {', '.join(PRETRAINED)}")
+        return PRETRAINED[name]
+
+
+def _check_architecture(config: ModelConfig) -> tuple[str, tuple[tuple[float, ...], ...], tuple[float, ...]]:
+    """Backbone, anchor sides of each level in pixels and ratios of height to width. Raises UnsafeWeights."""
+    entries = check_entries(config, ("backbone", "anchor_sizes", "aspect_ratios"))
+    if entries["backbone"] not in BACKBONES:
+        raise UnsafeWeights(f"retinanet: backbone: expected one of {', '.join(BACKBONES)}, "
+                            f"found {str(entries['backbone'])[:80]!r}")
+    sizes, ratios = entries["anchor_sizes"], entries["aspect_ratios"]
+    if not (_is_row(ratios) and isinstance(sizes, list | tuple) and len(sizes) == LEVELS and all(map(_is_row, sizes))
+            and len({len(row) for row in sizes}) == 1):
+        raise UnsafeWeights(f"retinanet: anchors: expected {LEVELS} lists of 1 to 9 sides above 0, all of one length, "
+                            f"and such a list of ratios, found {str(sizes)[:80]} and {str(ratios)[:80]}")
+    return entries["backbone"], tuple(map(tuple, sizes)), tuple(ratios)
+
+
+def _is_row(values: object) -> bool:
+    """Whether this is a list of one to nine numbers that an anchor can have."""
+    return isinstance(values, list | tuple) and 1 <= len(values) <= 9 and all(
+        isinstance(value, int | float) and 0 < value < 1e4 for value in values)
+
+
+def _move_outputs(tensor: Tensor, found: ModelConfig, wanted: ModelConfig) -> Tensor | None:
+    """Class outputs, weight `(A * C, 256, 3, 3)` or bias `(A * C,)` of A anchors by C classes, for other classes."""
+    ratios, [sides, *_] = found.architecture["aspect_ratios"], found.architecture["anchor_sizes"]
+    by_anchor = tensor.unflatten(0, (len(ratios) * len(sides), -1))
+    moved = move_classes(by_anchor.transpose(0, 1), found.labels, wanted.labels)
+    return None if moved is None else moved.transpose(0, 1).flatten(0, 1).contiguous()
+
+
+def _present_name(name: str) -> str:
+    """The name of a tensor today; official files count the ReLUs between the convolutions of a head.
+
+    >>> _present_name("head.regression_head.conv.4.weight")
+    'head.regression_head.conv.2.0.weight'
+    """
+    numbered = re.fullmatch(r"(head\.\w+\.conv)\.(\d)\.(\w+)", name)
+    return f"{numbered[1]}.{int(numbered[2]) // 2}.0.{numbered[3]}" if numbered else name

@@ -1,0 +1,189 @@
+"""Training in a process of its own, watched from here: a crash there leaves the notebook's kernel alive."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ..exceptions import StaleResult
+from ..files.progress import progress_bar
+from ..files.write import write_json
+from ..models.checkpoint import read_checkpoint
+from ..models.labels import LabelOf
+from .batches import read_labels
+from .loop import run_training
+from .resume import HISTORY, is_finished, read_rows
+from .settings import TrainConfig
+
+OnEpoch = Callable[[dict[str, float]], None]
+SETTINGS, PROGRESS, LOG = "config.json", "progress.jsonl", "train.log"
+LINES_SHOWN = 15  # of the log's end, when a training fails
+logger = logging.getLogger(__name__)
+
+
+def train(
+    config: TrainConfig, run_dir: Path, on_epoch: OnEpoch | None = None, *, label_of: LabelOf | None = None,
+) -> pd.DataFrame:
+    """Trains into `run_dir` and returns the history (see `read_history`); a training that was cut off resumes.
+
+    After each epoch `on_epoch` gets its row of the history; whatever it raises ends the training. Classes of the start
+    weights that stand in another order than in `data_yaml`, by name or by a synonym that `label_of` knows, are moved to
+    their places first: each label starts from what is known of it.
+
+    Writes `weights/best.safetensors` (highest AP at `metric_iou` on the validation images, the later of equals) and
+    `weights/averaged.safetensors` (mean of the last epochs), in half precision, `history.jsonl` and `train.log`.
+    Several GPUs go through torchrun. Raises RuntimeError with the end of the log if the process fails, UnsafeWeights
+    for start weights that are refused, ValueError for a `compiler` with several GPUs or `bf16` with one that cannot.
+    """
+    run_dir = run_dir.resolve()
+    _check_precision(config)
+    start_labels = _name_start_classes(config, label_of)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json({"config": asdict(config), "start_labels": start_labels}, run_dir / SETTINGS)
+    if not is_finished(run_dir, config.epochs, saves=config.save):
+        _run_child(config, run_dir, on_epoch)
+    return read_history(run_dir)
+
+
+def read_history(run_dir: Path) -> pd.DataFrame:
+    """One row an epoch: each part of the loss (`train_...`, `val_...`), scores, learning rate, seconds.
+
+    `AP` is that at the competition's IoU, by which the best epoch is chosen; beside it AP50, AP75, mAP50_95, precision
+    and recall. Raises StaleResult for a training of an older version.
+    """
+    rows = read_rows(run_dir)
+    if not rows:
+        raise StaleResult(f"{run_dir / HISTORY}: expected the scores of a training, found none: an older version has "
+                          f"trained here, or none; delete {run_dir} and train again")
+    return pd.DataFrame(rows)
+
+
+def main(run_dir: Path) -> None:
+    """Trains as `run_dir/config.json` says, in this process; what `train` starts."""
+    content = json.loads((run_dir / SETTINGS).read_text(encoding="utf-8"))
+    content["config"]["loggers"] = tuple(content["config"]["loggers"])
+    watcher = os.getppid()
+
+    def report(event: dict[str, Any]) -> None:
+        """A line for the watching process; the training ends if nobody watches it any more."""
+        if os.getppid() != watcher:
+            raise SystemExit("the process that watched this training is gone")
+        with open(run_dir / PROGRESS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    run_training(TrainConfig(**content["config"]), run_dir, report, content["start_labels"])
+
+
+def _name_start_classes(config: TrainConfig, label_of: LabelOf | None) -> list[str] | None:
+    """The classes of the start weights in their own order, synonyms as this competition names them."""
+    if not config.weights:
+        return None
+    found = list(read_checkpoint(Path(config.weights)).config.labels)
+    labels = read_labels(Path(config.data_yaml))
+    named = [(label_of(name) if label_of else None) or name for name in found]
+    if config.save and set(named) & set(labels) and named != labels:  # a search would say so for each trial
+        logger.info("%s: its classes %s are moved to the order of this competition, %s, before training",
+                    config.weights, found, labels)
+    return named
+
+
+def _check_precision(config: TrainConfig) -> None:
+    on_gpus = config.device != "cpu" and torch.cuda.is_available()
+    n_gpus = config.device.count(",") + 1 if config.device else torch.cuda.device_count()
+    if config.compiler and on_gpus and n_gpus > 1:
+        raise ValueError(f"compiler {config.compiler!r}: expected one GPU, found {n_gpus}; name one as device, or "
+                         "leave the compiler out")
+    if config.bf16 and on_gpus and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(f"bf16: {torch.cuda.get_device_name()} has no such arithmetic; leave it out for fp16")
+
+
+def _launcher(device: str) -> list[str]:
+    n_gpus = device.count(",") + 1 if device else torch.cuda.device_count()
+    if device == "cpu" or n_gpus < 2:
+        return [sys.executable]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_gpus}"]
+
+
+def _run_child(config: TrainConfig, run_dir: Path, on_epoch: OnEpoch | None) -> None:
+    progress_path, log_path = run_dir / PROGRESS, run_dir / LOG
+    progress_path.write_text("")
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with open(log_path, "ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own module, arguments as a list
+            [*_launcher(config.device), "-m", f"{__package__}.child", str(run_dir)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # an interrupt from the keyboard is for this process, which ends that one
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        try:
+            _show_progress(process, progress_path, config.epochs, on_epoch)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if process.returncode:
+        tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
+        raise RuntimeError(f"training ended with exit status {process.returncode}; the end of {log_path}:\n{tail}")
+
+
+def _show_progress(process: subprocess.Popen, progress_path: Path, epochs: int, on_epoch: OnEpoch | None) -> None:
+    """One bar over all epochs, fed by the lines that the training process writes."""
+    scores: dict[str, str] = {}
+    pace = _Pace(epochs)
+    with progress_bar("training", unit="epoch", total=epochs, bar_format="{l_bar}{bar}| {n:.1f}/{total} epochs "
+              "[{elapsed}<{remaining}{postfix}]") as bar, open(progress_path, encoding="utf-8") as lines:
+        while True:
+            running = process.poll() is None
+            for event in _events(lines):
+                scores |= {key: f"{value:.3f}" for key, value in event["scores"].items() if "_loss" not in key}
+                bar.n = event["epochs_done"]
+                pace.see(event["epochs_done"])
+                bar.set_postfix(scores, refresh=False)
+                if on_epoch and "epoch" in event:
+                    on_epoch(event["epoch"])
+            bar.refresh()
+            if not running:
+                return
+            time.sleep(0.5)
+
+
+class _Pace:
+    """Says once, after the first whole epoch, how long the others will take: what real steps took, and no guess."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.first, self.is_said = epochs, (0.0, 0.0), False
+
+    def see(self, done: float) -> None:
+        """`done` of the epochs are done now, parts of one included."""
+        now = time.monotonic()
+        if self.first == (0.0, 0.0):
+            self.first = now, done  # what came before is the start of the process
+        began, at = self.first
+        if not self.is_said and done - at >= 1:
+            self.is_said = True
+            minutes = (now - began) / (done - at) * (self.epochs - done) / 60
+            if minutes >= 1:
+                logger.info("training: about %.0f minute%s for the other %.0f epochs", minutes, "s" * (minutes >= 1.5),
+                            self.epochs - done)
+
+
+def _events(lines: Any) -> Iterator[dict[str, Any]]:
+    while True:
+        position = lines.tell()
+        line = lines.readline()
+        if not line.endswith("\n"):  # nothing, or half a line: come back for it
+            lines.seek(position)
+            return
+        yield json.loads(line)

@@ -1,0 +1,127 @@
+"""Files of a training: two whole checkpoints to go on from, weights worth keeping, and the history.
+
+A checkpoint holds all that the next epoch depends on, in full precision: weights, averaged weights, the optimizer's
+state. With seeds that depend on the epoch alone, a training that was cut off goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from .. import __version__
+from ..files.write import write_text
+from ..models.base import ModelConfig
+from ..models.checkpoint import Checkpoint, average_checkpoints, read_checkpoint, write_checkpoint
+from ..models.registry import get_family
+
+if TYPE_CHECKING:
+    from .loop import State
+
+LAST, PREVIOUS, BEST, AVERAGED = "last.safetensors", "previous.safetensors", "best.safetensors", "averaged.safetensors"
+HISTORY = "history.jsonl"
+N_AVERAGED = 5  # epochs; Izmailov et al. 2018 have a constant rate, here the schedule has almost ended: they lie close
+logger = logging.getLogger(__name__)
+
+
+def read_rows(run_dir: Path) -> list[dict[str, float]]:
+    """The history so far, a row an epoch."""
+    path = run_dir / HISTORY
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def is_finished(run_dir: Path, epochs: int, *, saves: bool = True) -> bool:
+    """Whether all epochs were trained and, if there is to be any, the averaged weights written."""
+    return len(read_rows(run_dir)) >= epochs and (not saves or (run_dir / "weights" / AVERAGED).exists())
+
+
+def find_checkpoint(run_dir: Path) -> Checkpoint | None:
+    """The checkpoint to go on from: the last, or the one before if that is missing or broken; None to start again.
+
+    Says why a file was passed over.
+    """
+    for path in (run_dir / "weights" / LAST, run_dir / "weights" / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            checkpoint = read_checkpoint(path)
+        except ValueError as error:
+            logger.warning("passed over: %s", error)
+            continue
+        logger.info("resuming from %s, after epoch %d", path, checkpoint.header["epoch"])
+        return checkpoint
+    return None
+
+
+def build(checkpoint: Checkpoint) -> tuple[ModelConfig, nn.Module]:
+    """The network of a checkpoint, with its weights."""
+    model = get_family(checkpoint.config.family).build(checkpoint.config)
+    model.load_state_dict(_part(checkpoint, "model."))
+    return checkpoint.config, model
+
+
+def load(state: State, checkpoint: Checkpoint, run_dir: Path) -> None:
+    """Puts a checkpoint into a training that was set up for its network."""
+    header, device = checkpoint.header, next(state.model.parameters()).device
+    state.epoch, state.history = header["epoch"] + 1, read_rows(run_dir)[: header["epoch"] + 1]
+    state.average.model.load_state_dict(_part(checkpoint, "average."))
+    state.average.n_steps = header["n_steps"]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _part(checkpoint, "optimizer.").items():
+        number, key = name.split(".", 1)
+        moments.setdefault(int(number), {})[key] = tensor.to(device) if tensor.ndim else tensor
+    groups = state.optimizer.state_dict()["param_groups"]  # rates follow from the step, the rest from the settings
+    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    if header["scaler"]:
+        state.scaler.load_state_dict(header["scaler"])
+
+
+def keep(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: Path, *, saves: bool) -> None:
+    """Writes what an epoch leaves: the checkpoint, its averaged weights, the best so far, and then the history.
+
+    The best epoch is that of the highest `AP`, the later of equals. Raises UnsafeWeights, and keeps the files of the
+    epoch before, if a weight is not finite.
+    """
+    row, weights = state.history[-1], run_dir / "weights"
+    if saves:
+        header = {"epoch": int(row["epoch"]), "hyp": dict(hyp), "AP": row["AP"], "livestock": __version__}
+        averaged = state.average.model.state_dict()
+        tensors = {
+            **{f"model.{name}": tensor for name, tensor in state.model.state_dict().items()},
+            **{f"average.{name}": tensor for name, tensor in averaged.items()},
+            **{f"optimizer.{number}.{key}": value for number, moments in state.optimizer.state_dict()["state"].items()
+               for key, value in moments.items() if isinstance(value, Tensor)},
+        }
+        write_checkpoint(weights / f"epoch{row['epoch']:04d}.safetensors", config, averaged, header, half=True)
+        if row["AP"] >= max(past["AP"] for past in state.history):
+            write_checkpoint(weights / BEST, config, averaged, header, half=True)
+        if (weights / LAST).exists():
+            os.replace(weights / LAST, weights / PREVIOUS)
+        write_checkpoint(weights / LAST, config, tensors, {**header, "n_steps": state.average.n_steps,
+                                                           "scaler": state.scaler.state_dict()})
+        for path in epoch_weights(run_dir)[:-N_AVERAGED]:
+            path.unlink()
+    write_text("".join(f"{json.dumps(past)}\n" for past in state.history), run_dir / HISTORY)
+
+
+def epoch_weights(run_dir: Path) -> list[Path]:
+    """The averaged weights of the last epochs, first to last."""
+    return sorted((run_dir / "weights").glob("epoch[0-9]*.safetensors"))
+
+
+def finish(run_dir: Path) -> None:
+    """Writes the mean of the last epochs' weights, and takes away what was there to go on from."""
+    mean = average_checkpoints(epoch_weights(run_dir))
+    write_checkpoint(run_dir / "weights" / AVERAGED, mean.config, mean.tensors, mean.header, half=True)
+    for name in (LAST, PREVIOUS):
+        (run_dir / "weights" / name).unlink(missing_ok=True)
+
+
+def _part(checkpoint: Checkpoint, prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,42 @@
+"""What a training starts from: weights of another training or an official one, made ready for these classes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from ..models.base import Family, ModelConfig, load_matching
+from ..models.checkpoint import read_checkpoint
+from .batches import TrainingImages
+from .settings import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+def build_start(
+    config: TrainConfig, family: Family, images: TrainingImages, hyp: Mapping[str, float],
+    start_labels: list[str] | None = None,
+) -> tuple[ModelConfig, nn.Module]:
+    """The network before its first step: start weights as far as they fit, the rest random.
+
+    Raises UnsafeWeights for start weights that are refused, BadData for those of another family.
+    """
+    labels = tuple(images.labels)
+    if not config.weights:
+        model_config = family.configure(labels, config.imgsz, config.size)
+        model = family.build(model_config)
+    else:
+        found = read_checkpoint(Path(config.weights))
+        known = replace(found.config, labels=tuple(start_labels or found.config.labels))
+        model_config = replace(known, labels=labels, imgsz=config.imgsz)
+        model = family.build(model_config)
+        report = load_matching(model, family.adapt(found.tensors, known, model_config))
+        logger.info("%s: %d tensors fit this model, %d stay random%s", config.weights, len(report.loaded),
+                    len(report.random), ": " * bool(report.random) + ", ".join(report.random[:4]))
+    family.fit_boxes(model, np.concatenate([np.zeros((0, 2)), *images.box_sizes(config.imgsz)]), config.imgsz, hyp)
+    return model_config, model

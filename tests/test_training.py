@@ -1,0 +1,279 @@
+"""The training loop on tiny pictures, for real: what it leaves, how it goes on after a kill, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+from livestock.config import REPOSITORY
+from livestock.exceptions import BadData, UnsafeWeights
+from livestock.models.checkpoint import load_model, read_checkpoint, write_checkpoint
+from livestock.models.registry import find_start
+from livestock.plots.training import best_epoch
+from livestock.training import TrainConfig, read_history, train
+from livestock.training.process import PROGRESS, SETTINGS
+from livestock.training.resume import PREVIOUS, is_finished
+from livestock.training.scores import score_boxes
+
+EPOCHS = 3
+FAMILIES = {
+    "yolov5": {"weights": "starter.safetensors", "hyp": "demo.yaml"},
+    "retinanet": {"size": "resnet18", "hyp": "retinanet.yaml"},
+    "dfine": {"size": "dfine_n", "hyp": "dfine.yaml", "optimizer": "AdamW", "imgsz": 256},
+}
+
+
+def make_config(data_yaml: Path, family: str, **changes: object) -> TrainConfig:
+    own = dict(FAMILIES[family])
+    own["hyp"] = str(REPOSITORY / "hyp" / own["hyp"])
+    if "weights" in own:
+        own["weights"] = str(find_start(family, own["weights"], data_yaml.parent))
+    settings = {"data_yaml": str(data_yaml), "weights": "", "family": family, "imgsz": 64, "batch": 4,
+                "nominal_batch": 8, "epochs": EPOCHS, "device": "cpu", "workers": 0, **own}
+    return TrainConfig(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def config(request: pytest.FixtureRequest, squares: Path) -> TrainConfig:
+    return make_config(squares, request.param)
+
+
+@pytest.fixture(scope="module")
+def yolo(squares: Path) -> TrainConfig:
+    return make_config(squares, "yolov5")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "a run"  # a path with a space
+    train(config, run_dir)
+    return run_dir
+
+
+def train_and_die(config: TrainConfig, run_dir: Path, n_epochs: int) -> None:
+    """Trains, and kills its own process, and with it the training, after so many epochs."""
+
+    def kill(row: dict[str, float]) -> None:
+        if row["epoch"] + 1 == n_epochs:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(config, run_dir, kill)
+
+
+def train_until(config: TrainConfig, run_dir: Path, n_epochs: int) -> None:
+    """Trains in a process that kills itself, and with it the training, after so many epochs; gone when this returns."""
+    process = multiprocessing.get_context("spawn").Process(target=train_and_die, args=(config, run_dir, n_epochs))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    for orphan in psutil.process_iter(["cmdline"]):
+        if str(run_dir) in " ".join(orphan.info["cmdline"] or []):
+            orphan.wait(60)  # until it has seen that nobody watches it
+
+
+def assert_same(run_dir: Path, expected: Path) -> None:
+    """Number by number: losses and scores of each epoch, and the weights."""
+    ours, theirs = (read_history(folder).drop(columns="seconds") for folder in (run_dir, expected))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    for name in ("best", "averaged"):
+        found, wanted = (read_checkpoint(folder / f"weights/{name}.safetensors").tensors
+                         for folder in (run_dir, expected))
+        assert found.keys() == wanted.keys() and all(torch.equal(tensor, wanted[key]) for key, tensor in found.items())
+
+
+def test_a_training_leaves_history_and_weights(config: TrainConfig, undisturbed: Path) -> None:
+    history = read_history(undisturbed)
+    assert history["epoch"].tolist() == list(range(EPOCHS))
+    assert np.isfinite(history).all(axis=None)
+    assert {"AP", "AP50", "AP75", "mAP50_95", "precision", "recall", "lr", "seconds"} <= set(history)
+    train_parts, valid_parts = ({name.removeprefix(kind) for name in history if name.startswith(kind)}
+                                for kind in ("train_", "val_"))
+    assert valid_parts and valid_parts <= train_parts  # D-FINE has parts in training alone
+    events = [json.loads(line) for line in (undisturbed / PROGRESS).read_text().splitlines()]
+    assert events[-1]["epochs_done"] == EPOCHS
+    best = read_checkpoint(undisturbed / "weights/best.safetensors")
+    assert best.config.labels == ("pig",) and best.config.family == config.family
+    assert best.config.imgsz == config.imgsz
+    assert best.header["epoch"] == best_epoch(history)
+    assert {tensor.dtype for tensor in best.tensors.values() if tensor.is_floating_point()} == {torch.float16}
+    model_config, model = load_model(undisturbed / "weights/averaged.safetensors")
+    assert not model.training and model_config == best.config
+    assert not (undisturbed / "weights/last.safetensors").exists()
+
+
+def test_the_averaged_weights_are_the_mean_of_the_last_epochs(undisturbed: Path) -> None:
+    weights = undisturbed / "weights"
+    epochs = [read_checkpoint(weights / f"epoch{number:04d}.safetensors").tensors for number in range(EPOCHS)]
+    mean = read_checkpoint(weights / "averaged.safetensors").tensors
+    changed = 0
+    for name, tensor in mean.items():
+        if tensor.is_floating_point():
+            each = torch.stack([epoch[name].float() for epoch in epochs])
+            torch.testing.assert_close(tensor, each.mean(dim=0).half(), rtol=1e-3, atol=1e-6)
+            changed += not torch.equal(each[0], each[-1])
+    assert changed
+
+
+def test_a_killed_training_goes_on_as_if_it_had_not_been(
+    config: TrainConfig, undisturbed: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    train_until(config, run_dir, 1)
+    assert 1 <= len(read_history(run_dir)) < EPOCHS
+    train(config, run_dir)
+    assert "resuming from" in (run_dir / "train.log").read_text()
+    assert_same(run_dir, undisturbed)
+
+
+def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(yolo: TrainConfig, tmp_path: Path) -> None:
+    """Killed after the third epoch, moved, and the last checkpoint cut short, as a Drive may leave it."""
+    longer = replace(yolo, epochs=4)
+    train(longer, tmp_path / "undisturbed")
+    train_until(longer, tmp_path / "began here", 3)
+    run_dir = (tmp_path / "began here").rename(tmp_path / "run")
+    last = run_dir / "weights/last.safetensors"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    train(longer, run_dir)
+    log = (run_dir / "train.log").read_text()
+    assert "passed over: " in log and f"resuming from {run_dir / 'weights' / PREVIOUS}" in log
+    assert_same(run_dir, tmp_path / "undisturbed")
+    assert not (tmp_path / "began here").exists()
+
+
+def test_a_finished_training_is_not_begun_again(yolo: TrainConfig, tmp_path: Path) -> None:
+    """The session ended between the last epoch and what follows it: only that is done."""
+    run_dir, short = tmp_path / "run", replace(yolo, epochs=1)
+    train_until(short, run_dir, 1)
+    before = read_history(run_dir)
+    (run_dir / "weights/averaged.safetensors").unlink(missing_ok=True)
+    assert not is_finished(run_dir, 1) and not is_finished(run_dir, 2)
+    train(short, run_dir)
+    assert is_finished(run_dir, 1)
+    pd.testing.assert_frame_equal(read_history(run_dir), before)
+    log = (run_dir / "train.log").read_bytes()
+    train(short, run_dir)
+    assert (run_dir / "train.log").read_bytes() == log
+
+
+def test_a_trial_reports_each_epoch_and_saves_nothing(yolo: TrainConfig, tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = []
+    history = train(replace(yolo, save=False, epochs=2), tmp_path / "run", rows.append)
+    pd.testing.assert_frame_equal(pd.DataFrame(rows), history)
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_what_on_epoch_raises_ends_the_training(yolo: TrainConfig, tmp_path: Path) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(row: dict[str, float]) -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        train(replace(yolo, epochs=50), tmp_path / "run", stop)
+    assert not [process for process in psutil.process_iter(["cmdline"])
+                if str(tmp_path / "run") in " ".join(process.info["cmdline"] or [])]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_what_to_do(yolo: TrainConfig, tmp_path: Path) -> None:
+    """Weights of before stay, and nothing is written of what diverged."""
+    hyp = tmp_path / "hyp.yaml"
+    hyp.write_text(Path(yolo.hyp).read_text().replace("lr0: 0.0003", "lr0: 1000000000000"))
+    with pytest.raises(RuntimeError, match=r"the \w+ loss is nan.*diverged(.|\n)*lower lr0|expected finite numbers"):
+        train(replace(yolo, hyp=str(hyp), epochs=6, nominal_batch=4), tmp_path / "run")
+    for path in (tmp_path / "run").rglob("*.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in read_checkpoint(path).tensors.values())
+    assert not (tmp_path / "run/weights/averaged.safetensors").exists()
+
+
+def test_start_weights_that_are_not_finite_are_refused(yolo: TrainConfig, tmp_path: Path) -> None:
+    start = read_checkpoint(Path(yolo.weights))
+    path = tmp_path / "start.safetensors"
+    write_checkpoint(path, start.config, start.tensors, half=True)
+    name = next(name for name, tensor in start.tensors.items() if tensor.is_floating_point())
+    from safetensors.torch import load_file, save_file
+
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        metadata = json.loads(file.read(length))["__metadata__"]
+    tensors = load_file(path)
+    tensors[name].view(-1)[0] = math.nan
+    save_file(tensors, path, metadata)
+    with pytest.raises(UnsafeWeights, match=f"{name}: expected finite numbers"):
+        train(replace(yolo, weights=str(path)), tmp_path / "run")
+
+
+def test_a_crash_leaves_this_process_alive_and_shows_the_log(yolo: TrainConfig, tmp_path: Path) -> None:
+    broken = replace(yolo, hyp=str(tmp_path / "missing.yaml"))
+    with pytest.raises(RuntimeError, match=r"exit status 1; the end of .*train\.log:\n(.|\n)*missing\.yaml"):
+        train(broken, tmp_path / "run")
+
+
+def test_classes_of_the_start_weights_go_to_their_places(yolo: TrainConfig, tmp_path: Path) -> None:
+    """The starter knows pig and cow: as the second class of other data, pig still starts from what is known of it."""
+    text = Path(yolo.data_yaml).read_text()
+    data_yaml = Path(yolo.data_yaml).with_name("two.yaml")
+    data_yaml.write_text(text.replace("nc: 1", "nc: 2").replace("0: pig", "0: Rind\n  1: pig"))
+    own = replace(yolo, data_yaml=str(data_yaml), epochs=1)
+    train(own, tmp_path / "run", label_of={"cow": "Rind", "pig": "pig"}.get)
+    config, model = load_model(tmp_path / "run/weights/best.safetensors")
+    assert config.labels == ("Rind", "pig")
+    start = read_checkpoint(Path(yolo.weights))
+    assert start.config.labels == ("pig", "cow")
+    head = [name for name in start.tensors if name.startswith("model.24.m.") or ".m.0.bias" in name][-1]
+    rows = start.tensors[head].float().reshape(3, 7, -1), model.state_dict()[head].reshape(3, 7, -1)
+    torch.testing.assert_close(rows[1][:, 5], rows[0][:, 6], rtol=0.05, atol=0.05)  # it has trained a little since
+    torch.testing.assert_close(rows[1][:, 6], rows[0][:, 5], rtol=0.05, atol=0.05)
+
+
+def test_two_processes_train_as_one(yolo: TrainConfig, tmp_path: Path) -> None:
+    """torchrun with two processes on the CPU: both halves of each batch count, one writes, and the loss is the same."""
+    own = replace(yolo, epochs=2)
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / SETTINGS).write_text(json.dumps({"config": asdict(own), "start_labels": None}))
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m",
+         "livestock.training.child", str(run_dir)],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    history = read_history(run_dir)
+    train(own, tmp_path / "alone")
+    alone = read_history(tmp_path / "alone")
+    assert history["epoch"].tolist() == [0, 1]
+    assert (run_dir / "weights/averaged.safetensors").exists()
+    losses = [name for name in alone if name.startswith("train_")]
+    np.testing.assert_allclose(history[losses], alone[losses], rtol=0.5)  # other crops, the same pictures
+
+
+def test_the_scores_of_boxes_are_those_of_an_independent_count() -> None:
+    from livestock.tables import make_boxes
+
+    corners = {"y_min": 0.0, "y_max": 10.0, "label": "pig", "image_id": "a.jpg"}
+    truth = make_boxes([{**corners, "x_min": 100.0 * n, "x_max": 100.0 * n + 100} for n in range(4)])
+    found = truth.iloc[:3].assign(x_max=[100, 185, 255], confidence=[0.9, 0.8, 0.7])  # IoU 1, .85 and .55
+    scores = score_boxes(truth, found, metric_iou=0.8)
+    assert scores["AP50"] == pytest.approx(3 / 4) and scores["AP75"] == scores["AP"] == pytest.approx(2 / 4)
+    each = [3 / 4] * 2 + [2 / 4] * 6 + [1 / 4] * 2
+    assert scores["mAP50_95"] == pytest.approx(np.mean(each))
+    assert (scores["precision"], scores["recall"]) == (1.0, 0.75)
+
+
+def test_an_unknown_logger_is_refused(yolo: TrainConfig, tmp_path: Path) -> None:
+    from livestock.training.loggers import make_loggers
+
+    with pytest.raises(BadData, match="expected some of tensorboard, wandb, found 'mlflow'"):
+        make_loggers(replace(yolo, loggers=("mlflow",)), tmp_path)

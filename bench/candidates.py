@@ -36,13 +36,13 @@ CONF, IOU, MAX_DET = 0.001, 0.45, 1000  # the last two are detect's own
 
 def main() -> None:
     """Prints `bench candidates ours=... stock=... ratio=... bar=2 <ok|short> ...`, medians of the runs."""
-    from livestock.models.yolov5 import weights
+    from livestock.models.yolov5.library import STARTER
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=60, help="at most so many, evenly chosen")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--weights", type=Path, default=weights.STARTER)
+    parser.add_argument("--weights", type=Path, default=STARTER)
     parser.add_argument("--device", default="", help="cpu, or the GPU's number; without it the GPU where there is one")
     parser.add_argument("--one", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -100,9 +100,9 @@ def run_alone(who: str, folder: Path, arguments: argparse.Namespace) -> dict:
 
 def run_stock(folder: Path, weights: Path, device: str, output: Path) -> dict:
     """yolov5's detect, timed from its first request for an image."""
-    from livestock.models.yolov5 import compat
+    import stock
 
-    compat.apply()
+    stock.apply()
     import torch
     from yolov5 import detect
 
@@ -115,7 +115,8 @@ def run_stock(folder: Path, weights: Path, device: str, output: Path) -> dict:
 
     detect.LoadImages = Images
     on = "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
-    detect.run(str(weights), source=str(folder), imgsz=(IMGSZ, IMGSZ), save_txt=True, save_conf=True, conf_thres=CONF,
+    start = stock.write_pt(weights, output / "weights.pt")
+    detect.run(str(start), source=str(folder), imgsz=(IMGSZ, IMGSZ), save_txt=True, save_conf=True, conf_thres=CONF,
                iou_thres=IOU, max_det=MAX_DET, nosave=True, half=on == "cuda", device=device, project=str(output),
                name="stock")
     seconds, busy = time.perf_counter() - started[0][0], time.process_time() - started[0][1]

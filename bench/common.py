@@ -1,18 +1,28 @@
-"""What the benchmarks share: the line that each prints, and made-up candidates."""
+"""What the benchmarks share: the line that each prints, processes to run in, and made-up candidates."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
-from collections.abc import Callable
+import os
+import signal
+import traceback
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from livestock.tables import XYXY
 
+if TYPE_CHECKING:
+    from livestock.training import TrainConfig
+
 T = TypeVar("T")
+# In the environment of a process that shares the machine with others of its kind; see also `train_forked`.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 N_IMAGES, N_TRUTH = 3_291, 5  # the original's validation fold, boxes an image
 
 
@@ -39,6 +49,71 @@ def in_new_process(function: Callable[..., T], *arguments: Any) -> T:
 def _start_children_as_usual() -> None:
     """A process that was spawned would spawn its own, whatever the system's way is."""
     multiprocessing.set_start_method(None, force=True)
+
+
+def warm_up() -> None:
+    """Imports all that a training of the family yolov5 does, for forks of this process."""
+    import torch._dynamo  # noqa: F401 - seconds, on an optimizer's first step
+
+    from livestock.models.yolov5 import library
+    from livestock.training import loop  # noqa: F401
+
+    library.load()
+
+
+def train_forked(config: TrainConfig, run_dir: Path, on_epoch: Callable[[Mapping[str, float]], None]) -> None:
+    """What `livestock.training.train` does, in a fork of this process; see `warm_up`.
+
+    It computes with one thread, so that two trainings side by side do not wait for each other's cores.
+    `on_epoch` gets each epoch's row of the history; whatever it raises ends the training. Raises RuntimeError with the
+    end of the log if the training fails.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    reads, writes = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reads)
+        _train_and_exit(config, run_dir, writes)
+    os.close(writes)
+    status = 0
+    try:
+        with open(reads, encoding="utf-8") as lines:
+            for line in lines:  # until the training ends: nobody else has the other end
+                on_epoch(json.loads(line))
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        _, status = os.waitpid(pid, 0)
+    if status:
+        raise RuntimeError((run_dir / "train.log").read_text(encoding="utf-8", errors="replace")[-1000:])
+
+
+def _train_and_exit(config: TrainConfig, run_dir: Path, writes: int) -> NoReturn:
+    """In the fork. Nothing of its parent's, such as what is yet to be written, is done a second time."""
+    status = 1
+    with open(run_dir / "train.log", "ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        import cv2
+        import torch
+
+        from livestock.training import loop
+
+        cv2.setNumThreads(1)
+        loop._prepare_process = lambda place: torch.set_num_threads(1)  # which would take all cores
+
+        def report(event: dict[str, Any]) -> None:
+            """Fails once nobody reads it any more: the training ends with the process that watches it."""
+            if "epoch" in event:
+                os.write(writes, f"{json.dumps(event['epoch'])}\n".encode())
+
+        loop.run_training(config, run_dir, report, None)
+        status = 0
+    except BaseException:  # noqa: BLE001 - into the log, whatever it is, where the parent reads it
+        traceback.print_exc()
+    os._exit(status)
 
 
 def draw_boxes(n_images: int, n_candidates: int, n_truth: int = N_TRUTH) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -15,7 +15,7 @@ from livestock import export
 from livestock.config import REPOSITORY, read_competition
 from livestock.data import readers
 from livestock.data.submission import read_truth
-from livestock.models.yolov5.weights import STARTER
+from livestock.models.yolov5.library import STARTER
 from livestock.sample import draw_sample
 from livestock.tables import XYXY
 

@@ -3,9 +3,9 @@
 python bench/loader.py [--images 1200] [--runs 5]     some five minutes on 2 cores
 
 Stock: yolov5's loader on the files as they are. Ours: the loader of our training on the files that `data.dataset`
-writes. The end of the line has images a second, also of stock on these files, and of the first version of this project
-("patched"), which ran yolov5's functions on stand-ins. The embedded sample is drawn at full size, 64 pictures under as
-many names as asked for, so that our memory for decoded pictures does not hold them all. Each run in its own process.
+writes. The end of the line has images a second, also of stock on these files. The embedded sample is drawn at full
+size, 64 pictures under as many names as asked for, so that our memory for decoded pictures does not hold them all. Each
+run in its own process.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from livestock.sample import draw_sample
 
 ROOT = REPOSITORY / "data/bench_loader"
 IMGSZ, BATCH, WORKERS, SKIPPED, BAR = 1280, 16, 2, 13, 3.0  # skipped until our memory for pictures is full
-COLUMNS = {"stock, full size": (1920, "stock"), "stock, training size": (1280, "stock"), "patched": (1280, "patched"),
-           "ours": (1280, "ours")}
+COLUMNS = {"stock, full size": (1920, False), "stock, training size": (1280, False), "ours": (1280, True)}
 
 
 def main() -> None:
@@ -43,8 +42,8 @@ def main() -> None:
     lists = {size: write_data(size, arguments.images) for size in (1920, 1280)}
     seconds: dict[str, list[float]] = {name: [] for name in COLUMNS}
     for _ in range(arguments.runs):
-        for name, (size, kind) in COLUMNS.items():
-            seconds[name].append(in_new_process(measure, lists[size], kind, arguments.batches))
+        for name, (size, is_ours) in COLUMNS.items():
+            seconds[name].append(in_new_process(measure, lists[size], is_ours, arguments.batches))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     pace = {name: arguments.batches * BATCH / value for name, value in median.items()}
     print_line("loader", median["ours"], median["stock, full size"], ratio=BAR,
@@ -85,10 +84,10 @@ def draw_full_size() -> tuple[pd.DataFrame, pd.DataFrame]:
     return wide, reading.boxes[reading.boxes["image_id"].isin(wide["image_id"])].reset_index(drop=True)
 
 
-def measure(images: Path, kind: str, n_batches: int) -> float:
+def measure(images: Path, is_ours: bool, n_batches: int) -> float:
     """Seconds for `n_batches` batches of training images, in the steady state."""
     hyp = yaml.safe_load((REPOSITORY / "hyp/baseline.yaml").read_text(encoding="utf-8"))
-    batches = start_ours(images, hyp) if kind == "ours" else start_yolov5(images, hyp, is_patched=kind == "patched")
+    batches = start_ours(images, hyp) if is_ours else start_yolov5(images, hyp)
     for _ in range(SKIPPED):
         next(batches)
     started = time.perf_counter()
@@ -110,16 +109,11 @@ def start_ours(images: Path, hyp: dict[str, float]) -> Iterator[Any]:
     return (batch for epoch in range(1000) for batch in loader.epoch(epoch))
 
 
-def start_yolov5(images: Path, hyp: dict[str, float], *, is_patched: bool) -> Iterator[Any]:
-    """yolov5's loader, as it is or with the stand-ins that the first version of this project put into it."""
-    from livestock.models.yolov5 import library
+def start_yolov5(images: Path, hyp: dict[str, float]) -> Iterator[Any]:
+    """yolov5's loader as it is."""
+    import stock
 
-    library.load()
-    if is_patched:
-        from livestock.models.yolov5 import mosaic
-
-        keep_blocks(of_any_size=True)
-        mosaic.speed_up()
+    stock.apply()
     from yolov5.utils.dataloaders import create_dataloader
 
     loader, _ = create_dataloader(str(images), IMGSZ, BATCH, 32, hyp=hyp, augment=True, workers=WORKERS, shuffle=True)

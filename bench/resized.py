@@ -3,7 +3,7 @@
 python bench/resized.py --data PATH --weights yolov5n.pt [--seeds 3]     some fifteen minutes on 2 cores
 
 `full`: training reads the files as they are and resizes them each time, as yolov5 does. `resized`: it reads what
-`yolo_dataset` writes at training size. All else is equal: images, folds, seeds, and the test images, which are read as
+`data.dataset` writes at training size. All else is equal: images, folds, seeds, and the test images, which are read as
 they are. Data in AI Hub's layout with `truth_test.csv`; without `--data` the embedded sample and the starter.
 """
 
@@ -22,12 +22,12 @@ from livestock.config import REPOSITORY, read_competition
 from livestock.data import dataset, folds, readers
 from livestock.data.submission import read_truth
 from livestock.evaluation import evaluate
-from livestock.models import yolov5
 from livestock.models.forward import load_for_inference
-from livestock.models.yolov5.weights import STARTER
+from livestock.models.yolov5.library import STARTER
 from livestock.postprocess import suppress
 from livestock.sample import draw_sample
 from livestock.tables import XYXY
+from livestock.training import AVERAGED, TrainConfig, train
 
 ROOT = REPOSITORY / "data/bench_resized"
 LARGEST = 1 << 14  # px, of no image: written as they are
@@ -47,7 +47,7 @@ def main() -> None:
     rows = []
     for seed in range(arguments.seeds):
         for way, data_yaml in lists.items():
-            config = yolov5.TrainConfig(
+            config = TrainConfig(
                 data_yaml=str(data_yaml), weights=str(arguments.weights), hyp=str(REPOSITORY / "hyp/baseline.yaml"),
                 imgsz=arguments.imgsz, batch=16, nominal_batch=16, epochs=arguments.epochs, device="cpu", seed=seed)
             rows.append({"seed": seed, "way": way, **score_training(config, tests, truth)})
@@ -81,12 +81,12 @@ def write_data(data: Path | None, imgsz: int) -> tuple[dict[str, Path], pd.DataF
     return lists, test.images, truth
 
 
-def score_training(config: yolov5.TrainConfig, tests: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
-    """Usual mAP of the averaged weights on the test images, and yolov5's own on the validation list."""
+def score_training(config: TrainConfig, tests: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+    """Usual mAP of the averaged weights on the test images, and of the last epoch on the validation list."""
     labels = read_competition(REPOSITORY / "competition.yaml").labels
     with tempfile.TemporaryDirectory() as folder:
-        history = yolov5.train(config, Path(folder, "run"))
-        weights = Path(folder, "run/weights/averaged.pt")
+        history = train(config, Path(folder, "run"))
+        weights = Path(folder, "run/weights", AVERAGED)
         model = load_for_inference(weights, "cpu")
         answer = suppress(inference.find_candidates(model, tests, labels, imgsz=config.imgsz).boxes)
     scores = {name: evaluate(truth, answer, iou).mean for name, iou in METRICS.items()}

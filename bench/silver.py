@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from common import ONE_THREAD, train_forked, warm_up
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "data/bench_silver"
@@ -61,7 +62,8 @@ def main() -> None:
             while sum(job.poll() is None for job in running) >= arguments.jobs:
                 time.sleep(0.5)
             command = [sys.executable, __file__, "--one", str(seed), *of_data]
-            running.append(subprocess.Popen(command))  # noqa: S603 - this script
+            environment = {**os.environ, **ONE_THREAD}  # two seeds share two cores
+            running.append(subprocess.Popen(command, env=environment))  # noqa: S603 - this script
     if any([job.wait() for job in running]):  # all of them, so that none is left behind
         raise SystemExit("a seed failed; its error is above")
     report(pd.DataFrame([json.loads((root / f"{seed}.json").read_text()) for seed in seeds]))
@@ -69,18 +71,15 @@ def main() -> None:
 
 def run_seed(seed: int, root: Path, data: Path | None, weights: Path | None) -> None:
     """Teachers, suspects, four students on one sample or one draw of missing boxes; writes their figures."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    os.cpu_count = lambda: 1  # type: ignore[method-assign] # two seeds share two cores
-    import yolov5.train  # noqa: F401 - trainings fork from here
-
     from livestock.config import read_competition
     from livestock.data import folds
     from livestock.evaluation import evaluate
     from livestock.labels import silver
     from livestock.labels.missing import fuse_views
-    from livestock.models.yolov5.weights import STARTER
+    from livestock.models.yolov5.library import STARTER
     from livestock.postprocess import suppress
 
+    warm_up()
     competition, start, runs = read_competition(REPOSITORY / "competition.yaml"), weights or STARTER, root / "runs"
     train, left_out, test_images, truth = read_sample(seed, competition) if data is None else (
         read_real(data, seed, competition))
@@ -212,7 +211,7 @@ def rank_with_starter() -> None:
     from livestock.data import readers
     from livestock.evaluation import evaluate
     from livestock.labels.missing import find_suspects, fuse_views
-    from livestock.models.yolov5.weights import STARTER
+    from livestock.models.yolov5.library import STARTER
     from livestock.sample import draw_sample
 
     competition, raw = read_competition(REPOSITORY / "competition.yaml"), ROOT / "raw_starter"
@@ -228,28 +227,24 @@ def rank_with_starter() -> None:
 
 def fit(run_dir, images, boxes, competition, start, seed, hidden=None) -> Path:
     """Trains on these images and labels; returns the mean of the last epochs' weights, as `07_final` takes it."""
-    from evolve import train_forked
-
     from livestock.data import dataset
-    from livestock.models import yolov5
-    from livestock.models.yolov5 import training
-    from livestock.models.yolov5.averaging import average_weights, epoch_weights
+    from livestock.training import AVERAGED, TrainConfig
 
-    if (run_dir / "last.pt").exists():
-        return average_weights(epoch_weights(run_dir / "weights"), run_dir / "averaged.pt")
+    averaged = run_dir / "weights" / AVERAGED
+    if averaged.exists():
+        return averaged
     boxes = boxes[boxes["image_id"].isin(images["image_id"])]
     directory = run_dir / "yolo"
     dataset.write_images(images, directory, IMGSZ, hidden=hidden, boxes=boxes)
     dataset.write_labels(images, boxes, competition.labels, directory)
     data_yaml = dataset.write_lists(directory, "all", images["image_id"], images["image_id"][:8],
                                          competition.labels)
-    config = yolov5.TrainConfig(
+    config = TrainConfig(
         data_yaml=str(data_yaml), weights=str(start), hyp=str(REPOSITORY / "hyp/baseline.yaml"), imgsz=IMGSZ, batch=8,
         nominal_batch=16, epochs=EPOCHS, device="cpu", workers=0, seed=seed,
     )
-    train_forked(training, config, run_dir, lambda scores: None)
-    yolov5.write_weights(run_dir / "weights/last.pt", run_dir / "last.pt")
-    return average_weights(epoch_weights(run_dir / "weights"), run_dir / "averaged.pt")
+    train_forked(config, run_dir, lambda scores: None)
+    return averaged
 
 
 def see(weights, images, competition, imgsz, flip):
@@ -283,7 +278,4 @@ def report(table: pd.DataFrame) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(REPOSITORY / "src"))
-    from livestock.models.yolov5 import compat
-
-    compat.apply()
     main()

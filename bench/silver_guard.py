@@ -106,7 +106,7 @@ def try_starter(seeds: range) -> list[dict]:
     from livestock.config import read_competition
     from livestock.data import folds, readers
     from livestock.labels.missing import fuse_views
-    from livestock.models.yolov5.weights import STARTER
+    from livestock.models.yolov5.library import STARTER
     from livestock.sample import draw_sample
 
     competition = read_competition(REPOSITORY / "competition.yaml")

@@ -1,6 +1,6 @@
 """Trains the starter checkpoint: yolov5n from scratch on other seeds of the embedded sample than the demo draws.
 
-python bench/starter.py [--images 1200] [--epochs 30]     writes src/livestock/models/yolov5/starter.safetensors (3.75 MB)
+python bench/starter.py [--images 1200] [--epochs 30]     writes starter.safetensors beside the family (3.6 MB)
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import pandas as pd
 
 from livestock.config import REPOSITORY, read_competition
 from livestock.data import dataset, readers
-from livestock.models import yolov5
-from livestock.models.yolov5.weights import STARTER
+from livestock.models.checkpoint import read_checkpoint, write_checkpoint
+from livestock.models.yolov5.library import STARTER
 from livestock.sample import draw_sample
+from livestock.training import TrainConfig, train
 
 SEEDS = range(1001, 1009)  # the demo draws seed 0
 IMGSZ = 320
@@ -27,16 +28,19 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--directory", type=Path, default=Path("data/starter"))
+    parser.add_argument("--target", type=Path, default=STARTER)
     arguments = parser.parse_args()
     competition = read_competition(REPOSITORY / "competition.yaml")
     data_yaml = write_data(arguments.directory, arguments.images // len(SEEDS), competition)
-    config = yolov5.TrainConfig(
-        data_yaml=str(data_yaml), weights="", cfg="yolov5n.yaml", hyp=str(REPOSITORY / "hyp/baseline.yaml"),
+    config = TrainConfig(
+        data_yaml=str(data_yaml), weights="", size="yolov5n", hyp=str(REPOSITORY / "hyp/baseline.yaml"),
         imgsz=IMGSZ, batch=32, epochs=arguments.epochs, device="cpu",
     )
-    history = yolov5.train(config, arguments.directory / "run")
+    history = train(config, arguments.directory / "run")
     print(history.tail(1).T)
-    print(yolov5.write_weights(arguments.directory / "run/weights/last.pt", STARTER), STARTER.stat().st_size)
+    last = read_checkpoint(arguments.directory / f"run/weights/epoch{arguments.epochs - 1:04d}.safetensors")
+    write_checkpoint(arguments.target, last.config, last.tensors, {"trained by": "bench/starter.py"}, half=True)
+    print(arguments.target, arguments.target.stat().st_size)
 
 
 def write_data(directory: Path, n_images: int, competition) -> Path:

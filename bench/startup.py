@@ -12,10 +12,11 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from common import print_line
 
-STOCK = "from livestock.models.yolov5 import compat; compat.apply()"
+STOCK = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import stock; stock.apply()"
 HELP = [sys.executable, "-m", "livestock", "--help"]
 
 

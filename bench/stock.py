@@ -225,6 +225,22 @@ def with_globals(function: Any, **changes: Any) -> Any:
     return copy
 
 
+def write_pt(weights: Path, target: Path) -> Path:
+    """Writes weights of this project, of the family yolov5, as yolov5 itself reads them: a pickled `DetectionModel`.
+
+    In half precision, as yolov5 leaves a finished training, with nothing beside that its functions ask for. Returns
+    `target`. Raises ValueError for weights of another family.
+    """
+    apply()  # first, for the modules that the family imports are stood in for where it does not need them
+    from livestock.models.checkpoint import load_model
+
+    config, model = load_model(weights)
+    if config.family != "yolov5":
+        raise ValueError(f"{weights}: expected weights of the family yolov5, found {config.family!r}")
+    torch.save({"model": model.half(), "ema": None, "optimizer": None, "epoch": -1}, target)
+    return target
+
+
 def train(options_of: dict[str, Any], on_epoch: Callable[[], None]) -> None:
     """Runs `yolov5.train` with these options, its own spellings; calls `on_epoch` after each epoch's validation."""
     apply()

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import stock
 import torch
 from common import N_IMAGES, draw_boxes, print_line
 
 from livestock.evaluation import evaluate
-from livestock.models.yolov5 import compat
 from livestock.postprocess import suppress, sweep
 from livestock.tables import XYXY
 
@@ -62,6 +62,7 @@ def _peak_gb() -> float:
 
 def _time_stock(truth: pd.DataFrame, candidates: pd.DataFrame, iou_threshold: float, conf_threshold: float) -> float:
     """Seconds that yolov5's own functions take for one pair of thresholds, in batches of 32 images."""
+    stock.apply()
     from yolov5.utils.general import non_max_suppression
     from yolov5.utils.metrics import ap_per_class
     from yolov5.val import process_batch
@@ -100,5 +101,4 @@ def _by_image(boxes: pd.DataFrame, columns) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-    compat.apply()
     main()

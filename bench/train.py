@@ -13,6 +13,7 @@ same, to see what it is worth. Prints the difference in AP with its 95 % interva
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -44,6 +45,7 @@ def main() -> None:
     demo = get_profile("demo")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=160)
+    parser.add_argument("--repeat", type=int, default=1, help="how often each image comes an epoch")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--runs", type=int, default=5, help="seeds")
     parser.add_argument("--device", default="cpu")
@@ -57,7 +59,8 @@ def main() -> None:
     parser.add_argument("--data", default="", help="a data.yaml in place of the sample")
     parser.add_argument("--warmup-floor", action="store_true", help="ours warms up for at least 100 batches too")
     arguments = parser.parse_args()
-    data_yaml = Path(arguments.data) if arguments.data else write_data(arguments.images, arguments.imgsz)
+    data_yaml = Path(arguments.data) if arguments.data else write_data(
+        arguments.images, arguments.imgsz, arguments.repeat)
     n_images = count_images(data_yaml)
     start = None if arguments.size else find_start("yolov5", "starter.safetensors", ROOT)
     config = TrainConfig(
@@ -103,8 +106,8 @@ def write_hyp(arguments: Any, n_images: int) -> Path:
     return path
 
 
-def write_data(n_images: int, imgsz: int) -> Path:
-    """The sample at this size, a fifth of it for validation."""
+def write_data(n_images: int, imgsz: int, repeat: int = 1) -> Path:
+    """The sample at this size, a fifth of it for validation; each training image is there `repeat` times."""
     raw, folder = ROOT / f"raw_{n_images}_{imgsz > 640}", ROOT / f"{imgsz}_{n_images}"
     competition = read_competition(REPOSITORY / "competition.yaml")
     if not (raw / "truth_test.csv").exists():
@@ -114,7 +117,29 @@ def write_data(n_images: int, imgsz: int) -> Path:
     dataset.write_labels(reading.images, reading.boxes, competition.labels, folder)
     is_valid = np.arange(len(reading.images)) % 5 == 0
     ids = reading.images["image_id"]
-    return dataset.write_lists(folder, "all", ids[~is_valid], ids[is_valid], competition.labels)
+    data_yaml = dataset.write_lists(folder, "all", ids[~is_valid], ids[is_valid], competition.labels)
+    images = folder / "all_train.txt"
+    names = images.read_text(encoding="utf-8").splitlines()
+    for number in range(1, repeat):  # files of their own: stock trains once on a name that is listed twice
+        for name in names:
+            copy_image(folder / name, number)
+    copies = [rename(name, number) for number in range(1, repeat) for name in names]
+    images.write_text("".join(f"{name}\n" for name in [*names, *copies]), encoding="utf-8")
+    return data_yaml
+
+
+def rename(name: str, number: int) -> str:
+    """The name of a copy."""
+    return name.replace(".jpg", f"_copy{number}.jpg")
+
+
+def copy_image(path: Path, number: int) -> None:
+    """A link to an image under another name, and one to its labels."""
+    labels = path.parents[1] / "labels" / path.with_suffix(".txt").name
+    for source, target in ((path, Path(rename(str(path), number))),
+                           (labels, labels.with_name(rename(path.name, number)).with_suffix(".txt"))):
+        if not target.exists():
+            os.link(source, target)
 
 
 def count_images(data_yaml: Path) -> int:
@@ -140,8 +165,9 @@ def train_stock(config: TrainConfig) -> tuple[float, dict[str, float]]:
 
     stamps: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
+        start = str(stock.write_pt(Path(config.weights), Path(folder, "start.pt"))) if config.weights else ""
         stock.train({
-            "data": config.data_yaml, "weights": config.weights, "cfg": f"{config.size}.yaml" if config.size else "",
+            "data": config.data_yaml, "weights": start, "cfg": f"{config.size}.yaml" if config.size else "",
             "hyp": config.hyp, "imgsz": config.imgsz, "batch_size": config.batch, "epochs": config.epochs,
             "device": config.device, "workers": config.workers, "seed": config.seed, "project": folder, "name": "run",
             "noplots": True}, lambda: stamps.append(time.perf_counter()))

@@ -27,9 +27,10 @@ BUSY = "while True: pass"
 STEP = """
 import statistics, sys, time
 import torch
-from livestock.models.yolov5.weights import STARTER, load_model
+from livestock.models.checkpoint import load_model
+from livestock.models.yolov5.library import STARTER
 imgsz, batch = map(int, sys.argv[1:])
-model = load_model(STARTER).float().train().requires_grad_(True)
+model = load_model(STARTER)[1].train().requires_grad_(True)
 pictures = torch.rand(batch, 3, imgsz, imgsz)
 def step():
     started = time.perf_counter()

@@ -334,6 +334,36 @@ def test_a_drawn_rectangle_stays_inside_its_box(hyp: dict[str, float], seed: int
     assert not bright.any()
 
 
+@settings(max_examples=200, deadline=None)
+@example(scale=0.9916853630628955, x=-50.58513581075883, y=101.84226073715965, left=3, top=-7)  # keeps its size
+@example(scale=1.48, x=-48.90625, y=-17.0625, left=-20, top=30)  # the first pixel seen has a neighbour before it
+@given(scale=st.floats(0.4, 1.6), x=st.floats(-120, 120), y=st.floats(-120, 120), left=st.integers(-60, 200),
+       top=st.integers(-60, 200))
+def test_without_rotation_pixels_lie_where_the_map_takes_them(scale: float, x: float, y: float, left: int, top: int
+                                                              ) -> None:
+    """Slopes show a shift: a picture is resized to whole pixels, and so no pixel is off by one or more."""
+    high, wide, canvas = 120, 160, 2 * SIDE
+    slopes = np.stack([np.add.outer(np.zeros(high), 1.5 * np.arange(wide)),
+                       np.add.outer(2.0 * np.arange(high), np.zeros(wide)), np.full((high, wide), 200.0)], axis=2)
+    tile = augment.Tile(Sample(slopes.astype(np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64)), left, top)
+    matrix, image = np.array([[scale, 0, x], [0, scale, y], [0, 0, 1]]), np.empty((SIDE, SIDE, 3), np.uint8)
+    augment.render([tile], canvas, matrix, scale, image)
+    columns, rows = (((np.arange(SIDE) + 0.5 - shift) / scale - start for shift, start in ((x, left), (y, top))))
+    seen, near = [], []
+    for places, start, size in ((rows, top, high), (columns, left, wide)):
+        low, high_end = max(0, -start), min(size, canvas - start)
+        seen.append((places > low + 2 / scale) & (places < high_end - 2 / scale))
+        near.append((places > low - 2 / scale) & (places < high_end + 2 / scale))
+    inside = np.ix_(*seen)
+    expected = np.stack(np.broadcast_arrays(1.5 * (columns - 0.5), 2 * (rows - 0.5)[:, None]), axis=2)
+    apart = np.abs(image[..., :2] - expected)[inside]
+    assert (apart <= np.array([1.5, 2]) / scale + 1.5).all()
+    assert (image[..., 2][inside] == 200).all()
+    outside = np.ones((SIDE, SIDE), bool)
+    outside[np.ix_(*near)] = False
+    assert (image[outside] == 114).all()
+
+
 def test_colours_change_as_hue_saturation_and_value_do() -> None:
     colours = np.array([[[200, 100, 50], [10, 200, 90], [120, 120, 120], [30, 60, 220]]], np.uint8)
     gains = np.array([1.1, 0.5, 1.2])

@@ -6,16 +6,26 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
-import torch
+import safetensors.torch
 from PIL import Image
+from safetensors import safe_open
+from small_models import Sample, draw_scored_sample, write_lively
 from typer.testing import CliRunner
 
 from livestock.cli import app
 from livestock.config import REPOSITORY
-from livestock.models import yolov5
+from livestock.data.archives import read_image
+from livestock.evaluation import evaluate
+from livestock.models.checkpoint import read_checkpoint
+from livestock.models.yolov5.library import STARTER
+from livestock.tables import XYXY, make_boxes
 
 TRUTH_HEADER = "ImageID,LabelName,XMin,XMax,YMin,YMax\n"
 HEADER = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n"
@@ -30,7 +40,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "truth.csv").write_text(TRUTH_HEADER + TRUTH)
     (tmp_path / "rising.csv").write_text(HEADER + RISING)
     (tmp_path / "falling.csv").write_text(HEADER + FALLING)
-    shutil.copy(REPOSITORY / "src/livestock/models/yolov5/starter.safetensors", tmp_path / "best.pt")
+    shutil.copy(REPOSITORY / "src/livestock/models/yolov5/starter.safetensors", tmp_path / "best.safetensors")
     shutil.copy(REPOSITORY / "competition.yaml", tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "test").mkdir()
@@ -42,8 +52,18 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def read_metadata(path):
+    """The header of a safetensors file as it is, texts by name."""
+    with safe_open(str(path), framework="pt") as file:
+        return file.metadata()
+
+
 def call(command: str):
-    result = CliRunner().invoke(app, command.split())
+    return call_with(*command.split())
+
+
+def call_with(*words: str):
+    result = CliRunner().invoke(app, words)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result.exit_code, result.stdout, result.stderr
 
@@ -99,8 +119,8 @@ def test_errors_are_one_line_on_stderr(here, command, words):
 
 
 def test_check_all_well(here):
-    code, out, _ = check("falling.csv --weights best.pt")
-    assert (code, out) == (0, "falling.csv: all is well: 3 rows, 2 images, weights 3.8 MB\n")
+    code, out, _ = check("falling.csv --weights best.safetensors")
+    assert (code, out) == (0, "falling.csv: all is well: 3 rows, 2 images, weights 3.6 MB\n")
 
 
 @pytest.mark.bad_input
@@ -123,34 +143,32 @@ def test_check_looks_into_weights(here, name, content, words):
 
 @pytest.mark.bad_input
 def test_check_refuses_weights_that_are_no_numbers(here):
-    model = yolov5.weights.load_checkpoint(here / "best.pt")["model"]
-    yolov5.write_safetensors(here / "best.pt", here / "best.safetensors")
-    assert check("falling.csv --weights best.safetensors")[0] == 0
-    with torch.no_grad():
-        next(model.parameters()).fill_(np.nan)
-    torch.save({"model": model, "epoch": -1}, here / "nan.pt")
-    code, out, _ = check("rising.csv --weights nan.pt --weights best.pt")
+    checkpoint = read_checkpoint(here / "best.safetensors")
+    name, tensor = next(iter(checkpoint.tensors.items()))
+    tensors = {**checkpoint.tensors, name: tensor * np.nan}
+    (here / "nan.safetensors").write_bytes(safetensors.torch.save(tensors, read_metadata(here / "best.safetensors")))
+    code, out, _ = check("rising.csv --weights nan.safetensors --weights best.safetensors")
     assert code == 1
-    assert [line[:10] for line in out.splitlines()[1:]] == ["- line 3 (", "- nan.pt: "]
+    assert [line[:20] for line in out.splitlines()[1:]] == ["- line 3 (a.jpg): co", f"- nan.safetensors: {name}"[:20]]
     assert "expected finite numbers, found infinity or NaN in" in out
 
 
 def test_check_says_of_which_weights_only_the_size_is_known(here):
     (here / "thresholds.yaml").write_text("pig: 0.5\n")
-    code, out, _ = check("falling.csv --weights best.pt --weights thresholds.yaml")
+    code, out, _ = check("falling.csv --weights best.safetensors --weights thresholds.yaml")
     assert code == 0
     assert out.splitlines() == [
         "thresholds.yaml: only its size is checked; weights are looked into as .pt, .safetensors or .onnx",
-        "falling.csv: all is well: 3 rows, 2 images, weights 3.8 MB"]
+        "falling.csv: all is well: 3 rows, 2 images, weights 3.6 MB"]
 
 
 def test_check_says_what_is_wrong(here):
-    code, out, _ = check("rising.csv --weights none.pt")
+    code, out, _ = check("rising.csv --weights none.safetensors")
     assert code == 1
     first, order, weights = out.splitlines()
     assert first == "rising.csv: not fit to submit"
     assert order.startswith("- line 3 (a.jpg): confidence 0.9 comes after a lower one")
-    assert weights.startswith("- none.pt: expected the weights file")
+    assert weights.startswith("- none.safetensors: expected the weights file")
 
 
 def test_check_accepts_a_missing_image_only_if_it_is_boxless(here):
@@ -278,7 +296,7 @@ def test_help_loads_no_heavy_library():
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout == "set()\n"
     assert time.perf_counter() - started < 5  # 0.2 s; the bound is for a busy machine
-    assert {"score", "check"} <= set(call("--help")[1].split())
+    assert {"score", "check", "train", "predict"} <= set(call("--help")[1].split())
 
 
 @pytest.mark.bad_input
@@ -399,3 +417,141 @@ def test_a_score_of_nothing_says_why(here, rows, words):
     code, out, _ = call("score truth.csv odd.csv")
     assert code == 0
     assert words in out.splitlines()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> tuple[Path, Sample]:
+    """The embedded sample, and its test images at two sizes with their truth in pixels."""
+    folder = tmp_path_factory.mktemp("drawn") / "raw"
+    return folder, draw_scored_sample(folder)
+
+
+def predict(weights, images, *options: str):
+    """Its exit code, standard output and standard error; and the table that it wrote."""
+    found = call_with("predict", "--weights", str(weights), "--images", str(images), "--out", "boxes.csv", "--device",
+                      "cpu", *options)
+    return *found, pd.read_csv("boxes.csv") if found[0] == 0 else None
+
+
+def test_predict_writes_boxes_in_pixels_of_each_image(here, drawn):
+    """They lie where the animals were drawn, also in a picture of twice the size."""
+    _, sample = drawn
+    truths = []
+    for row in sample.test.itertuples():
+        picture, name = cv2.cvtColor(read_image(row.archive, row.member), cv2.COLOR_RGB2BGR), row.member.split("/")[-1]
+        truth = sample.truth[sample.truth["image_id"] == row.image_id]
+        for factor in (1, 2):
+            image_id = f"{factor}/{Path(name).stem}.png"
+            (here / "drawn" / image_id).parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(here / "drawn" / image_id), cv2.resize(picture, None, fx=factor, fy=factor))
+            truths.append(truth.assign(image_id=image_id, **{corner: truth[corner] * factor for corner in XYXY}))
+    truth = pd.concat(truths, ignore_index=True)
+    code, out, _, boxes = predict(STARTER, here / "drawn", "--conf", "0.001", "--imgsz", "320")
+    assert code == 0
+    assert list(boxes) == ["image_id", "label", "confidence", "x_min", "y_min", "x_max", "y_max"]
+    assert out.splitlines()[-1] == f"boxes.csv: {len(boxes):,} boxes in {2 * len(sample.test)} images"
+    for factor in ("1", "2"):
+        own = [table[table["image_id"].str.startswith(factor)] for table in (truth, boxes)]
+        assert evaluate(*own, iou_threshold=0.5).mean > 0.6
+    confident = predict(STARTER, here / "drawn", "--conf", "0.25", "--imgsz", "320")[-1]
+    expected = boxes[boxes["confidence"] > 0.25].reset_index(drop=True)  # suppression keeps the more confident
+    pd.testing.assert_frame_equal(confident, expected, check_exact=False, rtol=1e-3)
+    other = predict(STARTER, here / "drawn", "--conf", "0.25", "--imgsz", "160")[-1]
+    assert len(other) != len(confident)  # the size counts
+
+
+def test_predict_suppresses_at_an_iou_and_not_at_all_where_an_object_is_marked_once(here, monkeypatch):
+    """Two boxes of one pig and IoU 0.8, seen by a made-up network that needs suppression, and by one that does not."""
+    from livestock import inference
+    from livestock.models import forward
+
+    boxes = make_boxes([{"image_id": "test/a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": x_max, "y_max": 10,
+                         "confidence": x_max / 100} for x_max in (50, 40)])
+    model = SimpleNamespace(imgsz=64, labels=["pig"], needs_nms=True)
+    monkeypatch.setattr(forward, "load_for_inference", lambda path, device: model)
+    monkeypatch.setattr(inference, "find_candidates", lambda *given, **options: SimpleNamespace(boxes=boxes))
+    kept = [len(predict("x", here / "test", *options)[-1]) for options in ((), ("--iou", "0.85"), ("--iou", "0.75"))]
+    assert kept == [1, 2, 1]
+    model.needs_nms = False
+    kept = [len(predict("x", here / "test", *options)[-1]) for options in ((), ("--iou", "0.85"), ("--iou", "0.75"))]
+    assert kept == [2, 2, 1]
+
+
+@pytest.mark.bad_input
+def test_predict_names_pictures_that_cannot_be_read_and_predicts_the_others(here):
+    folder = here / "mixed"
+    folder.mkdir()
+    shutil.copy(here / "test/rest.zip", folder / "whole.zip")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 300, 3), np.uint8)).save(folder / "half.jpg")
+    content = (folder / "half.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(content[: len(content) // 2])  # whose header is whole
+    (folder / "none.png").touch()
+    (folder / "phone.HEIC").touch()
+    code, out, _, boxes = predict(STARTER, folder, "--conf", "0")
+    assert code == 0
+    assert [line.split(": ")[:2] for line in out.splitlines()[:3]] == [
+        [str(folder), "half.jpg"], [str(folder), "none.png"],
+        ["phone.HEIC", "a picture of a format that is not read here"]]
+    assert set(boxes["image_id"]) == {"소/b.jpg"}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("weights", "images", "words"), [
+    (STARTER, "empty", "empty: expected images or zips of images, found none"),
+    (STARTER, "none", "No such file or directory: 'none'"),
+    (STARTER, "broken", "broken: expected pictures ending in .bmp, "),
+    ("none.safetensors", "test", "none.safetensors: expected the weights file, found no such file"),
+    ("truth.csv", "test", "truth.csv: expected weights ending in one of ['.pt', '.safetensors', "),
+])
+def test_predict_says_what_is_missing_and_writes_nothing(here, weights, images, words):
+    (here / "broken").mkdir()
+    (here / "broken/a.png").touch()
+    code, out, err, _ = predict(weights, images)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert words in err
+    assert not (here / "boxes.csv").exists()
+
+
+@pytest.mark.parametrize(("options", "family"), [((), "yolov5"), (("--family", "retinanet"), "retinanet")])
+def test_train_says_where_the_weights_are_and_predict_takes_them(here, drawn, options, family):
+    raw, _ = drawn
+    command = ("train", "--profile", "smoke", "--data", str(raw), "--workspace", "ws", "--folds", "1", *options)
+    code, out, err = call_with(*command)
+    assert code == 0, err
+    path = Path("ws/weights/fold1.safetensors")
+    assert out.splitlines()[-1] == (f"{path}: {path.stat().st_size / 1e6:.1f} MB; next: livestock predict --weights "
+                                    f"{path} --images DIR --out boxes.csv")
+    found = read_checkpoint(path).config
+    assert (found.family, found.labels, found.imgsz) == (family, ("pig", "cow"), 64)
+    written = path.stat().st_mtime_ns
+    assert call_with(*command)[0] == 0
+    assert path.stat().st_mtime_ns == written  # done before
+    code, out, _, boxes = predict(path, raw / "test", "--conf", "0")
+    assert code == 0
+    assert out.splitlines()[-1] == f"boxes.csv: {len(boxes):,} boxes in 4 images"
+
+
+@pytest.mark.bad_input
+def test_train_refuses_weights_of_another_family_with_what_to_say_instead(here, drawn):
+    weights = write_lively("retinanet", here / "other.safetensors", imgsz=64)
+    command = ("train", "--profile", "smoke", "--data", str(drawn[0]), "--workspace", "ws", "--weights", str(weights))
+    code, out, err = call_with(*command)
+    assert code == 2
+    assert "expected weights of the family yolov5, found retinanet; name that one: --family retinanet" in err
+    assert not (here / "ws/weights").exists()
+
+
+@pytest.mark.bad_input
+def test_a_family_that_is_not_known_or_not_installed_is_one_line(here, drawn, monkeypatch):
+    code, _, err = call_with("train", "--family", "yolov8", "--workspace", "ws")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "family: expected one of 'yolov5', 'retinanet', 'dfine', found 'yolov8'" in err
+
+    def missing(name):
+        raise ImportError(f"the model family {name} needs a library, which is not installed: pip install it")
+
+    monkeypatch.setattr("livestock.models.registry.get_family", missing)
+    code, _, err = call_with("train", "--family", "dfine", "--workspace", "ws", "--set", "hyp.lr0=0.1")
+    assert (code, err) == (2, "livestock: the model family dfine needs a library, which is not installed: pip install "
+                              "it\n")

@@ -59,17 +59,17 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_session_clones_once_mounts_once_and_its_results_outlive_it(content: Path) -> None:
     begin = f"{SET_UP.format(repository='ada/livestock')}\nfrom livestock.colab import finish, start\nstart()\n"
-    train = "Path('data/weights').mkdir()\nPath('data/weights/fold0.pt').write_bytes(b'trained')\nfinish()\n"
+    train = "Path('data/weights').mkdir()\nPath('data/weights/fold0.safetensors').write_bytes(b'trained')\nfinish()\n"
     first = run_code(content, begin + train)
     assert first.returncode == 0, first.stderr
     assert "1 new files kept in" in first.stdout
     assert (content / "livestock/data/raw").is_dir()  # read from the local disk, not through the mount
-    assert (kept(content) / "weights/fold0.pt").read_bytes() == b"trained"
+    assert (kept(content) / "weights/fold0.safetensors").read_bytes() == b"trained"
 
     assert (content / "made.txt").read_text() == f"make --silent -C {content}/livestock install-colab\n"
 
     lose_session(content)
-    code = f"{begin}{begin}print(Path('data/weights/fold0.pt').read_bytes())\nfinish()\n"  # run again: no harm
+    code = f"{begin}{begin}print(Path('data/weights/fold0.safetensors').read_bytes())\nfinish()\n"  # run again: no harm
     second = run_code(content, code)
     assert "b'trained'\n0 new files kept in" in second.stdout, second.stderr
     assert (content / "mounts.txt").read_text() == "mounted\n" * 2  # once a session

@@ -24,7 +24,11 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from livestock.config import REPOSITORY
-from livestock.pipeline.evolve import gain_interval
+from livestock.exceptions import BadData
+from livestock.pipeline.evolve import gain_interval, make_search, write_search_lists
+from livestock.pipeline.prepare import read_data, split_data
+from livestock.pipeline.run import Run, make_run
+from livestock.pipeline.train import write_dataset
 from livestock.sample import draw_sample
 from livestock.search import (
     GENES,
@@ -38,7 +42,6 @@ from livestock.search import (
     make_meta,
     mutate,
     read_evolve_csv,
-    read_hyp,
     run_trials,
     trials_table,
     write_evolve_csv,
@@ -54,6 +57,7 @@ from livestock.search.storage import (
     without_password,
 )
 from livestock.search.study import claim, fail_lost_trials
+from livestock.training.hyp import read_hyp
 
 OnEpoch = Callable[[Mapping[str, float]], None]
 WORKER = Path(__file__).with_name("evolution_worker.py")
@@ -391,6 +395,19 @@ def test_a_study_is_written_as_yolov5_writes_one(tmp_path: Path) -> None:
     for before, after in zip(study.trials, again.trials, strict=True):
         assert after.params == pytest.approx(before.params, rel=1e-4)
         assert after.value == pytest.approx(before.value, rel=1e-4)
+
+
+@pytest.mark.bad_input
+def test_a_study_of_another_family_is_not_written_as_yolov5_s(tmp_path: Path) -> None:
+    def without_objectness(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        scores = scores_of(values)
+        del scores["val_obj_loss"]
+        on_epoch(scores)
+
+    study = run_trials(make(str(tmp_path / "journal"), n_trials=1), without_objectness)
+    with pytest.raises(BadData, match=r"evolve\.csv: expected the scores of YOLOv5 .* no val_obj_loss in trial 0"):
+        write_evolve_csv(study, tmp_path / "evolve.csv")
+    assert not (tmp_path / "evolve.csv").exists()
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -784,6 +801,52 @@ def test_four_workers_on_a_database_one_killed_one_late(
     assert trials[number].state == TrialState.FAIL  # its heartbeat stopped
     (again,) = [trial for trial in complete if trial.system_attrs.get("failed_trial") == number]
     assert again.params == trials[number].params
+
+
+# -- on a run's data ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sample in AI Hub's layout."""
+    folder = tmp_path_factory.mktemp("drawn") / "raw"
+    draw_sample(folder, n_train=16, n_test=2, scale=0.1)
+    return folder
+
+
+def prepare(drawn: Path, workspace: Path, **more: object) -> tuple[Run, Path]:
+    """A run at `smoke` and the data that its trials train with."""
+    run = make_run(workspace=workspace, profile="smoke", data=drawn, reader="aihub",
+                   competition=REPOSITORY / "competition.yaml", **more)  # type: ignore[arg-type]
+    tables, split = read_data(run), split_data(run)
+    write_dataset(run, split.images, tables.boxes)
+    return run, write_search_lists(run, split)[0]
+
+
+def test_a_search_starts_from_the_family_s_own_values_and_is_of_that_family_alone(drawn: Path, tmp_path: Path) -> None:
+    run, data_yaml = prepare(drawn, tmp_path / "ws", overrides={"family": "retinanet"})
+    storage = str(tmp_path / "journal")
+    search = make_search(run, data_yaml, storage=storage)
+    assert search.start == read_hyp(REPOSITORY / "hyp/retinanet.yaml")
+    assert list(search.meta) == ["lr0", "lrf", "momentum"]
+    training = search.identity["training"]
+    assert {name: training[name] for name in ("family", "size", "optimizer", "epochs", "save")} == {
+        "family": "retinanet", "size": "resnet18", "optimizer": "SGD", "epochs": 1, "save": False}
+    assert search.identity["weights_hash"] == "resnet18"
+    study = run_trials(search, objective)
+    assert len(study.trials) == run.profile.trials
+    with pytest.raises(ValueError, match="another "):
+        load(make_search(prepare(drawn, tmp_path / "ws")[0], data_yaml, storage=storage))
+    with pytest.raises(ValueError, match="meta: 'obj' is not in the start values; expected some of"):
+        make_search(run, data_yaml, storage=storage, meta=["lr0", "obj"])
+
+
+def test_where_and_how_a_study_is_watched_is_no_other_study(drawn: Path, tmp_path: Path) -> None:
+    run, data_yaml = prepare(drawn, tmp_path / "ws")
+    other, _ = prepare(drawn, tmp_path / "ws", overrides={"workers": 3, "device": "0", "loggers": "tensorboard"})
+    longer, _ = prepare(drawn, tmp_path / "ws", overrides={"trial_epochs": 2})
+    found = [make_search(each, data_yaml, storage=str(tmp_path / "journal")).identity for each in (run, other, longer)]
+    assert found[0] == found[1] != found[2]
 
 
 # -- with real trainings --------------------------------------------------------------------------------------------

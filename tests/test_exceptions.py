@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from livestock import exceptions
+from livestock import exceptions, export
 from livestock.config import REPOSITORY, Workspace, read_competition
 from livestock.data import archives, readers
 from livestock.data.folds.groups import read_groups
@@ -17,10 +17,11 @@ from livestock.exceptions import BadData, MissingResult, StaleResult, UnsafeWeig
 from livestock.labels.relabel import import_labels
 from livestock.labels.relabel.export import read_suspects, upright_picture
 from livestock.labels.relabel.store import current_labels
-from livestock.models import yolov5
+from livestock.models.forward import load_for_inference
+from livestock.models.yolov5.library import STARTER
 from livestock.sample import draw_sample
-from livestock.search.space import read_hyp
-from livestock.tables import make_images
+from livestock.tables import make_boxes, make_images
+from livestock.training.hyp import read_hyp
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
 KINDS = (BadData, MissingResult, StaleResult, UnsafeWeights)
@@ -94,10 +95,19 @@ def test_weights_that_are_not_a_model_are_refused(name: str, content: bytes, tmp
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UnsafeWeights, match=name):
-        yolov5.load_for_inference(path)
+        load_for_inference(path)
 
 
 def test_weights_that_are_not_there_are_a_wrong_argument(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file") as caught:
-        yolov5.load_for_inference(tmp_path / "none.pt")
+        load_for_inference(tmp_path / "none.pt")
     assert not isinstance(caught.value, KINDS)
+
+
+def test_a_table_of_formats_for_other_classes_is_refused_before_the_exports(tmp_path: Path) -> None:
+    images = make_images([{"image_id": name, "archive": str(tmp_path), "member": name, "width": 64, "height": 64}
+                          for name in ("a.jpg", "b.jpg")])
+    with pytest.raises(BadData, match=r"starter\.safetensors: expected a model with the classes in the order \['cow'"):
+        export.edge_table(STARTER, images[:1], make_boxes([]), ["cow", "pig"], tmp_path, calibration=images[1:],
+                          imgsz=64)
+    assert list(tmp_path.iterdir()) == []

@@ -15,11 +15,13 @@ from PIL import Image
 
 from livestock.config import REPOSITORY
 from livestock.files.disk import DiskSpaceError, images_disk_bytes, training_disk_bytes
-from livestock.models.yolov5 import training as yolov5_training
-from livestock.models.yolov5.weights import STARTER
+from livestock.models.checkpoint import trained_bytes
+from livestock.models.registry import get_family
+from livestock.models.yolov5.library import STARTER
 from livestock.pipeline import notebooks
 from livestock.pipeline.expectation import count_images, expect, list_trainings
 from livestock.pipeline.run import Run, make_run
+from livestock.training import process
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -76,13 +78,22 @@ def test_trainings_and_disk_follow_from_images_and_sizes(run: Run) -> None:
     assert "4 images, 1 trainings, 19 images to train on in all" in str(found)
 
 
+def test_the_disk_of_random_start_weights_is_that_of_such_a_network(run: Run) -> None:
+    random = make_run(workspace=run.workspace.root, profile="demo", data=run.data_dir, reader="aihub",
+                      competition=REPOSITORY / "competition.yaml", overrides={"family": "retinanet"})
+    alone = chosen(("03_evolve", "06_silver", "07_final"))
+    n_bytes = trained_bytes(get_family("retinanet").configure(["pig", "cow"], 320, "resnet18"))
+    assert expect(random, alone).disk_bytes - expect(run, alone).disk_bytes == (
+        training_disk_bytes(n_bytes) - training_disk_bytes(STARTER.stat().st_size))
+
+
 def test_a_training_says_after_its_first_epoch_how_long_it_takes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     clock = iter([100.0, 160.0, 220.0, 280.0])
-    monkeypatch.setattr(yolov5_training.time, "monotonic", lambda: next(clock))
-    pace = yolov5_training._Pace(epochs=21)
+    monkeypatch.setattr(process.time, "monotonic", lambda: next(clock))
+    pace = process._Pace(epochs=21)
     for done in (0.1, 0.6, 1.1, 1.6):  # an epoch in two minutes
         pace.see(done)
     assert caplog.messages == ["training: about 40 minutes for the other 20 epochs"]

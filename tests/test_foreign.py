@@ -6,6 +6,7 @@ import builtins
 import copy
 import functools
 import io
+import json
 import os
 import pickle
 import struct
@@ -19,16 +20,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from livestock.geometry import invert, map_boxes, pairwise_iou
 from livestock.models.checkpoint import load_model, read_checkpoint
 from livestock.models.inert import unpickle
+from livestock.models.prepare import prepare
 from livestock.models.wrong_file import LEGACY
 from livestock.models.yolov5 import library
+from livestock.models.yolov5.family import YoloV5
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.bad_input]
 MOST_BYTES = 200_000_000
@@ -183,6 +188,24 @@ def test_the_official_names_of_classes_are_known(tmp_path: Path) -> None:
     official, own = read_checkpoint(path), read_checkpoint(tmp_path / "own.pt")
     assert official.config == own.config
     assert all(torch.equal(official.tensors[name], tensor) for name, tensor in own.tensors.items())
+
+
+def test_a_published_checkpoint_finds_a_real_cow(real_data: Path) -> None:
+    """The official yolov5n of release 7.0, on a photograph of COCO whose cows are known."""
+    config, model = load_model(real_data / "weights/yolov5n.pt")
+    assert len(config.labels) == 80 and config.labels[19] == "cow"
+    known = json.loads((real_data / "coco_cows/instances.json").read_text())
+    image = known["images"][1]
+    cows = np.array([one["bbox"] for one in known["annotations"] if one["image_id"] == image["id"]])
+    cows[:, 2:] += cows[:, :2]
+    pixels = cv2.imread(str(real_data / "coco_cows/images" / image["file_name"]), cv2.IMREAD_COLOR_RGB)
+    prepared, matrix = prepare(pixels, 640, config.stride, "letterbox")
+    with torch.inference_mode():
+        found = YoloV5().predict(model, torch.from_numpy(prepared).permute(2, 0, 1)[None] / 255)
+    scores = found.scores[0].numpy()
+    best, class_id = np.unravel_index(scores.argmax(), scores.shape)
+    assert class_id == 19 and scores[best, class_id] > 0.5
+    assert pairwise_iou(map_boxes(found.boxes[0, best : best + 1].numpy(), invert(matrix)), cows).max() > 0.9
 
 
 def test_the_network_of_a_checkpoint_gives_what_the_files_own_does(tmp_path: Path) -> None:

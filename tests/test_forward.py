@@ -224,7 +224,6 @@ EVIL = "__import__('pathlib').Path('{}').touch()"
         ("layer 0: from", lambda a, evil: a["backbone"][0].__setitem__(0, evil)),
         ("layer 0: number", lambda a, evil: a["backbone"][0].__setitem__(1, evil)),
         ("keys", lambda a, evil: a.__setitem__("activation", evil)),
-        ("nc", lambda a, evil: a.__setitem__("nc", evil)),
         ("width_multiple", lambda a, evil: a.__setitem__("width_multiple", evil)),
         ("anchors", lambda a, evil: a.__setitem__("anchors", evil)),
         ("layer 0: argument 0", lambda a, evil: a["backbone"][0][3].__setitem__(0, 10**9)),

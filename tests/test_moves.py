@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from livestock import inference
+from livestock import inference, training
 from livestock.config import REPOSITORY
 from livestock.exceptions import StaleResult
 from livestock.files.write import write_text
 from livestock.inference import Candidates
-from livestock.models import yolov5
-from livestock.models.yolov5.weights import STARTER
+from livestock.models.checkpoint import read_checkpoint, write_checkpoint
+from livestock.models.yolov5.library import STARTER
 from livestock.pipeline import prepare
 from livestock.pipeline.predict import predict_oof, read_oof, trained_folds
 from livestock.pipeline.prepare import read_data, read_tables, split_data
@@ -29,6 +28,7 @@ from livestock.pipeline.students import evaluate_training
 from livestock.pipeline.train import Training, train_fold, write_dataset
 from livestock.sample import draw_sample
 from livestock.tables import make_boxes, write_table
+from livestock.training import AVERAGED, BEST, HISTORY, TrainConfig
 
 
 def make_run(root: Path, **more: object) -> Run:
@@ -55,14 +55,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
     """How often something is read, trained and predicted; the network is made up, all else is real."""
     n: Counter[str] = Counter()
 
-    def train(config: yolov5.TrainConfig, run_dir: Path, *_: object, **__: object) -> None:
+    def train(config: TrainConfig, run_dir: Path, *_: object, **__: object) -> None:
         n["trained"] += 1
-        for name in ("best", "averaged"):
+        found = read_checkpoint(STARTER)
+        for name, change in ((BEST, 0), (AVERAGED, 1)):
+            first, tensor = next(iter(found.tensors.items()))
             (run_dir / "weights").mkdir(parents=True, exist_ok=True)
-            checkpoint = yolov5.weights.load_checkpoint(STARTER)
-            checkpoint["model"].model[0].conv.weight.data += {"best": 0, "averaged": 1}[name]
-            torch.save(checkpoint, run_dir / f"weights/{name}.pt")
-        write_text(f"{config.seed}", run_dir / "results.csv")
+            write_checkpoint(run_dir / "weights" / name, found.config, {**found.tensors, first: tensor + change})
+        write_text(f"{config.seed}", run_dir / HISTORY)
 
     def predict(model: object, images: pd.DataFrame, *_: object, **options: object) -> Candidates:
         n["predicted"] += 1
@@ -76,7 +76,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
         n["read"] += 1
         return examine(*arguments, **options)
 
-    monkeypatch.setattr(yolov5, "train", train)
+    monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(inference, "find_candidates", predict)
     monkeypatch.setattr(prepare, "examine", count_readings)
     return n
@@ -137,7 +137,7 @@ def test_other_labels_train_again(run: Run, counted: Counter) -> None:
     boxes = run.workspace.interim_dir / "boxes.parquet"
     fewer = pd.read_parquet(boxes).iloc[1:]
     write_table(fewer, boxes)
-    with pytest.raises(StaleResult, match=r"fold0_averaged\.pt: made from another interim/boxes\.parquet"):
+    with pytest.raises(StaleResult, match=r"fold0_averaged\.safetensors: made from another interim/boxes\.parquet"):
         trained_folds(run)
     train_fold(run, write_dataset(run, split_data(run).images, fewer, 0), 0)
     assert trained_folds(run) == [0] and counted["trained"] == 2

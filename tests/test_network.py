@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from livestock.config import REPOSITORY
-from livestock.models.yolov5.weights import STARTER
+from livestock.models.registry import FAMILIES
+from livestock.models.yolov5.library import STARTER
 from livestock.sample import draw_sample
 
 CALLS = "connect,sendto,sendmsg,sendmmsg"
@@ -133,10 +134,29 @@ def test_models_in_other_formats_are_written_and_run_on_this_machine(strace: str
     code = f"""
 from pathlib import Path
 from livestock import export
-from livestock.models import yolov5
+from livestock.models.forward import load_for_inference
 onnx = export.export_onnx(Path({str(STARTER)!r}), Path({str(tmp_path / "model.onnx")!r}))
-yolov5.load_for_inference(onnx)
+load_for_inference(onnx)
 import time; time.sleep(2)  # its sending begins in a thread
+"""
+    assert_quiet(trace(strace, [sys.executable, "-c", code], tmp_path))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_with_random_weights_is_made_and_used_on_this_machine(
+    family: str, strace: str, tmp_path: Path
+) -> None:
+    """The libraries behind the families download weights and look for newer versions unless they are kept from it."""
+    code = f"""
+import torch
+from livestock.models.base import Batch
+from livestock.models.registry import get_family
+family = get_family({family!r})
+model = family.build(family.configure(["pig", "cow"], 256)).train()
+batch = Batch(torch.rand(1, 3, 256, 256), [torch.tensor([[20.0, 20, 90, 120]])], [torch.tensor([1])])
+sum(family.make_loss(model, dict(family.defaults))(model, batch).values()).backward()
+with torch.inference_mode():
+    family.predict(model.eval(), batch.images)
 """
     assert_quiet(trace(strace, [sys.executable, "-c", code], tmp_path))
 

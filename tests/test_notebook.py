@@ -76,14 +76,14 @@ def test_a_crash_does_not_cost_what_drive_has(drive_dir: Path, tmp_path: Path) -
     (drive_dir / "raw/a.zip").write_bytes(b"raw")
     start(str(tmp_path / "data"))
     assert (tmp_path / "data/raw/a.zip").read_bytes() == b"raw"
-    (tmp_path / "data/weights.pt").write_bytes(b"whole weights")
+    (tmp_path / "data/weights.safetensors").write_bytes(b"whole weights")
     finish(str(tmp_path / "data"))
-    (tmp_path / "data/weights.pt").write_bytes(b"who")  # and the session is gone
+    (tmp_path / "data/weights.safetensors").write_bytes(b"who")  # and the session is gone
     finish(str(tmp_path / "data"))
-    assert (drive_dir / "weights.pt.previous").read_bytes() == b"whole weights"
+    assert (drive_dir / "weights.safetensors.previous").read_bytes() == b"whole weights"
     shutil.rmtree(tmp_path / "data")
     start(str(tmp_path / "data"))
-    assert sorted(path.name for path in (tmp_path / "data").rglob("*.*")) == ["a.zip", "weights.pt"]
+    assert sorted(path.name for path in (tmp_path / "data").rglob("*.*")) == ["a.zip", "weights.safetensors"]
 
 
 def test_corrected_labels_outlive_the_session(drive_dir: Path, tmp_path: Path) -> None:

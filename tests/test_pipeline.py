@@ -129,11 +129,11 @@ def test_folds_with_a_model_are_those_trained_on_the_present_split(run: Run) -> 
     assert trained_folds(run) == [0, 2]
     write_trained(run, 2, b"weights", {"imgsz": 640})
     write_trained(run, 0, b"weights", {"imgsz": 320})
-    with pytest.raises(StaleResult, match=r"fold2\.pt: trained with another imgsz than fold0; run 04_train again"):
+    with pytest.raises(StaleResult, match=r"fold2\.safetensors: trained with another imgsz than fold0; run 04_train"):
         trained_folds(run)
     images = pd.read_parquet(run.workspace.interim_dir / "folds.parquet")
     write_table(images.assign(fold=1), run.workspace.interim_dir / "folds.parquet")
-    with pytest.raises(StaleResult, match=r"fold0_averaged\.pt: made from another interim/folds\.parquet than the"):
+    with pytest.raises(StaleResult, match=r"fold0_averaged\.safetensors: made from another interim/folds\.parquet"):
         trained_folds(run)
 
 
@@ -142,7 +142,7 @@ def test_the_files_to_submit_are_those_that_inference_loads(run: Run) -> None:
         write_trained(run, fold, f"fold {fold}".encode())
     both = Inference("suppression", {"": {"iou_threshold": 0.6}}, folds=(0, 1))
     first, second = copy_weights(run, both)
-    assert (first.name, second.name) == ("weights.pt", "weights_1.pt")
+    assert (first.name, second.name) == ("weights.safetensors", "weights_1.safetensors")
     assert (first.read_bytes(), second.read_bytes()) == (b"fold 0", b"fold 1")
     assert submitted_weights(run) == [first, second]
     (alone,) = copy_weights(run, Inference("averaged weights", both.points, folds=(1,)))
@@ -152,7 +152,7 @@ def test_the_files_to_submit_are_those_that_inference_loads(run: Run) -> None:
 
 def test_weights_that_the_run_did_not_write_stay(run: Run) -> None:
     write_trained(run, 0, b"fold 0")
-    of_a_user = run.workspace.root / "weights_best_of_last_year.pt"
+    of_a_user = run.workspace.root / "weights_best_of_last_year.safetensors"
     of_a_user.write_bytes(b"precious")
     one = Inference("suppression", {"": {"iou_threshold": 0.6}}, folds=(0,))
     for _ in range(2):
@@ -165,7 +165,7 @@ def test_a_model_never_answers_for_images_it_was_trained_on(run: Run) -> None:
     for folds in ((1,), (0, 1)):
         inference = Inference("suppression", {"": {"iou_threshold": 0.6}}, folds=folds)
         with pytest.raises(ValueError, match="fold 0 is answered, which only the model of fold 0 was not trained on"):
-            find_answer(run, inference, images, part, [Path("a.pt")] * len(folds))
+            find_answer(run, inference, images, part, [Path("a.safetensors")] * len(folds))
 
 
 def test_what_made_the_answer_is_written_down(run: Run) -> None:
@@ -180,7 +180,7 @@ def test_what_made_the_answer_is_written_down(run: Run) -> None:
     content = yaml.safe_load(path.read_text())
     assert content["points"] == {"every class": {"iou_threshold": 0.65}}
     assert content["passes"]["larger"] == {"averaged": False, "scale": 1.25, "flip": False}
-    assert content["weights"] == {"weights.pt": hashlib.sha256(b"weights").hexdigest()}
+    assert content["weights"] == {"weights.safetensors": hashlib.sha256(b"weights").hexdigest()}
 
 
 def test_missing_data_says_where_to_get_some(tmp_path: Path) -> None:

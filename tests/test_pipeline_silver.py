@@ -23,7 +23,6 @@ from livestock.files.hashing import fingerprint
 from livestock.files.write import write_bytes, write_json
 from livestock.labels.missing import SUSPECT_CONFIDENCE
 from livestock.labels.silver import NEVER, Thresholds
-from livestock.models.yolov5 import TrainConfig
 from livestock.pipeline import final as final_steps
 from livestock.pipeline import silver as silver_steps
 from livestock.pipeline import students as steps
@@ -50,6 +49,7 @@ from livestock.pipeline.students import (
 )
 from livestock.pipeline.train import HUMAN, Training, read_training, settings_path, weights_named, weights_of
 from livestock.tables import make_boxes, make_images, write_table
+from livestock.training import TrainConfig
 
 BANDS = {"pig": Thresholds(0.6, 0.3), "cow": Thresholds(0.6, 0.3)}
 
@@ -311,7 +311,7 @@ def test_suspects_of_the_validation_fold_come_from_models_that_have_not_seen_it(
 
     monkeypatch.setattr(silver_steps, "predict_boxes", find)
     suspects = suspects_of_validation(run, pd.Series([0, 1], index=["1a.jpg", "2a.jpg"]))
-    assert asked == [(f"{name}_averaged.pt", look) for name in ("fold0", "teacher0", "teacher1")
+    assert asked == [(f"{name}_averaged.safetensors", look) for name in ("fold0", "teacher0", "teacher1")
                      for look in ("plain", "flipped")]
     assert suspects["image_id"].tolist() == ["0a.jpg"]  # one teacher of three models is not enough
     assert suspects["confidence"].min() >= SUSPECT_CONFIDENCE
@@ -403,7 +403,7 @@ def change_training(run: Run):
 
 CHANGES = {change_table("folds", "fold", 1): "interim/folds.parquet",
            change_table("boxes", "x_max", 40.0): "interim/boxes.parquet",
-           change_training: "(weights/fold0_averaged.pt|interim/settings_fold0.json)"}
+           change_training: "(weights/fold0_averaged.safetensors|interim/settings_fold0.json)"}
 
 
 @pytest.mark.usefixtures("bands")
@@ -472,7 +472,7 @@ def test_inference_takes_the_final_model_from_its_file(run: Run) -> None:
     assert found == content
     inference = Inference("suppression", {"": {"iou_threshold": 0.6}}, final=found["weights"])
     (copy,) = copy_weights(run, inference)
-    assert (copy.name, copy.read_bytes()) == ("weights.pt", b"final")
+    assert (copy.name, copy.read_bytes()) == ("weights.safetensors", b"final")
     scores = pd.Series({"mAP": 0.5, "low": 0.4, "high": 0.6})
     assert f"final: {found['weights']}" in write_inference(run, inference, [copy], scores).read_text()
     images, part = images_to_answer(run)
@@ -484,7 +484,8 @@ def test_a_final_model_of_other_weights_or_another_split_is_refused(run: Run) ->
     write_final(run)
     weights = weights_named(run, Training("full"), averaged=True)
     weights.write_bytes(b"other")
-    with pytest.raises(StaleResult, match=r"final\.json: made from another weights/full_human_averaged\.pt .*; run 07"):
+    words = r"final\.json: made from another weights/full_human_averaged\.safetensors .*; run 07"
+    with pytest.raises(StaleResult, match=words):
         read_final(run)
     weights.write_bytes(b"final")
     for change, place in CHANGES.items():
@@ -501,5 +502,6 @@ def test_a_final_model_of_other_weights_or_another_split_is_refused(run: Run) ->
 def test_a_training_that_is_missing_names_its_notebook(run: Run) -> None:
     for training, notebook in ((Training("fold", 3), "04_train"), (Training("full"), "07_final"),
                                (Training("teacher", 0), "06_silver")):
-        with pytest.raises(MissingResult, match=rf"{training.name}_averaged\.pt: not there yet; run {notebook} first"):
+        words = rf"{training.name}_averaged\.safetensors: not there yet; run {notebook} first"
+        with pytest.raises(MissingResult, match=words):
             read_training(run, training)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from livestock.config import REPOSITORY, get_profile
-from livestock.models import yolov5
-from livestock.models.yolov5.weights import load_checkpoint
-from livestock.pipeline.preflight import NotReadyError, check_hyp_file, check_training, prepare_run
+from livestock.config import REPOSITORY, Workspace, get_profile, read_competition
+from livestock.config.profile import FAMILY_STARTS
+from livestock.models import dfine
+from livestock.models.checkpoint import read_checkpoint, trained_bytes, write_checkpoint
+from livestock.models.registry import get_family
+from livestock.models.yolov5.library import STARTER
+from livestock.pipeline.preflight import (
+    NotReadyError,
+    check_hyp_file,
+    check_training,
+    check_weights_file,
+    prepare_run,
+)
 from livestock.pipeline.run import make_run
 from livestock.sample import draw_sample
-from livestock.search import find_hyp_faults, read_hyp
+from livestock.training.hyp import COMMON, find_hyp_faults, read_hyp
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +85,21 @@ def test_each_setting_is_checked(raw: Path, tmp_path: Path, changes: dict[str, s
 
 
 def test_the_size_of_what_is_trained_is_known_before(tmp_path: Path) -> None:
-    starter = REPOSITORY / "src/livestock/models/yolov5/starter.safetensors"
-    n_bytes = yolov5.trained_bytes(starter, 2)  # the classes that it has
-    state = load_checkpoint(starter)["model"].state_dict()
-    assert n_bytes == sum(2 * tensor.numel() for tensor in state.values() if tensor.is_floating_point())
-    file_bytes = yolov5.write_weights(starter, tmp_path / "weights.pt").stat().st_size
+    starter = read_checkpoint(STARTER)
+    n_bytes = trained_bytes(starter.config)
+    assert n_bytes == sum(2 * tensor.numel() for tensor in starter.tensors.values() if tensor.is_floating_point())
+    write_checkpoint(tmp_path / "weights.safetensors", starter.config, starter.tensors, half=True)
+    file_bytes = (tmp_path / "weights.safetensors").stat().st_size
     assert 0 < file_bytes - n_bytes < 300_000  # names of tensors and classes
     # a class more: a weight for each of 64, 128 and 256 channels and a bias, for three anchors a level
-    assert yolov5.trained_bytes(starter, 3) - n_bytes == 2 * 3 * (64 + 128 + 256 + 3)
+    another = replace(starter.config, labels=(*starter.config.labels, "sheep"))
+    assert trained_bytes(another) - n_bytes == 2 * 3 * (64 + 128 + 256 + 3)
 
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("limit", "ensemble", "words"), [
-    ("100", False, "weight_limit_bytes: a model trained from .*starter.safetensors in half precision takes 3.6 MB .*, over the "
-     r"limit of 0.0001 MB \(100 bytes\); meant is perhaps 100MB"),
+    ("100", False, "weight_limit_bytes: a model trained from .*starter.safetensors in half precision takes 3.6 MB .*, "
+     r"over the limit of 0.0001 MB \(100 bytes\); meant is perhaps 100MB"),
     ("3 MB", False, r"over the limit of 3 MB \(3,000,000 bytes\); start from smaller weights$"),
     ("9 MB", True, "the 3 models of an ensemble .*; start from smaller weights or answer with fewer folds"),
 ])
@@ -146,7 +158,7 @@ def test_test_images_of_one_name_are_said_before_any_training(raw: Path, tmp_pat
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("changes", "fault"), [
-    ({"lr0": None}, "lr0: this hyper-parameter is missing; yolov5 needs each of lr0, lrf, "),
+    ({"lr0": None}, "lr0: this hyper-parameter is missing; a training needs each of lr0, lrf, "),
     ({"lr": 0.1}, "lr: unknown hyper-parameter, meant is perhaps 'lrf'"),
     ({"lr0": 0}, "lr0: expected more than 0, found 0: nothing would be learned"),
     ({"box": -0.1}, "box: expected 0 or more, found -0.1"),
@@ -178,6 +190,71 @@ def test_a_file_of_hyper_parameters_that_cannot_be_read(tmp_path: Path, text: st
     assert words in str(refusal.value)
 
 
-def test_the_repositorys_hyper_parameters_are_sound() -> None:
-    for name in ("baseline", "competition", "demo", "evolved"):
-        assert find_hyp_faults(read_hyp(REPOSITORY / "hyp" / f"{name}.yaml")) == []
+HYP_FILES = sorted(path.name for path in (REPOSITORY / "hyp").glob("*.yaml")
+                   if path.name not in ("profiles.yaml", "inference.yaml"))  # which hold no hyper-parameters
+FAMILY_OF = {start["hyp"]: family for family, start in FAMILY_STARTS.items()}  # the others are YOLOv5's
+
+
+@pytest.mark.parametrize("name", HYP_FILES)
+def test_the_repositorys_hyper_parameters_are_sound(name: str) -> None:
+    path, family = REPOSITORY / "hyp" / name, get_family(FAMILY_OF.get(name, "yolov5"))
+    assert find_hyp_faults(read_hyp(path, family), family.defaults) == []
+    assert set(COMMON) <= set(read_hyp(path))
+
+
+def test_each_family_starts_from_hyper_parameters_of_its_own_that_come_with_the_code() -> None:
+    assert FAMILY_OF.keys() <= set(HYP_FILES)
+    assert len(FAMILY_OF) == len(FAMILY_STARTS)
+    assert {"baseline.yaml", "competition.yaml", "demo.yaml", "evolved.yaml"} <= set(HYP_FILES) - (
+        FAMILY_OF.keys() - {"baseline.yaml"})
+    faults = find_hyp_faults(read_hyp(REPOSITORY / "hyp/baseline.yaml"), get_family("retinanet").defaults)
+    assert [fault.split(":")[0] for fault in faults] == [
+        "cls_pw", "obj", "obj_pw", "iou_t", "anchor_t", "fl_gamma"]  # YOLOv5's own, which RetinaNet would not read
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("family", "weights", "words"), [
+    ("retinanet", str(STARTER), "starter.safetensors: expected weights of the family retinanet, found yolov5; name "
+     "that one: --family yolov5"),
+    ("yolov5", "resnet18", "weights 'resnet18': no such file; expected a path, starter.safetensors or one of ['yolo"),
+])
+def test_start_weights_of_another_family_are_refused(
+    raw: Path, tmp_path: Path, family: str, weights: str, words: str
+) -> None:
+    with pytest.raises(NotReadyError) as refusal:
+        prepare_run(parameters(raw, tmp_path, WEIGHTS=weights, OVERRIDES={"family": family}))
+    assert words in str(refusal.value)
+    run = make_run(workspace=tmp_path / "ws", profile="smoke", weights=weights, overrides={"family": family})
+    with pytest.raises(NotReadyError) as refusal:
+        check_training(run)
+    assert words in str(refusal.value)
+
+
+def test_random_start_weights_of_a_family_are_no_file_and_have_a_size(tmp_path: Path) -> None:
+    competition = read_competition(REPOSITORY / "competition.yaml")
+    asked = {"family": "retinanet", "imgsz": 64}
+    assert check_weights_file("resnet18", Workspace(tmp_path), competition, **asked) is None
+    limit = trained_bytes(get_family("retinanet").configure(competition.labels, 64, "resnet18"))
+    assert check_weights_file("resnet18", Workspace(tmp_path), replace(competition, weight_limit_bytes=limit),
+                              **asked) is None
+    with pytest.raises(ValueError, match=r"a model trained from resnet18 in half precision takes .* over the limit"):
+        check_weights_file("resnet18", Workspace(tmp_path), replace(competition, weight_limit_bytes=limit - 1), **asked)
+
+
+@pytest.mark.bad_input
+def test_what_a_family_or_a_logger_needs_is_said_before_the_first_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    gone = ("tensorboard", "wandb")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in gone else found(name))
+    run = make_run(workspace=tmp_path / "ws", profile="smoke", overrides={"loggers": "tensorboard,wandb"})
+    with pytest.raises(NotReadyError) as refusal:
+        check_training(run)
+    assert str(refusal.value).splitlines()[1:] == [
+        f"- loggers: {name} is not installed: pip install {name}" for name in gone]
+    get_family.cache_clear()
+    monkeypatch.setattr(dfine, "find_spec", lambda name: None)
+    run = make_run(workspace=tmp_path / "ws", profile="smoke", overrides={"family": "dfine"})
+    with pytest.raises(NotReadyError, match="dfine needs transformers, which is not installed: pip install trans"):
+        check_training(run)

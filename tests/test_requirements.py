@@ -23,8 +23,10 @@ PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="ut
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 IN_GOOGLE = {"google.protobuf": "protobuf"}  # several packages put modules into `google`
 COLAB_ALONE = {"google.colab"}  # on Colab, and nowhere to be installed from
+# Extras that only some files need, inside functions; all else is required by `livestock` itself.
+OPTIONAL = {"src/livestock/models/dfine": "dfine"}
+OF_ITS_USERS = {"src/livestock/training/loggers.py": "wandb"}  # who has an account there installs it: no extra
 NOT_IMPORTED = {
-    "setuptools": "yolov5 imports pkg_resources",
     "cmaes": "Optuna's sampler imports it",
     "greenlet": "SQLAlchemy imports it",
     "psycopg": "SQLAlchemy imports it for postgresql://",
@@ -66,6 +68,11 @@ def read_code() -> dict[str, str]:
     return {path.relative_to(REPOSITORY).as_posix(): text for path, text in code.items()}
 
 
+def find_needed(path: str) -> set[str]:
+    """The distributions of the extra that a file belongs to."""
+    return {name for place, extra in OPTIONAL.items() if path.startswith(place) for name in read_names(EXTRAS[extra])}
+
+
 def find_missing(code: dict[str, str], required: set[str], *, at_top: bool) -> list[str]:
     """Each import that no required distribution has, a line each."""
     known = packages_distributions()
@@ -76,13 +83,40 @@ def find_missing(code: dict[str, str], required: set[str], *, at_top: bool) -> l
             if parent in COLAB_ALONE:
                 continue
             owners = [IN_GOOGLE[parent]] if parent in IN_GOOGLE else known.get(name.split(".")[0], [])
-            if not {canonicalize_name(owner) for owner in owners} & required:
+            optional = set() if at_top else find_needed(path)
+            if OF_ITS_USERS.get(path) == name and not at_top:
+                continue
+            if not {canonicalize_name(owner) for owner in owners} & (required | optional):
                 missing.append(f"{path}: imports {name}, of {owners}")
     return missing
 
 
 def test_every_import_is_required() -> None:
     assert find_missing(read_code(), base_requirements() | read_names(EXTRAS["run"]), at_top=False) == []
+
+
+def test_the_tests_install_every_family_and_logger_that_they_try() -> None:
+    [own] = [item for item in map(Requirement, EXTRAS["dev"]) if item.name == "livestock"]
+    assert own.extras == {"dfine", "watch"}
+
+
+@pytest.mark.parametrize("extra", ["dfine", "watch"])
+def test_the_other_extras_hold_what_colab_has_and_what_ci_passed_with(extra: str) -> None:
+    for file in ("tests/colab-2026-08.txt", "constraints.txt"):
+        lines = [line.split("  #")[0] for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines()
+                 if "==" in line]
+        there = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+        wanted = list(map(Requirement, EXTRAS[extra]))
+        assert [str(item) for item in wanted if there[canonicalize_name(item.name)] not in item.specifier] == []
+
+
+def test_an_extra_is_imported_by_its_own_files_alone() -> None:
+    known, needed = packages_distributions(), {extra: read_names(EXTRAS[extra]) for extra in OPTIONAL.values()}
+    for place, extra in OPTIONAL.items():
+        users = {path for path, text in read_code().items() for name in find_imports(text, at_top=False)
+                 if {canonicalize_name(owner) for owner in known.get(name.split(".")[0], [])} & needed[extra]}
+        assert users
+        assert all(path.startswith(place) for path in users), users
 
 
 def test_the_extra_that_runs_notebooks_holds_what_colab_has() -> None:
@@ -102,7 +136,8 @@ def test_every_requirement_is_imported_or_has_a_reason() -> None:
     known = packages_distributions()
     used = {canonicalize_name(owner) for text in read_code().values() for name in find_imports(text, at_top=False)
             for owner in [*known.get(name.split(".")[0], []), IN_GOOGLE.get(".".join(name.split(".")[:2]), "")]}
-    assert (base_requirements() | read_names(EXTRAS["run"])) - used - NOT_IMPORTED.keys() == set()
+    optional = {name for extra in OPTIONAL.values() for name in read_names(EXTRAS[extra])}
+    assert (base_requirements() | read_names(EXTRAS["run"]) | optional) - used - NOT_IMPORTED.keys() == set()
 
 
 @pytest.mark.parametrize(("code", "found"), [

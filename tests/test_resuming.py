@@ -1,193 +1,202 @@
-"""A training killed at any moment goes on as if it had not been; half a checkpoint is never loaded."""
+"""What a training leaves after each epoch: files that are whole, of the best epoch, and enough to go on from."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
-from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
+from torch import nn
 
-from livestock.config import REPOSITORY
-from livestock.models import yolov5
-from livestock.models.yolov5.resuming import (
-    Running,
-    find_resumable,
-    forget_epochs,
-    is_finished,
-    read_epochs,
-    save_whole,
-)
-from livestock.models.yolov5.weights import STARTER, load_checkpoint
-from livestock.plots.training import best_epoch
+from livestock.exceptions import StaleResult, UnsafeWeights
+from livestock.models.base import ModelConfig
+from livestock.models.checkpoint import read_checkpoint
+from livestock.plots.training import best_epoch, plot_scores
+from livestock.training import read_history, resume
+from livestock.training.ema import Average
+from livestock.training.loop import State
 
-EPOCHS = 4
+CONFIG = ModelConfig("fake", ("pig",), 64)
+APS = [0.1, 0.4, 0.4, 0.3]
 
 
-@pytest.fixture(scope="module")
-def config(squares: Path) -> yolov5.TrainConfig:
-    """Four epochs of twelve pictures."""
-    return yolov5.TrainConfig(
-        data_yaml=str(squares), weights=str(STARTER), imgsz=64, batch=4,
-        nominal_batch=128,  # the optimizer's steps, more batches apart as training warms up, do not end with an epoch
-        epochs=EPOCHS, hyp=str(REPOSITORY / "hyp/demo.yaml"), device="cpu", workers=2)
+class KilledError(BaseException):
+    """Stands for the end of the process."""
 
 
-@pytest.fixture(scope="module")
-def undisturbed(config: yolov5.TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    yolov5.train(config, run_dir)
-    return run_dir
+@pytest.fixture(autouse=True)
+def _fake_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "get_family", lambda name: SimpleNamespace(build=lambda config: nn.Linear(3, 2)))
 
 
-def assert_same(run_dir: Path, expected: Path) -> None:
-    """Number by number: losses and scores of each epoch, and the weights."""
-    pd.testing.assert_frame_equal(yolov5.read_history(run_dir), yolov5.read_history(expected), check_exact=True)
-    for name in ("last", "best", "averaged"):
-        ours, theirs = (load_checkpoint(folder / f"weights/{name}.pt")["model"].state_dict()
-                        for folder in (run_dir, expected))
-        assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
-        if name == "best":  # chosen by the competition's metric, of epochs before the break too
-            kept = f"weights/epoch{best_epoch(yolov5.read_history(run_dir)):04d}.pt"
-            chosen = load_checkpoint(run_dir / kept)["model"].state_dict()
-            assert all(torch.equal(tensor, ours[key]) for key, tensor in chosen.items())
-        # in the usual order: another one is computed with other rounding
-        assert all(tensor.stride() == torch.empty(tensor.shape).stride() for tensor in ours.values())
+def make_state(model: nn.Module | None = None) -> State:
+    if model is None:
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+    return State(model, Average(model), torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+                 torch.amp.GradScaler("cpu", enabled=False))
 
 
-def train_and_die(config: yolov5.TrainConfig, run_dir: Path, n_epochs: int) -> None:
-    """Trains, and kills its own process, and with it the training, after so many epochs."""
-
-    def kill(scores: dict[str, float]) -> None:
-        if scores["epoch"] + 1 == n_epochs:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    yolov5.train(config, run_dir, kill)
-
-
-def train_until(config: yolov5.TrainConfig, run_dir: Path, n_epochs: int) -> None:
-    """Trains in a process that kills itself, and with it the training, after so many epochs; gone when this returns.
-
-    Not in a fork: PyTorch's threads of the process that forks are not in it, and it would wait for them for ever.
-    """
-    process = multiprocessing.get_context("spawn").Process(target=train_and_die, args=(config, run_dir, n_epochs))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    for orphan in psutil.process_iter(["cmdline"]):
-        if str(run_dir) in " ".join(orphan.info["cmdline"] or []):
-            orphan.wait(60)  # until it has seen that nobody watches it
+def train_epoch(state: State, ap: float) -> None:
+    """One step, whose gradient depends on the epoch alone."""
+    generator = torch.Generator().manual_seed(state.epoch)
+    for parameter in state.model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    state.optimizer.step()
+    state.average.update(state.model)
+    state.history = [*state.history, {"epoch": state.epoch, "AP": ap, "val_box_loss": 1 / (3 + state.epoch)}]
+    state.epoch += 1
 
 
-def test_a_killed_training_goes_on_as_if_it_had_not_been(
-    config: yolov5.TrainConfig, undisturbed: Path, tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    train_until(config, run_dir, 2)
-    done = len(read_epochs(run_dir / "results.csv"))
-    assert 2 <= done < EPOCHS
-    history = yolov5.train(config, run_dir)
-    assert "resuming from" in (run_dir / "train.log").read_text()
-    assert history["epoch"].tolist() == list(range(EPOCHS))
-    assert_same(run_dir, undisturbed)
+def go_on(run_dir: Path, aps: list[float]) -> None:
+    """As `run_training` does: from the files in the folder to the end."""
+    if len(resume.read_rows(run_dir)) >= len(aps):
+        return resume.finish(run_dir)
+    if there := resume.find_checkpoint(run_dir):
+        state = make_state(resume.build(there)[1])
+        resume.load(state, there, run_dir)
+    else:
+        state = make_state()
+    while state.epoch < len(aps):
+        train_epoch(state, aps[state.epoch])
+        resume.keep(state, CONFIG, {"lr0": 0.1}, run_dir, saves=True)
+    resume.finish(run_dir)
 
 
-def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(
-    config: yolov5.TrainConfig, undisturbed: Path, tmp_path: Path
-) -> None:
-    """Killed after the third epoch, moved, and `last.pt` cut short, as a Drive may leave it: the second goes on."""
-    train_until(config, tmp_path / "began here", 3)
-    run_dir = (tmp_path / "began here").rename(tmp_path / "run")
-    last = run_dir / "weights/last.pt"
-    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
-    previous = load_checkpoint(run_dir / "weights/previous.pt")["epoch"]
-    history = yolov5.train(config, run_dir)
-    log = (run_dir / "train.log").read_text()
-    assert "passed over: " in log and f"resuming from {run_dir / 'weights/previous.pt'}" in log
-    assert history["epoch"].tolist() == list(range(EPOCHS)) and previous < EPOCHS - 1
-    assert_same(run_dir, undisturbed)
-    assert not (run_dir / "weights/previous.pt").exists()  # not needed any more
-    assert not (tmp_path / "began here").exists()
+def read_all(run_dir: Path) -> dict[str, Any]:
+    """The history, and each file of weights as its header and lists of numbers."""
+    files = {path.name: read_checkpoint(path) for path in sorted((run_dir / "weights").glob("*.safetensors"))}
+    weights = {name: (file.header, {key: tensor.tolist() for key, tensor in file.tensors.items()})
+               for name, file in files.items()}
+    return {"history": read_history(run_dir).to_dict("list"), **weights}
 
 
-def die_while_stripping(run_dir: Path, n_stripped: int) -> None:
-    """Trains as `run_dir/config.json` says, and dies when all epochs are done and so many weights stripped."""
-    from livestock.models.yolov5 import child, compat
+@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
+def test_a_kill_at_any_file_costs_an_epoch_at_most(is_after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                   ) -> None:
+    """Killed just before, or just after, each file that a training writes gets its name; then it goes on."""
+    replace_file, left = os.replace, [10**9]
 
-    compat.apply()
-    import yolov5.train as yolov5_train
+    def replace_or_die(source: Path, target: Path) -> None:
+        left[0] -= 1
+        if left[0] == 0 and not is_after:
+            raise KilledError
+        replace_file(source, target)
+        if left[0] == 0:
+            raise KilledError
 
-    strip, left = yolov5_train.strip_optimizer, [None] * n_stripped
-
-    def strip_or_die(path: Path) -> None:
-        if not left:
-            os._exit(9)
-        left.pop()
-        strip(path)
-
-    yolov5_train.strip_optimizer = strip_or_die
-    child.main(run_dir)
-
-
-@pytest.mark.parametrize("n_stripped", [0, 1])
-def test_a_training_killed_after_its_last_epoch_comes_to_its_end(
-    config: yolov5.TrainConfig, tmp_path: Path, n_stripped: int
-) -> None:
-    run_dir, short = tmp_path / "run", replace(config, epochs=2, workers=0)
-    run_dir.mkdir()
-    (run_dir / "config.json").write_text(json.dumps(asdict(short)))
-    process = multiprocessing.get_context("spawn").Process(target=die_while_stripping, args=(run_dir, n_stripped))
-    process.start()
-    process.join()
-    before = read_epochs(run_dir / "results.csv")
-    assert process.exitcode == 9 and len(before) == 2 and not is_finished(run_dir, 2)
-    yolov5.train(short, run_dir)
-    assert is_finished(run_dir, 2) and (run_dir / "weights/averaged.pt").exists()
-    assert all(load_checkpoint(run_dir / f"weights/{name}.pt")["epoch"] == -1 for name in ("last", "best"))
-    pd.testing.assert_frame_equal(read_epochs(run_dir / "results.csv"), before)
+    monkeypatch.setattr(os, "replace", replace_or_die)
+    go_on(tmp_path / "undisturbed", APS)
+    n_files = 10**9 - left[0]
+    expected = read_all(tmp_path / "undisturbed")
+    assert n_files > 4 * len(APS) and len(expected) == 1 + len(APS) + 2
+    for n in range(1, n_files + 1):
+        run_dir, left[0] = tmp_path / str(n), n
+        with pytest.raises(KilledError):
+            go_on(run_dir, APS)
+        go_on(run_dir, APS)
+        assert read_all(run_dir) == expected, n
+        assert resume.is_finished(run_dir, len(APS))
 
 
-def test_a_finished_training_is_not_begun_anew(config: yolov5.TrainConfig, tmp_path: Path) -> None:
-    """The session ended between the last epoch and what follows it."""
-    run_dir = tmp_path / "run"
-    short = replace(config, epochs=1)
-    yolov5.train(short, run_dir)
-    (run_dir / "weights/averaged.pt").unlink()
-    log = (run_dir / "train.log").read_bytes()
-    assert is_finished(run_dir, 1) and not is_finished(run_dir, 2)
-    yolov5.train(short, run_dir)
-    assert (run_dir / "train.log").read_bytes() == log
-    assert (run_dir / "weights/averaged.pt").exists()
-    assert find_resumable(run_dir / "weights") is None  # stripped: no optimizer to go on with
+def test_the_best_epoch_is_the_later_of_equals_and_the_one_that_the_figure_marks(tmp_path: Path) -> None:
+    go_on(tmp_path, APS)
+    found = read_all(tmp_path)
+    assert found["best.safetensors"] == found["epoch0002.safetensors"]
+    assert found["best.safetensors"][0]["epoch"] == best_epoch(read_history(tmp_path)) == 2
+    others = [0.9, 0.2, 0.2, 0.9]
+    history = pd.DataFrame({"epoch": range(4), "AP": APS, "AP50": others, "mAP50_95": others, "precision": 0.5,
+                            "recall": 0.5})
+    shown = [text.get_text() for text in plot_scores(history, 0.6).get_legend().get_texts()]
+    assert "kept: epoch 2" in shown and "AP at IoU 0.6" in shown
 
 
-def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Saving fails half-way: what was there before is still there, whole."""
+def test_the_weights_of_the_last_epochs_alone_are_kept_and_their_mean_is_theirs(tmp_path: Path) -> None:
+    n = resume.N_AVERAGED + 2
+    go_on(tmp_path, [0.5] * n)
+    assert [path.name for path in resume.epoch_weights(tmp_path)] == [
+        f"epoch{epoch:04d}.safetensors" for epoch in range(2, n)]
+    each = [read_checkpoint(path).tensors["weight"].double() for path in resume.epoch_weights(tmp_path)]
+    mean = read_checkpoint(tmp_path / "weights/averaged.safetensors").tensors["weight"]
+    assert torch.equal(mean, torch.stack(each).mean(0).half())
+    assert not (tmp_path / "weights/last.safetensors").exists()
+    assert not (tmp_path / "weights/previous.safetensors").exists()
 
-    def fails(content: dict, file, *arguments: object) -> None:
-        file.write(b"half")
-        if content["n"] == 3:
-            raise OSError(28, "No space left on device")
-        torch.save(content, file)
 
-    for n in (1, 2):
-        save_whole(torch.save, Running())({"n": n}, tmp_path / "last.pt")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_leave_the_files_of_the_epoch_before(value: float, tmp_path: Path) -> None:
+    state = make_state()
+    for ap in APS[:2]:
+        train_epoch(state, ap)
+        resume.keep(state, CONFIG, {}, tmp_path, saves=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"last.safetensors", "previous.safetensors", "best.safetensors", "history.jsonl"} < before.keys()
+    with torch.no_grad():
+        state.model.weight[0, 0] = value
+    train_epoch(state, 0.9)
+    with pytest.raises(UnsafeWeights, match=r"weight: expected finite numbers, found infinity or NaN in 1 of 6"):
+        resume.keep(state, CONFIG, {}, tmp_path, saves=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = make_state()
+    train_epoch(state, 0.1)
+    resume.keep(state, CONFIG, {}, tmp_path, saves=True)
+    before = read_checkpoint(tmp_path / "weights/last.safetensors").tensors
+    train_epoch(state, 0.2)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
-        save_whole(fails, Running())({"n": 3}, tmp_path / "last.pt")
-    found = [torch.load(tmp_path / name, weights_only=True)["n"] for name in ("previous.pt", "last.pt")]
-    assert found == [1, 2]
+        resume.keep(state, CONFIG, {}, tmp_path, saves=True)
+    there = resume.find_checkpoint(tmp_path)
+    assert there is not None and there.header["epoch"] == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in there.tensors.items())
 
 
-def test_history_is_one_row_an_epoch_whatever_a_kill_left(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    path.write_text("  epoch,  x/lr0\n 0, 0.1\n 1, 0.2\n 1, 0.3\n 2, 0.4\n 3, 0.")
-    table = read_epochs(path)
-    assert table.to_numpy().tolist() == [[0, 0.1], [1, 0.3], [2, 0.4]]
-    forget_epochs(tmp_path, 2)
-    assert read_epochs(path)["epoch"].tolist() == [0, 1]
+def test_a_loss_on_the_validation_images_that_is_no_number_stops_nothing(tmp_path: Path) -> None:
+    """JSON of a header has no NaN; the history may."""
+    state = make_state()
+    train_epoch(state, 0.1)
+    state.history[-1]["val_box_loss"] = float("nan")
+    resume.keep(state, CONFIG, {}, tmp_path, saves=True)
+    there = resume.find_checkpoint(tmp_path)
+    assert there is not None
+    again = make_state(resume.build(there)[1])
+    resume.load(again, there, tmp_path)
+    assert np.isnan(again.history[0]["val_box_loss"]) and again.history[0]["AP"] == 0.1
+
+
+def test_broken_checkpoints_are_passed_over_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "weights").mkdir()
+    assert resume.find_checkpoint(tmp_path) is None
+    for name in ("last", "previous"):
+        (tmp_path / f"weights/{name}.safetensors").write_bytes(b"half")
+    assert resume.find_checkpoint(tmp_path) is None
+    assert [record.getMessage().split(": ")[:2] for record in caplog.records] == [
+        ["passed over", str(tmp_path / f"weights/{name}.safetensors")] for name in ("last", "previous")]
+
+
+def test_a_trial_leaves_its_history_alone(tmp_path: Path) -> None:
+    state = make_state()
+    for ap in APS[:2]:
+        train_epoch(state, ap)
+        resume.keep(state, CONFIG, {}, tmp_path, saves=False)
+    assert [path.name for path in tmp_path.rglob("*")] == ["history.jsonl"]
+    assert [json.loads(line)["AP"] for line in (tmp_path / "history.jsonl").read_text().splitlines()] == APS[:2]
+    assert resume.is_finished(tmp_path, 2, saves=False) and not resume.is_finished(tmp_path, 2)
+
+
+def test_a_folder_without_a_history_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("epoch\n0\n")  # an older version's
+    with pytest.raises(StaleResult, match=rf"history\.jsonl: expected the scores .* delete {tmp_path} and train again"):
+        read_history(tmp_path)

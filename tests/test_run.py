@@ -15,7 +15,7 @@ from livestock.pipeline.preflight import NotReadyError, prepare_run
 from livestock.pipeline.run import choose_hyp, describe_settings, from_here, keep_settings, make_run, save_settings
 from livestock.pipeline.train import hyp_path
 from livestock.sample import draw_sample
-from livestock.search import read_hyp
+from livestock.training.hyp import read_hyp
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import doctest
 import importlib
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +26,9 @@ from livestock.evaluation import (
     image_errors,
     match_usual,
 )
+from livestock.models import checkpoint
+from livestock.models.base import ModelConfig
+from livestock.models.checkpoint import Checkpoint
 from livestock.plots import sentences
 from livestock.plots.training import epoch_noise
 from livestock.tables import make_boxes, make_images
@@ -81,9 +86,10 @@ def test_start_weights_of_other_classes_are_not_scored(monkeypatch: pytest.Monke
     monkeypatch.setattr(predict, "read_config", lambda run, training: SimpleNamespace(weights="w.pt"))
     monkeypatch.setattr(predict, "read_oof", lambda run, folds: (IMAGES, TRUTH))
     monkeypatch.setattr(predict, "predict_boxes", lambda *given: ANSWER)
+    config = ModelConfig("yolov5", (), 64)
     for names, found in ((["pig", "cow"], ANSWER), ([f"c{n}" for n in range(80)], None), (["cow", "pig"], None)):
-        monkeypatch.setattr(predict, "load_for_inference",
-                            lambda path, device, names=names: SimpleNamespace(labels=names))
+        known = Checkpoint(replace(config, labels=tuple(names)), {}, {})
+        monkeypatch.setattr(checkpoint, "read_checkpoint", {Path("w.pt"): known}.__getitem__)
         assert predict.predict_start(run, 0) is found  # type: ignore[arg-type]
 
 

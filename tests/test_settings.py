@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,8 @@ def test_the_profiles_that_come_with_the_code() -> None:
         trial_epochs=1, n_verified=1, n_seeds=1)
     assert get_profile("colab") == Profile(
         "colab", "yolov5m6.pt", imgsz=1280, batch=10, epochs=20, hyp="competition.yaml", device="", workers=2,
-        optimizer="SGD", cos_lr=False, nominal_batch=64, compiler="", bf16=False, trials=40, trial_epochs=7,
-        n_verified=3, n_seeds=3)
+        optimizer="SGD", schedule="linear", nominal_batch=64, compiler="", bf16=False, trials=40, trial_epochs=7,
+        n_verified=3, n_seeds=3, family="yolov5", loggers="")
     assert get_profile("cpu").nominal_batch == 16
     assert {profile.hyp for profile in known_profiles().values()} <= {
         path.name for path in resource("hyp").iterdir()}
@@ -60,7 +61,10 @@ def test_the_profiles_that_come_with_the_code() -> None:
     (WHOLE.replace("weights: a.pt", "weights: ''"), "weights: expected a name, found an empty text"),
     (WHOLE + "  workers: -1\n", "workers: expected a whole number, 0 or more, found '-1'"),
     (WHOLE + "  optimizer: Lion\n", "optimizer: expected one of 'SGD', 'Adam', 'AdamW', found 'Lion'"),
-    (WHOLE + "  cos_lr: 1\n", "cos_lr: expected true or false, found '1'"),
+    (WHOLE + "  bf16: 1\n", "bf16: expected true or false, found '1'"),
+    (WHOLE + "  schedule: cos\n", "schedule: expected one of 'linear', 'cosine', 'step', found 'cos'"),
+    (WHOLE + "  family: yolov8\n", "family: expected one of 'yolov5', 'retinanet', 'dfine', found 'yolov8'"),
+    (WHOLE + "  loggers: tensorboard, comet\n", "loggers: expected one of 'tensorboard', 'wandb', found 'comet'"),
     (WHOLE + "  compiler: gcc\n", "compiler: expected one of '', 'inductor', found 'gcc'"),
     (WHOLE + "  device: [0]\n", "device: expected a text of one line, found ['0']"),
     (WHOLE + "  epoch: 3\n", "unknown key 'epoch', meant is perhaps 'epochs'; expected one of ['batch', 'bf16', "),
@@ -96,10 +100,23 @@ def test_a_profile_made_in_python_is_checked_too() -> None:
         get_profile("clab")
 
 
+def test_another_family_brings_weights_hyper_parameters_and_optimizer_of_its_own() -> None:
+    demo = get_profile("demo")
+    assert get_profile("demo", family="yolov5") == demo  # the profile's own stay
+    retinanet = get_profile("demo", family="retinanet")
+    assert retinanet == replace(demo, family="retinanet", weights="resnet18", hyp="retinanet.yaml", optimizer="SGD")
+    dfine = get_profile("demo", family="dfine")
+    assert dfine == replace(demo, family="dfine", weights="dfine_n", hyp="dfine.yaml", optimizer="AdamW")
+    named = get_profile("demo", family="dfine", weights="mine.safetensors", optimizer="SGD", hyp="mine.yaml")
+    assert named == replace(dfine, weights="mine.safetensors", optimizer="SGD", hyp="mine.yaml")
+    assert get_profile("demo", family="dfine", weights=None).weights == "dfine_n"  # None names nothing
+
+
 def test_overrides_are_typed_and_parted() -> None:
-    found = parse_overrides(["epochs=40", "imgsz = 960", "hyp.lr0=5e-3", "cos_lr=yes", "optimizer=adamw", "device=0,1"])
-    assert found == {"epochs": 40, "imgsz": 960, "hyp.lr0": 0.005, "cos_lr": True, "optimizer": "AdamW",
-                     "device": "0,1"}
+    found = parse_overrides(["epochs=40", "imgsz = 960", "hyp.lr0=5e-3", "bf16=yes", "optimizer=adamw", "device=0,1",
+                             "schedule=Cosine", "family=RetinaNet", "loggers= WandB,,tensorboard "])
+    assert found == {"epochs": 40, "imgsz": 960, "hyp.lr0": 0.005, "bf16": True, "optimizer": "AdamW",
+                     "device": "0,1", "schedule": "cosine", "family": "retinanet", "loggers": "wandb,tensorboard"}
     assert split_overrides(found)[1] == {"lr0": 0.005}
     assert "hyp.lr0" not in split_overrides(found)[0]
 
@@ -130,7 +147,7 @@ def test_settings_come_back_as_they_were_written(tmp_path: Path) -> None:
         RunSettings(),
         RunSettings("cpu", data=str(tmp_path / "raw"), reader="yolo", competition='/x/ä "b".yaml',
                     weights=str(tmp_path / "mine.pt"), hyp=str(tmp_path / "evolved.yaml"), folds=(1, 0), seed=7,
-                    overrides={"epochs": 40, "hyp.lr0": 1e-5, "cos_lr": True, "device": "0,1"}),
+                    overrides={"epochs": 40, "hyp.lr0": 1e-5, "bf16": True, "family": "dfine", "device": "0,1"}),
         RunSettings("colab", weights="yolov5m6.pt"),
     ):
         settings_path(workspace).write_text(settings_text(settings, workspace), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What yolov5 would ignore in silence is known before a training, and what it has ignored after it."""
+"""Pictures that are too thin to learn from are left out of a training, by yolov5's own bound, and named."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from livestock.config import REPOSITORY
 from livestock.data import dataset
 from livestock.data.pictures import too_thin
-from livestock.models import yolov5
-from livestock.models.yolov5 import compat
+from livestock.models.yolov5 import library
 from livestock.pipeline.run import Run
 from livestock.pipeline.run import make_run as make_pipeline_run
 from livestock.pipeline.train import read_left_out, write_dataset
@@ -34,9 +33,9 @@ def save(folder: Path) -> pd.DataFrame:
     return make_images(records).assign(group=range(len(SIZES)), fold=[min(n % 3, 1) for n in range(len(SIZES))])
 
 
-def test_what_is_too_thin_is_what_yolov5_would_ignore(tmp_path: Path) -> None:
+def test_what_is_too_thin_is_what_yolov5_ignores(tmp_path: Path) -> None:
     """By its own check of the files that are written at training size."""
-    compat.apply()
+    library.load()
     from yolov5.utils.dataloaders import verify_image_label
 
     images = save(tmp_path / "pictures")
@@ -66,7 +65,7 @@ def test_thin_images_are_in_no_list_and_are_named(tmp_path: Path, capsys: pytest
     data_yaml = write_dataset(run, images, boxes)
     left_out = read_left_out(data_yaml)
     assert left_out["image_id"].tolist() == images.loc[THIN_AT_64, "image_id"].tolist()
-    assert left_out["reason"][0] == "2000 x 33 px has a side below 10 px at 64 px: yolov5 does not train on it"
+    assert left_out["reason"][0] == "2000 x 33 px has a side below 10 px at 64 px: nothing to learn from"
     said = "fold0: left out of training, thinner than 10 px at 64 px: 6 images, 01.png, 02.png"
     assert said in capsys.readouterr().out
     listed = [line for part in ("train", "valid")
@@ -82,26 +81,3 @@ def test_a_fold_of_thin_images_alone_is_refused_before_training(tmp_path: Path) 
     run, boxes = make_run(tmp_path, images)
     with pytest.raises(ValueError, match=r"fold0: expected images to validate on, found 6 and all of them thinner"):
         write_dataset(run, images, boxes)
-
-
-def test_what_yolov5_has_ignored_is_read_from_its_log(tmp_path: Path) -> None:
-    """Its own lines on files of each kind, as in the log of a training that was resumed."""
-    compat.apply()
-    from yolov5.utils.dataloaders import verify_image_label
-
-    picture = np.zeros((64, 64, 3), np.uint8)
-    files = {"thin": (picture[:9], ""), "labels": (picture, "0 0.5 0.5 -1 0.2\n"),
-             "twice": (picture, "0 .5 .5 .1 .1\n" * 3), "whole": (picture, "0 .5 .5 .1 .1\n")}
-    lines = []
-    for name, (content, labels) in files.items():
-        image, text = tmp_path / f"a folder: {name}.jpg", tmp_path / f"{name}.txt"
-        cv2.imwrite(str(image), content)
-        text.write_text(labels)
-        lines.append(verify_image_label((str(image), str(text), "\x1b[34m\x1b[1mtrain: \x1b[0m"))[-1])
-    (tmp_path / "train.log").write_text("\n".join(["Starting training", *lines, "Epoch", *lines]), encoding="utf-8")
-    found = yolov5.read_ignored(tmp_path)
-    assert [Path(name).name for name in found["file"]] == [
-        f"a folder: {name}.jpg" for name in ("thin", "labels", "twice")]
-    assert found["reason"][[0, 2]].tolist() == ["ignoring corrupt image/label: image size (64, 9) <10 pixels",
-                                                "2 duplicate labels removed"]
-    assert found["reason"][1].startswith("ignoring corrupt image/label: negative label values [")

@@ -82,7 +82,7 @@ def test_the_answer_leads_to_the_raw_data_and_to_nothing_else(run: Run) -> None:
     other = run.workspace.root / "other.txt"
     add(run, "another", [run.workspace.interim_dir / "boxes.parquet"], [other])
     assert answer.outputs["answer.csv"] == fingerprint(run.workspace.answer_path)
-    assert answer.outputs["weights.pt"] == answer.inputs["weights/fold0.pt"]
+    assert answer.outputs["weights.safetensors"] == answer.inputs["weights/fold0.safetensors"]
     steps = [step.step for step in trace(root, ["answer.csv"])]
     assert steps[:2] == ["answer", "train_fold0"] and steps[2] == "read"
     assert len(steps) == 4 and steps[3].startswith("predict_")  # one for both: the images to answer are the same
@@ -121,12 +121,13 @@ def test_the_command_says_it_in_words(run: Run) -> None:
     done = CliRunner().invoke(app, ["trace", "--workspace", str(run.workspace.root)])
     assert done.exit_code == 0, done.output
     for words in ("answer.csv: 1 rows, 1 test images", "iou_threshold 0.6", "0.5000, 95 % interval 0.4000 to 0.6000",
-                  "train_fold0: weights/fold0.pt (sha256:", "3 epochs at 64 px from starter.safetensors, demo.yaml",
+                  "train_fold0: weights/fold0.safetensors (sha256:",
+                  "3 epochs at 64 px from starter.safetensors, demo.yaml",
                   f"from {run.data_dir} (folder:"):
         assert words in done.output
 
 
-@pytest.mark.parametrize("name", ["answer.csv", "weights.pt"])
+@pytest.mark.parametrize("name", ["answer.csv", "weights.safetensors"])
 @pytest.mark.parametrize("how", ["another", "none"])
 def test_another_file_is_not_traced(run: Run, name: str, how: str) -> None:
     record(run)

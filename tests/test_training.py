@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from livestock.config import REPOSITORY
-from livestock.exceptions import BadData, UnsafeWeights
+from livestock.exceptions import UnsafeWeights
 from livestock.models.checkpoint import load_model, read_checkpoint, write_checkpoint
 from livestock.models.registry import find_start
 from livestock.plots.training import best_epoch
@@ -216,19 +216,57 @@ def test_start_weights_that_are_not_finite_are_refused(yolo: TrainConfig, tmp_pa
         train(replace(yolo, weights=str(path)), tmp_path / "run")
 
 
+def test_start_weights_that_would_run_code_are_refused_before_training(yolo: TrainConfig, tmp_path: Path) -> None:
+    torch.save({"model": print}, tmp_path / "evil.pt")
+    with pytest.raises(UnsafeWeights, match=r"evil\.pt: refused, .*print"):
+        train(replace(yolo, weights=str(tmp_path / "evil.pt")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_code_in_the_architecture_of_start_weights_does_not_run(yolo: TrainConfig, tmp_path: Path) -> None:
+    """It is refused where the network would be built, in the process that trains."""
+    start = read_checkpoint(Path(yolo.weights))
+    architecture = json.loads(json.dumps(start.config.architecture))
+    architecture["backbone"][0][2] = f"[__import__('pathlib').Path({str(tmp_path / 'it ran')!r}).touch(), Conv][1]"
+    path = tmp_path / "evil.safetensors"
+    write_checkpoint(path, replace(start.config, architecture=architecture), start.tensors)
+    with pytest.raises(RuntimeError, match="architecture: layer 0: module: refused"):
+        train(replace(yolo, weights=str(path)), tmp_path / "run")
+    assert not (tmp_path / "it ran").exists()
+
+
+@pytest.mark.parametrize(("changes", "rtol"), [
+    pytest.param({"compiler": "aot_eager"}, 1e-4, marks=pytest.mark.long),  # it compiles for a minute
+    ({"bf16": True}, 0.02),
+])
+def test_compiled_or_in_bf16_it_is_the_same_training(
+    yolo: TrainConfig, tmp_path: Path, changes: dict[str, object], rtol: float
+) -> None:
+    """Three steps, the last of a smaller batch; the compiler is one that is there everywhere."""
+    own = replace(yolo, epochs=1, batch=5, nominal_batch=5, save=False)
+    expected, found = train(own, tmp_path / "plain"), train(replace(own, **changes), tmp_path / "changed")
+    losses = [name for name in expected if name.startswith("train_")]
+    np.testing.assert_allclose(found[losses], expected[losses], rtol=rtol, atol=1e-6)
+    if "bf16" in changes:
+        assert not found[losses].equals(expected[losses])  # it was in bf16 at all
+
+
 def test_a_crash_leaves_this_process_alive_and_shows_the_log(yolo: TrainConfig, tmp_path: Path) -> None:
     broken = replace(yolo, hyp=str(tmp_path / "missing.yaml"))
     with pytest.raises(RuntimeError, match=r"exit status 1; the end of .*train\.log:\n(.|\n)*missing\.yaml"):
         train(broken, tmp_path / "run")
 
 
-def test_classes_of_the_start_weights_go_to_their_places(yolo: TrainConfig, tmp_path: Path) -> None:
+def test_classes_of_the_start_weights_go_to_their_places(
+    yolo: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The starter knows pig and cow: as the second class of other data, pig still starts from what is known of it."""
     text = Path(yolo.data_yaml).read_text()
     data_yaml = Path(yolo.data_yaml).with_name("two.yaml")
     data_yaml.write_text(text.replace("nc: 1", "nc: 2").replace("0: pig", "0: Rind\n  1: pig"))
     own = replace(yolo, data_yaml=str(data_yaml), epochs=1)
     train(own, tmp_path / "run", label_of={"cow": "Rind", "pig": "pig"}.get)
+    assert "its classes ['pig', 'cow'] are moved to the order of this competition, ['Rind', 'pig']" in caplog.text
     config, model = load_model(tmp_path / "run/weights/best.safetensors")
     assert config.labels == ("Rind", "pig")
     start = read_checkpoint(Path(yolo.weights))
@@ -270,10 +308,3 @@ def test_the_scores_of_boxes_are_those_of_an_independent_count() -> None:
     each = [3 / 4] * 2 + [2 / 4] * 6 + [1 / 4] * 2
     assert scores["mAP50_95"] == pytest.approx(np.mean(each))
     assert (scores["precision"], scores["recall"]) == (1.0, 0.75)
-
-
-def test_an_unknown_logger_is_refused(yolo: TrainConfig, tmp_path: Path) -> None:
-    from livestock.training.loggers import make_loggers
-
-    with pytest.raises(BadData, match="expected some of tensorboard, wandb, found 'mlflow'"):
-        make_loggers(replace(yolo, loggers=("mlflow",)), tmp_path)

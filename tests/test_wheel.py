@@ -79,8 +79,8 @@ def test_a_run_from_the_wheel_in_a_folder_of_its_own(command: Path, tmp_path: Pa
     call(command, tmp_path, "run", "--profile=smoke", "--data=barns", "--workspace=ws", "--set=epochs=2",
          "--set=hyp.lr0=0.001", *skipped)
     assert (tmp_path / "ws/answer.csv").read_text().startswith("ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n")
-    [history] = (tmp_path / "ws/runs").glob("train_fold0_*/results.csv")
-    assert len(history.read_text().splitlines()) == 1 + 2  # a header, and a line an epoch
+    [history] = (tmp_path / "ws/runs").glob("train_fold0_*/history.jsonl")
+    assert len(history.read_text().splitlines()) == 2  # a line an epoch
     [hyp] = (tmp_path / "ws/interim").glob("hyp_demo_*.yaml")
     assert "lr0: 0.001\n" in hyp.read_text()
     assert "answer.csv" in call(command, tmp_path, "trace", "--workspace=ws")

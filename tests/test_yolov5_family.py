@@ -19,10 +19,17 @@ import pytest
 import requests
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
 
 from livestock.exceptions import BadData, UnsafeWeights
 from livestock.models.base import Batch, ModelConfig, load_matching
 from livestock.models.registry import get_family
+from livestock.models.yolov5 import family as family_module
 from livestock.models.yolov5 import library
 from livestock.models.yolov5.family import YoloV5, fuse
 
@@ -165,6 +172,39 @@ def test_the_loss_takes_anchors_that_are_changed_after_it_was_made(model: Any) -
     assert len(set(found)) == 3 and min(found) > 0
 
 
+def to_fake(found: Any, fake: FakeTensorMode) -> Any:
+    """A tensor or a tuple of tensors."""
+    return tuple(map(fake.from_tensor, found)) if isinstance(found, tuple) else fake.from_tensor(found)
+
+
+@pytest.mark.parametrize("n_boxes", [[0, 0], [20, 10]], ids=str)
+def test_the_loss_asks_a_gpu_for_nothing(model: Any, n_boxes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a make-believe GPU, which has no numbers to give: whatever depends on one is an error there."""
+    monkeypatch.setattr(family_module, "_send", lambda tensor, device: tensor.to(device))  # no memory to pin
+    head, targets, stock = model.model[-1], make_targets(make_batch(n_boxes)), library.load().compute_loss
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        on_gpu = SimpleNamespace(
+            hyp=dict(FAMILY.defaults), parameters=lambda: iter([torch.empty(1, device="cuda")]),
+            model=[SimpleNamespace(nl=head.nl, na=head.na, nc=head.nc, anchors=head.anchors.to("cuda"))])
+        levels = [torch.randn(2, 3, 64 // stride, 128 // stride, 7, device="cuda", requires_grad=True)
+                  for stride in (8, 16, 32)]
+        theirs, ours = stock(on_gpu), family_module._host_loss(stock)(on_gpu)
+        if any(n_boxes):
+            with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+                theirs(levels, targets.to("cuda"))
+        match = ours.match
+        match.args[0].anchors = head.anchors
+
+        def match_for_real(p: Any, given: torch.Tensor) -> Any:
+            with unset_fake_temporarily():  # the CPU's part has numbers
+                found = match(p, given)
+            return tuple([to_fake(level, fake) for level in part] for part in found)
+
+        monkeypatch.setattr(ours, "match", match_for_real)
+        value, items = ours(levels, targets)
+        assert value.device.type == items.device.type == "cuda"
+
+
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
 def test_parameter_groups_are_those_of_the_packages_optimizer(model: Any, name: str) -> None:
     from yolov5.utils.torch_utils import smart_optimizer
@@ -238,7 +278,7 @@ def test_predictions_as_onnx_for_any_size(model: Any, tmp_path: Path, monkeypatc
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    from livestock.models.yolov5.graph import make_bound, read_graph
+    from livestock.models.graph import make_bound, read_graph
 
     exported, path = Exported(model).eval(), tmp_path / "model.onnx"
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, **dict.fromkeys(("boxes", "scores"), {0: "batch", 1: "n"})}

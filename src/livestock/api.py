@@ -76,7 +76,10 @@ def tune(run: Run) -> Tuned:
 
 
 def write_answer(run: Run, tuned: Tuned) -> Path:
-    """Writes `answer.csv`, `weights.safetensors` and `inference.yaml` into the workspace and returns the first; see `submit`."""
+    """Writes `answer.csv`, `weights.safetensors` and `inference.yaml` into the workspace; see `submit`.
+
+    Returns the first.
+    """
     return submit(run, tuned.inference, tuned.scores)
 
 

@@ -22,7 +22,7 @@ class _Group(TyperGroup):
         except KeyboardInterrupt as error:
             typer.echo(f"livestock: {str(error) or 'interrupted; run the same command again to go on'}", err=True)
             raise typer.Exit(130) from None  # as shells have it: 128 and the number of SIGINT
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:  # the last says what to install
             typer.echo(f"livestock: {error}", err=True)
             raise typer.Exit(2) from error
 
@@ -180,12 +180,16 @@ def predict(
     weights: Annotated[Path, typer.Option(help="a file of weights: .safetensors, .pt or .onnx")],
     images: Annotated[Path, typer.Option(help="folder of images, or of the zips they are in")],
     out: Annotated[Path, typer.Option(help="CSV to write: image_id, label, confidence, corners in pixels")],
-    iou: Annotated[float, typer.Option(help="of two boxes of a class that overlap more, the lower goes")] = 0.6,
+    iou: Annotated[
+        float | None,
+        typer.Option(help="of two boxes of a class that overlap more, the less confident goes; default: 0.6, and 1 for "
+                          "D-FINE, which marks an object once"),
+    ] = None,
     conf: Annotated[float, typer.Option(help="boxes of less confidence are left out")] = 0.25,
     imgsz: Annotated[int, typer.Option(help="pixels of the longer side; 0: as the model was trained")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda:0 ...; default: a GPU if there is one")] = "",
 ) -> None:
-    """Writes the boxes that a model sees in images."""
+    """Writes the boxes that a model sees in images, as a table; `livestock run` writes a submission."""
     from .predict import write_predictions
 
     boxes = write_predictions(weights, images, out, iou=iou, conf=conf, imgsz=imgsz, device=device)

@@ -71,10 +71,26 @@ def check_content(path: Path) -> tuple[list[str], list[str]]:
 
 
 def find_images(folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The images to answer, of `list_pictures`; in words also which are not, and which are not read here.
+
+    Another program may have answered for a picture of a kind that is not read here, and without a row it is missing all
+    the same.
+    """
+    images, words = list_pictures(folder)
+    is_test = np.array([part_of(image_id) == "test" for image_id in images["image_id"]])
+    if is_test.any() and not is_test.all():
+        images = images[is_test].reset_index(drop=True)
+        words.append(f"{folder}: of {len(is_test):,} images the {len(images):,} below a folder test are checked")
+    if len(others := images.loc[~images["readable"], "image_id"]):
+        words.append(f"{others.iloc[0]}: a picture of a format that is not read here, {len(others):,} in all; the "
+                     "answer needs rows for them all the same")
+    return images, words
+
+
+def list_pictures(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """The images in a folder and its zips, or in one zip, as the readers find them; and in words what is not opened.
 
-    Columns `image_id`, `archive`, `member`, and whether its kind is `readable` here: another program may have answered
-    for a picture that is not, and without a row it is missing all the same. Raises BadData if there are none.
+    Columns `image_id`, `archive`, `member`, and whether its kind is `readable` here. Raises BadData if there are none.
     """
     folder.stat()  # raises the system's own error for a path that is not there
     base = folder.resolve() if folder.is_dir() else folder.resolve().parent
@@ -91,15 +107,7 @@ def find_images(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     note_unread(files, report)
     left_out = report.table()
     left_out = left_out[left_out["reason"].isin([NESTED, BAD_NAME])]
-    words = [f"{row.file}: {row.reason}" for row in left_out.itertuples()]
-    is_test = np.array([part_of(image_id) == "test" for image_id in images["image_id"]])
-    if is_test.any() and not is_test.all():
-        images = images[is_test].reset_index(drop=True)
-        words.append(f"{folder}: of {len(is_test):,} images the {len(images):,} below a folder test are checked")
-    if len(others := images.loc[~images["readable"], "image_id"]):
-        words.append(f"{others.iloc[0]}: a picture of a format that is not read here, {len(others):,} in all; the "
-                     "answer needs rows for them all the same")
-    return images, words
+    return images, [f"{row.file}: {row.reason}" for row in left_out.itertuples()]
 
 
 def _measure(images: pd.DataFrame) -> list[str]:

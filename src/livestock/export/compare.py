@@ -85,9 +85,9 @@ def edge_table(
 
 
 def _write_formats(weights: Path, directory: Path, calibration: pd.DataFrame, imgsz: int) -> list[_Row]:
-    halved = weights if weights.suffix == ".safetensors" else directory / f"{weights.stem}.safetensors"
+    halved = directory / f"{weights.stem}.safetensors"
     onnx, int8, script = (directory / f"{weights.stem}{end}" for end in (".onnx", ".int8.onnx", ".torchscript"))
-    if halved != weights:
+    if not halved.exists() or not halved.samefile(weights):
         found = read_checkpoint(weights)
         write_checkpoint(halved, found.config, found.tensors, found.header, half=True)
     export_onnx(weights, onnx)

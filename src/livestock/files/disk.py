@@ -10,10 +10,10 @@ import pandas as pd
 
 SPARE_BYTES = 500_000_000  # logs, tables, and what others write meanwhile
 BYTES_PER_PIXEL = 0.6  # of a photograph as JPEG at quality 95; half of that is usual
-N_COPIES = 10  # weights in half precision: of the last epochs, their mean, those kept, one being written
+N_COPIES = 10  # weights in half precision: of the last epochs, their mean, the best, copies of both, one being written
 # A checkpoint to resume from, in weights files in half precision: the model, its average, the moments, all in float32.
 RESUMABLE = {"SGD": 2 + 2 + 2, "Adam": 2 + 2 + 4, "AdamW": 2 + 2 + 4}
-N_RESUMABLE = 4  # `last.pt`, the one before it, the one being written, and `best.pt`, which is smaller
+N_RESUMABLE = 2  # `previous.safetensors`, and `last.safetensors` while it is written
 
 
 class DiskSpaceError(OSError):

@@ -36,7 +36,9 @@ def find_start(family: str, weights: str, directory: Path) -> Path | None:
     None where `weights` is one of the family's sizes: such a network starts from random weights.
     Raises BadData that says what to do for a file that is not there and cannot be downloaded.
     """
+    if Path(weights).is_file():
+        return Path(weights)
     known = get_family(family)
-    if weights in known.sizes and not Path(weights).exists():
+    if weights in known.sizes:
         return None
     return known.find_pretrained(weights, directory)

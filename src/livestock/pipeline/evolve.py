@@ -36,7 +36,7 @@ from .preflight import check_training
 from .prepare import SplitTables, read_data, split_data
 from .run import Run
 from .store import run_step
-from .train import hyp_path, make_config, write_dataset
+from .train import MACHINE, PLACES, hyp_path, make_config, write_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def make_search(
         "data_hash": hash_data(run, data_yaml),
         "weights_hash": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else config.size,
         "training": {key: value for key, value in asdict(config).items()
-                     if key not in ("data_yaml", "weights", "hyp", "device", "workers")},
+                     if key not in (*PLACES, *MACHINE)},
     }
     study = name_study(study, run.workspace)
     if not storage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -72,13 +73,14 @@ def _check_parts(settings: RunSettings, workspace: Workspace, is_ensemble: bool,
     if profile is not None or settings.hyp:
         hyp = str(from_here(settings.hyp)) if settings.hyp else ""
         _attempt(lambda: check_hyp_file(profile, hyp, hyp_changes(settings)), faults)
+    faults += find_logger_faults(profile)
 
 
 def _attempt(action: Callable[[], T], faults: list[str]) -> T | None:
-    """What the action returns, or None with its error among the faults."""
+    """What the action returns, or None with its error among the faults: an ImportError says what to install."""
     try:
         return action()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         faults.append(str(error))
         return None
 
@@ -89,6 +91,7 @@ def check_training(run: Run, hyp: str = "") -> None:
     _attempt(lambda: check_weights_file(
         run.profile.weights, run.workspace, run.competition, **_network(run.profile)), faults)
     _attempt(lambda: check_hyp_file(run.profile, hyp), faults)
+    faults += find_logger_faults(run.profile)
     if faults:
         raise NotReadyError(in_words(faults))
 
@@ -146,6 +149,13 @@ def check_hyp_file(profile: Profile | None, hyp: str = "", changes: Mapping[str,
     if faults:
         raise BadData(f"{path}: {in_words(faults)}")
     return path
+
+
+def find_logger_faults(profile: Profile | None) -> list[str]:
+    """Which of the profile's loggers are not installed, in words."""
+    names = filter(None, profile.loggers.split(",")) if profile else ()
+    return [f"loggers: {name} is not installed: pip install {name}" for name in names
+            if importlib.util.find_spec(name) is None]
 
 
 def check_writable(directory: Path) -> None:

@@ -195,11 +195,17 @@ def add_generations(study: optuna.Study, storage: str, trials: list[optuna.trial
 
 
 def write_evolve_csv(study: optuna.Study, path: Path) -> int:
-    """Writes the finished trials as YOLOv5's `evolve.csv`, in its columns and digits; returns how many."""
+    """Writes the finished trials as YOLOv5's `evolve.csv`, in its columns and digits; returns how many.
+
+    Raises BadData for trials of another family, whose loss has other parts.
+    """
     start = study.user_attrs["start"]
     lines = [",".join(f"{name:>20s}" for name in [*CSV_SCORES, *start])]
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         scores, values = trial.user_attrs[SCORES_KEY], {**start, **trial.params}
+        if missing := [name for name in CSV_SCORES.values() if name not in scores]:
+            raise BadData(f"{path}: expected the scores of YOLOv5 to write its evolve.csv, found no {missing[0]} in "
+                          f"trial {trial.number}, of another family")
         numbers = [*(scores[name] for name in CSV_SCORES.values()), *(values[name] for name in start)]
         lines.append(",".join(f"{number:20.5g}" for number in numbers))
     write_text("\n".join(lines) + "\n", path)

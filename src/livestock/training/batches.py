@@ -199,7 +199,8 @@ class Loader:
                       for at in range(epoch * self.n_batches, self.n_epochs * self.n_batches)]
         loader = DataLoader(
             self.dataset, batch_size=None, sampler=asked, num_workers=self.n_workers, pin_memory=self.pin_memory,
-            worker_init_fn=_set_up_worker, multiprocessing_context="fork" if self.n_workers else None)
+            worker_init_fn=_set_up_worker, multiprocessing_context="fork" if self.n_workers else None,
+            generator=torch.Generator())  # it draws a seed, which must not come out of what the network draws from
         with warnings.catch_warnings():  # Python 3.12 warns of forks; workers use nothing that threads may have locked
             warnings.simplefilter("ignore", DeprecationWarning)
             self._packed = iter(loader)

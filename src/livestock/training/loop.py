@@ -138,7 +138,9 @@ class Steps:
             if time.monotonic() - said > REPORT_SECONDS or number + 1 == self.schedule.n_batches:
                 said, losses = time.monotonic(), self._means(sums, n_images, epoch)
                 report({"epochs_done": epoch + (number + 1) / self.schedule.n_batches, "scores": losses})
-        self.rate = max(group["lr"] for group in self.state.optimizer.param_groups)
+        groups = self.state.optimizer.param_groups
+        first = min(group["warmup_lr"] for group in groups)  # of weights: biases begin the warm-up at a higher rate
+        self.rate = max(group["lr"] for group in groups if group["warmup_lr"] == first)
         return {f"train_{name}_loss": value for name, value in losses.items()}
 
     def backward(self, batch: Batch, at: int) -> dict[str, Tensor]:

@@ -69,7 +69,10 @@ def build(checkpoint: Checkpoint) -> tuple[ModelConfig, nn.Module]:
 def load(state: State, checkpoint: Checkpoint, run_dir: Path) -> None:
     """Puts a checkpoint into a training that was set up for its network."""
     header, device = checkpoint.header, next(state.model.parameters()).device
-    state.epoch, state.history = header["epoch"] + 1, read_rows(run_dir)[: header["epoch"] + 1]
+    # A kill may have come between the checkpoint and the history, so the row of its epoch is in the checkpoint too.
+    before = read_rows(run_dir)[: header["epoch"]]
+    state.epoch, state.history = header["epoch"] + 1, [*before, json.loads(header["row"])]
+    _write_history(state.history, run_dir)
     state.average.model.load_state_dict(_part(checkpoint, "average."))
     state.average.n_steps = header["n_steps"]
     moments: dict[int, dict[str, Tensor]] = {}
@@ -103,11 +106,16 @@ def keep(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: P
             write_checkpoint(weights / BEST, config, averaged, header, half=True)
         if (weights / LAST).exists():
             os.replace(weights / LAST, weights / PREVIOUS)
-        write_checkpoint(weights / LAST, config, tensors, {**header, "n_steps": state.average.n_steps,
-                                                           "scaler": state.scaler.state_dict()})
+        # The row as text: a header's JSON has no NaN, which the loss on the validation images may be.
+        write_checkpoint(weights / LAST, config, tensors, {
+            **header, "row": json.dumps(row), "n_steps": state.average.n_steps, "scaler": state.scaler.state_dict()})
         for path in epoch_weights(run_dir)[:-N_AVERAGED]:
             path.unlink()
-    write_text("".join(f"{json.dumps(past)}\n" for past in state.history), run_dir / HISTORY)
+    _write_history(state.history, run_dir)
+
+
+def _write_history(rows: list[dict[str, float]], run_dir: Path) -> None:
+    write_text("".join(f"{json.dumps(row)}\n" for row in rows), run_dir / HISTORY)
 
 
 def epoch_weights(run_dir: Path) -> list[Path]:

@@ -176,6 +176,10 @@ class YoloV5:
         boxes, scores = (torch.cat(parts, 1) for parts in zip(*decoded, strict=True))
         return Predictions(boxes, scores)
 
+    def fuse(self, model: nn.Module) -> nn.Module:
+        """See the function `fuse`."""
+        return fuse(model)
+
     def parameter_groups(self, model: nn.Module, hyp: Mapping[str, float]) -> list[dict[str, Any]]:
         """The groups of yolov5's `smart_optimizer`, in its order: biases, decayed weights, weights of batch norm.
 

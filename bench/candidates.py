@@ -65,6 +65,7 @@ def write_images(data: Path | None, n_images: int) -> Path:
 
     from livestock.config import read_competition
     from livestock.data import archives, readers
+    from livestock.data.dataset import file_name
     from livestock.sample import draw_sample
 
     directory = REPOSITORY / "data/bench_candidates"
@@ -80,7 +81,7 @@ def write_images(data: Path | None, n_images: int) -> Path:
             picture = Image.fromarray(archives.read_image(image.archive, image.member))
             scale = SIDE / max(picture.size)
             picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
-            picture.save(Path(beside, Path(image.image_id).with_suffix(".jpg")), quality=95)
+            picture.save(Path(beside, file_name(image.image_id)), quality=95)
         directory.mkdir(exist_ok=True)
         os.rename(beside, directory / name)
         os.mkdir(beside)  # what the context removes

@@ -116,6 +116,23 @@ def _train_and_exit(config: TrainConfig, run_dir: Path, writes: int) -> NoReturn
     os._exit(status)
 
 
+def with_image_ids(boxes: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Boxes of a file that names images by their bare names, with the ids that these have in an images table."""
+    from livestock.data.submission import answer_names
+
+    ids = {name: image_id for image_id, name in answer_names(images).items()}
+    return boxes.assign(image_id=boxes["image_id"].map(ids))
+
+
+def read_truth_in_pixels(path: Path, images: pd.DataFrame) -> pd.DataFrame:
+    """The boxes of a truth file in the scorer's format, in pixels of `images` and with their ids."""
+    from livestock.data.submission import read_truth
+
+    truth = with_image_ids(read_truth(path), images)
+    truth[XYXY] *= images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2].to_numpy()
+    return truth
+
+
 def draw_boxes(n_images: int, n_candidates: int, n_truth: int = N_TRUTH) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Truth of two classes in images of 1920 x 1080, and candidates as a network gives them, in boxes tables.
 

@@ -11,13 +11,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from common import read_truth_in_pixels
+
 from livestock import export
 from livestock.config import REPOSITORY, read_competition
 from livestock.data import readers
-from livestock.data.submission import read_truth
 from livestock.models.yolov5.library import STARTER
 from livestock.sample import draw_sample
-from livestock.tables import XYXY
 
 BAR, MOST_LOST = 2, 0.5  # times as fast, and points of mAP
 IMGSZ, THREADS, N_CALIBRATION = 320, 2, 48
@@ -36,9 +36,7 @@ def main() -> None:
         draw_sample(raw, n_train=N_CALIBRATION, n_test=arguments.images)
     train, test = readers.read_train_and_test("aihub", raw, competition)
     assert test is not None  # noqa: S101 - the sample has one
-    truth = read_truth(raw / "truth_test.csv")
-    sizes = test.images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2]
-    truth[XYXY] *= sizes.to_numpy()
+    truth = read_truth_in_pixels(raw / "truth_test.csv", test.images)
     with tempfile.TemporaryDirectory() as folder:
         table = export.edge_table(
             arguments.weights, test.images, truth, competition.labels, Path(folder), calibration=train.images,

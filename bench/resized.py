@@ -15,18 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from common import read_truth_in_pixels
 from scipy import stats
 
 from livestock import inference
 from livestock.config import REPOSITORY, read_competition
 from livestock.data import dataset, folds, readers
-from livestock.data.submission import read_truth
 from livestock.evaluation import evaluate
 from livestock.models.forward import load_for_inference
 from livestock.models.yolov5.library import STARTER
 from livestock.postprocess import suppress
 from livestock.sample import draw_sample
-from livestock.tables import XYXY
 from livestock.training import AVERAGED, TrainConfig, train
 
 ROOT = REPOSITORY / "data/bench_resized"
@@ -69,8 +68,7 @@ def write_data(data: Path | None, imgsz: int) -> tuple[dict[str, Path], pd.DataF
     assert test is not None  # noqa: S101 - both have one
     groups = folds.near_duplicate_groups(train.images)
     images = folds.assign_folds(train.images, train.boxes, competition, groups=groups, seed=42)
-    truth = read_truth(raw / "truth_test.csv")
-    truth[XYXY] *= test.images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2].to_numpy()
+    truth = read_truth_in_pixels(raw / "truth_test.csv", test.images)
     lists = {}
     for way, side in (("full", LARGEST), ("resized", imgsz)):
         folder = ROOT / f"{way}_{len(images)}_{imgsz}"

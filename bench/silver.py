@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from common import ONE_THREAD, train_forked, warm_up
+from common import ONE_THREAD, read_truth_in_pixels, train_forked, warm_up, with_image_ids
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = REPOSITORY / "data/bench_silver"
@@ -122,8 +122,15 @@ def read_sample(seed, competition):
     if not (raw / "left_out.csv").exists():
         draw_sample(raw, seed=seed, n_test=N_TEST, missing_cow_fraction=MISSING)
     train, test = readers.read_train_and_test("aihub", raw, competition)
-    left_out = pd.read_csv(raw / "left_out.csv").assign(confidence=1.0, source="gold")
-    return train, left_out, test.images, truth_in_pixels(raw / TRUTH_NAME, test.images)
+    left_out = read_left_out(raw / "left_out.csv", train.images)
+    return train, left_out, test.images, read_truth_in_pixels(raw / TRUTH_NAME, test.images)
+
+
+def read_left_out(path, images):
+    """The boxes that were left out, as a boxes table of its own."""
+    from livestock.tables import make_boxes
+
+    return make_boxes(with_image_ids(pd.read_csv(path), images), origin="left out")
 
 
 def read_real(data, seed, competition):
@@ -134,17 +141,7 @@ def read_real(data, seed, competition):
     train, test = readers.read_train_and_test("aihub", data, competition)
     is_out = np.random.default_rng(seed).permutation(len(train.boxes)) < len(train.boxes) // 3
     left_out, damaged = train.boxes[is_out], train.boxes[~is_out].reset_index(drop=True)
-    return train._replace(boxes=damaged), left_out, test.images, truth_in_pixels(data / TRUTH_NAME, test.images)
-
-
-def truth_in_pixels(path, images):
-    """The test truth as a boxes table."""
-    from livestock.data.submission import read_truth
-    from livestock.tables import XYXY
-
-    truth = read_truth(path)
-    truth[XYXY] *= images.set_index("image_id").loc[truth["image_id"], ["width", "height"] * 2].to_numpy()
-    return truth
+    return train._replace(boxes=damaged), left_out, test.images, read_truth_in_pixels(data / TRUTH_NAME, test.images)
 
 
 def rank_missing(left_out, truth, images, answers) -> dict[str, float]:
@@ -218,7 +215,7 @@ def rank_with_starter() -> None:
     if not (raw / "left_out.csv").exists():
         draw_sample(raw, missing_cow_fraction=MISSING)
     train, _ = readers.read_train_and_test("aihub", raw, competition)
-    left_out = pd.read_csv(raw / "left_out.csv").assign(confidence=1.0, source="gold")
+    left_out = read_left_out(raw / "left_out.csv", train.images)
     looks = [see(STARTER, train.images, competition, imgsz, flip) for imgsz, flip in ((320, 0), (320, 1), (384, 0))]
     suspects = find_suspects(train.boxes, fuse_views(looks, train.images))
     found = evaluate(left_out, suspects[suspects["label"] == "cow"], 0.5).mean

@@ -14,8 +14,8 @@ from livestock.config import REPOSITORY
 PACKAGE = REPOSITORY / "src/livestock"
 # From the top down: a room imports rooms below it, and itself, alone.
 ROOMS = [
-    "__main__", "cli", "api", "colab", "pipeline", "plots", "search", "labels", "export", "training", "inference", "models",
-    "postprocess", "evaluation", "data", "sample", "geometry", "tables", "files", "config", "exceptions",
+    "__main__", "cli", "api", "colab", "pipeline", "plots", "search", "labels", "export", "training", "inference",
+    "models", "postprocess", "evaluation", "data", "sample", "geometry", "tables", "files", "config", "exceptions",
     "__init__",
 ]
 MOST_ROOMS = 25

@@ -19,6 +19,7 @@ from transformers.loss.loss_d_fine import DFineForObjectDetectionLoss  # noqa: E
 
 from livestock.exceptions import BadData, UnsafeWeights  # noqa: E402
 from livestock.models.base import Batch, load_matching  # noqa: E402
+from livestock.models.checkpoint import read_checkpoint  # noqa: E402
 from livestock.models.dfine import PARTS, DFineFamily, make_targets, sum_parts  # noqa: E402
 from livestock.models.dfine_sizes import PRETRAINED, SIZES  # noqa: E402
 from livestock.models.label_sets import OBJECTS365  # noqa: E402
@@ -266,28 +267,43 @@ def test_official_weights_are_found_or_the_message_says_where(tmp_path: Path, mo
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     with pytest.raises(ValueError, match="expected one of dfine_n_coco"):
         FAMILY.find_pretrained("dfine_x_coco", tmp_path)
+    place = tmp_path / "dfine_n_coco_official.safetensors"
     with pytest.raises(ValueError, match=r"OfflineModeIsEnabled\). Download https://huggingface.co/ustc-community/"
-                       rf"dfine-nano-coco/resolve/main/model.safetensors .* {tmp_path}/dfine_n_coco.safetensors"):
+                       rf"dfine-nano-coco/resolve/main/model.safetensors .* {place}"):
         FAMILY.find_pretrained("dfine_n_coco", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_download_gets_its_name_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_official_weights_become_a_checkpoint_that_a_training_starts_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file as the hub has it, tensors without our header, made of a network with random weights."""
     import huggingface_hub
 
+    official = FAMILY.build(FAMILY.describe_pretrained("dfine_n_coco"))
     asked = []
 
     def download(repository: str, name: str, *, local_dir: str) -> str:
         asked.append((repository, name))
         path = Path(local_dir) / name
-        path.write_bytes(b"weights")
+        official.save_pretrained(local_dir)
         return str(path)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    paths = [FAMILY.find_pretrained("dfine_l_obj2coco", tmp_path / "new") for _ in range(2)]
-    assert asked == [("ustc-community/dfine-large-obj2coco-e25", "model.safetensors")]
-    assert paths == [tmp_path / "new/dfine_l_obj2coco.safetensors"] * 2 and paths[0].read_bytes() == b"weights"
-    assert list((tmp_path / "new").iterdir()) == paths[:1]
+    paths = [FAMILY.find_pretrained("dfine_n_coco", tmp_path / "new") for _ in range(2)]
+    assert asked == [("ustc-community/dfine-nano-coco", "model.safetensors")]
+    assert paths == [tmp_path / "new/dfine_n_coco.safetensors"] * 2
+    start = read_checkpoint(paths[0])
+    assert start.config.labels[19] == "cow" and start.config.family == "dfine"
+    wanted = replace(start.config, labels=("pig", "cow"), imgsz=320)
+    report = load_matching(model := FAMILY.build(wanted), FAMILY.adapt(start.tensors, start.config, wanted))
+    assert not [name for name in report.random if "num_batches_tracked" not in name]
+    rows = official.state_dict()["class_embed.0.weight"]
+    assert torch.equal(model.state_dict()["class_embed.0.weight"][1], rows[19])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/dfine_n_coco_official.safetensors").write_bytes(b"half")
+    with pytest.raises(UnsafeWeights, match="dfine_n_coco_official.safetensors: expected official weights, found"):
+        FAMILY.find_pretrained("dfine_n_coco", tmp_path / "broken")
 
 
 def test_without_transformers_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,7 @@ def test_tensorboard_goes_on_in_the_folder_of_a_training_that_was_cut_off(tmp_pa
         [log] = make_loggers(make_config(Path("d.yaml"), "tensorboard"), tmp_path)
         for row in rows:
             log(row)
+            assert read_events(tmp_path / "tensorboard")["AP"].iloc[-1] == row["AP"]  # at once, while it is open
     assert read_events(tmp_path / "tensorboard").to_dict("list") == pd.DataFrame(ROWS).to_dict("list")
 
 

@@ -19,6 +19,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from livestock.exceptions import BadData, UnsafeWeights
 from livestock.models.base import Batch, load_matching
+from livestock.models.checkpoint import read_checkpoint
 from livestock.models.common import group_parameters, move_classes
 from livestock.models.registry import get_family
 from livestock.models.retinanet import PRETRAINED, RetinaNetFamily
@@ -243,8 +244,18 @@ def test_official_weights_are_found_or_the_message_says_where(tmp_path: Path, mo
     with pytest.raises(ValueError, match=f"Download {PRETRAINED['resnet18_imagenet'].url} .*{tmp_path}/resnet18-"):
         FAMILY.find_pretrained("resnet18_imagenet", tmp_path)
     kept = tmp_path / "resnet18-f37072fd.pth"
-    kept.write_bytes(b"there")
-    assert FAMILY.find_pretrained("resnet18_imagenet", tmp_path) == kept
+    torch.save(classifier := resnet18(weights=None).state_dict(), kept)
+    path = FAMILY.find_pretrained("resnet18_imagenet", tmp_path)
+    assert path == tmp_path / "resnet18_imagenet.safetensors"
+    start = read_checkpoint(path)
+    wanted = FAMILY.configure(["pig"], 128)
+    report = load_matching(model := FAMILY.build(wanted), FAMILY.adapt(start.tensors, start.config, wanted))
+    assert "backbone.body.layer4.1.conv2.weight" in report.loaded and not report.unused
+    assert torch.equal(model.state_dict()["backbone.body.conv1.weight"], classifier["conv1.weight"])
+    kept.write_bytes(b"half")
+    path.unlink()
+    with pytest.raises(UnsafeWeights, match="resnet18-f37072fd.pth: expected official weights, found"):
+        FAMILY.find_pretrained("resnet18_imagenet", tmp_path)
 
 
 def test_the_config_is_plain_json_and_builds_again() -> None:

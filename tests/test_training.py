@@ -21,7 +21,7 @@ import torch
 from livestock.config import REPOSITORY
 from livestock.exceptions import UnsafeWeights
 from livestock.models.checkpoint import load_model, read_checkpoint, write_checkpoint
-from livestock.models.registry import find_start
+from livestock.models.registry import find_start, get_family
 from livestock.plots.training import best_epoch
 from livestock.training import TrainConfig, read_history, train
 from livestock.training.process import PROGRESS, SETTINGS
@@ -214,6 +214,18 @@ def test_start_weights_that_are_not_finite_are_refused(yolo: TrainConfig, tmp_pa
     save_file(tensors, path, metadata)
     with pytest.raises(UnsafeWeights, match=f"{name}: expected finite numbers"):
         train(replace(yolo, weights=str(path)), tmp_path / "run")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_family_starts_from_a_file_or_from_random_weights(family: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    own.touch()
+    assert find_start(family, str(own), tmp_path / "weights") == own
+    size = get_family(family).sizes[0]
+    assert find_start(family, size, tmp_path / "weights") is None
+    with pytest.raises(ValueError, match=r"missing\.safetensors': "):
+        find_start(family, "missing.safetensors", tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
 
 
 def test_start_weights_that_would_run_code_are_refused_before_training(yolo: TrainConfig, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from .files.logs import show_messages
 logger = logging.getLogger(__name__)
 
 # `raw` is on Drive already, and `yolo` is made again
-KEPT = ["interim", "runs", "weights", "weights.safetensors", "formats", "suspects.csv", "relabels.parquet", "relabels.jsonl",
-        "run.yaml", "evolved.yaml", "lineage.jsonl", "inference.yaml", "answer.csv"]
+KEPT = ["interim", "runs", "weights", "weights.safetensors", "formats", "suspects.csv", "relabels.parquet",
+        "relabels.jsonl", "run.yaml", "evolved.yaml", "lineage.jsonl", "inference.yaml", "answer.csv"]
 
 
 def start(workspace: str = "data") -> None:

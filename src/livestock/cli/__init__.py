@@ -28,6 +28,7 @@ class _Group(TyperGroup):
 
 
 COMPETITION_HELP = "classes, metric, limits; default: competition.yaml here, else the livestock challenge's"
+WEIGHTS_HELP = "start weights: a file, an official name like yolov5m6.pt, or a size, like resnet18, for random ones"
 SET_HELP = "one value of the profile or of the hyper-parameters, as epochs=40 or hyp.lr0=0.005; again for more"
 
 app = typer.Typer(
@@ -60,7 +61,7 @@ def run(
     reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
     family: Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")] = "",
-    weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
+    weights: Annotated[str, typer.Option(help=WEIGHTS_HELP)] = "",
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
     competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
     seed: Annotated[int, typer.Option(help="of split and training")] = 42,
@@ -112,7 +113,7 @@ def evolve(
     reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs of a trial")] = "demo",
     family: Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")] = "",
-    weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
+    weights: Annotated[str, typer.Option(help=WEIGHTS_HELP)] = "",
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
     competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
     seed: Annotated[int, typer.Option(help="of split, training and search")] = 42,
@@ -152,7 +153,7 @@ def train(
     reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
     family: Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")] = "",
-    weights: Annotated[str, typer.Option(help="start weights: a file or an official name like yolov5m6.pt")] = "",
+    weights: Annotated[str, typer.Option(help=WEIGHTS_HELP)] = "",
     workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
     competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
     seed: Annotated[int, typer.Option(help="of split and training")] = 42,

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..exceptions import BadData, UnsafeWeights
 from .base import Batch, ModelConfig
+from .checkpoint import write_checkpoint
+
+
+# What safetensors and torch raise on files that are damaged.
+BROKEN = (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, LookupError, TypeError, ValueError)
 
 
 def group_parameters(named: Iterable[tuple[str, nn.Parameter]], hyp: Mapping[str, float],
@@ -82,3 +91,21 @@ def check_batch(batch: Batch, n_classes: int) -> None:
         unknown = (class_ids < 0) | (class_ids >= n_classes)
         if unknown.any():
             raise BadData(f"batch: class_ids: expected 0 to {n_classes - 1}, found {int(class_ids[unknown][0])}")
+
+
+def keep_official(source: Path, config: ModelConfig, target: Path) -> Path:
+    """A checkpoint of ours, `target` with the suffix `.safetensors`, of a library's file of tensors, made once.
+
+    `source` is a `.safetensors` file without our header, or a `.pth` of torchvision's, of which tensors alone are read.
+    Raises UnsafeWeights for a file that is broken or holds anything else.
+    """
+    path = target.with_name(f"{target.name}.safetensors")
+    if path.exists():
+        return path
+    try:
+        state = load_file(source) if source.suffix == ".safetensors" else torch.load(source, weights_only=True)
+    except BROKEN as error:
+        raise UnsafeWeights(f"{source}: expected official weights, found {str(error)[:200]}; delete it and start again"
+                            ) from error
+    write_checkpoint(path, config, state, {"official": target.name})
+    return path

@@ -25,7 +25,7 @@ from torchvision.ops import box_convert
 
 from ..exceptions import BadData
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import check_batch, check_size, group_parameters, move_classes
+from .common import check_batch, check_size, group_parameters, keep_official, move_classes
 from .dfine_sizes import PRETRAINED, SIZES, WEIGHTS_FILE, make_config, smallest_side
 from .label_sets import OBJECTS365
 
@@ -79,16 +79,20 @@ class DFineFamily:
         return model
 
     def find_pretrained(self, name: str, directory: Path) -> Path:
-        """The file of official start weights, a name in `PRETRAINED`, downloaded into `directory` if it is not there.
+        """The checkpoint of official start weights, a name in `PRETRAINED`, made in `directory` if it is not there.
 
-        Raises ValueError for another name; and where it cannot be downloaded, as with `HF_HUB_OFFLINE=1`, one that says
-        what to fetch and where to put it.
+        The hub's file, `NAME_official.safetensors`, is downloaded first, or was put there by hand. Raises ValueError
+        for another name; and where it cannot be downloaded, as with `HF_HUB_OFFLINE=1`, one that says what to fetch and
+        where to put it.
         """
+        return keep_official(self._download(name, directory), self.describe_pretrained(name), directory / name)
+
+    def _download(self, name: str, directory: Path) -> Path:
         import httpx
         from huggingface_hub import hf_hub_download
 
         repository = f"ustc-community/{self._official(name)}"
-        path = directory / f"{name}.safetensors"
+        path = directory / f"{name}_official.safetensors"
         if path.exists():
             return path
         directory.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from ..exceptions import BadData, UnsafeWeights
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import check_batch, check_entries, check_size, group_parameters, move_classes
+from .common import check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
 
 BACKBONES = ("resnet18", "resnet50")
 LEVELS = 5  # P3 to P7
@@ -92,11 +92,14 @@ class RetinaNetFamily:
         return RetinaNetDetector(features, len(config.labels), AnchorGenerator(sizes, (ratios,) * len(sizes)))
 
     def find_pretrained(self, name: str, directory: Path) -> Path:
-        """The file of official start weights, a name in `PRETRAINED`, downloaded into `directory` if it is not there.
+        """The checkpoint of official start weights, a name in `PRETRAINED`, made in `directory` if it is not there.
 
-        Raises ValueError for another name; and where it cannot be downloaded, one that says what to fetch and where to
-        put it.
+        torchvision's file is downloaded first, or was put there by hand. Raises ValueError for another name; and where
+        it cannot be downloaded, one that says what to fetch and where to put it.
         """
+        return keep_official(self._download(name, directory), self.describe_pretrained(name), directory / name)
+
+    def _download(self, name: str, directory: Path) -> Path:
         url = self._official(name).url
         path = directory / url.rsplit("/", 1)[1]
         if path.exists():

@@ -21,7 +21,7 @@ from .students import evaluate_training, train_student
 from .train import HUMAN, Training, read_training, train_as_fold, weights_named, write_lists
 
 FINAL = "final.json"
-N_WATCHED = 8  # images that stand in for a validation list, which yolov5 asks for; they are trained on too
+N_WATCHED = 8  # images that stand in for a validation list, which every training has; they are trained on too
 
 
 def train_full(run: Run, strategy: str) -> Training:

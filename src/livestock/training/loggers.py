@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +27,11 @@ def make_loggers(config: TrainConfig, run_dir: Path) -> list[Log]:
     return [known[name](config, run_dir) for name in config.loggers]
 
 
+def run_id(run_dir: Path) -> str:
+    """The same for a training and for what resumes it, another for a training elsewhere."""
+    return hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16]
+
+
 def _tensorboard(config: TrainConfig, run_dir: Path) -> Log:
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -48,7 +53,7 @@ def _wandb(config: TrainConfig, run_dir: Path) -> Log:
     except ImportError as error:
         raise ImportError("logger wandb: it is not installed: pip install wandb") from error
     run = wandb.init(project="livestock", name=run_dir.name, dir=str(run_dir), config=asdict(config),
-                     resume="allow", id=f"{run_dir.name}-{os.getpid()}")
+                     resume="allow", id=run_id(run_dir))
 
     def log(row: Mapping[str, float]) -> None:
         run.log(dict(row), step=int(row["epoch"]))

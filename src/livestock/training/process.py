@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import torch
 
 from ..exceptions import StaleResult
@@ -28,6 +29,7 @@ from .settings import TrainConfig
 
 OnEpoch = Callable[[dict[str, float]], None]
 SETTINGS, PROGRESS, LOG = "config.json", "progress.jsonl", "train.log"
+WATCHER = "LIVESTOCK_WATCHER"  # in the environment: the process that shows the progress
 LINES_SHOWN = 15  # of the log's end, when a training fails
 logger = logging.getLogger(__name__)
 
@@ -73,16 +75,23 @@ def main(run_dir: Path) -> None:
     """Trains as `run_dir/config.json` says, in this process; what `train` starts."""
     content = json.loads((run_dir / SETTINGS).read_text(encoding="utf-8"))
     content["config"]["loggers"] = tuple(content["config"]["loggers"])
-    watcher = os.getppid()
+    watcher = int(os.environ.get(WATCHER, os.getppid()))  # torchrun lies between, and would outlive it
 
     def report(event: dict[str, Any]) -> None:
         """A line for the watching process; the training ends if nobody watches it any more."""
-        if os.getppid() != watcher:
+        if not _is_alive(watcher):
             raise SystemExit("the process that watched this training is gone")
         with open(run_dir / PROGRESS, "a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
 
     run_training(TrainConfig(**content["config"]), run_dir, report, content["start_labels"])
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _name_start_classes(config: TrainConfig, label_of: LabelOf | None) -> list[str] | None:
@@ -125,7 +134,7 @@ def _run_child(config: TrainConfig, run_dir: Path, on_epoch: OnEpoch | None) -> 
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # an interrupt from the keyboard is for this process, which ends that one
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), WATCHER: str(os.getpid())},
         )
         try:
             _show_progress(process, progress_path, config.epochs, on_epoch)

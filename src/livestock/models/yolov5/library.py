@@ -152,7 +152,7 @@ def read_architecture(size: str) -> dict[str, Any]:
 
 
 def find_pretrained(name: str, directory: Path) -> Path:
-    """The file for a path, for `starter.safetensors`, which comes with this package, or an official name: `yolov5m6.pt`.
+    """The file for a path, for `starter.safetensors`, which comes along, or for an official name: `yolov5m6.pt`.
 
     Official weights are downloaded once into `directory` and kept there. Raises BadData that says what to do when the
     file is not there and cannot be downloaded.

@@ -16,7 +16,6 @@ from ..exceptions import BadData, UnsafeWeights
 from .base import Batch, ModelConfig
 from .checkpoint import write_checkpoint
 
-
 # What safetensors and torch raise on files that are damaged.
 BROKEN = (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, LookupError, TypeError, ValueError)
 

@@ -52,17 +52,22 @@ def _start_children_as_usual() -> None:
 
 
 def warm_up() -> None:
-    """Imports all that a training of the family yolov5 does, for forks of this process."""
+    """Imports all that a training of the family yolov5 does, for forks of this process; to be called first in it.
+
+    OpenCV gets one thread: a fork would wait for ever for others that its parent had.
+    """
+    import cv2
     import torch._dynamo  # noqa: F401 - seconds, on an optimizer's first step
 
     from livestock.models.yolov5 import library
     from livestock.training import loop  # noqa: F401
 
     library.load()
+    cv2.setNumThreads(1)
 
 
 def train_forked(config: TrainConfig, run_dir: Path, on_epoch: Callable[[Mapping[str, float]], None]) -> None:
-    """What `livestock.training.train` does, in a fork of this process; see `warm_up`.
+    """What `livestock.training.train` does, in a fork of this process, which has called `warm_up`.
 
     It computes with one thread, so that two trainings side by side do not wait for each other's cores.
     `on_epoch` gets each epoch's row of the history; whatever it raises ends the training. Raises RuntimeError with the
@@ -96,12 +101,10 @@ def _train_and_exit(config: TrainConfig, run_dir: Path, writes: int) -> NoReturn
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     try:
-        import cv2
         import torch
 
         from livestock.training import loop
 
-        cv2.setNumThreads(1)
         loop._prepare_process = lambda place: torch.set_num_threads(1)  # which would take all cores
 
         def report(event: dict[str, Any]) -> None:

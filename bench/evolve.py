@@ -1,6 +1,6 @@
 """Searches compared: best fitness against epochs spent, on the embedded sample, a trial in seconds on a CPU.
 
-python bench/evolve.py [--seeds 10] [--jobs 2]     an hour or two on 2 cores; cut off, it goes on where it was
+python bench/evolve.py [--seeds 10] [--jobs 2]     about two hours on 2 cores; cut off, it goes on where it was
 python bench/evolve.py --short                     shows in some two minutes that it works; its figures say nothing
 
 CMA-ES (`cmaes`), the original's operator (`genetic`), TPE and random search over the original's three hyper-parameters,
@@ -17,7 +17,8 @@ may lengthen it to half of a trial.
 Trials fork from a process that has imported torch, one thread each, and write no weights. They start from the starter
 checkpoint with every convolution weight multiplied by 1 + 0.2 * N(0, 1): the starter itself has nothing left to learn
 here, and a search on it would compare noise. Each epoch goes into its study's journal below `data/bench_evolve/`, and
-each finished study adds a line to `studies.jsonl` there; delete the folder to begin again.
+each finished study adds a line to `studies.jsonl` there; delete the folder to begin again. A trial that was cut off is
+run again under another number, so the trials after it draw other values than those of an unbroken search.
 """
 
 from __future__ import annotations
@@ -217,10 +218,10 @@ def list_epochs(study: optuna.Study) -> list[dict[str, Any]]:
 
 def find_overhead(study: optuna.Study) -> float:
     """Median seconds between one training and the next: asking, sampling, writing down."""
-    trials = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
     between = [(later.datetime_start - trial.datetime_start).total_seconds() - trial.user_attrs["seconds"]
-               for trial, later in itertools.pairwise(trials) if trial.datetime_start and later.datetime_start]
-    return float(np.median(between))
+               for trial, later in itertools.pairwise(study.trials)  # none where a kill came in between
+               if trial.state.name in ("COMPLETE", "PRUNED") and trial.datetime_start and later.datetime_start]
+    return float(np.median(between)) if between else float("nan")
 
 
 def report(epochs: pd.DataFrame, size: Size) -> None:

@@ -71,4 +71,4 @@ home: $(VENV)/installed
 	@$(RUN) -m livestock.cli.home "$$REPOSITORY"
 
 clean:
-	rm -rf $(VENV) data/interim data/yolo data/runs data/raw data/weights data/formats data/*.pt data/*.json data/*.csv data/*.yaml
+	rm -rf $(VENV) data/interim data/yolo data/runs data/raw data/weights data/formats data/*.safetensors data/*.json data/*.csv data/*.yaml

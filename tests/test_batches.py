@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import colorsys
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -458,3 +460,20 @@ def test_boxes_are_kept_as_yolov5_keeps_them(yolov5: Any) -> None:
         expected = yolov5[0].box_candidates(before.T * scale, after.T)
         assert 300 < expected.sum() < 2700
         assert (augment.is_kept(before, after, scale) == expected).all()
+
+def test_workers_start_where_opencv_has_used_its_threads(squares: Path) -> None:
+    """A fork has OpenCV's pool of threads without the threads: a worker that asks for them waits for ever."""
+    script = f"""
+import cv2, numpy as np, yaml
+from pathlib import Path
+from livestock.training.batches import make_loader, read_images
+from livestock.training.settings import Place, TrainConfig
+cv2.setNumThreads(4)
+cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (999, 999))
+cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (9, 9), 3)
+config = TrainConfig({str(squares)!r}, "", "", 64, 4, 1, workers=2)
+loader = make_loader(read_images(Path({str(squares)!r})), {{"mosaic": 1.0}}, config, "letterbox", 32, Place("cpu"))
+print(sum(len(batch) for batch in loader.epoch(0)), cv2.getNumThreads())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)  # noqa: S603
+    assert done.stdout.split() == ["12", "4"], done.stderr

@@ -1,4 +1,4 @@
-"""The data set as yolov5 reads it: every image written once, at training size, shared by all folds."""
+"""The data set in the YOLO format: every image written once, at training size, shared by all folds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .pictures import fit
 
 JPEG_QUALITY = 95
 VERSION = "4: known by content, not by place"  # of what is written of the same images; files that stand are kept
-GREY = 114  # what yolov5 pads with: it has learnt that nothing is there
+GREY = 114  # what inputs are padded with: a network learns that nothing is there
 
 
 def dataset_dir(images: pd.DataFrame, imgsz: int, yolo_dir: Path, *boxes: pd.DataFrame) -> Path:
@@ -112,7 +112,7 @@ def _write_image(
 
 
 def _is_same_to_opencv(content: bytes, picture: np.ndarray) -> bool:
-    """Whether yolov5, which reads with OpenCV, sees this picture in the bytes: colours of CMYK differ, say."""
+    """Whether OpenCV, with which other programs read them, sees this picture in the bytes: colours of CMYK differ."""
     seen = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if seen is None or seen.shape != picture.shape:
         return False
@@ -136,7 +136,8 @@ def paint_grey(picture: np.ndarray, grey: np.ndarray, spared: np.ndarray | None 
 def write_labels(images: pd.DataFrame, boxes: pd.DataFrame, labels: list[str], directory: Path) -> None:
     """Writes `directory/labels`: a file an image, a line a box `class_id cx cy w h`, relative to the image.
 
-    The class order is that of `labels`. yolov5's label caches are removed: they notice new sizes, not new numbers.
+    The class order is that of `labels`. Label caches of yolov5, which others may have left, are removed: they
+    notice new sizes, not new numbers.
     Raises ValueError for a label that is not in `labels`.
     """
     if unknown := sorted(set(boxes["label"]) - set(labels)):

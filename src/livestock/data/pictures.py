@@ -25,7 +25,7 @@ TURNS = {  # EXIF orientation to what undoes it
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 SOF, DHT, SOS, DQT, DRI, APP0, COM = (0xFFC0, 0xFFC1, 0xFFC2), 0xFFC4, 0xFFDA, 0xFFDB, 0xFFDD, 0xFFE0, 0xFFFE
 PLAIN_BYTES, CMYK = 1 << 16, 4  # a plain header is shorter; layers
-LEAST_SIDE = 10  # pixels: yolov5 leaves out pictures with a shorter one
+LEAST_SIDE = 10  # pixels: in pictures with a shorter side there is nothing to learn; yolov5 leaves them out too
 QUIET_PIXELS = 1 << 26  # Pillow warns of more
 BILINEAR_DOWN_TO = 0.6
 ORIENTATION, SWAPS_SIDES = 0x0112, {5, 6, 7, 8}
@@ -179,7 +179,7 @@ def fitted_size(width: int, height: int, imgsz: int) -> tuple[int, int]:
 def too_thin(images: pd.DataFrame, imgsz: int) -> np.ndarray:
     """Whether a side of each image is below ten pixels once the longer one is at most `imgsz`: `(N,)`.
 
-    yolov5 does not train on such pictures, and says so in its log alone.
+    Such pictures are left out of training, with a line in its report.
 
     >>> too_thin(pd.DataFrame({"width": [640, 2000, 9], "height": [480, 33, 9]}), 320)
     array([False,  True,  True])

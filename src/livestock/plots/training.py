@@ -34,7 +34,7 @@ def plot_losses(history: pd.DataFrame) -> Axes:
 
 
 def plot_scores(history: pd.DataFrame, metric_iou: float = 0.75, start: float | None = None) -> Axes:
-    """AP at the competition's IoU and yolov5's scores on the validation images over epochs; the epoch kept is marked.
+    """AP at the competition's IoU and the usual scores on the validation images over epochs; the epoch kept is marked.
 
     `history` of `read_history`; its `AP` is that at `metric_iou`. The band around AP is its noise (`epoch_noise`). The
     dashed line is `start`, the mAP of the start weights on the same images.

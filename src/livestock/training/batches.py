@@ -201,9 +201,16 @@ class Loader:
             self.dataset, batch_size=None, sampler=asked, num_workers=self.n_workers, pin_memory=self.pin_memory,
             worker_init_fn=_set_up_worker, multiprocessing_context="fork" if self.n_workers else None,
             generator=torch.Generator())  # it draws a seed, which must not come out of what the network draws from
-        with warnings.catch_warnings():  # Python 3.12 warns of forks; workers use nothing that threads may have locked
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._packed = iter(loader)
+        # Workers have one thread of OpenCV each. Set here: in a fork of a process that has used its threads the call
+        # would wait for threads that are not there.
+        n_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            with warnings.catch_warnings():  # Python 3.12 warns of forks; workers use nothing that threads have locked
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._packed = iter(loader)
+        finally:
+            cv2.setNumThreads(n_threads)
 
 
 def make_loader(images: TrainingImages, hyp: Mapping[str, float], config: TrainConfig, resize: Resize, stride: int,
@@ -236,9 +243,8 @@ def _draw(rng: np.random.Generator, pool: np.ndarray, n: int) -> list[int]:
 
 
 def _set_up_worker(number: int) -> None:
-    """A worker has one core, keeps its memory, and leaves an interrupt to the process that trains."""
+    """A worker keeps its memory, and leaves an interrupt to the process that trains."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
     keep_blocks(of_any_size=True)
 
 

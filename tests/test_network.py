@@ -142,7 +142,8 @@ import time; time.sleep(2)  # its sending begins in a thread
     assert_quiet(trace(strace, [sys.executable, "-c", code], tmp_path))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["yolov5", *(pytest.param(name, marks=pytest.mark.long)
+                                              for name in FAMILIES if name != "yolov5")])
 def test_a_network_with_random_weights_is_made_and_used_on_this_machine(
     family: str, strace: str, tmp_path: Path
 ) -> None:

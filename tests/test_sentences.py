@@ -149,7 +149,8 @@ def test_confusion_of_many_classes_fits_a_page() -> None:
     labels = [f"c{n}" for n in range(100)]
     truth = make_boxes([box(0, label, image_id=f"{label}.jpg") for label in labels])
     axes = plots.plot_confusion(confusion_matrix(truth, truth, labels), truth, 0.4)
-    assert len(axes.get_yticklabels()) == 13 and "0.40" in axes.get_xlabel() and "12 of 100" in axes.get_title()
+    title = axes.get_title() + axes.get_title(loc="left")  # wherever the style of an earlier test puts it
+    assert len(axes.get_yticklabels()) == 13 and "0.40" in axes.get_xlabel() and "12 of 100" in title
     plt.close("all")
 
 

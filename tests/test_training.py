@@ -320,3 +320,9 @@ def test_the_scores_of_boxes_are_those_of_an_independent_count() -> None:
     each = [3 / 4] * 2 + [2 / 4] * 6 + [1 / 4] * 2
     assert scores["mAP50_95"] == pytest.approx(np.mean(each))
     assert (scores["precision"], scores["recall"]) == (1.0, 0.75)
+
+
+def test_start_weights_of_another_family_are_refused(yolo: TrainConfig, tmp_path: Path) -> None:
+    hyp = str(REPOSITORY / "hyp/retinanet.yaml")
+    with pytest.raises(RuntimeError, match="expected weights of the family retinanet, found yolov5"):
+        train(replace(yolo, family="retinanet", hyp=hyp), tmp_path / "run")

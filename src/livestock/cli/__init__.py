@@ -30,6 +30,13 @@ class _Group(TyperGroup):
 COMPETITION_HELP = "classes, metric, limits; default: competition.yaml here, else the livestock challenge's"
 WEIGHTS_HELP = "start weights: a file, an official name like yolov5m6.pt, or a size, like resnet18, for random ones"
 SET_HELP = "one value of the profile or of the hyper-parameters, as epochs=40 or hyp.lr0=0.005; again for more"
+# Options that several commands have
+DataOption = Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")]
+ReaderOption = Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")]
+FamilyOption = Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")]
+CompetitionOption = Annotated[Path | None, typer.Option(help=COMPETITION_HELP)]
+ChangesOption = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP)]
+WorkspaceOption = Annotated[Path, typer.Option(help="where everything is written")]
 
 app = typer.Typer(
     cls=_Group,
@@ -57,20 +64,20 @@ def _livestock(
 
 @app.command()
 def run(
-    data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
-    reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
+    data: DataOption = None,
+    reader: ReaderOption = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
-    family: Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")] = "",
+    family: FamilyOption = "",
     weights: Annotated[str, typer.Option(help=WEIGHTS_HELP)] = "",
-    workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
-    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
+    workspace: WorkspaceOption = Path("data"),
+    competition: CompetitionOption = None,
     seed: Annotated[int, typer.Option(help="of split and training")] = 42,
     hyp: Annotated[Path | None, typer.Option(help="hyper-parameters to train with, such as evolved.yaml")] = None,
     folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "0",
     ensemble: Annotated[bool, typer.Option(help="answer with the models of all these folds")] = False,
     skip: Annotated[list[str] | None, typer.Option(help="a notebook to leave out, such as 03_evolve")] = None,
     publish: Annotated[bool, typer.Option(help="put the outputs into the committed notebooks")] = False,
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP)] = None,
+    changes: ChangesOption = None,
 ) -> None:
     """Runs every notebook in order, from raw data to answer.csv, and prints where it all lies."""
     from ..config import parse_overrides
@@ -109,13 +116,13 @@ def _read_folds(text: str) -> list[int]:
 
 @app.command()
 def evolve(
-    data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
-    reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
+    data: DataOption = None,
+    reader: ReaderOption = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs of a trial")] = "demo",
-    family: Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")] = "",
+    family: FamilyOption = "",
     weights: Annotated[str, typer.Option(help=WEIGHTS_HELP)] = "",
-    workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
-    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
+    workspace: WorkspaceOption = Path("data"),
+    competition: CompetitionOption = None,
     seed: Annotated[int, typer.Option(help="of split, training and search")] = 42,
     meta: Annotated[str, typer.Option(help="what is searched, with commas between")] = "lr0,lrf,momentum",
     hyp: Annotated[str, typer.Option(help="start values, a file in hyp/; default: the profile's")] = "",
@@ -129,7 +136,7 @@ def evolve(
     backup: Annotated[Path | None, typer.Option(help="a copy of the study after every trial, on Drive say")] = None,
     evolve_csv: Annotated[Path | None, typer.Option(help="YOLOv5's evolve.csv to go on from")] = None,
     verify: Annotated[bool, typer.Option(help="judge the best on a fresh fold, three seeds")] = True,
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP)] = None,
+    changes: ChangesOption = None,
 ) -> None:
     """Searches hyper-parameters; run it again to go on, on several machines at once with one --storage."""
     from ..config import parse_overrides
@@ -149,17 +156,17 @@ def evolve(
 
 @app.command()
 def train(
-    data: Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")] = None,
-    reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
+    data: DataOption = None,
+    reader: ReaderOption = "auto",
     profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
-    family: Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")] = "",
+    family: FamilyOption = "",
     weights: Annotated[str, typer.Option(help=WEIGHTS_HELP)] = "",
-    workspace: Annotated[Path, typer.Option(help="where everything is written")] = Path("data"),
-    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
+    workspace: WorkspaceOption = Path("data"),
+    competition: CompetitionOption = None,
     seed: Annotated[int, typer.Option(help="of split and training")] = 42,
     hyp: Annotated[str, typer.Option(help="hyper-parameters to train with, a file")] = "",
     folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "0",
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP)] = None,
+    changes: ChangesOption = None,
 ) -> None:
     """Reads, splits and trains, without a notebook; run it again to go on. `livestock predict` uses the weights."""
     from .. import api
@@ -200,9 +207,9 @@ def predict(
 @app.command()
 def read(
     path: Annotated[Path, typer.Argument(help="a data folder or a zip, as downloaded")],
-    reader: Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")] = "auto",
+    reader: ReaderOption = "auto",
     out: Annotated[Path | None, typer.Option(help="folder for images.parquet, boxes.parquet, left_out.csv")] = None,
-    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
+    competition: CompetitionOption = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of four images; default: in --out or temporary")] = None,
 ) -> None:
     """Reads data and says what is in it, and what would be left out or changed and why; trains nothing.
@@ -224,7 +231,7 @@ def download(
     directory: Annotated[Path, typer.Argument(help="folder for the pictures and tables; a second call goes on")],
     split: Annotated[str, typer.Option(help="validation, test or train (2.3 GB of tables)")] = "validation",
     limit: Annotated[int, typer.Option(help="the most pictures to download")] = 500,
-    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
+    competition: CompetitionOption = None,
 ) -> None:
     """Downloads pictures of the competition's classes and their boxes from Open Images (public, CC BY 2.0)."""
     from ..config import find_competition, read_competition
@@ -278,7 +285,7 @@ def check(
     answer: Annotated[Path, typer.Argument(help="the submission")],
     images: Annotated[Path, typer.Option(help="folder of the test images, or of the zips they are in")],
     weights: Annotated[list[Path] | None, typer.Option(help="a file that inference loaded; again for more")] = None,
-    competition: Annotated[Path | None, typer.Option(help=COMPETITION_HELP)] = None,
+    competition: CompetitionOption = None,
     boxless: Annotated[Path | None, typer.Option(help="names of images that have no box, one a line")] = None,
     pixels: Annotated[bool, typer.Option(help="corners are in pixels, not divided by the size")] = False,
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="an answer without any box is meant")] = False,

@@ -92,6 +92,12 @@ def check_batch(batch: Batch, n_classes: int) -> None:
             raise BadData(f"batch: class_ids: expected 0 to {n_classes - 1}, found {int(class_ids[unknown][0])}")
 
 
+def missing_weights(name: str, url: str, path: Path, error: Exception) -> ValueError:
+    """The error for official weights that cannot be downloaded: what to fetch, and where to put it."""
+    return ValueError(f"weights {name}: not here and not downloadable ({error.__class__.__name__}). Download {url} "
+                      f"on a machine with internet access and put it at {path}")
+
+
 def keep_official(source: Path, config: ModelConfig, target: Path) -> Path:
     """A checkpoint of ours, `target` with the suffix `.safetensors`, of a library's file of tensors, made once.
 

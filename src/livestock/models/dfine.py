@@ -25,7 +25,7 @@ from torchvision.ops import box_convert
 
 from ..exceptions import BadData
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import check_batch, check_size, group_parameters, keep_official, move_classes
+from .common import check_batch, check_size, group_parameters, keep_official, missing_weights, move_classes
 from .dfine_sizes import PRETRAINED, SIZES, WEIGHTS_FILE, make_config, smallest_side
 from .label_sets import OBJECTS365
 
@@ -101,10 +101,7 @@ class DFineFamily:
                 os.replace(hf_hub_download(repository, WEIGHTS_FILE, local_dir=beside), path)
         except (OSError, httpx.HTTPError) as error:
             url = f"https://huggingface.co/{repository}/resolve/main/{WEIGHTS_FILE}"
-            raise ValueError(
-                f"weights {name}: not here and not downloadable ({error.__class__.__name__}). Download {url} on a "
-                f"machine with internet access and put it at {path}"
-            ) from error
+            raise missing_weights(name, url, path, error) from error
         return path
 
     def describe_pretrained(self, name: str) -> ModelConfig:

@@ -24,7 +24,15 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from ..exceptions import BadData, UnsafeWeights
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
+from .common import (
+    check_batch,
+    check_entries,
+    check_size,
+    group_parameters,
+    keep_official,
+    missing_weights,
+    move_classes,
+)
 
 BACKBONES = ("resnet18", "resnet50")
 LEVELS = 5  # P3 to P7
@@ -108,10 +116,7 @@ class RetinaNetFamily:
         try:  # the end of the file's name begins its SHA-256, which is checked before the file gets its name
             torch.hub.download_url_to_file(url, str(path), path.stem.rsplit("-", 1)[1], progress=False)
         except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"weights {name}: not here and not downloadable ({error.__class__.__name__}). Download {url} on a "
-                f"machine with internet access and put it at {path}"
-            ) from error
+            raise missing_weights(name, url, path, error) from error
         return path
 
     def describe_pretrained(self, name: str) -> ModelConfig:

@@ -60,7 +60,9 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
     """
     place, family = find_place(config.device), get_family(config.family)
     if config.save and len(resume.read_rows(run_dir)) >= config.epochs:
-        return resume.finish(run_dir)  # a kill came between the last epoch and the end
+        if place.is_first:
+            resume.finish(run_dir)  # a kill came between the last epoch and the end
+        return
     _prepare_process(place)
     hyp = read_hyp(Path(config.hyp), family)
     images, valid = (read_images(Path(config.data_yaml), part) for part in ("train", "val"))

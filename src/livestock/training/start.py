@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from ..exceptions import BadData
 from ..models.base import Family, ModelConfig, load_matching
 from ..models.checkpoint import read_checkpoint
 from .batches import TrainingImages
@@ -32,6 +33,9 @@ def build_start(
         model = family.build(model_config)
     else:
         found = read_checkpoint(Path(config.weights))
+        if found.config.family != config.family:
+            raise BadData(f"{config.weights}: expected weights of the family {config.family}, found "
+                          f"{found.config.family}; train with that family, or name other weights")
         known = replace(found.config, labels=tuple(start_labels or found.config.labels))
         model_config = replace(known, labels=labels, imgsz=config.imgsz)
         model = family.build(model_config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import multiprocessing
@@ -24,7 +25,7 @@ from livestock.models.checkpoint import load_model, read_checkpoint, write_check
 from livestock.models.registry import find_start, get_family
 from livestock.plots.training import best_epoch
 from livestock.training import TrainConfig, read_history, train
-from livestock.training.process import PROGRESS, SETTINGS
+from livestock.training.process import PROGRESS, SETTINGS, WATCHER
 from livestock.training.resume import PREVIOUS, is_finished
 from livestock.training.scores import score_boxes
 
@@ -63,6 +64,29 @@ def undisturbed(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -
     return run_dir
 
 
+def find_children(pid: int | None = None) -> list[psutil.Process]:
+    """The processes that train for this process, or for another that may be gone."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "livestock.training.child" in (process.info["cmdline"] or []):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.environ().get(WATCHER) == str(pid or os.getpid()):
+                    found.append(process)
+    return found
+
+
+def train_until(config: TrainConfig, run_dir: Path, n_epochs: int) -> None:
+    """Trains for so many epochs, then the process that trains is killed."""
+
+    def kill(row: dict[str, float]) -> None:
+        if row["epoch"] + 1 == n_epochs:
+            for child in find_children():
+                child.kill()
+
+    with pytest.raises(RuntimeError, match="exit status -9"):
+        train(config, run_dir, kill)
+
+
 def train_and_die(config: TrainConfig, run_dir: Path, n_epochs: int) -> None:
     """Trains, and kills its own process, and with it the training, after so many epochs."""
 
@@ -73,15 +97,14 @@ def train_and_die(config: TrainConfig, run_dir: Path, n_epochs: int) -> None:
     train(config, run_dir, kill)
 
 
-def train_until(config: TrainConfig, run_dir: Path, n_epochs: int) -> None:
-    """Trains in a process that kills itself, and with it the training, after so many epochs; gone when this returns."""
+def watch_until(config: TrainConfig, run_dir: Path, n_epochs: int) -> None:
+    """Trains in a process that is killed after so many epochs; returns when what it has started is gone too."""
     process = multiprocessing.get_context("spawn").Process(target=train_and_die, args=(config, run_dir, n_epochs))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    for orphan in psutil.process_iter(["cmdline"]):
-        if str(run_dir) in " ".join(orphan.info["cmdline"] or []):
-            orphan.wait(60)  # until it has seen that nobody watches it
+    for orphan in find_children(process.pid):
+        orphan.wait(60)  # until it has seen that nobody watches it
 
 
 def assert_same(run_dir: Path, expected: Path) -> None:
@@ -103,7 +126,7 @@ def test_a_training_leaves_history_and_weights(config: TrainConfig, undisturbed:
                                 for kind in ("train_", "val_"))
     assert valid_parts and valid_parts <= train_parts  # D-FINE has parts in training alone
     events = [json.loads(line) for line in (undisturbed / PROGRESS).read_text().splitlines()]
-    assert events[-1]["epochs_done"] == EPOCHS
+    assert events[-2]["epochs_done"] == EPOCHS and events[-1] == {"is_over": True}
     best = read_checkpoint(undisturbed / "weights/best.safetensors")
     assert best.config.labels == ("pig",) and best.config.family == config.family
     assert best.config.imgsz == config.imgsz
@@ -139,10 +162,10 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
 
 
 def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(yolo: TrainConfig, tmp_path: Path) -> None:
-    """Killed after the third epoch, moved, and the last checkpoint cut short, as a Drive may leave it."""
+    """Nobody watches it after the third epoch; moved, and the last checkpoint cut short, as a Drive may leave it."""
     longer = replace(yolo, epochs=4)
     train(longer, tmp_path / "undisturbed")
-    train_until(longer, tmp_path / "began here", 3)
+    watch_until(longer, tmp_path / "began here", 3)
     run_dir = (tmp_path / "began here").rename(tmp_path / "run")
     last = run_dir / "weights/last.safetensors"
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
@@ -156,7 +179,7 @@ def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(yolo: TrainConf
 def test_a_finished_training_is_not_begun_again(yolo: TrainConfig, tmp_path: Path) -> None:
     """The session ended between the last epoch and what follows it: only that is done."""
     run_dir, short = tmp_path / "run", replace(yolo, epochs=1)
-    train_until(short, run_dir, 1)
+    watch_until(short, run_dir, 1)
     before = read_history(run_dir)
     (run_dir / "weights/averaged.safetensors").unlink(missing_ok=True)
     assert not is_finished(run_dir, 1) and not is_finished(run_dir, 2)
@@ -184,8 +207,25 @@ def test_what_on_epoch_raises_ends_the_training(yolo: TrainConfig, tmp_path: Pat
 
     with pytest.raises(EnoughError):
         train(replace(yolo, epochs=50), tmp_path / "run", stop)
-    assert not [process for process in psutil.process_iter(["cmdline"])
-                if str(tmp_path / "run") in " ".join(process.info["cmdline"] or [])]
+    assert not find_children()
+
+
+def test_a_process_that_has_trained_trains_again_unless_its_environment_changes(
+    yolo: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers come out, whatever it has trained before; it ends with its last training's failure."""
+    own = replace(yolo, epochs=1)
+    train(replace(own, seed=1), tmp_path / "before")
+    [process] = find_children()
+    train(own, tmp_path / "second")
+    assert find_children() == [process]
+    monkeypatch.setenv("LIVESTOCK_TEST", "another")
+    train(own, tmp_path / "first")
+    assert not process.is_running() and len(find_children()) == 1
+    assert_same(tmp_path / "second", tmp_path / "first")
+    with pytest.raises(RuntimeError, match="exit status 1"):
+        train(replace(own, hyp=str(tmp_path / "missing.yaml")), tmp_path / "broken")
+    assert not find_children()
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_what_to_do(yolo: TrainConfig, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from .models.loaded import LoadedModel, is_gpu, threads
 from .models.prepare import prepare
 from .tables import BOX_COLUMNS, BOX_DTYPES, XYXY, first_box_id, make_boxes
 
-Keep = Callable[[pd.DataFrame], pd.DataFrame]  # an image's boxes to those of them that stay
+Keep = Callable[[pd.DataFrame], pd.DataFrame]  # the boxes of whole images to those of them that stay
+KEPT_AT_ONCE = 250_000  # boxes that `Keep` gets, or a few more
 GPU_BATCH, MOST_WORKERS = 16, 8
 CONF_FLOOR, MAX_PER_IMAGE = 0.001, 30_000  # what is kept of an image: by confidence, and at most
 
@@ -63,9 +64,9 @@ def find_candidates(
     once as `batch` says: without it 16 on a GPU, and on a CPU one, whose data stay in its caches.
 
     A box whose two classes both pass the floor gives two rows. Boxes are clipped to the image; one that has no area
-    left lay wholly outside and is dropped; `keep` says which of an image's boxes stay, so that those of many images fit
-    into memory. `labels` is the class order of the model, whose own names may be synonyms that `label_of` knows. With
-    `flip` the model sees mirrored images; the boxes are those of the images as they are.
+    left lay wholly outside and is dropped; `keep` says which boxes of some whole images stay, so that those of many
+    images fit into memory. `labels` is the class order of the model, whose own names may be synonyms that `label_of`
+    knows. With `flip` the model sees mirrored images; the boxes are those of the images as they are.
 
     `origin` goes into the numbers of the boxes (see `tables.ids`): candidates that are to be concatenated need one
     each. By default it is the weights' path, `imgsz` and `flip`. A box has the same number whatever `keep` drops.
@@ -77,7 +78,8 @@ def find_candidates(
     look = _Look(imgsz, flip, conf_floor, max_per_image)
     origin = origin or f"{model.path} {imgsz} {flip}"
     chunks = _same_size_chunks(images, batch or (GPU_BATCH if is_gpu(model.device) else 1))
-    tables: list[_Boxes] = []
+    waiting: list[_Boxes] = []  # what is yet to be made a table of
+    kept: list[pd.DataFrame] = []
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
     started = time.perf_counter()
     with progress_bar("candidates", unit="image", total=len(images)) as bar, closing(
@@ -85,11 +87,15 @@ def find_candidates(
         for found in ahead:
             for boxes, n in found:
                 n_cut[boxes.image_id] = n
-                tables.append(_keep_some(boxes, labels, keep) if keep else boxes)
+                waiting.append(boxes)
+            if keep and sum(len(boxes.confidence) for boxes in waiting) >= KEPT_AT_ONCE:
+                kept.append(keep(_to_table(waiting, labels, origin)))
+                waiting = []
             bar.update(len(found))
-    seconds = time.perf_counter() - started
-    tables.sort(key=lambda boxes: boxes.image_id)
-    return Candidates(_to_table(tables, labels, origin), n_cut, seconds)
+        table = _to_table(sorted(waiting, key=lambda boxes: boxes.image_id), labels, origin)
+        if keep:
+            table = pd.concat([*kept, keep(table)]).sort_values("image_id", kind="stable", ignore_index=True)
+    return Candidates(table, n_cut, time.perf_counter() - started)
 
 
 class _Look(NamedTuple):
@@ -214,12 +220,6 @@ def _read_rows(rows: np.ndarray, image: Any, look: _Look, back: np.ndarray) -> t
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
     return _Boxes(image.image_id, corners.astype(np.float32), class_id[order].astype(np.int16),
                   confidence[order], np.arange(len(order), dtype=np.int32)).take(has_area), n_cut
-
-
-def _keep_some(boxes: _Boxes, labels: list[str], keep: Keep) -> _Boxes:
-    """Those that `keep` keeps, which may reorder them."""
-    kept = keep(_to_table([boxes], labels, ""))["box_id"].to_numpy()
-    return boxes.take(np.searchsorted(boxes.place, kept - first_box_id(boxes.image_id, "")))
 
 
 def _to_table(found: list[_Boxes], labels: list[str], origin: str) -> pd.DataFrame:

@@ -25,3 +25,10 @@ def keep_blocks(*, of_any_size: bool = False) -> None:
         set_option(M_MMAP_MAX, 0)
     else:
         set_option(M_MMAP_THRESHOLD, LARGEST_BLOCK)
+
+
+def give_back() -> None:
+    """Gives freed blocks back to the system that `keep_blocks` has kept: a process that waits needs none of them."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

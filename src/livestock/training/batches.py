@@ -227,15 +227,24 @@ def make_loader(images: TrainingImages, hyp: Mapping[str, float], config: TrainC
 
 
 def plain_batches(images: TrainingImages, imgsz: int, batch: int, resize: Resize, stride: int) -> Iterator[Batch]:
-    """All images in their order, without augmentation, on square inputs; uint8 images as in training."""
-    for start in range(0, len(images), batch):
-        own = range(start, min(start + batch, len(images)))
-        made = [prepare(read_picture(images.paths[i], images.sizes[i]), imgsz, stride, resize, square=True)
-                for i in own]
+    """All images without augmentation, those of one size together, on the smallest inputs; uint8 as in training."""
+    for own in _same_size_batches(images.sizes, batch):
+        made = [prepare(read_picture(images.paths[i], images.sizes[i]), imgsz, stride, resize) for i in own]
         boxes = [torch.from_numpy(map_boxes(images.boxes[i], matrix)).float()
                  for i, (_, matrix) in zip(own, made, strict=True)]
         pixels = torch.from_numpy(np.stack([picture for picture, _ in made])).permute(0, 3, 1, 2)
         yield Batch(pixels, boxes, [torch.from_numpy(images.class_ids[i]) for i in own])
+
+
+def _same_size_batches(sizes: np.ndarray, batch: int) -> list[np.ndarray]:
+    """Indices of images of one size, at most `batch` at a time, from their widths and heights `(N, 2)`.
+
+    >>> [own.tolist() for own in _same_size_batches(np.array([[9, 6], [8, 6], [9, 6], [9, 6]]), batch=2)]
+    [[1], [0, 2], [3]]
+    """
+    kinds, kind = np.unique(sizes, axis=0, return_inverse=True)
+    groups = [np.flatnonzero(kind == number) for number in range(len(kinds))]
+    return [group[start : start + batch] for group in groups for start in range(0, len(group), batch)]
 
 
 def _draw(rng: np.random.Generator, pool: np.ndarray, n: int) -> list[int]:

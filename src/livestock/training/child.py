@@ -1,4 +1,4 @@
-"""The process that trains: `python -m livestock.training.child RUN_DIR`."""
+"""A process that trains: `python -m livestock.training.child RUN_DIR`, or without one in folders that it is told of."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 from ..files.logs import show_messages
-from .process import main
+from .process import main, serve
 
 if __name__ == "__main__":
     show_messages()  # into the log of the training
-    main(Path(sys.argv[1]))
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        serve()

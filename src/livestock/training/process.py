@@ -1,15 +1,21 @@
-"""Training in a process of its own, watched from here: a crash there leaves the notebook's kernel alive."""
+"""Training in a process of its own, watched from here: a crash there leaves the notebook's kernel alive.
+
+Such a process takes seconds to start, as long as an epoch of a trial on a CPU. There it stays when its training is
+over, and waits for the next one.
+"""
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +24,7 @@ import psutil
 import torch
 
 from ..exceptions import StaleResult
+from ..files.memory import give_back
 from ..files.progress import progress_bar
 from ..files.write import write_json
 from ..models.checkpoint import read_checkpoint
@@ -25,7 +32,7 @@ from ..models.labels import LabelOf
 from .batches import read_labels
 from .loop import run_training
 from .resume import HISTORY, is_finished, read_rows
-from .settings import TrainConfig
+from .settings import TrainConfig, find_place
 
 OnEpoch = Callable[[dict[str, float]], None]
 SETTINGS, PROGRESS, LOG = "config.json", "progress.jsonl", "train.log"
@@ -75,16 +82,43 @@ def main(run_dir: Path) -> None:
     """Trains as `run_dir/config.json` says, in this process; what `train` starts."""
     content = json.loads((run_dir / SETTINGS).read_text(encoding="utf-8"))
     content["config"]["loggers"] = tuple(content["config"]["loggers"])
-    watcher = int(os.environ.get(WATCHER, os.getppid()))  # torchrun lies between, and would outlive it
+    watcher = _find_watcher()
 
     def report(event: dict[str, Any]) -> None:
         """A line for the watching process; the training ends if nobody watches it any more."""
         if not _is_alive(watcher):
             raise SystemExit("the process that watched this training is gone")
-        with open(run_dir / PROGRESS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        _tell(run_dir, event)
 
     run_training(TrainConfig(**content["config"]), run_dir, report, content["start_labels"])
+
+
+def serve() -> None:
+    """Trains in each folder that comes as a line of standard input, until that is closed or a training fails."""
+    watcher = _find_watcher()
+    while _is_alive(watcher):
+        if not select.select([sys.stdin], [], [], 1.0)[0]:
+            continue
+        line = sys.stdin.readline()
+        if not line:
+            return
+        run_dir = Path(line.removesuffix("\n"))
+        with open(run_dir / LOG, "ab") as log:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(log.fileno(), stream.fileno())
+        main(run_dir)
+        give_back()
+        _tell(run_dir, {"is_over": True})
+
+
+def _find_watcher() -> int:
+    return int(os.environ.get(WATCHER, os.getppid()))  # torchrun lies between, and would outlive it
+
+
+def _tell(run_dir: Path, event: dict[str, Any]) -> None:
+    with open(run_dir / PROGRESS, "a", encoding="utf-8") as file:
+        file.write(json.dumps(event) + "\n")
 
 
 def _is_alive(pid: int) -> bool:
@@ -124,31 +158,82 @@ def _launcher(device: str) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_gpus}"]
 
 
+@dataclass(frozen=True)
+class _Child:
+    """A process that trains, and what it was started with: settings of the process that a training may depend on."""
+
+    process: subprocess.Popen
+    started_with: tuple[dict[str, str], str]
+
+
+_waiting: list[_Child] = []  # a process that has trained and waits for more: one at most
+
+
 def _run_child(config: TrainConfig, run_dir: Path, on_epoch: OnEpoch | None) -> None:
     progress_path, log_path = run_dir / PROGRESS, run_dir / LOG
     progress_path.write_text("")
-    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with open(log_path, "ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own module, arguments as a list
-            [*_launcher(config.device), "-m", f"{__package__}.child", str(run_dir)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # an interrupt from the keyboard is for this process, which ends that one
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), WATCHER: str(os.getpid())},
-        )
-        try:
-            _show_progress(process, progress_path, config.epochs, on_epoch)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-    if process.returncode:
+    # A GPU's memory would not be free while it waits, and a logger may take one training a process for granted.
+    stays = find_place(config.device).device == "cpu" and not config.loggers
+    child = _start_child(config.device, run_dir, stays=stays)
+    try:
+        is_over = _show_progress(child.process, progress_path, config.epochs, on_epoch)
+    except BaseException:
+        _end(child)
+        raise
+    if is_over and not _waiting:
+        _waiting.append(child)
+        return
+    status = 0 if is_over else child.process.returncode
+    _end(child)
+    if status:
         tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
-        raise RuntimeError(f"training ended with exit status {process.returncode}; the end of {log_path}:\n{tail}")
+        raise RuntimeError(f"training ended with exit status {status}; the end of {log_path}:\n{tail}")
 
 
-def _show_progress(process: subprocess.Popen, progress_path: Path, epochs: int, on_epoch: OnEpoch | None) -> None:
-    """One bar over all epochs, fed by the lines that the training process writes."""
+def _start_child(device: str, run_dir: Path, *, stays: bool) -> _Child:
+    """A process that trains in `run_dir`; one that `stays` reads so on its standard input, and may be there already."""
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), WATCHER: str(os.getpid())}
+    child = _waiting.pop() if stays and _waiting else None
+    if child and (child.process.poll() is not None or child.started_with != (environment, os.getcwd())):
+        _end(child)
+        child = None
+    if child is None:
+        with open(run_dir / LOG, "ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own module, arguments as a list
+                [*_launcher(device), "-m", f"{__package__}.child", *[str(run_dir)] * (not stays)],
+                stdin=subprocess.PIPE if stays else subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # an interrupt from the keyboard is for this process, which ends that one
+                env=environment,
+            )
+        child = _Child(process, (environment, os.getcwd()))
+    if child.process.stdin:
+        child.process.stdin.write(f"{run_dir}\n".encode())
+        child.process.stdin.flush()
+    return child
+
+
+def _end(child: _Child) -> None:
+    if child.process.poll() is None:
+        child.process.terminate()
+        child.process.wait()
+    if child.process.stdin:
+        child.process.stdin.close()
+
+
+@atexit.register
+def _end_waiting() -> None:
+    while _waiting:
+        _end(_waiting.pop())
+
+
+def _show_progress(process: subprocess.Popen, progress_path: Path, epochs: int, on_epoch: OnEpoch | None) -> bool:
+    """One bar over all epochs, fed by the lines that the training process writes, until one says that it is over.
+
+    Returns False if the process ends without such a line.
+    """
     scores: dict[str, str] = {}
     pace = _Pace(epochs)
     with progress_bar("training", unit="epoch", total=epochs, bar_format="{l_bar}{bar}| {n:.1f}/{total} epochs "
@@ -156,6 +241,8 @@ def _show_progress(process: subprocess.Popen, progress_path: Path, epochs: int, 
         while True:
             running = process.poll() is None
             for event in _events(lines):
+                if "is_over" in event:
+                    return True
                 scores |= {key: f"{value:.3f}" for key, value in event["scores"].items() if "_loss" not in key}
                 bar.n = event["epochs_done"]
                 pace.see(event["epochs_done"])
@@ -164,8 +251,8 @@ def _show_progress(process: subprocess.Popen, progress_path: Path, epochs: int, 
                     on_epoch(event["epoch"])
             bar.refresh()
             if not running:
-                return
-            time.sleep(0.5)
+                return False
+            time.sleep(0.1)
 
 
 class _Pace:

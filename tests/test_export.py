@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -21,6 +23,8 @@ from livestock.models.yolov5.library import STARTER
 from livestock.tables import XYXY
 
 IMGSZ = 320
+SIZES = {"yolov5": 96, "retinanet": 128, "dfine": 256}
+Files = Callable[[str], tuple[Path, Path]]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -45,6 +49,19 @@ def table(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.
 @pytest.fixture(scope="module")
 def folder(table: tuple[pd.DataFrame, Path]) -> Path:
     return table[1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """The weights of a family and its ONNX file, made when they are first asked for."""
+
+    @functools.cache
+    def make(family: str) -> tuple[Path, Path]:
+        directory = tmp_path_factory.mktemp(family)
+        weights = write_lively(family, directory / "w.safetensors", SIZES[family])
+        return weights, export.export_onnx(weights, directory / "w.onnx")
+
+    return make
 
 
 def test_the_edge_table_has_every_format(table: tuple[pd.DataFrame, Path]) -> None:
@@ -113,16 +130,15 @@ def test_candidates_of_every_format(suffix: str, folder: Path, sample: Sample, e
         find_candidates(loaded, sample.test, [*LABELS, "hen"], imgsz=IMGSZ)
 
 
-@pytest.mark.parametrize(("family", "imgsz"), [("yolov5", 96), ("retinanet", 128), ("dfine", 256)])
-def test_every_familys_export_gives_its_boxes(family: str, imgsz: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", SIZES)
+def test_every_familys_export_gives_its_boxes(family: str, files: Files, tmp_path: Path) -> None:
     """Of pictures of another shape than was traced, where any shape may be given; both files, and what they say."""
-    weights = write_lively(family, tmp_path / "w.safetensors", imgsz)
+    weights, onnx_file = files(family)
     expected = load_for_inference(weights, "cpu")
-    size = (imgsz, imgsz) if family == "dfine" else (64, 160)
+    size = (SIZES[family], SIZES[family]) if family == "dfine" else (64, 160)
     torch.manual_seed(0)
     images = draw_blobs(3, *size)
-    for path in (export.export_onnx(weights, tmp_path / "w.onnx"),
-                 export.export_torchscript(weights, tmp_path / "w.torchscript")):
+    for path in (onnx_file, export.export_torchscript(weights, tmp_path / "w.torchscript")):
         found = load_for_inference(path, "cpu", trusted=path.suffix == ".torchscript")  # ONNX passes as a stranger's
         for name in ("family", "labels", "stride", "resize", "imgsz", "needs_nms"):
             assert getattr(found, name) == getattr(expected, name)
@@ -132,11 +148,10 @@ def test_every_familys_export_gives_its_boxes(family: str, imgsz: int, tmp_path:
         assert expected(images).scores.std() > 1e-5  # there is something to differ
 
 
-@pytest.mark.parametrize(("family", "imgsz"), [("retinanet", 128), ("dfine", 256)])
-def test_every_familys_file_passes_and_its_shapes_are_found(family: str, imgsz: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["retinanet", "dfine"])
+def test_every_familys_file_passes_and_its_shapes_are_found(family: str, files: Files) -> None:
     """Nothing of what each family's export has is unbounded: the last tensor is found to be as large as it comes."""
-    weights = write_lively(family, tmp_path / "w.safetensors", imgsz)
-    path = export.export_onnx(weights, tmp_path / "w.onnx")
+    path, imgsz = files(family)[1], SIZES[family]
     model = graph.read_graph(path.read_bytes(), path)
     skeleton, values = graph._make_skeleton(model)
     ranges = [one for one in model.graph.node if one.op_type == "Range"]
@@ -146,20 +161,18 @@ def test_every_familys_file_passes_and_its_shapes_are_found(family: str, imgsz: 
     assert found["output"] == (*output.boxes.shape[:2], 6)
 
 
-def test_a_file_for_one_size_refuses_another(tmp_path: Path) -> None:
-    weights = write_lively("dfine", tmp_path / "w.safetensors", 256)
-    loaded = load_for_inference(export.export_onnx(weights, tmp_path / "w.onnx"), "cpu")
+def test_a_file_for_one_size_refuses_another(files: Files) -> None:
+    loaded = load_for_inference(files("dfine")[1], "cpu")
     assert loaded.has_fixed_size
     with pytest.raises(ValueError, match=r"w\.onnx: expected pictures of 256 x 256 pixels.* found 288 x 256"):
         loaded(torch.zeros(1, 3, 256, 288))
 
 
 @pytest.mark.parametrize("family", ["retinanet", "dfine"])
-def test_int8_keeps_the_decoding_in_float(family: str, sample: Sample, tmp_path: Path) -> None:
+def test_int8_keeps_the_decoding_in_float(family: str, files: Files, sample: Sample, tmp_path: Path) -> None:
     """No tensor behind the last convolutions is in int8, and most convolutions are."""
-    weights = write_lively(family, tmp_path / "w.safetensors", 256)
-    whole = export.export_onnx(weights, tmp_path / "w.onnx")
-    small = export.quantize_onnx(whole, sample.train[:2], tmp_path / "w.int8.onnx", imgsz=256)
+    whole = files(family)[1]
+    small = export.quantize_onnx(whole, sample.train[:2], tmp_path / "w.int8.onnx", imgsz=SIZES[family])
     nodes = onnx.load(small).graph.node
     in_int8 = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
     convolutions = [node for node in nodes if node.op_type == "Conv"]

@@ -10,8 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,7 @@ from livestock.exceptions import UnsafeWeights
 from livestock.models.checkpoint import load_model, read_checkpoint, write_checkpoint
 from livestock.models.registry import find_start, get_family
 from livestock.plots.training import best_epoch
-from livestock.training import TrainConfig, read_history, train
+from livestock.training import TrainConfig, loop, read_history, resume, train
 from livestock.training.process import PROGRESS, SETTINGS, WATCHER
 from livestock.training.resume import PREVIOUS, is_finished
 from livestock.training.scores import score_boxes
@@ -60,8 +62,15 @@ def yolo(squares: Path) -> TrainConfig:
 @pytest.fixture(scope="module")
 def undisturbed(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("undisturbed") / "a run"  # a path with a space
-    train(config, run_dir)
+    train_here(config, run_dir)
     return run_dir
+
+
+def train_here(config: TrainConfig, run_dir: Path, report: Callable[[dict], None] = lambda event: None) -> None:
+    """Trains in this process, whose threads stay as they are: what a process that trains does, without its start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_prepare_process", lambda place: None)
+        loop.run_training(config, run_dir, report)
 
 
 def find_children(pid: int | None = None) -> list[psutil.Process]:
@@ -73,18 +82,6 @@ def find_children(pid: int | None = None) -> list[psutil.Process]:
                 if process.environ().get(WATCHER) == str(pid or os.getpid()):
                     found.append(process)
     return found
-
-
-def train_until(config: TrainConfig, run_dir: Path, n_epochs: int) -> None:
-    """Trains for so many epochs, then the process that trains is killed."""
-
-    def kill(row: dict[str, float]) -> None:
-        if row["epoch"] + 1 == n_epochs:
-            for child in find_children():
-                child.kill()
-
-    with pytest.raises(RuntimeError, match="exit status -9"):
-        train(config, run_dir, kill)
 
 
 def train_and_die(config: TrainConfig, run_dir: Path, n_epochs: int) -> None:
@@ -125,8 +122,6 @@ def test_a_training_leaves_history_and_weights(config: TrainConfig, undisturbed:
     train_parts, valid_parts = ({name.removeprefix(kind) for name in history if name.startswith(kind)}
                                 for kind in ("train_", "val_"))
     assert valid_parts and valid_parts <= train_parts  # D-FINE has parts in training alone
-    events = [json.loads(line) for line in (undisturbed / PROGRESS).read_text().splitlines()]
-    assert events[-2]["epochs_done"] == EPOCHS and events[-1] == {"is_over": True}
     best = read_checkpoint(undisturbed / "weights/best.safetensors")
     assert best.config.labels == ("pig",) and best.config.family == config.family
     assert best.config.imgsz == config.imgsz
@@ -150,14 +145,22 @@ def test_the_averaged_weights_are_the_mean_of_the_last_epochs(undisturbed: Path)
     assert changed
 
 
-def test_a_killed_training_goes_on_as_if_it_had_not_been(
-    config: TrainConfig, undisturbed: Path, tmp_path: Path
+def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(
+    config: TrainConfig, undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Whatever the family; that a process is killed, and what it then leaves, is another test's."""
     run_dir = tmp_path / "run"
-    train_until(config, run_dir, 1)
-    assert 1 <= len(read_history(run_dir)) < EPOCHS
-    train(config, run_dir)
-    assert "resuming from" in (run_dir / "train.log").read_text()
+
+    def end(event: dict) -> None:
+        if "epoch" in event:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_here(config, run_dir, end)
+    assert len(read_history(run_dir)) == 1
+    caplog.set_level("INFO")
+    train_here(config, run_dir)
+    assert "resuming from" in caplog.text
     assert_same(run_dir, undisturbed)
 
 
@@ -174,14 +177,17 @@ def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(yolo: TrainConf
     assert "passed over: " in log and f"resuming from {run_dir / 'weights' / PREVIOUS}" in log
     assert_same(run_dir, tmp_path / "undisturbed")
     assert not (tmp_path / "began here").exists()
+    events = [json.loads(line) for line in (run_dir / PROGRESS).read_text().splitlines()]
+    assert events[-2]["epochs_done"] == 4 and events[-1] == {"is_over": True}
 
 
 def test_a_finished_training_is_not_begun_again(yolo: TrainConfig, tmp_path: Path) -> None:
     """The session ended between the last epoch and what follows it: only that is done."""
     run_dir, short = tmp_path / "run", replace(yolo, epochs=1)
-    watch_until(short, run_dir, 1)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(resume, "finish", Mock(side_effect=KeyboardInterrupt))
+        train_here(short, run_dir)
     before = read_history(run_dir)
-    (run_dir / "weights/averaged.safetensors").unlink(missing_ok=True)
     assert not is_finished(run_dir, 1) and not is_finished(run_dir, 2)
     train(short, run_dir)
     assert is_finished(run_dir, 1)

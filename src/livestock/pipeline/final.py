@@ -18,10 +18,9 @@ from .run import Run
 from .silver import images_to_train, read_labels, silver_files, teacher_training
 from .store import require_fresh, run_step
 from .students import evaluate_training, train_student
-from .train import HUMAN, Training, read_training, train_as_fold, weights_named, write_lists
+from .train import HUMAN, N_WATCHED, Training, read_training, train_as_fold, weights_named, write_lists
 
 FINAL = "final.json"
-N_WATCHED = 8  # images that stand in for a validation list, which every training has; they are trained on too
 
 
 def train_full(run: Run, strategy: str) -> Training:

@@ -36,7 +36,7 @@ from .predict import predict_boxes, silver_paths, trained_folds
 from .prepare import VALID_FOLD, read_tables
 from .run import Run
 from .store import forget, require_fresh, run_step
-from .train import HUMAN, Training, train_as_fold, weights_named, write_lists
+from .train import HUMAN, N_WATCHED, Training, train_as_fold, weights_named, write_lists
 
 SILVER_VIEWS = ("plain", "flipped", "larger")
 NEW_FOLD = -1  # of images that came without labels: in no fold
@@ -50,8 +50,8 @@ def train_teachers(run: Run, n_teachers: int = 2) -> pd.Series:
 
     Like `04_train`'s model of fold 0, whose settings they take, none has seen the validation fold: what their labels
     change can be judged there. Their weights are the mean of the last epochs, so that nothing is chosen on the images
-    that they label. Raises ValueError for fewer than two teachers, for more than there are folds to leave out, and if
-    there is no model of the validation fold yet.
+    that they label, and only a few of these are watched. Raises ValueError for fewer than two teachers, for more than
+    there are folds to leave out, and if there is no model of the validation fold yet.
     """
     if VALID_FOLD not in (known := trained_folds(run)):
         raise ValueError(f"teachers: expected a model that left fold {VALID_FOLD} out, found those of {known}; run "
@@ -62,7 +62,8 @@ def train_teachers(run: Run, n_teachers: int = 2) -> pd.Series:
         own = teacher.index[teacher == number].to_series()
         others = teacher.index[teacher != number].to_series()
         training = teacher_training(run, number)
-        train_as_fold(run, training, write_lists(run, training.name, images, boxes, others, own))
+        data_yaml = write_lists(run, training.name, images, boxes, others, own[:N_WATCHED])
+        train_as_fold(run, training, data_yaml, selects=False)
     return teacher
 
 

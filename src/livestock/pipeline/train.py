@@ -29,6 +29,7 @@ HUMAN = "human labels"
 TRAINED_BY = {"fold": "04_train", "teacher": "06_silver", "student": "06_silver", "full": "07_final"}
 PLACES = ("data_yaml", "weights", "hyp")  # of a training's settings those that are paths
 MACHINE = ("device", "workers", "loggers")  # and those that do not change its numbers
+N_WATCHED = 8  # images of a validation list, which every training has, where nothing is chosen by them
 logger = logging.getLogger(__name__)
 
 

@@ -1,5 +1,6 @@
 """From candidates, every box a model proposes, to the boxes that stay: suppression, fusion, their thresholds."""
 
+from .calibration import Calibration, calibrate_out_of_part, fit_calibration
 from .choosing import (
     ALPHA,
     MIN_EFFECTIVE_GROUPS,
@@ -21,6 +22,7 @@ from .tune import Point, Tuned, choose, find_plateau, leave_outs, score_points, 
 
 __all__ = [
     "ALPHA",
+    "Calibration",
     "EVERY_CLASS",
     "METHODS",
     "MIN_EFFECTIVE_GROUPS",
@@ -32,6 +34,7 @@ __all__ = [
     "TunedMethod",
     "apply",
     "block_groups",
+    "calibrate_out_of_part",
     "choose",
     "choose_method",
     "compare_gains",
@@ -40,6 +43,7 @@ __all__ = [
     "describe_points",
     "find_interval",
     "find_plateau",
+    "fit_calibration",
     "fuse",
     "keep_boxes",
     "leave_outs",

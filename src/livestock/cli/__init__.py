@@ -205,6 +205,17 @@ def predict(
 
 
 @app.command()
+def fuse(
+    workspaces: Annotated[list[Path], typer.Argument(help="two or more finished runs on the same data and seed")],
+    out: Annotated[Path, typer.Option(help="folder for answer.csv, the weights and ensemble.yaml")] = Path("ensemble"),
+) -> None:
+    """Fuses the answers of several runs, of any families, where that is shown to beat the first one alone."""
+    from .fuse import write_fused
+
+    write_fused(workspaces, out)
+
+
+@app.command()
 def read(
     path: Annotated[Path, typer.Argument(help="a data folder or a zip, as downloaded")],
     reader: ReaderOption = "auto",

@@ -21,7 +21,7 @@ from ..postprocess import suppress
 from .convert import export_onnx, export_torchscript
 from .quantize import quantize_onnx
 
-LEAST, MOST, SECONDS = 3, 12, 12.0  # rounds: at least, and at most while they take no longer than this many seconds
+LEAST, MOST, SECONDS = 3, 12, 6.0  # rounds: at least, and at most while they take no longer than this many seconds
 TIMED, WARM = 2, 2  # passes of a round; passes before all
 TOO_SLOW, PATIENCE = 4, 30.0  # a format this many times slower than float32 is not scored if that takes longer, in s
 

@@ -16,6 +16,7 @@ import yaml
 from ..exceptions import BadData
 from ..files.write import write_bytes, write_text
 from ..postprocess import (
+    METHODS,
     Choice,
     Method,
     TunedMethod,
@@ -66,13 +67,13 @@ class Ensemble:
     table: pd.DataFrame
 
 
-def compare_members(runs: Sequence[Run]) -> Ensemble:
+def compare_members(runs: Sequence[Run], names: Sequence[str] = tuple(METHODS)) -> Ensemble:
     """Tunes each workspace's answer and their fusion out of fold, and chooses; the first workspace is to be beaten.
 
     Confidences of two families do not compare, so each member's are calibrated first, those of an image on boxes of
     other parts of the images (`postprocess.calibrate_out_of_part`). The IoU of the fusion is chosen by
-    cross-validation. Raises BadData for workspaces of different data, folds or competitions, MissingResult for one
-    without a trained fold.
+    cross-validation. `names` are the methods of `METHODS` that each workspace tries by itself. Raises BadData for
+    workspaces of different data, folds or competitions, MissingResult for one without a trained fold.
     """
     _check_same(runs)
     first = runs[0]
@@ -83,7 +84,7 @@ def compare_members(runs: Sequence[Run]) -> Ensemble:
     images, truth = read_oof(first, folds)
     parts = split_parts(images, np.random.default_rng(first.seed))
     iou = first.competition.metric_iou
-    members = [_make_member(run, folds) for run in runs]
+    members = [_make_member(run, folds, names) for run in runs]
     tables = {AS_THEY_ARE: [member.held_out for member in members],
               CALIBRATED: [calibrate_out_of_part(member.held_out, truth, parts, iou) for member in members]}
     method = Method("wbf", tuple(member.name for member in members))
@@ -136,9 +137,9 @@ def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
     return path
 
 
-def _make_member(run: Run, folds: Sequence[int]) -> Member:
+def _make_member(run: Run, folds: Sequence[int], names: Sequence[str]) -> Member:
     final = read_final(run) if images_to_answer(run)[1] == "test" else None
-    _, tuned, choice = try_methods(run, folds, averaged=bool(final))
+    _, tuned, choice = try_methods(run, folds, names, averaged=bool(final))
     return Member(name_of(run), run, chosen_inference(choice, tuned, folds, final), choice.held_out)
 
 

@@ -14,7 +14,6 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,17 +149,13 @@ def _clip(barn: Barn, name: str, at_most: int, rng: np.random.Generator) -> Iter
 def _write_images(path: Path, shots: list[Shot], labels: dict[str, list[Annotation]], bar: Bar) -> None:
     """Draws the images of one archive; notes their annotations in `labels`."""
 
-    def draw(shot: Shot) -> bytes:
-        image, boxes, behaviours = draw_frame(shot.frame, shot.noise)
-        labels[shot.stem] = _annotations(boxes, behaviours)
-        quality = [cv2.IMWRITE_JPEG_QUALITY, shot.frame.light.quality]
-        return cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes()
-
     def members() -> Iterator[tuple[str, bytes]]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each has a generator of its own: any order will do
-            for shot, content in zip(shots, pool.map(draw, shots), strict=True):
-                yield f"{shot.stem}.jpg", content
-                bar.update()
+        for shot in shots:
+            image, boxes, behaviours = draw_frame(shot.frame, shot.noise)
+            labels[shot.stem] = _annotations(boxes, behaviours)
+            quality = [cv2.IMWRITE_JPEG_QUALITY, shot.frame.light.quality]
+            yield f"{shot.stem}.jpg", cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes()
+            bar.update()
 
     _write_zip(path, members(), zipfile.ZIP_STORED)
 

@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--nominal-batch", type=int, default=64, help="stock has 64")
     parser.add_argument("--hyp", default="demo.yaml")
     parser.add_argument("--size", default="", help="such as yolov5m6, from no weights; without it the starter is tuned")
+    parser.add_argument("--weights", default="starter.safetensors", help="start weights: a file, .pt of YOLOv5 too")
     parser.add_argument("--variants", default="ours")
     parser.add_argument("--data", default="", help="a data.yaml in place of the sample")
     parser.add_argument("--warmup-floor", action="store_true", help="ours warms up for at least 100 batches too")
@@ -62,7 +63,7 @@ def main() -> None:
     data_yaml = Path(arguments.data) if arguments.data else write_data(
         arguments.images, arguments.imgsz, arguments.repeat)
     n_images = count_images(data_yaml)
-    start = None if arguments.size else find_start("yolov5", "starter.safetensors", ROOT)
+    start = None if arguments.size else find_start("yolov5", arguments.weights, ROOT)
     config = TrainConfig(
         data_yaml=str(data_yaml), weights=str(start or ""), size=arguments.size,
         hyp=str(write_hyp(arguments, n_images)), imgsz=arguments.imgsz, batch=arguments.batch, epochs=arguments.epochs,
@@ -89,8 +90,8 @@ def report(name: str, ours: list, stock: list, n_images: int, arguments: Any) ->
     print_line(
         "train", 1000 / pace[0], 1000 / pace[1], ratio=BAR_CPU if arguments.device == "cpu" else BAR_GPU,
         more=f" per 1,000 images; {name} {pace[0]:.1f} images/s, stock {pace[1]:.1f}; after {arguments.epochs} epochs "
-        f"{said}, {len(ours)} seeds; {arguments.size or 'starter'}, {arguments.imgsz} px, batch {arguments.batch}, "
-        f"{arguments.workers} workers, {arguments.device}")
+        f"{said}, {len(ours)} seeds; {arguments.size or Path(arguments.weights).stem}, {arguments.imgsz} px, batch "
+        f"{arguments.batch}, {arguments.workers} workers, {arguments.device}")
 
 
 def write_hyp(arguments: Any, n_images: int) -> Path:
@@ -165,7 +166,9 @@ def train_stock(config: TrainConfig) -> tuple[float, dict[str, float]]:
 
     stamps: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        start = str(stock.write_pt(Path(config.weights), Path(folder, "start.pt"))) if config.weights else ""
+        start = config.weights
+        if start.endswith(".safetensors"):
+            start = str(stock.write_pt(Path(start), Path(folder, "start.pt")))
         stock.train({
             "data": config.data_yaml, "weights": start, "cfg": f"{config.size}.yaml" if config.size else "",
             "hyp": config.hyp, "imgsz": config.imgsz, "batch_size": config.batch, "epochs": config.epochs,

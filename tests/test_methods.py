@@ -19,7 +19,14 @@ from livestock.postprocess import (
     suppress,
     tune_method,
 )
-from livestock.postprocess.methods import COPIES_IOU, FUSION_CONFIDENCE, IOU_THRESHOLDS, PASS_IOU, Method
+from livestock.postprocess.methods import (
+    COPIES_IOU,
+    FUSION_CONFIDENCE,
+    IOU_THRESHOLDS,
+    LOOSE_IOUS,
+    PASS_IOU,
+    Method,
+)
 from livestock.tables import XYXY, make_images
 
 IMAGES = make_images([{"image_id": f"{index}.jpg", "archive": "", "member": "", "width": 450, "height": 450}
@@ -52,6 +59,18 @@ def test_a_tuned_method_holds_out_a_box_table_of_all_images(name: str, tables: t
     assert set(tuned.inner) == set(range(5)) and all(0.1 < own.score <= 1 for own in tuned.inner.values())
     best = tuned.plateau["score"].max()
     assert tuned.plateau.loc[tuned.plateau["on_plateau"], "score"].min() > best - 0.2
+
+
+def test_suppression_of_a_network_that_marks_once_is_loose_for_one_pass_alone(tables: tuple) -> None:
+    truth, passes = tables
+    for n_passes, expected in ((1, LOOSE_IOUS), (2, IOU_THRESHOLDS)):
+        method = Method("nms", ("plain", "flipped")[:n_passes])
+        tuned = tune_method(method, passes[:n_passes], truth, IMAGES, PARTS, 0.5, marks_once=True)
+        assert sorted(tuned.surface["iou_threshold"].unique()) == expected
+    once = passes[0].drop_duplicates(["image_id", "label"])
+    tuned = tune_method(Method("nms", ("plain",)), [once], truth, IMAGES, PARTS, 0.5, marks_once=True)
+    nothing = tuned.surface[(tuned.surface["iou_threshold"] == 1) & (tuned.surface["left_out"] == ())]
+    assert nothing["mAP"].max() == pytest.approx(evaluate(truth, once, 0.5).mean)
 
 
 @pytest.mark.parametrize("name", list(METHODS))

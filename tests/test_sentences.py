@@ -209,6 +209,17 @@ def test_the_words_on_methods_follow_p() -> None:
     assert sentences.describe_methods(table.assign(p=[np.nan, 0.01, 0.9])).startswith("larger is shown to be better")
 
 
+@pytest.mark.parametrize(("ious", "is_short"), [([0.4, 0.9], False), ([0.7, 1.0], True)])
+def test_a_short_axis_of_iou_is_explained(ious: list[float], is_short: bool) -> None:
+    index = pd.MultiIndex.from_product([ious, [0.001, 0.5]], names=["iou_threshold", "conf_threshold"])
+    plateau = pd.DataFrame({"score": [0.5, 0.4, 0.6, 0.3], "on_plateau": [False, False, True, False]}, index)
+    point = {"iou_threshold": ious[1], "conf_threshold": 0.001}
+    found = sentences.describe_sweep(plateau, point, {"iou_threshold": ious[0], "conf_threshold": 0.001})
+    assert found.startswith(f"Chosen: IoU {ious[1]:g}, confidence 0.001, 0.0000 below the highest")
+    assert "differ from the chosen by -0.1000." in found
+    assert ("marks an object once" in found) == is_short
+
+
 @pytest.mark.parametrize("labels", [["pig"], ["pig", "cow"], [f"c{n}" for n in range(100)]])
 @pytest.mark.parametrize("n_boxes", [0, 1, 300])
 def test_data_of_any_size_has_a_sentence(labels: list[str], n_boxes: int) -> None:

@@ -67,8 +67,11 @@ def try_methods(
     hold what was tuned, and what is chosen of the methods that fit, with its score by nested cross-validation.
     `averaged`: all of it with averaged weights, as those of `07_final` are.
     """
+    from ..models.registry import get_family
+
     if averaged:
         names = [name for name in names if not any(VIEWS[look].averaged for look in METHODS[name].passes)]
+    marks_once = not get_family(run.profile.family).needs_nms
     images, truth = read_oof(run, folds)
     parts = split_parts(images, np.random.default_rng(run.seed))
     wanted = {"plain"}.union(*(METHODS[name].passes for name in names))
@@ -77,7 +80,8 @@ def try_methods(
     for name in progress(names, "methods", unit="method"):
         method = METHODS[name]
         members = [candidates[look] for look in method.passes]
-        tuned[name] = tune_method(method, members, truth, images, parts, run.competition.metric_iou)
+        tuned[name] = tune_method(method, members, truth, images, parts, run.competition.metric_iou,
+                                  marks_once=marks_once)
         started = time.perf_counter()
         apply(method.kind, members, images, tuned[name].points)
         own = (time.perf_counter() - started) / len(images)

@@ -16,6 +16,7 @@ from .sweep import sweep
 from .tune import Point, Tuned, leave_outs, score_points, tune
 
 IOU_THRESHOLDS = [round(0.40 + 0.025 * step, 3) for step in range(21)]  # 0.4 to 0.9
+LOOSE_IOUS = [0.7, 0.8, 0.9, 1.0]  # where a network marks an object once: copies are all there is to drop, or nothing
 CONF_THRESHOLDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5]
 SIGMAS = [0.05, 0.1, 0.2, 0.3, 0.5, 0.8]
 FUSION_IOUS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8]
@@ -66,12 +67,16 @@ class TunedMethod:
 
 def tune_method(
     method: Method, members: Sequence[pd.DataFrame], truth: pd.DataFrame, images: pd.DataFrame, parts: pd.Series,
-    metric_iou: float,
+    metric_iou: float, *, marks_once: bool = False,
 ) -> TunedMethod:
-    """Chooses the method's parameters by cross-validation over images; `members` are the passes' candidates."""
+    """Chooses the method's parameters by cross-validation over images; `members` are the passes' candidates.
+
+    A network that `marks_once`, as set prediction does, leaves suppression little to do: `LOOSE_IOUS` are tried.
+    """
     if method.kind in ("nms", "nms_agnostic", "nms_by_class"):
         pooled = pd.concat(members) if len(members) > 1 else members[0]  # millions of rows
-        points, surface, tuned = _tune_suppression(method.kind, pooled, truth, parts, metric_iou)
+        ious = LOOSE_IOUS if marks_once and len(members) == 1 else IOU_THRESHOLDS  # two passes mark it twice
+        points, surface, tuned = _tune_suppression(method.kind, pooled, truth, parts, metric_iou, ious)
     else:
         points, surface, tuned = _tune_other(method.kind, members, truth, images, parts, metric_iou)
     inner = {part: score_inner(boxes, truth, images, parts, part, metric_iou) for part, boxes in tuned.inner.items()}
@@ -93,11 +98,11 @@ def _tune_other(
 
 
 def _tune_suppression(
-    kind: str, pooled: pd.DataFrame, truth: pd.DataFrame, parts: pd.Series, metric_iou: float
+    kind: str, pooled: pd.DataFrame, truth: pd.DataFrame, parts: pd.Series, metric_iou: float, ious: Sequence[float]
 ) -> tuple[dict[str, Point], pd.DataFrame, Tuned]:
     agnostic, names = kind == "nms_agnostic", ["iou_threshold", "conf_threshold"]
     surface = sweep(
-        truth, pooled, iou_thresholds=IOU_THRESHOLDS, conf_thresholds=CONF_THRESHOLDS, metric_ious=[metric_iou],
+        truth, pooled, iou_thresholds=ious, conf_thresholds=CONF_THRESHOLDS, metric_ious=[metric_iou],
         agnostic=agnostic, parts=parts, leave_out=leave_outs(parts.max() + 1),
     )
     tuned = tune(surface, names, lambda point: suppress(pooled, agnostic=agnostic, **point), parts)

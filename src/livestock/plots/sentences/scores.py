@@ -10,6 +10,9 @@ import pandas as pd
 from ...postprocess import ALPHA
 from .words import NOTHING, count, extremes
 
+LOOSE = (" The axis of IoU is short: this network marks an object once, so that suppression could only drop copies; at "
+         "1 it drops nothing.")
+
 
 def describe_average_precision(scores: pd.DataFrame, iou: str) -> str:
     """The best and the worst class at one IoU, and what the step from the lowest IoU costs the worst.
@@ -67,7 +70,10 @@ def describe_methods(methods: pd.DataFrame) -> str:
 
 
 def describe_sweep(plateau: pd.DataFrame, chosen: Mapping[str, float], original: Mapping[str, float]) -> str:
-    """How far the chosen thresholds are below the highest score, and where the original's are; as `plot_sweep`."""
+    """How far the chosen thresholds are below the highest score, and where the original's are; as `plot_sweep`.
+
+    The axis of IoU ends at 1 where a network marks an object once, and is short: the sentence says why.
+    """
     if plateau.empty:
         return NOTHING
     score = plateau["score"]
@@ -78,7 +84,8 @@ def describe_sweep(plateau: pd.DataFrame, chosen: Mapping[str, float], original:
         for point in (chosen, original))
     return (f"Chosen: IoU {chosen['iou_threshold']:g}, confidence {chosen['conf_threshold']:g}, "
             f"{score.max() - at_chosen:.4f} below the highest score; {plateau['on_plateau'].mean():.0%} of the grid is "
-            f"on the plateau. The original's thresholds differ from the chosen by {at_original - at_chosen:+.4f}.")
+            f"on the plateau. The original's thresholds differ from the chosen by {at_original - at_chosen:+.4f}."
+            + LOOSE * bool(keys[:, names.index("iou_threshold")].max() == 1))
 
 
 def describe_breakdown(tables: Mapping[str, pd.DataFrame], least: int = 10) -> str:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def main(run_dir: Path) -> None:
 
 
 def serve() -> None:
-    """Trains in each folder that comes as a line of standard input, until that is closed or a training fails."""
+    """Trains in each folder that comes on standard input, in a line of JSON, until that ends or a training fails."""
     watcher = _find_watcher()
     while _is_alive(watcher):
         if not select.select([sys.stdin], [], [], 1.0)[0]:
@@ -102,7 +103,7 @@ def serve() -> None:
         line = sys.stdin.readline()
         if not line:
             return
-        run_dir = Path(line.removesuffix("\n"))
+        run_dir = Path(json.loads(line))
         with open(run_dir / LOG, "ab") as log:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
@@ -160,10 +161,11 @@ def _launcher(device: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Child:
-    """A process that trains, and what it was started with: settings of the process that a training may depend on."""
+    """A process that trains, and what it was started with: the environment and folder, and the process that owns it."""
 
     process: subprocess.Popen
     started_with: tuple[dict[str, str], str]
+    owner: int
 
 
 _waiting: list[_Child] = []  # a process that has trained and waits for more: one at most
@@ -194,7 +196,7 @@ def _start_child(device: str, run_dir: Path, *, stays: bool) -> _Child:
     """A process that trains in `run_dir`; one that `stays` reads so on its standard input, and may be there already."""
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), WATCHER: str(os.getpid())}
-    child = _waiting.pop() if stays and _waiting else None
+    child = _take_waiting() if stays else None
     if child and (child.process.poll() is not None or child.started_with != (environment, os.getcwd())):
         _end(child)
         child = None
@@ -208,11 +210,19 @@ def _start_child(device: str, run_dir: Path, *, stays: bool) -> _Child:
                 start_new_session=True,  # an interrupt from the keyboard is for this process, which ends that one
                 env=environment,
             )
-        child = _Child(process, (environment, os.getcwd()))
+        child = _Child(process, (environment, os.getcwd()), os.getpid())
     if child.process.stdin:
-        child.process.stdin.write(f"{run_dir}\n".encode())
+        child.process.stdin.write(f"{json.dumps(str(run_dir))}\n".encode())
         child.process.stdin.flush()
     return child
+
+
+def _take_waiting() -> _Child | None:
+    """The process that waits. A fork of this process has a copy of the list, and nothing to do with what is in it."""
+    with suppress(IndexError):  # another thread may have been quicker
+        child = _waiting.pop()
+        return child if child.owner == os.getpid() else None
+    return None
 
 
 def _end(child: _Child) -> None:
@@ -225,8 +235,8 @@ def _end(child: _Child) -> None:
 
 @atexit.register
 def _end_waiting() -> None:
-    while _waiting:
-        _end(_waiting.pop())
+    while child := _take_waiting():
+        _end(child)
 
 
 def _show_progress(process: subprocess.Popen, progress_path: Path, epochs: int, on_epoch: OnEpoch | None) -> bool:

@@ -166,9 +166,7 @@ def train_stock(config: TrainConfig) -> tuple[float, dict[str, float]]:
 
     stamps: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        start = config.weights
-        if start.endswith(".safetensors"):
-            start = str(stock.write_pt(Path(start), Path(folder, "start.pt")))
+        start = str(stock.write_pt(Path(config.weights), Path(folder, "start.pt"))) if config.weights else ""
         stock.train({
             "data": config.data_yaml, "weights": start, "cfg": f"{config.size}.yaml" if config.size else "",
             "hyp": config.hyp, "imgsz": config.imgsz, "batch_size": config.batch, "epochs": config.epochs,

@@ -13,8 +13,6 @@ import os
 import select
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +24,6 @@ import torch
 
 from ..exceptions import StaleResult
 from ..files.memory import give_back
-from ..files.progress import progress_bar
 from ..files.write import write_json
 from ..models.checkpoint import read_checkpoint
 from ..models.labels import LabelOf
@@ -34,8 +31,8 @@ from .batches import read_labels
 from .loop import run_training
 from .resume import HISTORY, is_finished, read_rows
 from .settings import TrainConfig, find_place
+from .watch import OnEpoch, show_progress
 
-OnEpoch = Callable[[dict[str, float]], None]
 SETTINGS, PROGRESS, LOG = "config.json", "progress.jsonl", "train.log"
 WATCHER = "LIVESTOCK_WATCHER"  # in the environment: the process that shows the progress
 LINES_SHOWN = 15  # of the log's end, when a training fails
@@ -178,7 +175,7 @@ def _run_child(config: TrainConfig, run_dir: Path, on_epoch: OnEpoch | None) -> 
     stays = find_place(config.device).device == "cpu" and not config.loggers
     child = _start_child(config.device, run_dir, stays=stays)
     try:
-        is_over = _show_progress(child.process, progress_path, config.epochs, on_epoch)
+        is_over = show_progress(child.process, progress_path, config.epochs, on_epoch)
     except BaseException:
         _end(child)
         raise
@@ -237,59 +234,3 @@ def _end(child: _Child) -> None:
 def _end_waiting() -> None:
     while child := _take_waiting():
         _end(child)
-
-
-def _show_progress(process: subprocess.Popen, progress_path: Path, epochs: int, on_epoch: OnEpoch | None) -> bool:
-    """One bar over all epochs, fed by the lines that the training process writes, until one says that it is over.
-
-    Returns False if the process ends without such a line.
-    """
-    scores: dict[str, str] = {}
-    pace = _Pace(epochs)
-    with progress_bar("training", unit="epoch", total=epochs, bar_format="{l_bar}{bar}| {n:.1f}/{total} epochs "
-              "[{elapsed}<{remaining}{postfix}]") as bar, open(progress_path, encoding="utf-8") as lines:
-        while True:
-            running = process.poll() is None
-            for event in _events(lines):
-                if "is_over" in event:
-                    return True
-                scores |= {key: f"{value:.3f}" for key, value in event["scores"].items() if "_loss" not in key}
-                bar.n = event["epochs_done"]
-                pace.see(event["epochs_done"])
-                bar.set_postfix(scores, refresh=False)
-                if on_epoch and "epoch" in event:
-                    on_epoch(event["epoch"])
-            bar.refresh()
-            if not running:
-                return False
-            time.sleep(0.1)
-
-
-class _Pace:
-    """Says once, after the first whole epoch, how long the others will take: what real steps took, and no guess."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.first, self.is_said = epochs, (0.0, 0.0), False
-
-    def see(self, done: float) -> None:
-        """`done` of the epochs are done now, parts of one included."""
-        now = time.monotonic()
-        if self.first == (0.0, 0.0):
-            self.first = now, done  # what came before is the start of the process
-        began, at = self.first
-        if not self.is_said and done - at >= 1:
-            self.is_said = True
-            minutes = (now - began) / (done - at) * (self.epochs - done) / 60
-            if minutes >= 1:
-                logger.info("training: about %.0f minute%s for the other %.0f epochs", minutes, "s" * (minutes >= 1.5),
-                            self.epochs - done)
-
-
-def _events(lines: Any) -> Iterator[dict[str, Any]]:
-    while True:
-        position = lines.tell()
-        line = lines.readline()
-        if not line.endswith("\n"):  # nothing, or half a line: come back for it
-            lines.seek(position)
-            return
-        yield json.loads(line)

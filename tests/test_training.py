@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from livestock.config import REPOSITORY
-from livestock.exceptions import UnsafeWeights
+from livestock.exceptions import BadData, UnsafeWeights
 from livestock.models.checkpoint import load_model, read_checkpoint, write_checkpoint
 from livestock.models.registry import find_start, get_family
 from livestock.plots.training import best_epoch
@@ -269,6 +269,9 @@ def test_any_family_starts_from_a_file_or_from_random_weights(family: str, tmp_p
     assert find_start(family, str(own), tmp_path / "weights") == own
     size = get_family(family).sizes[0]
     assert find_start(family, size, tmp_path / "weights") is None
+    other = next(name for name in FAMILIES if name != family)
+    with pytest.raises(BadData, match=f"found a size of {other}: add --family {other}"):
+        find_start(family, get_family(other).sizes[0], tmp_path / "weights")
     with pytest.raises(ValueError, match=r"missing\.safetensors': "):
         find_start(family, "missing.safetensors", tmp_path / "weights")
     assert not (tmp_path / "weights").exists()

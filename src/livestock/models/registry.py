@@ -41,4 +41,16 @@ def find_start(family: str, weights: str, directory: Path) -> Path | None:
     known = get_family(family)
     if weights in known.sizes:
         return None
+    for name in FAMILIES:
+        if not Path(weights).suffix and weights in _find_sizes(name):  # an official name imports no other family
+            raise BadData(f"weights {weights!r}: expected those of the family {family}, or one of its sizes "
+                          f"{', '.join(known.sizes)}; found a size of {name}: add --family {name}")
     return known.find_pretrained(weights, directory)
+
+
+def _find_sizes(name: str) -> tuple[str, ...]:
+    """The sizes of a family; none of one whose library is not installed, which nobody asks for by mistake."""
+    try:
+        return tuple(get_family(name).sizes)
+    except ImportError:
+        return ()

@@ -1,6 +1,6 @@
 """Whether a family learns at all: from random weights on a few images, validated on the same, not augmented.
 
-python bench/overfit.py                                                   RetinaNet, 20 images, 5 minutes on 2 cores
+python bench/overfit.py --device 0                                        RetinaNet, 20 images, 5 minutes on a GPU
 python bench/overfit.py --family dfine --size dfine_n --images 4 --imgsz 256 --epochs 200 --minutes 10
 
 The images are of the embedded sample, those with animals. Ends when the time is over, when AP at IoU 0.5 has passed
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--aim", type=float, default=0.9, help="AP at IoU 0.5")
     parser.add_argument("--lr", type=float, help="the first learning rate; default: the family's")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     started, best = time.monotonic(), 0.0
@@ -82,7 +83,7 @@ def make_config(arguments: argparse.Namespace, folder: Path) -> TrainConfig:
     return TrainConfig(
         data_yaml=str(write_data(arguments.images, arguments.imgsz)), weights="", size=arguments.size,
         hyp=str(folder / "hyp.yaml"), imgsz=arguments.imgsz, batch=arguments.batch, epochs=arguments.epochs,
-        family=arguments.family, optimizer="AdamW" if arguments.family == "dfine" else "SGD", device="cpu", workers=0,
+        family=arguments.family, optimizer="AdamW" if arguments.family == "dfine" else "SGD", device=arguments.device, workers=0,
         seed=arguments.seed, nominal_batch=arguments.batch, save=False)
 
 

@@ -83,8 +83,8 @@ def make_config(arguments: argparse.Namespace, folder: Path) -> TrainConfig:
     return TrainConfig(
         data_yaml=str(write_data(arguments.images, arguments.imgsz)), weights="", size=arguments.size,
         hyp=str(folder / "hyp.yaml"), imgsz=arguments.imgsz, batch=arguments.batch, epochs=arguments.epochs,
-        family=arguments.family, optimizer="AdamW" if arguments.family == "dfine" else "SGD", device=arguments.device, workers=0,
-        seed=arguments.seed, nominal_batch=arguments.batch, save=False)
+        family=arguments.family, optimizer="AdamW" if arguments.family == "dfine" else "SGD",
+        device=arguments.device, workers=0, seed=arguments.seed, nominal_batch=arguments.batch, save=False)
 
 
 def write_data(n_images: int, imgsz: int) -> Path:

@@ -25,6 +25,7 @@ from livestock.data.archives import read_image
 from livestock.evaluation import evaluate
 from livestock.models.checkpoint import read_checkpoint
 from livestock.models.yolov5.library import STARTER
+from livestock.pipeline.run import make_run
 from livestock.tables import XYXY, make_boxes
 
 TRUTH_HEADER = "ImageID,LabelName,XMin,XMax,YMin,YMax\n"
@@ -524,6 +525,8 @@ def test_train_says_where_the_weights_are_and_predict_takes_them(here, drawn, op
                                     f"{path} --images DIR --out boxes.csv")
     found = read_checkpoint(path).config
     assert (found.family, found.labels, found.imgsz) == (family, ("pig", "cow"), 64)
+    assert make_run(workspace="ws").profile.family == family  # what comes next in this workspace knows all that was said
+    assert make_run(workspace="ws").data_dir == raw
     written = path.stat().st_mtime_ns
     assert call_with(*command)[0] == 0
     assert path.stat().st_mtime_ns == written  # done before

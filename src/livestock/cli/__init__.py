@@ -171,13 +171,14 @@ def train(
     """Reads, splits and trains, without a notebook; run it again to go on. `livestock predict` uses the weights."""
     from .. import api
     from ..config import parse_overrides
-    from ..pipeline.run import make_run
+    from ..pipeline.run import make_run, save_settings
 
     run = make_run(
         competition=competition or "", profile=profile, workspace=workspace, data=data or "", reader=reader, seed=seed,
         weights=weights, hyp=hyp, folds=_read_folds(folds),
         overrides=parse_overrides(_with_family(family, changes)), fresh=True,
     )
+    save_settings(run)  # for whatever else works in this workspace, such as `livestock fuse`
     for path in api.train(run):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB; next: livestock predict --weights {path} --images DIR "
                    "--out boxes.csv")

@@ -525,7 +525,7 @@ def test_train_says_where_the_weights_are_and_predict_takes_them(here, drawn, op
                                     f"{path} --images DIR --out boxes.csv")
     found = read_checkpoint(path).config
     assert (found.family, found.labels, found.imgsz) == (family, ("pig", "cow"), 64)
-    assert make_run(workspace="ws").profile.family == family  # what comes next in this workspace knows all that was said
+    assert make_run(workspace="ws").profile.family == family  # from run.yaml
     assert make_run(workspace="ws").data_dir == raw
     written = path.stat().st_mtime_ns
     assert call_with(*command)[0] == 0

@@ -80,6 +80,7 @@ def find_candidates(
     chunks = _same_size_chunks(images, batch or (GPU_BATCH if is_gpu(model.device) else 1))
     waiting: list[_Boxes] = []  # what is yet to be made a table of
     kept: list[pd.DataFrame] = []
+    n_waiting = 0  # boxes
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
     started = time.perf_counter()
     with progress_bar("candidates", unit="image", total=len(images)) as bar, closing(
@@ -88,9 +89,10 @@ def find_candidates(
             for boxes, n in found:
                 n_cut[boxes.image_id] = n
                 waiting.append(boxes)
-            if keep and sum(len(boxes.confidence) for boxes in waiting) >= KEPT_AT_ONCE:
+                n_waiting += len(boxes.confidence)
+            if keep and n_waiting >= KEPT_AT_ONCE:
                 kept.append(keep(_to_table(waiting, labels, origin)))
-                waiting = []
+                waiting, n_waiting = [], 0
             bar.update(len(found))
         table = _to_table(sorted(waiting, key=lambda boxes: boxes.image_id), labels, origin)
         if keep:

@@ -18,7 +18,7 @@ from .run import Run
 from .silver import images_to_train, read_labels, silver_files, teacher_training
 from .store import require_fresh, run_step
 from .students import evaluate_training, train_student
-from .train import HUMAN, N_WATCHED, Training, read_training, train_as_fold, weights_named, write_lists
+from .train import HUMAN, Training, choose_watched, read_training, train_as_fold, weights_named, write_lists
 
 FINAL = "final.json"
 
@@ -32,7 +32,7 @@ def train_full(run: Run, strategy: str) -> Training:
     images = images_to_train(run, strategy)
     training = Training("full", seed=run.seed, labels=strategy)
     train_ids = images["image_id"]
-    data_yaml = write_lists(run, training.name, images, boxes, train_ids, train_ids[:N_WATCHED], hidden)
+    data_yaml = write_lists(run, training.name, images, boxes, train_ids, choose_watched(run, images), hidden)
     train_as_fold(run, training, data_yaml, selects=False, tables=silver_files(run, strategy))
     return training
 

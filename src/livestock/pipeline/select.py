@@ -102,6 +102,16 @@ def try_methods(
     return choice.table.join(more), tuned, choice
 
 
+def tune_suppression(run: Run, folds: Sequence[int]) -> TunedMethod:
+    """The simplest of the methods, tuned as `try_methods` does it; `held_out` are its boxes out of fold."""
+    from ..models.registry import get_family
+
+    images, truth = read_oof(run, folds)
+    parts = split_parts(images, np.random.default_rng(run.seed))
+    return tune_method(METHODS["suppression"], [predict_oof(run, "plain", folds)], truth, images, parts,
+                       run.competition.metric_iou, marks_once=not get_family(run.profile.family).needs_nms)
+
+
 def apply_original(candidates: pd.DataFrame) -> pd.DataFrame:
     """What the original's fixed thresholds keep; not tuned here, so all of it is held out."""
     return suppress(candidates, **ORIGINAL_POINT)

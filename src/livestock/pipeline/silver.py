@@ -36,7 +36,7 @@ from .predict import predict_boxes, silver_paths, trained_folds
 from .prepare import VALID_FOLD, read_tables
 from .run import Run
 from .store import forget, require_fresh, run_step
-from .train import HUMAN, N_WATCHED, Training, train_as_fold, weights_named, write_lists
+from .train import HUMAN, Training, choose_watched, train_as_fold, weights_named, write_lists
 
 SILVER_VIEWS = ("plain", "flipped", "larger")
 NEW_FOLD = -1  # of images that came without labels: in no fold
@@ -62,7 +62,8 @@ def train_teachers(run: Run, n_teachers: int = 2) -> pd.Series:
         own = teacher.index[teacher == number].to_series()
         others = teacher.index[teacher != number].to_series()
         training = teacher_training(run, number)
-        data_yaml = write_lists(run, training.name, images, boxes, others, own[:N_WATCHED])
+        watched = choose_watched(run, images[images["image_id"].isin(own)])
+        data_yaml = write_lists(run, training.name, images, boxes, others, watched)
         train_as_fold(run, training, data_yaml, selects=False)
     return teacher
 

@@ -127,6 +127,12 @@ def write_lists(
     return data_yaml
 
 
+def choose_watched(run: Run, images: pd.DataFrame) -> pd.Series:
+    """The ids of a few images for a validation list by which nothing is chosen: the first that are not too thin."""
+    fit = images.loc[~too_thin(images, run.profile.imgsz), "image_id"]
+    return (fit if len(fit) else images["image_id"])[:N_WATCHED]
+
+
 def _describe_thin(thin: pd.DataFrame, imgsz: int) -> list[str]:
     return [f"{width} x {height} px has a side below {LEAST_SIDE} px at {imgsz} px: nothing to learn from"
             for width, height in zip(thin["width"], thin["height"], strict=True)]

@@ -171,13 +171,17 @@ _waiting: list[_Child] = []  # a process that has trained and waits for more: on
 def _run_child(config: TrainConfig, run_dir: Path, on_epoch: OnEpoch | None) -> None:
     progress_path, log_path = run_dir / PROGRESS, run_dir / LOG
     progress_path.write_text("")
-    # A GPU's memory would not be free while it waits, and a logger may take one training a process for granted.
-    stays = find_place(config.device).device == "cpu" and not config.loggers
-    child = _start_child(config.device, run_dir, stays=stays)
+    log_path.touch()
+    # A GPU's memory would not be free while it waits, a logger may take one training a process for granted, and a
+    # compiler counts what it has compiled.
+    stays = find_place(config.device).device == "cpu" and not config.loggers and not config.compiler
+    child: _Child | None = None
     try:
+        child = _start_child(config.device, run_dir, stays=stays)
         is_over = show_progress(child.process, progress_path, config.epochs, on_epoch)
     except BaseException:
-        _end(child)
+        if child:
+            _end(child)
         raise
     if is_over and not _waiting:
         _waiting.append(child)
@@ -194,7 +198,7 @@ def _start_child(device: str, run_dir: Path, *, stays: bool) -> _Child:
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), WATCHER: str(os.getpid())}
     child = _take_waiting() if stays else None
-    if child and (child.process.poll() is not None or child.started_with != (environment, os.getcwd())):
+    if child and not (child.started_with == (environment, os.getcwd()) and _hand_over(child, run_dir)):
         _end(child)
         child = None
     if child is None:
@@ -202,16 +206,26 @@ def _start_child(device: str, run_dir: Path, *, stays: bool) -> _Child:
             process = subprocess.Popen(  # noqa: S603 - our own module, arguments as a list
                 [*_launcher(device), "-m", f"{__package__}.child", *[str(run_dir)] * (not stays)],
                 stdin=subprocess.PIPE if stays else subprocess.DEVNULL,
+                bufsize=0,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # an interrupt from the keyboard is for this process, which ends that one
                 env=environment,
             )
         child = _Child(process, (environment, os.getcwd()), os.getpid())
-    if child.process.stdin:
-        child.process.stdin.write(f"{json.dumps(str(run_dir))}\n".encode())
-        child.process.stdin.flush()
+        _hand_over(child, run_dir)
     return child
+
+
+def _hand_over(child: _Child, run_dir: Path) -> bool:
+    """Says where to train, to a process that reads it; False if that is gone."""
+    if child.process.stdin is None:
+        return True
+    try:
+        child.process.stdin.write(f"{json.dumps(str(run_dir))}\n".encode())
+    except BrokenPipeError:
+        return False
+    return child.process.poll() is None
 
 
 def _take_waiting() -> _Child | None:

@@ -77,6 +77,21 @@ def test_a_part_is_calibrated_without_its_own_truth() -> None:
     assert found[mine].equals(again[mine]) and not found[~mine].equals(again[~mine])
 
 
+def test_a_class_that_was_hardly_seen_keeps_its_boxes_and_a_part_with_all_truth_its_confidences() -> None:
+    seen = see(np.random.default_rng(0), 1.0)
+    pigs = seen[seen["label"] == "pig"]
+    cow = seen[seen["label"] == "cow"].iloc[:1].assign(confidence=0.9)
+    found = fit_calibration(pigs, TRUTH, 0.75)(cow)["confidence"].iloc[0]  # no cow was seen, and people know of many
+    assert found == pytest.approx(fit_calibration(pigs, TRUTH, 0.75)(cow.assign(label="pig"))["confidence"].iloc[0])
+    assert found > 0.5
+    parts = pd.Series(np.arange(N) % 5, index=NAMES)
+    of_first = TRUTH[TRUTH["image_id"].map(parts) == 0]
+    alone = calibrate_out_of_part(seen, of_first, parts, 0.75)
+    mine = alone["image_id"].map(parts) == 0
+    expected = seen[seen["image_id"].map(parts) == 0]["confidence"]
+    assert alone[mine]["confidence"].tolist() == expected.tolist()
+
+
 def test_two_scales_are_fused_better_when_calibrated() -> None:
     """One member's confidences are all high and the other's all low: fused as they are, the first one decides."""
     loud, quiet = see(np.random.default_rng(0), 0.1), see(np.random.default_rng(1), 6.0)

@@ -6,6 +6,7 @@ import importlib
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,11 @@ def test_what_each_misses_is_found_together(runs: list[Run], found: Ensemble, tm
     record = yaml.safe_load((path.parent / "ensemble.yaml").read_text())
     assert record["method"] == CALIBRATED and len(record["members"]) == 2
     files = sorted(file.name for file in path.parent.glob("*.safetensors"))
-    assert files == ["weights.safetensors", "weights_1.safetensors"] == sorted(record["weights"])
+    assert files == ["weights.safetensors", "weights_1.safetensors"]
+    assert [list(member["weights"]) for member in record["members"]] == [[name] for name in files]
+    assert [Path(member["workspace"]) for member in record["members"]] == [run.workspace.root for run in runs]
+    shares = record["members"][0]["calibration"]["pig"]["share"]
+    assert len(shares) > 2 and shares == sorted(shares)
     assert (path.parent / files[0]).read_bytes() != (path.parent / files[1]).read_bytes()
     truth = read_truth(runs[0].data_dir / "truth_test.csv")
     score = evaluate(truth, read_answer(path), 0.75).mean
@@ -119,18 +124,27 @@ def test_what_each_misses_is_found_together(runs: list[Run], found: Ensemble, tm
         assert score > evaluate(truth, from_rows(to_rows(alone, images)), 0.75).mean
 
 
-def test_what_is_over_the_limit_is_not_chosen(runs: list[Run], tmp_path: Path) -> None:
-    """The limit counts the files of all members together."""
+def test_a_workspace_is_not_written_into(runs: list[Run], found: Ensemble) -> None:
+    with pytest.raises(BadData, match="expected a folder for the answer alone, found a workspace"):
+        write_ensemble(found, runs[1].workspace.root)
+    assert not (runs[1].workspace.root / "answer.csv").exists()
+
+
+def test_what_is_over_the_limit_is_not_chosen(runs: list[Run], found: Ensemble, tmp_path: Path) -> None:
+    """The limit counts the files of all members together; weights of an earlier answer go, other files stay."""
+    write_ensemble(found, tmp_path / "out")
+    (tmp_path / "out/notes.txt").touch()
     text = (REPOSITORY / "competition.yaml").read_text()
     small = re.sub(r"weight_limit_bytes: \S+", f"weight_limit_bytes: {int(STARTER.stat().st_size * 1.5)}", text)
     assert small != text
     (tmp_path / "small.yaml").write_text(small)
     limited = [make_run(workspace=run.workspace.root, competition=tmp_path / "small.yaml") for run in runs]
-    found = compare_members(limited, NAMES)
-    assert found.choice.method == found.members[0].name
-    assert found.table["fits"].tolist() == [True, True, False, False]
-    path = write_ensemble(found, tmp_path / "out")
-    assert [file.name for file in path.parent.glob("*.safetensors")] == ["weights.safetensors"]
+    small_found = compare_members(limited, NAMES)
+    assert small_found.choice.method == small_found.members[0].name
+    assert small_found.table["fits"].tolist() == [True, True, False, False]
+    path = write_ensemble(small_found, tmp_path / "out")
+    assert sorted(file.name for file in path.parent.iterdir()) == ["answer.csv", "ensemble.yaml", "notes.txt",
+                                                                   "weights.safetensors"]
 
 
 def test_the_command_prints_each_and_what_is_chosen(
@@ -154,6 +168,12 @@ def test_other_data_or_another_split_is_refused(runs: list[Run]) -> None:
         compare_members([first, first])
     with pytest.raises(BadData, match="expected at least two"):
         compare_members([first])
+    link = first.workspace.root.with_name("link")
+    link.symlink_to(first.workspace.root)
+    with pytest.raises(BadData, match="each named once"):
+        compare_members([first, make_run(workspace=link)])
+    with pytest.raises(BadData, match="expected the seed of .*first, found others"):
+        compare_members([first, replace(second, seed=7)])
     path = second.workspace.interim_dir / "folds.parquet"
     folds = pd.read_parquet(path)
     folds["fold"] = (folds["fold"] + 1) % 5

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from ..config import Workspace
 from ..exceptions import BadData
 from ..files.write import write_bytes, write_text
 from ..postprocess import (
+    EVERY_CLASS,
     METHODS,
+    Calibration,
     Choice,
     Method,
     TunedMethod,
@@ -29,27 +33,35 @@ from ..postprocess import (
     split_parts,
     tune_method,
 )
+from ..postprocess.methods import FUSION_CONFIDENCE
 from .answer import competition_for, find_answer, images_to_answer, source_weights
 from .final import read_final
 from .predict import read_oof, trained_folds
-from .prepare import read_tables
-from .run import Run
+from .prepare import VALID_FOLD, read_tables
+from .run import Run, settings_path
 from .select import Inference, try_methods
 from .submit import chosen_inference
 
+# Fusion passes over what is less confident than `FUSION_CONFIDENCE`, which is meant for a network's own confidences. So
+# what is below goes before calibration, and a probability is laid into the range above.
+LEAST = 1.1 * FUSION_CONFIDENCE
 CALIBRATED = "fused (WBF), calibrated"
+RECORD = "ensemble.yaml"
 AS_THEY_ARE = "fused (WBF), confidences as they are"
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Member:
-    """A workspace's own best answer: `held_out` are its boxes in images that neither model nor thresholds have seen."""
+    """A workspace's own best answer: `held_out` are its boxes in images that neither model nor thresholds have seen.
+
+    `of_method` are such boxes too, all by the method that answers, where the choice of the method is not held out.
+    """
 
     name: str
     run: Run
     inference: Inference
     held_out: pd.DataFrame
+    of_method: pd.DataFrame
 
     @property
     def weights(self) -> list[Path]:
@@ -72,8 +84,10 @@ def compare_members(runs: Sequence[Run], names: Sequence[str] = tuple(METHODS)) 
 
     Confidences of two families do not compare, so each member's are calibrated first, those of an image on boxes of
     other parts of the images (`postprocess.calibrate_out_of_part`). The IoU of the fusion is chosen by
-    cross-validation. `names` are the methods of `METHODS` that each workspace tries by itself. Raises BadData for
-    workspaces of different data, folds or competitions, MissingResult for one without a trained fold.
+    cross-validation, once, on boxes so calibrated: what a part's truth does to the others' curves is not held out. A
+    `07_final` model is taken to be as confident as those of the folds. `names` are the methods of `METHODS` that each
+    workspace tries by itself. Raises BadData for workspaces of different data, folds, seeds or competitions,
+    MissingResult for one without a trained fold.
     """
     _check_same(runs)
     first = runs[0]
@@ -81,12 +95,16 @@ def compare_members(runs: Sequence[Run], names: Sequence[str] = tuple(METHODS)) 
     if not folds:
         raise BadData("folds: expected at least one that every workspace has trained a model without, found none; give "
                       "each the same --folds")
+    if images_to_answer(first)[1] == "valid" and VALID_FOLD not in folds:
+        raise BadData(f"folds: there is no test set, so fold {VALID_FOLD} is answered; expected a model of it in each "
+                      f"workspace, found those of {folds}")
     images, truth = read_oof(first, folds)
     parts = split_parts(images, np.random.default_rng(first.seed))
     iou = first.competition.metric_iou
     members = [_make_member(run, folds, names) for run in runs]
     tables = {AS_THEY_ARE: [member.held_out for member in members],
-              CALIBRATED: [calibrate_out_of_part(member.held_out, truth, parts, iou) for member in members]}
+              CALIBRATED: [_lift(calibrate_out_of_part(_above(member.held_out), truth, parts, iou))
+                           for member in members]}
     method = Method("wbf", tuple(member.name for member in members))
     fused = {name: tune_method(method, own, truth, images, parts, iou) for name, own in tables.items()}
     answers = {member.name: member.held_out for member in members} | {
@@ -104,43 +122,69 @@ def compare_members(runs: Sequence[Run], names: Sequence[str] = tuple(METHODS)) 
 def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
     """Writes `answer.csv`, the weights and `ensemble.yaml`, what made them, to a folder; returns the first.
 
-    Raises BadData for weights over the limit, and for an answer that is not fit to submit.
+    Weights that an earlier ensemble left there go. Raises BadData for a folder that is a workspace, for weights over
+    the limit, and for an answer that is not fit to submit.
     """
     from ..data.submission import check_weights, write_answer
 
+    if settings_path(Workspace(out)).exists():
+        raise BadData(f"{out}: expected a folder for the answer alone, found a workspace; give another --out")
     run, method = ensemble.members[0].run, ensemble.choice.method
-    chosen = ensemble.members if method in ensemble.fused else [
-        member for member in ensemble.members if member.name == method]
-    sources = [path for member in chosen for path in member.weights]
-    check_weights(sources, run.competition.weight_limit_bytes)
+    is_fused = method in ensemble.fused
+    chosen = [member for member in ensemble.members if is_fused or member.name == method]
+    check_weights([path for member in chosen for path in member.weights], run.competition.weight_limit_bytes)
     images, part = images_to_answer(run)
-    competition, found = competition_for(run, images, part), []
-    for member in chosen:
-        found.append(find_answer(member.run, member.inference, images, part, member.weights)[0])
-    boxes = found[0]
-    if method in ensemble.fused:
-        if method == CALIBRATED:
-            folds = sorted(set.intersection(*(set(trained_folds(member.run)) for member in chosen)))
-            truth = read_oof(run, folds)[1]
-            found = [fit_calibration(member.held_out, truth, competition.metric_iou)(own)
-                     for member, own in zip(chosen, found, strict=True)]
-        boxes = apply("wbf", found, images, ensemble.fused[method].points)
-    boxless = sorted(set(images["image_id"]) - set(boxes["image_id"]))
-    path = write_answer(boxes, images, out / "answer.csv", boxless=boxless, labels=competition.labels,
-                        answer_name=competition.answer_name)
-    weights = {}
-    for number, source in enumerate(sources):
-        target = out / f"weights{f'_{number}' if number else ''}.safetensors"
-        write_bytes(source.read_bytes(), target)
-        weights[target.name] = hashlib.sha256(target.read_bytes()).hexdigest()
-    _write_record(ensemble, chosen, weights, out / "ensemble.yaml")
+    competition = competition_for(run, images, part)
+    answers = [find_answer(member.run, member.inference, images, part, member.weights) for member in chosen]
+    found, curves = [boxes for boxes, _ in answers], []
+    if method == CALIBRATED:
+        folds = sorted(set.intersection(*(set(trained_folds(member.run)) for member in chosen)))
+        truth = read_oof(run, folds)[1]
+        curves = [fit_calibration(_above(member.of_method), truth, competition.metric_iou) for member in chosen]
+        found = [_lift(calibrate(_above(own))) for calibrate, own in zip(curves, found, strict=True)]
+    boxes = apply("wbf", found, images, ensemble.fused[method].points) if is_fused else found[0]
+    seen = set().union(*(candidates["image_id"] for _, members in answers for candidates in members))
+    path = write_answer(boxes, images, out / "answer.csv", boxless=sorted(set(images["image_id"]) - seen),
+                        labels=competition.labels, answer_name=competition.answer_name)
+    for name in _earlier_weights(out):
+        (out / name).unlink(missing_ok=True)
+    targets = (out / f"weights{f'_{number}' if number else ''}.safetensors" for number in count())
+    weights = [{target.name: _copy(source, target) for source, target in zip(member.weights, targets, strict=False)}
+               for member in chosen]
+    _write_record(ensemble, chosen, weights, curves, out / RECORD)
     return path
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copies a file and returns its SHA-256."""
+    content = source.read_bytes()
+    write_bytes(content, target)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _above(boxes: pd.DataFrame) -> pd.DataFrame:
+    return boxes[boxes["confidence"] > FUSION_CONFIDENCE]
+
+
+def _lift(boxes: pd.DataFrame) -> pd.DataFrame:
+    """Probabilities laid from 0..1 into `LEAST`..1."""
+    return boxes.assign(confidence=LEAST + (1 - LEAST) * boxes["confidence"])
+
+
+def _earlier_weights(out: Path) -> list[str]:
+    """The files of weights that the record of an earlier ensemble in this folder names; bare names alone."""
+    if not (out / RECORD).exists():
+        return []
+    content = yaml.safe_load((out / RECORD).read_text(encoding="utf-8"))
+    names = [name for member in content["members"] for name in member["weights"]]
+    return [name for name in names if re.fullmatch(r"weights(_\d+)?\.safetensors", name)]
 
 
 def _make_member(run: Run, folds: Sequence[int], names: Sequence[str]) -> Member:
     final = read_final(run) if images_to_answer(run)[1] == "test" else None
     _, tuned, choice = try_methods(run, folds, names, averaged=bool(final))
-    return Member(name_of(run), run, chosen_inference(choice, tuned, folds, final), choice.held_out)
+    of_method = tuned[choice.method].held_out if choice.method in tuned else choice.held_out
+    return Member(name_of(run), run, chosen_inference(choice, tuned, folds, final), choice.held_out, of_method)
 
 
 def name_of(run: Run) -> str:
@@ -154,11 +198,12 @@ def _megabytes(members: Sequence[Member]) -> float:
 
 def _check_same(runs: Sequence[Run]) -> None:
     """Raises BadData that says in what two workspaces differ: their out-of-fold boxes would be of other images."""
-    if len({name_of(run) for run in runs}) < max(len(runs), 2):
+    if len({run.workspace.root.resolve() for run in runs}) < max(len(runs), 2):
         raise BadData(f"workspaces: expected at least two, each named once, found {[name_of(run) for run in runs]}")
     first, *others = runs
     for other in others:
         for what, ours, theirs in (("competition", first.competition, other.competition),
+                                   ("seed", first.seed, other.seed),
                                    *zip(("images and folds", "labels", "images to answer"), _content(first),
                                         _content(other), strict=True)):
             if ours != theirs:
@@ -170,22 +215,30 @@ def _content(run: Run) -> list[Any]:
     images, boxes = read_tables(run)
     to_answer, _ = images_to_answer(run)
     return [table[columns].sort_values(columns).to_csv(index=False) for table, columns in (
-        (images, ["image_id", "width", "height", "fold"]),
+        (images, ["image_id", "width", "height", "group", "fold"]),
         (boxes, ["image_id", "label", "x_min", "y_min", "x_max", "y_max"]),
         (to_answer, ["image_id", "width", "height"]))]
 
 
-def _write_record(ensemble: Ensemble, chosen: Sequence[Member], weights: dict[str, str], path: Path) -> None:
-    choice = ensemble.choice
+def _write_record(
+    ensemble: Ensemble, chosen: Sequence[Member], weights: Sequence[dict[str, str]], curves: Sequence[Calibration],
+    path: Path,
+) -> None:
+    """Everything that the answer was made with: each member's models, method and curve, and how they were fused."""
+    choice, members = ensemble.choice, []
+    for number, member in enumerate(chosen):
+        curve = curves[number].curves if curves else {}
+        members.append({
+            "workspace": str(member.run.workspace.root.resolve()), "family": member.run.profile.family,
+            "imgsz": member.run.profile.imgsz, "method": member.inference.method,
+            "passes": list(member.inference.passes), "folds": list(member.inference.folds),
+            "final": member.inference.final,
+            "points": {label or "every class": dict(point) for label, point in member.inference.points.items()},
+            "calibration": {label or "other classes": {"confidence": known.tolist(), "share": share.tolist()}
+                            for label, (known, share) in curve.items()},
+            "weights": weights[number]})
     header = (f"# out of fold, mAP {choice.score:.4f}, 95 % interval over groups {choice.low:.4f} to "
-              f"{choice.high:.4f}, with tuning, calibration and the choice inside the cross-validation\n")
-    content = {
-        "method": choice.method,
-        "reason": choice.reason,
-        "members": [{"workspace": str(member.run.workspace.root), "family": member.run.profile.family,
-                     "imgsz": member.run.profile.imgsz, "method": member.inference.method,
-                     "points": describe_points(member.inference.points)} for member in chosen],
-        "points": dict(ensemble.fused[choice.method].points[""]) if choice.method in ensemble.fused else {},
-        "weights": weights,
-    }
+              f"{choice.high:.4f},\n# with tuning and the choice inside the cross-validation\n")
+    points = dict(ensemble.fused[choice.method].points[EVERY_CLASS]) if choice.method in ensemble.fused else {}
+    content = {"method": choice.method, "reason": choice.reason, "points": points, "members": members}
     write_text(header + yaml.safe_dump(content, sort_keys=False), path)

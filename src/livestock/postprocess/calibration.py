@@ -15,6 +15,7 @@ import pandas as pd
 from ..evaluation import match_usual
 from .methods import EVERY_CLASS
 
+LEAST_BOXES = 10  # of a class, for a curve of its own
 OWN_SHARE = 1e-4  # of the confidence that stays in it: where the share is level, boxes keep their order
 
 
@@ -38,7 +39,8 @@ def fit_calibration(boxes: pd.DataFrame, truth: pd.DataFrame, metric_iou: float)
     """The curves of boxes that were suppressed, from images that their model was not trained on.
 
     A box is right if it is matched with a true box at `metric_iou`, as `evaluation.match_usual` does. A class without a
-    true box is not known: it gets the curve of all classes together. Raises ValueError if there is no true box at all.
+    true box, or with fewer boxes than `LEAST_BOXES`, is not known: it gets the curve of all classes together. Raises
+    ValueError if there is no true box at all.
 
     >>> from livestock.tables import make_boxes
     >>> truth = make_boxes([{"image_id": name, "label": "pig", "x_min": 0, "y_min": 0, "x_max": 10, "y_max": 10}
@@ -52,8 +54,8 @@ def fit_calibration(boxes: pd.DataFrame, truth: pd.DataFrame, metric_iou: float)
     if truth.empty:
         raise ValueError("truth: expected at least one true box to calibrate confidences with, found none")
     matches = match_usual(truth, boxes, metric_iou)
-    curves = {label: _fit(matches.confidence[matches.label == number], matches.is_true[matches.label == number])
-              for number, label in enumerate(matches.labels)}
+    curves = {label: _fit(matches.confidence[mine], matches.is_true[mine])
+              for number, label in enumerate(matches.labels) if (mine := matches.label == number).sum() >= LEAST_BOXES}
     return Calibration({EVERY_CLASS: _fit(matches.confidence, matches.is_true), **curves})
 
 
@@ -69,10 +71,13 @@ def _fit(confidence: np.ndarray, is_true: np.ndarray) -> tuple[np.ndarray, np.nd
 def calibrate_out_of_part(
     boxes: pd.DataFrame, truth: pd.DataFrame, parts: pd.Series, metric_iou: float
 ) -> pd.DataFrame:
-    """The boxes of each part of the images, calibrated on the other parts; `parts` numbers the images, by image_id."""
+    """The boxes of each part of the images, calibrated on the other parts; `parts` numbers the images, by image_id.
+
+    A part stays as it is where no other has a true box.
+    """
     own, other = boxes["image_id"].map(parts), truth["image_id"].map(parts)
     found = []
     for part in sorted(parts.unique()):
-        calibrate = fit_calibration(boxes[own != part], truth[other != part], metric_iou)
-        found.append(calibrate(boxes[own == part]))
+        mine, known = boxes[own == part], truth[other != part]
+        found.append(fit_calibration(boxes[own != part], known, metric_iou)(mine) if len(known) else mine)
     return pd.concat(found, ignore_index=True)

@@ -21,7 +21,7 @@ from livestock.models.yolov5.library import STARTER
 from livestock.pipeline import notebooks
 from livestock.pipeline.expectation import count_images, expect, list_trainings
 from livestock.pipeline.run import Run, make_run
-from livestock.training import process
+from livestock.training import watch
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -67,15 +67,15 @@ def test_the_demo_has_as_many_trainings_as_it_starts(run: Run) -> None:
     assert len(trainings) == 4 + 2 + 1 + 2 + 1 + 1
     assert [share for share, _ in trainings[-3:]] == [0.4, 0.8, 1.0]
     assert len(list_trainings(run, chosen(N_SEEDS=3))) == 4 + 2 + 1 + 2 + 5 + 1
-    assert list_trainings(run, chosen(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 6)] * 2
+    assert list_trainings(run, chosen(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 4)] * 2
 
 
 def test_trainings_and_disk_follow_from_images_and_sizes(run: Run) -> None:
     found = expect(run, chosen(("03_evolve", "06_silver", "07_final")))
-    assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 6))
+    assert (found.n_images, found.n_trainings, found.image_epochs) == (4, 1, pytest.approx(0.8 * 4 * 4))
     images = count_images(run.data_dir, run.workspace.root)
     assert found.disk_bytes == images_disk_bytes(images, 320) + training_disk_bytes(STARTER.stat().st_size)
-    assert "4 images, 1 trainings, 19 images to train on in all" in str(found)
+    assert "4 images, 1 trainings, 13 images to train on in all" in str(found)
 
 
 def test_the_disk_of_random_start_weights_is_that_of_such_a_network(run: Run) -> None:
@@ -92,8 +92,8 @@ def test_a_training_says_after_its_first_epoch_how_long_it_takes(
 ) -> None:
     caplog.set_level(logging.INFO)
     clock = iter([100.0, 160.0, 220.0, 280.0])
-    monkeypatch.setattr(process.time, "monotonic", lambda: next(clock))
-    pace = process._Pace(epochs=21)
+    monkeypatch.setattr(watch.time, "monotonic", lambda: next(clock))
+    pace = watch.Pace(epochs=21)
     for done in (0.1, 0.6, 1.1, 1.6):  # an epoch in two minutes
         pace.see(done)
     assert caplog.messages == ["training: about 40 minutes for the other 20 epochs"]

@@ -216,7 +216,8 @@ def test_each_family_starts_from_hyper_parameters_of_its_own_that_come_with_the_
 @pytest.mark.parametrize(("family", "weights", "words"), [
     ("retinanet", str(STARTER), "starter.safetensors: expected weights of the family retinanet, found yolov5; name "
      "that one: --family yolov5"),
-    ("yolov5", "resnet18", "weights 'resnet18': no such file; expected a path, starter.safetensors or one of ['yolo"),
+    ("yolov5", "resnet18", "found a size of retinanet: add --family retinanet"),
+    ("yolov5", "resnet19", "weights 'resnet19': no such file; expected a path, starter.safetensors or one of ['yolo"),
 ])
 def test_start_weights_of_another_family_are_refused(
     raw: Path, tmp_path: Path, family: str, weights: str, words: str

@@ -1,7 +1,7 @@
 """Damage done for real: killed runs, bad inputs, random inputs, and the memory of a run at the original's size.
 
 python bench/faults.py           about an hour on 2 cores
-python bench/faults.py --short   some three minutes, with the `smoke` profile and three of the notebooks; part of CI
+python bench/faults.py --short   some eight minutes, with the `smoke` profile and three of the notebooks; part of CI
 
 `kills`: the run is killed with everything it started (SIGKILL, as when a session vanishes) at random moments spread
 over all notebooks, and started again each time. After each kill every table must be readable; no step that had finished

@@ -229,7 +229,9 @@ def test_a_process_that_has_trained_trains_again_unless_its_environment_changes(
     train(own, tmp_path / "first")
     assert not process.is_running() and len(find_children()) == 1
     assert_same(tmp_path / "second", tmp_path / "first")
-    find_children()[0].kill()  # while it waits: the next training starts another
+    [waiting] = find_children()
+    waiting.kill()  # the next training starts another
+    waiting.wait(10)
     with pytest.raises(RuntimeError, match="exit status 1"):
         train(replace(own, hyp=str(tmp_path / "missing.yaml")), tmp_path / "broken")
     assert not find_children()

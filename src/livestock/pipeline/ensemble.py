@@ -71,8 +71,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members alone and fused, compared out of fold: `choice.table` has a row for each, with `MB` and `fits`."""
+    """Members alone and fused, compared out of these folds; `table`: a row each, of `Choice.table` and `MB`, `fits`."""
 
+    folds: list[int]
     members: list[Member]
     fused: dict[str, TunedMethod]
     choice: Choice
@@ -116,7 +117,7 @@ def compare_members(runs: Sequence[Run], names: Sequence[str] = tuple(METHODS)) 
                          + [describe_points(tuned.points) for tuned in fused.values()]}, index=list(answers))
     more["fits"] = more["MB"] * 1e6 <= first.competition.weight_limit_bytes
     choice = choose_method(answers, inner, truth, images, parts, iou, allowed=list(more.index[more["fits"]]))
-    return Ensemble(members, fused, choice, choice.table.join(more))
+    return Ensemble(folds, members, fused, choice, choice.table.join(more))
 
 
 def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
@@ -138,8 +139,7 @@ def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
     answers = [find_answer(member.run, member.inference, images, part, member.weights) for member in chosen]
     found, curves = [boxes for boxes, _ in answers], []
     if method == CALIBRATED:
-        folds = sorted(set.intersection(*(set(trained_folds(member.run)) for member in chosen)))
-        truth = read_oof(run, folds)[1]
+        truth = read_oof(run, ensemble.folds)[1]
         curves = [fit_calibration(_above(member.of_method), truth, competition.metric_iou) for member in chosen]
         found = [_lift(calibrate(_above(own))) for calibrate, own in zip(curves, found, strict=True)]
     boxes = apply("wbf", found, images, ensemble.fused[method].points) if is_fused else found[0]

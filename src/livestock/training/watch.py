@@ -63,6 +63,7 @@ class Pace:
 
 
 def read_events(lines: Any) -> Iterator[dict[str, Any]]:
+    """What has been written to an open file of JSON lines since it was last read."""
     while True:
         position = lines.tell()
         line = lines.readline()

@@ -130,6 +130,16 @@ def test_a_workspace_is_not_written_into(runs: list[Run], found: Ensemble) -> No
     assert not (runs[1].workspace.root / "answer.csv").exists()
 
 
+@pytest.mark.parametrize("record", ["{}", "members: 3", "members: [[weights.safetensors]]", "a: [", "\x00"])
+def test_a_damaged_record_of_an_earlier_ensemble_is_named(found: Ensemble, tmp_path: Path, record: str) -> None:
+    """Nothing is written or deleted then: which weights are an earlier ensemble's cannot be said."""
+    (tmp_path / "ensemble.yaml").write_text(record)
+    (tmp_path / "weights.safetensors").touch()
+    with pytest.raises(BadData, match=r"ensemble\.yaml: expected the record of an earlier ensemble"):
+        write_ensemble(found, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ensemble.yaml", "weights.safetensors"]
+
+
 def test_what_is_over_the_limit_is_not_chosen(runs: list[Run], found: Ensemble, tmp_path: Path) -> None:
     """The limit counts the files of all members together; weights of an earlier answer go, other files stay."""
     write_ensemble(found, tmp_path / "out")

@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 
 from livestock.config import REPOSITORY
 from livestock.exceptions import BadData
-from livestock.pipeline.evolve import gain_interval, make_search, write_search_lists
+from livestock.pipeline.evolve import gain_interval, make_search, training_noise, write_search_lists
 from livestock.pipeline.prepare import read_data, split_data
 from livestock.pipeline.run import Run, make_run
 from livestock.pipeline.train import write_dataset
@@ -887,3 +887,10 @@ def test_the_interval_is_students(tmp_path: Path) -> None:
             for values in ("start", "best") for seed in (1, 2, 3)]
     mean, low, high = gain_interval(pd.DataFrame(rows))
     assert (mean, high - mean, mean - low) == pytest.approx((0.02, 0.0248414, 0.0248414), abs=1e-6)
+
+
+def test_the_noise_of_a_training_is_pooled_over_seeds() -> None:
+    """Distances from the two means: -.02, 0, .02 and -.01, 0, .01; squares .0008 and .0002 over 6 - 2."""
+    verified = pd.DataFrame({"values": ["start"] * 3 + ["best"] * 3, "fitness": [0.48, 0.50, 0.52, 0.59, 0.60, 0.61]})
+    assert training_noise(verified) == pytest.approx((0.0010 / 4) ** 0.5)
+    assert math.isnan(training_noise(verified.iloc[[0, 3]])) and math.isnan(training_noise(verified[:0]))

@@ -124,12 +124,13 @@ def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
     """Writes `answer.csv`, the weights and `ensemble.yaml`, what made them, to a folder; returns the first.
 
     Weights that an earlier ensemble left there go. Raises BadData for a folder that is a workspace, for weights over
-    the limit, and for an answer that is not fit to submit.
+    the limit, for an answer that is not fit to submit, and for a damaged record of an earlier ensemble there.
     """
     from ..data.submission import check_weights, write_answer
 
     if settings_path(Workspace(out)).exists():
         raise BadData(f"{out}: expected a folder for the answer alone, found a workspace; give another --out")
+    earlier = _earlier_weights(out)
     run, method = ensemble.members[0].run, ensemble.choice.method
     is_fused = method in ensemble.fused
     chosen = [member for member in ensemble.members if is_fused or member.name == method]
@@ -146,7 +147,7 @@ def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
     seen = set().union(*(candidates["image_id"] for _, members in answers for candidates in members))
     path = write_answer(boxes, images, out / "answer.csv", boxless=sorted(set(images["image_id"]) - seen),
                         labels=competition.labels, answer_name=competition.answer_name)
-    for name in _earlier_weights(out):
+    for name in earlier:
         (out / name).unlink(missing_ok=True)
     targets = (out / f"weights{f'_{number}' if number else ''}.safetensors" for number in count())
     weights = [{target.name: _copy(source, target) for source, target in zip(member.weights, targets, strict=False)}
@@ -172,11 +173,19 @@ def _lift(boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _earlier_weights(out: Path) -> list[str]:
-    """The files of weights that the record of an earlier ensemble in this folder names; bare names alone."""
-    if not (out / RECORD).exists():
+    """The files of weights that the record of an earlier ensemble in this folder names; bare names alone.
+
+    Raises BadData for a record that is not as `_write_record` writes it: which files are ours cannot be said then.
+    """
+    path = out / RECORD
+    if not path.exists():
         return []
-    content = yaml.safe_load((out / RECORD).read_text(encoding="utf-8"))
-    names = [name for member in content["members"] for name in member["weights"]]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = [str(name) for member in content["members"] for name in member["weights"]]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise BadData(f"{path}: expected the record of an earlier ensemble, found something else ({error!r}); give "
+                      "another --out, or delete it") from error
     return [name for name in names if re.fullmatch(r"weights(_\d+)?\.safetensors", name)]
 
 

@@ -215,6 +215,21 @@ def gain_interval(verified: pd.DataFrame) -> tuple[float, float, float]:
     return mean_interval((by_seed["best"] - by_seed["start"]).to_numpy())
 
 
+def training_noise(verified: pd.DataFrame) -> float:
+    """Standard deviation of the fitness of one training, from trainings that differ by their seed alone.
+
+    Pooled over start values and best ones: the squares of the distances from each mean, over the trainings less the
+    means. NaN with one seed each. `verified` of `verify`.
+
+    >>> verified = pd.DataFrame({"values": ["start", "start", "best", "best"], "fitness": [0.50, 0.54, 0.60, 0.60]})
+    >>> round(training_noise(verified), 3)
+    0.02
+    """
+    by_values = verified.groupby("values")["fitness"]
+    free = len(verified) - by_values.ngroups
+    return math.sqrt(((verified["fitness"] - by_values.transform("mean")) ** 2).sum() / free) if free else math.nan
+
+
 def describe_gain(run: Run, search: Search, gain: tuple[float, float, float]) -> str:
     """In a sentence, what the best values gained over the start values, and whether that is to be believed."""
     mean, low, high = gain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,13 +17,21 @@ STATES = {"complete": "finished", "pruned": "stopped early", "imported": "read f
 LOG_RATIO = 100  # as in the search: limits this far apart are drawn on a logarithmic scale
 
 
-def plot_trials(trials: pd.DataFrame) -> Axes:
-    """Fitness of each trial and the best finished one so far; `trials` of `search.trials_table`."""
+def plot_trials(trials: pd.DataFrame, noise: float = math.nan) -> Axes:
+    """Fitness of each trial and the best finished one so far; `trials` of `search.trials_table`.
+
+    `noise` is the standard deviation of one training over seeds: the band is two of them on either side of the start
+    values, trial 0. Without it, or without that trial, there is no band.
+    """
     shown = trials[trials["state"].isin(STATES)].assign(what=lambda table: table["state"].map(STATES))
     axes = new_axes(None, width=9)
     colours = dict(zip(STATES.values(), sns.color_palette("colorblind", 3), strict=True))
     sns.scatterplot(shown, x="trial", y="fitness", hue="what", style="what", palette=colours, s=60, ax=axes)
     finished = shown[shown["state"] != "pruned"]
+    start = finished.loc[finished["trial"] == 0, "fitness"].dropna()
+    if len(start) and not math.isnan(noise):
+        axes.axhspan(start.iloc[0] - 2 * noise, start.iloc[0] + 2 * noise, color=NEUTRAL, alpha=0.15,
+                     label="start values, other seeds\n(2 standard deviations)")
     axes.step(finished["trial"], finished["fitness"].cummax(), where="post", color=NEUTRAL, label="best so far")
     axes.set(title="Fitness by trial", xlabel="trial; 0 is the start values", ylabel="fitness")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

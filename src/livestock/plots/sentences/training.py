@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -63,8 +64,11 @@ def describe_learning(history: pd.DataFrame, kept: float, start: float | None) -
     return f"It learns: {against}, more than the noise of the last {LAST_EPOCHS} epochs ({noise:.3f})."
 
 
-def describe_trials(trials: pd.DataFrame) -> str:
-    """How much better the best trial is than trial 0, the start values; `trials` of `search.trials_table`."""
+def describe_trials(trials: pd.DataFrame, noise: float = math.nan) -> str:
+    """How much better the best trial is than trial 0, the start values; `trials` of `search.trials_table`.
+
+    `noise` is the standard deviation of one training over seeds.
+    """
     done = trials[trials["state"].isin(["complete", "imported"])].dropna(subset=["fitness"])
     if done.empty:
         return "No trial has finished yet."
@@ -75,8 +79,12 @@ def describe_trials(trials: pd.DataFrame) -> str:
         return f"{words}: nothing beats the start values."
     if start.empty:
         return f"{words}; the start values have no fitness of their own."
-    gain, spread = best["fitness"] - start.iloc[0], done["fitness"].std()
-    return f"{words}, {gain:.4f} above the start values; the trials' standard deviation is {spread:.4f}, one seed each."
+    words = f"{words}, {best['fitness'] - start.iloc[0]:.4f} above the start values"
+    if math.isnan(noise):
+        return f"{words}, one seed each: how much of that is luck is not known."
+    inside = (done["fitness"] - start.iloc[0]).abs() <= 2 * noise
+    return (f"{words}. Another seed alone moves a training by {noise:.4f} (standard deviation), and "
+            f"{inside.sum() - 1} of the {len(done) - 1} other trials lie within twice that of the start values.")
 
 
 def describe_moves(trials: pd.DataFrame, names: Sequence[str], start: Mapping[str, float]) -> str:

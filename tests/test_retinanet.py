@@ -246,7 +246,7 @@ def test_official_weights_are_found_or_the_message_says_where(tmp_path: Path, mo
     kept = tmp_path / "resnet18-f37072fd.pth"
     torch.save(classifier := resnet18(weights=None).state_dict(), kept)
     path = FAMILY.find_pretrained("resnet18_imagenet", tmp_path)
-    assert path == tmp_path / "resnet18_imagenet.safetensors"
+    assert path == tmp_path / "retinanet_resnet18_imagenet.safetensors"
     start = read_checkpoint(path)
     wanted = FAMILY.configure(["pig"], 128)
     report = load_matching(model := FAMILY.build(wanted), FAMILY.adapt(start.tensors, start.config, wanted))
@@ -278,7 +278,7 @@ def test_impossible_architectures_are_refused(change: dict[str, object]) -> None
 
 
 def test_sizes_and_sides_are_checked() -> None:
-    with pytest.raises(BadData, match="size: expected one of resnet18, resnet50, found 'vgg'"):
+    with pytest.raises(BadData, match="size: expected one of resnet18, resnet50, swin_t, found 'vgg'"):
         FAMILY.configure(["pig"], 128, "vgg")
     with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 32, found 100"):
         FAMILY.configure(["pig"], 100)

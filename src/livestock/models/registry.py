@@ -12,6 +12,8 @@ from .base import Family
 FAMILIES = {
     "yolov5": ".yolov5.family:YoloV5",
     "retinanet": ".retinanet:RetinaNetFamily",
+    "ssd": ".ssd:SsdFamily",
+    "tood": ".tood:ToodFamily",
     "dfine": ".dfine:DFineFamily",
 }
 

@@ -1,4 +1,4 @@
-"""RetinaNet: a ResNet, a feature pyramid and two heads over anchors, built from torchvision's parts.
+"""RetinaNet: a backbone, a feature pyramid and two heads over anchors, built from torchvision's parts.
 
 Paper: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, arXiv:1708.02002. Anchors, matching, the focal loss
 and the L1 loss of the boxes are torchvision's. What differs: batch norm is trained, since the weights may be random,
@@ -15,34 +15,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.models.detection import RetinaNet, RetinaNet_ResNet50_FPN_Weights
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from ..exceptions import BadData, UnsafeWeights
+from .backbones import CLASSIFIERS, Normalise, Pyramid, as_body, download_official, is_classifier
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import (
-    check_batch,
-    check_entries,
-    check_size,
-    group_parameters,
-    keep_official,
-    missing_weights,
-    move_classes,
-)
+from .common import check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
 
-BACKBONES = ("resnet18", "resnet50")
+BACKBONES = ("resnet18", "resnet50", "swin_t")
 LEVELS = 5  # P3 to P7
 ANCHOR_SIZES = [[side, int(side * 2 ** (1 / 3)), int(side * 2 ** (2 / 3))] for side in (32, 64, 128, 256, 512)]
 ASPECT_RATIOS = [0.5, 1.0, 2.0]  # height / width
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, with which the official backbones were trained
 # Official start weights: a backbone trained as a classifier on ImageNet, or the whole detector trained on COCO.
 PRETRAINED: dict[str, Any] = {
-    "resnet18_imagenet": ResNet18_Weights.IMAGENET1K_V1,
-    "resnet50_imagenet": ResNet50_Weights.IMAGENET1K_V1,
+    **{name: CLASSIFIERS[name] for name in (f"{backbone}_imagenet" for backbone in BACKBONES)},
     "retinanet_resnet50_fpn_coco": RetinaNet_ResNet50_FPN_Weights.COCO_V1,
 }
 CLASS_OUTPUTS = "head.classification_head.cls_logits."
@@ -55,16 +43,12 @@ class RetinaNetDetector(RetinaNet):
     `bbox_regression` `(B, N, 4)`, which is relative to the anchors, and `anchors` `(N, 4)`, xyxy in pixels; float32.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, backbone: nn.Module, n_classes: int, anchors: AnchorGenerator) -> None:
         super().__init__(backbone, n_classes, anchor_generator=anchors)
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.normalise = Normalise()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        features = list(self.backbone((images - self.mean) / self.std).values())
+        features = list(self.backbone(self.normalise(images)).values())
         outputs = {name: output.float() for name, output in self.head(features).items()}
         # Anchors take the type of the features, and half precision has no number between 2048 and 2050.
         [anchors] = self.anchor_generator(ImageList(images, [(0, 0)]), [level.float() for level in features])
@@ -72,7 +56,7 @@ class RetinaNetDetector(RetinaNet):
 
 
 class RetinaNetFamily:
-    """RetinaNet with a ResNet backbone. Sizes: `resnet18` (19 million parameters) and `resnet50` (32 million)."""
+    """RetinaNet; its sizes are backbones: `resnet18` (19 million parameters), `resnet50` (32), `swin_t` (36)."""
 
     name = "retinanet"
     sizes = tuple(BACKBONES)
@@ -93,11 +77,8 @@ class RetinaNetFamily:
     def build(self, config: ModelConfig) -> nn.Module:
         """A network with random weights, made without network access. Raises UnsafeWeights for an impossible config."""
         backbone, sizes, ratios = _check_architecture(config)
-        features = resnet_fpn_backbone(
-            backbone_name=backbone, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5,
-            returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256),
-        )
-        return RetinaNetDetector(features, len(config.labels), AnchorGenerator(sizes, (ratios,) * len(sizes)))
+        anchors = AnchorGenerator(sizes, (ratios,) * len(sizes))
+        return RetinaNetDetector(Pyramid(backbone, LEVELS), len(config.labels), anchors)
 
     def find_pretrained(self, name: str, directory: Path) -> Path:
         """The checkpoint of official start weights, a name in `PRETRAINED`, made in `directory` if it is not there.
@@ -105,25 +86,14 @@ class RetinaNetFamily:
         torchvision's file is downloaded first, or was put there by hand. Raises ValueError for another name; and where
         it cannot be downloaded, one that says what to fetch and where to put it.
         """
-        return keep_official(self._download(name, directory), self.describe_pretrained(name), directory / name)
-
-    def _download(self, name: str, directory: Path) -> Path:
-        url = self._official(name).url
-        path = directory / url.rsplit("/", 1)[1]
-        if path.exists():
-            return path
-        directory.mkdir(parents=True, exist_ok=True)
-        try:  # the end of the file's name begins its SHA-256, which is checked before the file gets its name
-            torch.hub.download_url_to_file(url, str(path), path.stem.rsplit("-", 1)[1], progress=False)
-        except (OSError, RuntimeError) as error:
-            raise missing_weights(name, url, path, error) from error
-        return path
+        source = download_official(name, self._official(name), directory)
+        return keep_official(source, self.describe_pretrained(name), directory / f"{self.name}_{name}")
 
     def describe_pretrained(self, name: str) -> ModelConfig:
         """The config of official start weights, as `adapt` needs it. Raises ValueError for a name that is not known."""
         official = self._official(name)
         labels = official.meta["categories"]  # of a detector with the background and the unused ids of COCO
-        return self.configure(labels, 800, "resnet18" if name.startswith("resnet18") else "resnet50")
+        return self.configure(labels, 800, name.removesuffix("_imagenet") if name in CLASSIFIERS else "resnet50")
 
     def adapt(self, state: Mapping[str, Tensor], found: ModelConfig, wanted: ModelConfig) -> dict[str, Tensor]:
         """Start weights of another config as far as they fit: classes that both know moved to their new places.
@@ -131,8 +101,8 @@ class RetinaNetFamily:
         A class that is not known begins as the mean of all, see `common.move_classes`; where none is known, the class
         outputs are left out and stay random. A classifier's weights become those of the backbone.
         """
-        if "conv1.weight" in state:
-            return {f"backbone.body.{name}": value for name, value in state.items() if not name.startswith("fc.")}
+        if is_classifier(state):
+            return as_body(state, "backbone.body.")
         adapted: dict[str, Tensor] = {}
         for name, tensor in state.items():
             moved = _move_outputs(tensor, found, wanted) if name.startswith(CLASS_OUTPUTS) else tensor

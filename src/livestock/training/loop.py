@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,8 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
         torch.manual_seed(make_seed(config.seed, epoch, place.rank))  # dropout and the like, whatever came before
         losses = steps.run(epoch, loader.epoch(epoch), report)
         if place.is_first:
-            scores = validate(state.average.model, model_config, family, loss, valid, config, place.device)
+            scores = validate(state.average.model, model_config, family, loss, valid, config, place.device,
+                              epoch)
             row = {"epoch": epoch, **losses, **scores, "lr": steps.rate, "seconds": time.monotonic() - started}
             state.epoch, state.history = epoch + 1, [*state.history, row]
             resume.keep(state, model_config, hyp, run_dir, saves=config.save)
@@ -129,7 +130,7 @@ class Steps:
         for number, batch in enumerate(batches):
             at = epoch * self.schedule.n_batches + number
             self.schedule.set_rates(self.state.optimizer.param_groups, at)
-            parts = self.backward(batch.to(device), at)
+            parts = self.backward(replace(batch.to(device), epoch=epoch), at)
             for name, part in parts.items():
                 sums[name] = sums.get(name, 0) + part.detach() * len(batch)
             n_images, pending = n_images + len(batch), pending + 1

@@ -1,0 +1,142 @@
+"""What detectors stand on: classifiers of torchvision, cut into three maps, and a feature pyramid over them."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from .common import missing_weights
+
+# Channels of the three maps, at strides 8, 16 and 32.
+CHANNELS = {
+    "resnet18": (128, 256, 512), "resnet50": (512, 1024, 2048), "resnext101": (512, 1024, 2048),
+    "swin_t": (192, 384, 768),
+}
+WIDTH = 256  # channels of each level of a pyramid
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, with which the classifiers were trained
+# Official start weights: classifiers trained on ImageNet.
+CLASSIFIERS: dict[str, Any] = {
+    "resnet18_imagenet": models.ResNet18_Weights.IMAGENET1K_V1,
+    "resnet50_imagenet": models.ResNet50_Weights.IMAGENET1K_V1,
+    "resnext101_imagenet": models.ResNeXt101_64X4D_Weights.IMAGENET1K_V1,
+    "swin_t_imagenet": models.Swin_T_Weights.IMAGENET1K_V1,
+    "vgg16_imagenet": models.VGG16_Weights.IMAGENET1K_V1,
+}
+HEADS = ("fc.", "head.", "norm.", "classifier.")  # of classifiers, which a detector has no use for
+
+logger = logging.getLogger(__name__)
+
+
+class Normalise(nn.Module):
+    """Pixels `(B, 3, H, W)` in 0..1 less `mean`, divided by `std`, both by channel; it has nothing to save."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+
+class SwinBody(nn.Module):
+    """Swin-T (Liu et al., ICCV 2021, arXiv:2103.14030) without its head: the outputs of its last three stages.
+
+    Each is normalised by a layer norm of its own, as the authors' detectors do, and has channels first.
+    """
+
+    STAGES = (3, 5, 7)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = models.swin_t(weights=None).features
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in CHANNELS["swin_t"])
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        maps, found = images, OrderedDict()
+        for number, layer in enumerate(self.features):
+            maps = layer(maps)
+            if number in self.STAGES:
+                place = self.STAGES.index(number)
+                found[str(place)] = self.norms[place](maps).permute(0, 3, 1, 2).contiguous()
+        return found
+
+
+class Pyramid(nn.Module):
+    """A body and torchvision's feature pyramid (Lin et al., CVPR 2017, arXiv:1612.03144): maps of `WIDTH` channels.
+
+    The levels P3 to P5 are at strides 8 to 32; with `n_levels` 5 P6 and P7 follow, at strides 64 and 128.
+    """
+
+    def __init__(self, name: str, n_levels: int) -> None:
+        super().__init__()
+        self.body = build_body(name)
+        extra = LastLevelP6P7(WIDTH, WIDTH) if n_levels == 5 else None
+        self.fpn = FeaturePyramidNetwork(list(CHANNELS[name]), WIDTH, extra)
+        self.out_channels = WIDTH
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        pyramid: dict[str, Tensor] = self.fpn(self.body(images))
+        return pyramid
+
+
+def build_body(name: str) -> nn.Module:
+    """The maps at strides 8, 16 and 32 of a backbone of `CHANNELS`, random weights, batch norm trained.
+
+    Called with normalised images it gives an ordered dictionary of three maps.
+
+    >>> maps = build_body("resnet18").eval()(torch.zeros(1, 3, 64, 96))
+    >>> [tuple(level.shape) for level in maps.values()]
+    [(1, 128, 8, 12), (1, 256, 4, 6), (1, 512, 2, 3)]
+    """
+    if name == "swin_t":
+        return SwinBody()
+    of_torchvision = "resnext101_64x4d" if name == "resnext101" else name
+    whole = resnet_fpn_backbone(backbone_name=of_torchvision, weights=None, norm_layer=nn.BatchNorm2d,
+                                trainable_layers=5, returned_layers=[2, 3, 4])
+    body: nn.Module = whole.body
+    return body
+
+
+def is_classifier(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are the tensors of a whole classifier, which ends in a layer of class outputs."""
+    return any(name in state for name in ("fc.weight", "head.weight", "classifier.0.weight"))
+
+
+def as_body(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of a classifier under the names that a body has in a detector, less those of its head.
+
+    >>> list(as_body({"conv1.weight": torch.zeros(1), "fc.weight": torch.zeros(1)}, "backbone.body."))
+    ['backbone.body.conv1.weight']
+    """
+    return {f"{prefix}{name}": tensor for name, tensor in state.items() if not name.startswith(HEADS)}
+
+
+def download_official(name: str, official: Any, directory: Path) -> Path:
+    """torchvision's file of official weights, downloaded into `directory` unless it was put there by hand.
+
+    Raises ValueError that says what to fetch and where to put it where it cannot be downloaded.
+    """
+    path = directory / official.url.rsplit("/", 1)[1]
+    if path.exists():
+        return path
+    directory.mkdir(parents=True, exist_ok=True)
+    logger.info("%s: downloading %s", name, official.url)
+    try:  # the end of the file's name begins its SHA-256, which is checked before the file gets its name
+        torch.hub.download_url_to_file(official.url, str(path), path.stem.rsplit("-", 1)[1], progress=False)
+    except (OSError, RuntimeError) as error:
+        raise missing_weights(name, official.url, path, error) from error
+    return path

@@ -152,8 +152,8 @@ def test_deformation_is_torchvisions() -> None:
                                atol=1e-5, rtol=1e-5)
     maps, weight = torch.rand(2, 5, 6, 7, generator=generator), torch.rand(3, 5, 3, 3, generator=generator)
     offsets = torch.randn(2, 18, 6, 7, generator=generator)
-    torch.testing.assert_close(deform_by_samples(maps, offsets, weight), deform_conv2d(maps, offsets, weight, padding=1),
-                               atol=1e-4, rtol=1e-4)
+    expected = deform_conv2d(maps, offsets, weight, padding=1)
+    torch.testing.assert_close(deform_by_samples(maps, offsets, weight), expected, atol=1e-4, rtol=1e-4)
 
 
 def slow_distance(points: Tensor, strides: Tensor, truth: Tensor) -> list[int]:
@@ -165,7 +165,7 @@ def slow_distance(points: Tensor, strides: Tensor, truth: Tensor) -> list[int]:
         candidates = []
         for stride in STRIDES:
             of_level = [place for place in range(len(points)) if strides[place] == stride]
-            of_level.sort(key=lambda place: (float((points[place] - centre).norm()), place))  # noqa: B023
+            of_level.sort(key=lambda place: (float((points[place] - centre).norm()), place))
             candidates += of_level[:9]
         overlaps = {place: float(box_iou(squares[place][None], box[None])) for place in candidates}
         threshold = np.mean(list(overlaps.values())) + np.std(list(overlaps.values()), ddof=1)
@@ -288,7 +288,8 @@ def test_a_deformable_layer_begins_as_a_plain_one() -> None:
     torch.manual_seed(0)
     head = FAMILY.build(replace(CONFIG, architecture={"backbone": "resnet18", "deformable": 1})).head
     layer, maps = head.layers[-1][0], torch.rand(1, WIDTH, 5, 6)  # type: ignore[union-attr,index]
-    torch.testing.assert_close(layer(maps), nn.functional.conv2d(maps, layer.conv.weight, padding=1), atol=1e-4, rtol=1e-4)
+    plain = nn.functional.conv2d(maps, layer.conv.weight, padding=1)
+    torch.testing.assert_close(layer(maps), plain, atol=1e-4, rtol=1e-4)
 
 
 def test_images_without_boxes_alone_teach_background() -> None:

@@ -18,12 +18,15 @@ PROFILES_FILE = "hyp/profiles.yaml"
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
 COMPILERS = ("", "inductor")
 SCHEDULES = ("linear", "cosine", "step")
-FAMILIES = ("yolov5", "retinanet", "dfine")
+FAMILIES = ("yolov5", "retinanet", "ssd", "tood", "yolox", "dfine")
 LOGGERS = ("tensorboard", "wandb")
 # What a family starts with where a profile was written for another one: networks small enough for a CPU.
 FAMILY_STARTS: dict[str, dict[str, Any]] = {
     "yolov5": {"weights": "starter.safetensors", "hyp": "baseline.yaml", "optimizer": "SGD"},
     "retinanet": {"weights": "resnet18", "hyp": "retinanet.yaml", "optimizer": "SGD"},
+    "ssd": {"weights": "resnet18", "hyp": "ssd.yaml", "optimizer": "SGD"},
+    "tood": {"weights": "resnet18", "hyp": "tood.yaml", "optimizer": "SGD"},
+    "yolox": {"weights": "yolox_nano", "hyp": "yolox.yaml", "optimizer": "SGD"},
     "dfine": {"weights": "dfine_n", "hyp": "dfine.yaml", "optimizer": "AdamW"},
 }
 

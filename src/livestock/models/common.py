@@ -108,9 +108,13 @@ def keep_official(source: Path, config: ModelConfig, target: Path) -> Path:
     if path.exists():
         return path
     try:
-        state = load_file(source) if source.suffix == ".safetensors" else torch.load(source, weights_only=True)
+        state: Any = load_file(source) if source.suffix == ".safetensors" else torch.load(source, weights_only=True)
     except BROKEN as error:
         raise UnsafeWeights(f"{source}: expected official weights, found {str(error)[:200]}; delete it and start again"
                             ) from error
+    state = state.get("model", state)  # YOLOX's authors keep other things beside it
+    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UnsafeWeights(f"{source}: expected official weights, tensors by name, found other things; delete it and "
+                            "start again")
     write_checkpoint(path, config, state, {"official": target.name})
     return path

@@ -14,6 +14,7 @@ FAMILIES = {
     "retinanet": ".retinanet:RetinaNetFamily",
     "ssd": ".ssd:SsdFamily",
     "tood": ".tood:ToodFamily",
+    "yolox": ".yolox:YoloxFamily",
     "dfine": ".dfine:DFineFamily",
 }
 

@@ -60,7 +60,7 @@ def build_lively(family: str, imgsz: int, labels: list[str] | None = None) -> tu
             norm.train().reset_running_stats()
             norm.momentum = None  # the mean over all batches
         for _ in range(4):
-            known.predict(model, draw_blobs(4, imgsz, imgsz))
+            known.predict(model, draw_blobs(32 if family == "yolox" else 4, imgsz, imgsz))  # deep, of few channels
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.eval().momentum = momentum
         for parameter in model.parameters():

@@ -62,11 +62,11 @@ def test_images_are_counted_in_folders_and_zips(run: Run) -> None:
 
 
 def test_the_demo_has_as_many_trainings_as_it_starts(run: Run) -> None:
-    """Four trials, start and best; one fold; two teachers and a student; the final model."""
+    """Four trials, start and best with two seeds; one fold; two teachers and a student; the final model."""
     trainings = list_trainings(run, chosen())
-    assert len(trainings) == 4 + 2 + 1 + 2 + 1 + 1
+    assert len(trainings) == 4 + 2 * 2 + 1 + 2 + 1 + 1
     assert [share for share, _ in trainings[-3:]] == [0.4, 0.8, 1.0]
-    assert len(list_trainings(run, chosen(N_SEEDS=3))) == 4 + 2 + 1 + 2 + 5 + 1
+    assert len(list_trainings(run, chosen(N_SEEDS=3))) == 4 + 2 * 2 + 1 + 2 + 5 + 1
     assert list_trainings(run, chosen(("03_evolve", "06_silver", "07_final"), FOLDS=[0, 1])) == [(0.8, 4)] * 2
 
 

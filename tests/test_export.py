@@ -23,7 +23,7 @@ from livestock.models.yolov5.library import STARTER
 from livestock.tables import XYXY
 
 IMGSZ = 320
-SIZES = {"yolov5": 96, "retinanet": 128, "dfine": 256}
+SIZES = {"yolov5": 96, "retinanet": 128, "ssd": 128, "tood": 128, "yolox": 128, "dfine": 256}
 Files = Callable[[str], tuple[Path, Path]]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -148,7 +148,7 @@ def test_every_familys_export_gives_its_boxes(family: str, files: Files, tmp_pat
         assert expected(images).scores.std() > 1e-5  # there is something to differ
 
 
-@pytest.mark.parametrize("family", ["retinanet", "dfine"])
+@pytest.mark.parametrize("family", ["retinanet", "ssd", "tood", "yolox", "dfine"])
 def test_every_familys_file_passes_and_its_shapes_are_found(family: str, files: Files) -> None:
     """Nothing of what each family's export has is unbounded: the last tensor is found to be as large as it comes."""
     path, imgsz = files(family)[1], SIZES[family]
@@ -168,7 +168,7 @@ def test_a_file_for_one_size_refuses_another(files: Files) -> None:
         loaded(torch.zeros(1, 3, 256, 288))
 
 
-@pytest.mark.parametrize("family", ["retinanet", "dfine"])
+@pytest.mark.parametrize("family", ["retinanet", "ssd", "tood", "yolox", "dfine"])
 def test_int8_keeps_the_decoding_in_float(family: str, files: Files, sample: Sample, tmp_path: Path) -> None:
     """No tensor behind the last convolutions is in int8, and most convolutions are."""
     whole = files(family)[1]

@@ -86,7 +86,8 @@ def test_candidates_of_two_looks_have_different_ids(loaded: LoadedModel, images:
     assert of_first["box_id"].iloc[0] == first_box_id(images["image_id"].iloc[0], "plain")
 
 
-@pytest.mark.parametrize(("family", "imgsz"), [("yolov5", 64), ("retinanet", 64), ("dfine", 256)])
+@pytest.mark.parametrize(("family", "imgsz"), [
+    ("yolov5", 64), ("retinanet", 64), ("ssd", 64), ("tood", 64), ("yolox", 128), ("dfine", 256)])
 def test_candidates_are_what_the_family_predicts(
     family: str, imgsz: int, images: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -104,8 +105,9 @@ def test_candidates_are_what_the_family_predicts(
     with torch.inference_mode():
         seen = known.predict(model, torch.from_numpy(canvas.transpose(2, 0, 1).copy())[None] / 255)
     corners = seen.boxes[0].double().numpy()
-    # Stretched to 256 x 256, or half the size, 64 x 48, with 8 rows of grey above.
-    corners = corners * [0.5, 0.375, 0.5, 0.375] if family == "dfine" else (corners - [0, 8, 0, 8]) * 2
+    # Stretched to 256 x 256; as it is, grey below; or half the size, 64 x 48, with 8 rows of grey above.
+    back = {"dfine": (0, [0.5, 0.375, 0.5, 0.375]), "yolox": (0, 1)}.get(family, ([0, 8, 0, 8], 2))
+    corners = (corners - back[0]) * back[1]
     corners = clip_xyxy(corners, 128, 96)
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
     for class_id, label in enumerate(LABELS):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +38,20 @@ PRETRAINED = (*(f"{size}_coco" for size in DARKNETS), *(f"{name}_imagenet" for n
 RELEASE = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
 INSTALL = "pip install --no-deps pixeltable-yolox==0.4.3 && pip install loguru tabulate pycocotools"
 PRIOR = 0.01  # the first scores
+LARGEST = 1e5  # pixels: sizes are exponentials, which in a network that has learnt nothing overflow
 OFFICIAL_BOX = 5.0  # the package's own weight of the loss of the boxes
 CLASS_OUTPUTS = "head.cls_preds."
 
 
 @cache
 def _load() -> Any:
-    """The package's `models`, imported once. Raises ImportError that says what to install where it is missing."""
+    """The package's `models` and `YoloxConfig`. Raises ImportError that says what to install where it is missing."""
     try:
-        return import_module("yolox.models"), import_module("yolox.config").YoloxConfig
-    except ModuleNotFoundError as error:
+        from yolox import models
+        from yolox.config import YoloxConfig
+    except ImportError as error:
         raise ImportError(f"the model family yolox needs {error.name}, which is not installed: {INSTALL}") from error
+    return models, YoloxConfig
 
 
 class Bgr(nn.Module):
@@ -186,7 +188,9 @@ class YoloxFamily:
     def predict(self, model: nn.Module, images: Tensor) -> Predictions:
         """The box of every place, `(B, N, 4)`, not clipped, and its scores `(B, N, C)`, objectness multiplied in."""
         found = model(images)
-        return Predictions(box_convert(found[..., :4], "cxcywh", "xyxy"), found[..., 4:5] * found[..., 5:])
+        sizes = found[..., 2:4].clamp(max=LARGEST)
+        boxes = box_convert(torch.cat([found[..., :2], sizes], -1), "cxcywh", "xyxy")
+        return Predictions(boxes, found[..., 4:5] * found[..., 5:])
 
     def parameter_groups(self, model: nn.Module, hyp: Mapping[str, float]) -> list[dict[str, Any]]:
         """Weights, which decay, norms and biases, all with `lr0`; see `common.group_parameters`."""

@@ -13,13 +13,14 @@ from torch.nn import functional
 from torchvision.models import resnet18, vgg16
 from torchvision.models.detection import ssd300_vgg16
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from livestock.exceptions import BadData, UnsafeWeights
 from livestock.models.backbones import CLASSIFIERS
 from livestock.models.base import Batch, load_matching
 from livestock.models.registry import get_family
-from livestock.models.ssd import SMALLEST_VGG, SsdFamily
+from livestock.models.ssd import ASPECT_RATIOS, SCALES, SMALLEST_VGG, SsdFamily, place_default_boxes
 
 FAMILY = SsdFamily()
 CONFIG = FAMILY.configure(["pig", "cow"], 128)
@@ -97,6 +98,15 @@ def test_the_loss_by_hand(size: str) -> None:
     wanted = torch.cat([10 * centres / sizes, 5 * torch.log((truth[:, 2:] - truth[:, :2]) / sizes)], 1)[matched]
     box = functional.smooth_l1_loss(outputs["bbox_regression"][0][matched], wanted, reduction="sum") / matched.sum()
     torch.testing.assert_close(found["box"], 3 * box)
+
+
+def test_default_boxes_are_torchvisions() -> None:
+    sizes = [(12, 20), (6, 10), (3, 5), (2, 3), (1, 2), (1, 1)]
+    maps = [torch.zeros(1, 1, *size) for size in sizes]
+    library = DefaultBoxGenerator(ASPECT_RATIOS, scales=SCALES)
+    [expected] = library(ImageList(torch.zeros(1, 3, 96, 160), [(0, 0)]), maps)
+    found = torch.cat([place_default_boxes(level, number, 96, 160) for number, level in enumerate(maps)])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
 
 
 def test_boxes_of_a_wide_image_go_as_far_as_it_does() -> None:

@@ -111,6 +111,18 @@ def build_body(name: str) -> nn.Module:
     return body
 
 
+def place_centres(maps: Tensor) -> Tensor:
+    """Centres of the places of a map `(B, K, H, W)`, in strides: `(2, H, W)`, x and y.
+
+    >>> place_centres(torch.zeros(1, 1, 1, 2)).tolist()
+    [[[0.5, 1.5]], [[0.5, 0.5]]]
+    """
+    height, width = maps.shape[-2:]
+    x = torch.arange(width, device=maps.device, dtype=torch.float32) + 0.5
+    y = torch.arange(height, device=maps.device, dtype=torch.float32) + 0.5
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+
+
 def is_classifier(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the tensors of a whole classifier, which ends in a layer of class outputs."""
     return any(name in state for name in ("fc.weight", "head.weight", "classifier.0.weight"))

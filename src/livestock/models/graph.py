@@ -33,6 +33,8 @@ OPERATORS = {
         "Abs", "And", "Cos", "Einsum", "Erf", "GatherElements", "Greater", "GridSample", "LayerNormalization", "Less",
         "Log", "MatMul", "Neg", "Not", "ReduceMax", "ReduceMean", "ReduceSum", "ScatterND", "Sin", "Softmax", "Tile",
         "TopK",
+        # TOOD: group normalisation
+        "InstanceNormalization",
     },
     "com.microsoft": {"QuickGelu"},
 }

@@ -7,6 +7,7 @@ before any are suppressed. On a ResNet, which the paper does not have, the three
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection import SSD300_VGG16_Weights, ssd300_vgg16
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
@@ -33,6 +33,7 @@ from .backbones import (
     build_body,
     download_official,
     is_classifier,
+    place_centres,
 )
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
 from .common import check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
@@ -106,18 +107,19 @@ class SsdDetector(SSD):
     """
 
     def __init__(self, backbone: nn.Module, n_classes: int, normalise: Normalise, smallest: int) -> None:
-        boxes = DefaultBoxGenerator(ASPECT_RATIOS, scales=SCALES)  # without steps they fit maps of any size
+        boxes = DefaultBoxGenerator(ASPECT_RATIOS, scales=SCALES)
         super().__init__(backbone, boxes, (300, 300), n_classes + 1)
         self.normalise, self.smallest = normalise, smallest
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        height, width = images.shape[-2:]
-        pixels = functional.pad(self.normalise(images), (0, max(self.smallest - width, 0),
-                                                         0, max(self.smallest - height, 0)))
+        pixels = self.normalise(images)
+        if self.smallest:
+            pixels = functional.pad(pixels, [0, _missing(self.smallest, images.shape[-1]),
+                                             0, _missing(self.smallest, images.shape[-2])])
         features = list(self.backbone(pixels).values())
         outputs = {name: output.float() for name, output in self.head(features).items()}
-        [anchors] = self.anchor_generator(ImageList(pixels, [(0, 0)]), [level.float() for level in features])
-        return {**outputs, "anchors": anchors}
+        boxes = [place_default_boxes(maps, level, *pixels.shape[-2:]) for level, maps in enumerate(features)]
+        return {**outputs, "anchors": torch.cat(boxes)}
 
 
 class SsdFamily:
@@ -226,6 +228,33 @@ class SsdFamily:
     def parameter_groups(self, model: nn.Module, hyp: Mapping[str, float]) -> list[dict[str, Any]]:
         """Weights, which decay, norms and biases, all with `lr0`; see `common.group_parameters`."""
         return group_parameters(model.named_parameters(), hyp)
+
+
+def place_default_boxes(maps: Tensor, level: int, height: int, width: int) -> Tensor:
+    """The default boxes of a map `(B, K, H, W)`, `(H * W * A, 4)` xyxy, in an image of this height and width in pixels.
+
+    Those of `torchvision.models.detection.anchor_utils.DefaultBoxGenerator`, whose sizes an export would keep as they
+    were for one image. Of a place the box with the size of the level comes first, then the one between it and the
+    next level's, then each ratio and its inverse.
+
+    >>> place_default_boxes(torch.zeros(1, 1, 1, 1), 0, 100, 200)[0].tolist()
+    [93.0, 46.5, 107.0, 53.5]
+    """
+    side, next_side = SCALES[level], SCALES[level + 1]
+    pairs = [(side, side), (math.sqrt(side * next_side), math.sqrt(side * next_side))]
+    for ratio in ASPECT_RATIOS[level]:
+        long, short = side * math.sqrt(ratio), side / math.sqrt(ratio)
+        pairs += [(long, short), (short, long)]
+    sizes = torch.tensor(pairs, device=maps.device).clamp(0, 1)
+    x, y = place_centres(maps).flatten(1)[:, :, None]
+    x, y = x * width / maps.shape[-1], y * height / maps.shape[-2]
+    half_width, half_height = sizes[:, 0] * width / 2, sizes[:, 1] * height / 2
+    return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], -1).flatten(0, 1)
+
+
+def _missing(smallest: int, side: int) -> Any:
+    """Pixels that a side lacks; on its way into another format it is a tensor."""
+    return (smallest - side).clamp(min=0) if isinstance(side, Tensor) else max(smallest - side, 0)
 
 
 def _move_outputs(tensor: Tensor, found: ModelConfig, wanted: ModelConfig) -> Tensor | None:

@@ -23,7 +23,16 @@ from torch.nn import functional
 from torchvision.ops import DeformConv2d, box_iou, generalized_box_iou_loss
 
 from ..exceptions import BadData, UnsafeWeights
-from .backbones import CLASSIFIERS, WIDTH, Normalise, Pyramid, as_body, download_official, is_classifier
+from .backbones import (
+    CLASSIFIERS,
+    WIDTH,
+    Normalise,
+    Pyramid,
+    as_body,
+    download_official,
+    is_classifier,
+    place_centres,
+)
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
 from .common import check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
 
@@ -119,8 +128,9 @@ class Head(nn.Module):
         sides = (self.scales[level] * self.sides(self.for_boxes(interactive)).float()).clamp(max=10).exp()
         boxes = _as_boxes(sides)
         moved = move_sides(boxes, self.offsets(interactive).float())
-        inverted = (moved[:, :2] >= moved[:, 2:]).any(1, keepdim=True)  # sides of different objects make no box
-        return log_scores, torch.where(inverted, boxes, moved)
+        # Sides of different objects may make no box; then the place's own stay.
+        is_box = (moved[:, :2] - moved[:, 2:]).amax(1, keepdim=True) < 0
+        return log_scores, torch.where(is_box, moved, boxes)
 
 
 class Tood(nn.Module):
@@ -238,18 +248,6 @@ class ToodFamily:
     def parameter_groups(self, model: nn.Module, hyp: Mapping[str, float]) -> list[dict[str, Any]]:
         """Weights, which decay, norms and biases, all with `lr0`; see `common.group_parameters`."""
         return group_parameters(model.named_parameters(), hyp)
-
-
-def place_centres(maps: Tensor) -> Tensor:
-    """Centres of the places of a map `(B, K, H, W)`, in strides: `(2, H, W)`, x and y.
-
-    >>> place_centres(torch.zeros(1, 1, 1, 2)).tolist()
-    [[[0.5, 1.5]], [[0.5, 0.5]]]
-    """
-    height, width = maps.shape[-2:]
-    x = torch.arange(width, device=maps.device, dtype=torch.float32) + 0.5
-    y = torch.arange(height, device=maps.device, dtype=torch.float32) + 0.5
-    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
 
 
 def move_sides(boxes: Tensor, offsets: Tensor) -> Tensor:

@@ -101,12 +101,17 @@ def test_the_loss_by_hand(size: str) -> None:
 
 
 def test_default_boxes_are_torchvisions() -> None:
-    sizes = [(12, 20), (6, 10), (3, 5), (2, 3), (1, 2), (1, 1)]
-    maps = [torch.zeros(1, 1, *size) for size in sizes]
+    maps = [torch.zeros(1, 1, side, side) for side in (20, 10, 5, 3, 2, 1)]
     library = DefaultBoxGenerator(ASPECT_RATIOS, scales=SCALES)
-    [expected] = library(ImageList(torch.zeros(1, 3, 96, 160), [(0, 0)]), maps)
-    found = torch.cat([place_default_boxes(level, number, 96, 160) for number, level in enumerate(maps)])
+    [expected] = library(ImageList(torch.zeros(1, 3, 160, 160), [(0, 0)]), maps)
+    found = torch.cat([place_default_boxes(level, number, 160, 160) for number, level in enumerate(maps)])
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+
+
+def test_a_default_box_is_the_same_where_grey_was_cut_off() -> None:
+    """Training lays pictures on squares, prediction on the smallest canvas; what is learnt is relative to the boxes."""
+    square, wide = (place_default_boxes(torch.zeros(1, 1, rows, 20), 0, 8 * rows, 160) for rows in (20, 12))
+    torch.testing.assert_close(wide, square[:len(wide)])
 
 
 def test_boxes_of_a_wide_image_go_as_far_as_it_does() -> None:

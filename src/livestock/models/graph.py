@@ -33,8 +33,8 @@ OPERATORS = {
         "Abs", "And", "Cos", "Einsum", "Erf", "GatherElements", "Greater", "GridSample", "LayerNormalization", "Less",
         "Log", "MatMul", "Neg", "Not", "ReduceMax", "ReduceMean", "ReduceSum", "ScatterND", "Sin", "Softmax", "Tile",
         "TopK",
-        # TOOD: group normalisation
-        "InstanceNormalization",
+        # TOOD: group normalisation; SSD: the longer side
+        "InstanceNormalization", "Max",
     },
     "com.microsoft": {"QuickGelu"},
 }

@@ -233,12 +233,13 @@ class SsdFamily:
 def place_default_boxes(maps: Tensor, level: int, height: int, width: int) -> Tensor:
     """The default boxes of a map `(B, K, H, W)`, `(H * W * A, 4)` xyxy, in an image of this height and width in pixels.
 
-    Those of `torchvision.models.detection.anchor_utils.DefaultBoxGenerator`, whose sizes an export would keep as they
-    were for one image. Of a place the box with the size of the level comes first, then the one between it and the
-    next level's, then each ratio and its inverse.
+    Of a square those of torchvision's `DefaultBoxGenerator`. The paper knows squares alone; here sizes are shares of
+    the longer side, so that a box that was learnt on a square is the same where grey has been cut off. Of a place the
+    box with the size of the level comes first, then the one between it and the next level's, then each ratio and its
+    inverse.
 
     >>> place_default_boxes(torch.zeros(1, 1, 1, 1), 0, 100, 200)[0].tolist()
-    [93.0, 46.5, 107.0, 53.5]
+    [93.0, 43.0, 107.0, 57.0]
     """
     side, next_side = SCALES[level], SCALES[level + 1]
     pairs = [(side, side), (math.sqrt(side * next_side), math.sqrt(side * next_side))]
@@ -248,7 +249,8 @@ def place_default_boxes(maps: Tensor, level: int, height: int, width: int) -> Te
     sizes = torch.tensor(pairs, device=maps.device).clamp(0, 1)
     x, y = place_centres(maps).flatten(1)[:, :, None]
     x, y = x * width / maps.shape[-1], y * height / maps.shape[-2]
-    half_width, half_height = sizes[:, 0] * width / 2, sizes[:, 1] * height / 2
+    longer = torch.maximum(height, width) if isinstance(height, Tensor) else max(height, width)
+    half_width, half_height = (sizes * longer / 2).T
     return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], -1).flatten(0, 1)
 
 

@@ -1,6 +1,6 @@
 """Damage done for real: killed runs, bad inputs, random inputs, and the memory of a run at the original's size.
 
-python bench/faults.py           about an hour on 2 cores
+python bench/faults.py           an hour and more on 2 cores
 python bench/faults.py --short   some six minutes: the `smoke` profile, three notebooks, 80 small images; part of CI
 
 `kills`: the run is killed with everything it started (SIGKILL, as when a session vanishes) at random moments spread
@@ -40,6 +40,8 @@ MARK = "LIVESTOCK_FAULTS"  # in the environment of all that a run starts
 # Kills in each notebook, and the seconds within which one comes after the notebook has begun.
 KILLS = {"01_eda": (2, 8), "02_split": (2, 6), "03_evolve": (6, 30), "04_train": (4, 25), "05_errors": (2, 10),
          "06_silver": (7, 75), "07_final": (3, 30), "08_inference": (4, 25)}
+# At half the demo's size, so that there is time for all kills; the spread of three seeds is what kills may change.
+SETTINGS = ("--set", "imgsz=160", "--set", "n_seeds=3")
 SHORT_KILLS = {"01_eda": (1, 6), "04_train": (1, 8), "08_inference": (1, 8)}
 SHORT_SKIPS = ("02_split", "03_evolve", "05_errors", "06_silver", "07_final")
 SHORT_SPREAD = 0.0  # it has no trainings that differ by seed
@@ -122,7 +124,7 @@ def _run_until(
     mark = f"{os.getpid()}_{time.monotonic_ns()}"
     command = [sys.executable, "-m", "livestock", "run", "--profile", profile, "--workspace", str(workspace),
                *(part for name in skip for part in ("--skip", name)), *(("--data", str(data)) if data else ()),
-               *(() if profile == "smoke" else ("--set", "n_seeds=3"))]  # whose spread is what kills may change
+               *(() if profile == "smoke" else SETTINGS)]
     log = workspace.with_suffix(".log")
     with open(log, "w") as file:
         run = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, MARK: mark}, stdout=file,  # noqa: S603

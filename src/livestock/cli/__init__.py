@@ -33,7 +33,7 @@ SET_HELP = "one value of the profile or of the hyper-parameters, as epochs=40 or
 # Options that several commands have
 DataOption = Annotated[Path | None, typer.Option(help="folder of the raw data; default: raw/ in the workspace")]
 ReaderOption = Annotated[str, typer.Option(help="auto, aihub, coco, cvat, voc, yolo or open_images")]
-FamilyOption = Annotated[str, typer.Option(help="the detector: yolov5, retinanet or dfine; default: the profile's")]
+FamilyOption = Annotated[str, typer.Option(help="the detector, see `livestock models`; default: the profile's")]
 CompetitionOption = Annotated[Path | None, typer.Option(help=COMPETITION_HELP)]
 ChangesOption = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=SET_HELP)]
 WorkspaceOption = Annotated[Path, typer.Option(help="where everything is written")]
@@ -309,6 +309,15 @@ def check(
     if not print_check(answer, images, weights or [], find_competition(competition), boxless=boxless, pixels=pixels,
                        allow_empty=allow_empty):
         raise typer.Exit(1)
+
+
+@app.command()
+def models(competition: CompetitionOption = None) -> None:
+    """Lists what can be trained: size, published AP, licence, and what fits the limit of weights."""
+    from ..config import find_competition, read_competition
+    from .models import print_models
+
+    print_models(read_competition(find_competition(competition)))
 
 
 @app.command()

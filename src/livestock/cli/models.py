@@ -1,0 +1,63 @@
+"""What `livestock models` prints: what can be trained, how good it is on COCO, and what fits the limit of weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import typer
+import yaml
+
+from ..config import Competition, resource
+from ..config.profile import FAMILIES
+from ..exceptions import BadData
+
+MODELS_FILE = "hyp/models.yaml"
+HALF_BYTES = 2  # of a number in half precision, as which weights are submitted
+KEYS = {"M", "imgsz", "AP", "AP75", "note"}
+
+
+def print_models(competition: Competition) -> None:
+    """Prints the table, the best on COCO first, and what to do next.
+
+    Raises BadData where not one of the models fits the competition's limit.
+    """
+    limit, table = competition.weight_limit_bytes, read_models()
+    table["fits"] = table["MB"] * 1e6 <= limit
+    typer.echo(f"{'--weights':29}{'--family':11}{'MB':>6}  {f'fits {limit / 1e6:g} MB':12}{'AP':>6}{'AP75':>6}"
+               f"{'px':>6}  {'licence':13} note")
+    for row in table.sort_values(["AP75", "AP", "MB"], ascending=[False, False, True]).to_dict("records"):
+        figures = [f"{row[name]:6.1f}" if not math.isnan(row[name]) else "     -" for name in ("AP", "AP75")]
+        side = "     -" if math.isnan(row["imgsz"]) else f"{row['imgsz']:6.0f}"
+        typer.echo(f"{row['name']:29}{row['family']:11}{row['MB']:6.1f}  {'yes' if row['fits'] else 'no':12}"
+                   f"{figures[0]}{figures[1]}{side}  {row['licence']:13} {row['note']}".rstrip())
+    typer.echo("AP and AP75: COCO's val2017, percent, as published at that size in pixels; of other data a hint. MB: "
+               "in half precision, with 80 classes (obj365: 365)")
+    if not table["fits"].any():
+        smallest = table.loc[table["MB"].idxmin()]
+        raise BadData(f"weight_limit_bytes: {limit:,} is less than any model needs; the smallest is {smallest['name']} "
+                      f"of {smallest['family']} with {smallest['MB']:.1f} MB in half precision")
+    typer.echo("train one with: livestock run --data PATH --profile colab --family FAMILY --weights NAME; or "
+               "--profile colab_best")
+
+
+def read_models() -> pd.DataFrame:
+    """The table of `hyp/models.yaml`: `name`, `family`, `M` (millions of parameters), `MB`, `imgsz`, `AP`, `AP75`,
+    `licence`, `hyp`, `note`; figures that are not known are NaN.
+
+    Raises BadData for an unknown family or key.
+    """
+    path = resource(MODELS_FILE)
+    content: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    rows = []
+    for family, entry in content.items():
+        if family not in FAMILIES:
+            raise BadData(f"{path}: {family}: expected one of {', '.join(FAMILIES)}")
+        for name, model in entry["models"].items():
+            if unknown := model.keys() - KEYS:
+                raise BadData(f"{path}: {name}: expected the keys {', '.join(sorted(KEYS))}, found {sorted(unknown)}")
+            rows.append({"name": name, "family": family, "licence": entry["licence"], "hyp": entry["hyp"],
+                         "note": "", "imgsz": math.nan, "AP": math.nan, "AP75": math.nan, **model})
+    table = pd.DataFrame(rows)
+    return table.assign(MB=table["M"] * HALF_BYTES)

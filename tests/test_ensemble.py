@@ -124,6 +124,35 @@ def test_what_each_misses_is_found_together(runs: list[Run], found: Ensemble, tm
         assert score > evaluate(truth, from_rows(to_rows(alone, images)), 0.75).mean
 
 
+def test_of_three_the_best_subset_within_the_limit_is_taken(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third workspace, the first one's twin, makes the limit too small for all: two of the three are fused."""
+    twin = tmp_path / "twin"
+    shutil.copytree(runs[0].workspace.root, twin)
+    text = (REPOSITORY / "competition.yaml").read_text()
+    two = re.sub(r"weight_limit_bytes: \S+", f"weight_limit_bytes: {int(STARTER.stat().st_size * 2.5)}", text)
+    (tmp_path / "two.yaml").write_text(two)
+    three = [make_run(workspace=folder, competition=tmp_path / "two.yaml")
+             for folder in (runs[0].workspace.root, runs[1].workspace.root, twin)]
+    found = compare_members(three, NAMES[:1])
+    first, second, third = (member.name for member in found.members)
+    subsets = [f"{kind}: {some}" for some in ("1 + 2", "1 + 3", "2 + 3") for kind in (AS_THEY_ARE, CALIBRATED)]
+    assert list(found.table.index) == [first, second, third, AS_THEY_ARE, CALIBRATED, *subsets]
+    fits = found.table["fits"]
+    assert not fits[[AS_THEY_ARE, CALIBRATED]].any() and fits[[first, second, third, *subsets]].all()
+    assert found.choice.method in (f"{CALIBRATED}: 1 + 2", f"{CALIBRATED}: 2 + 3")
+    seconds = found.table["seconds"]
+    assert seconds[found.choice.method] == pytest.approx(
+        sum(seconds[member.name] for member in found.fused[found.choice.method].members))
+    path = write_ensemble(found, tmp_path / "out")
+    record = yaml.safe_load((path.parent / "ensemble.yaml").read_text())
+    families = {Path(member["workspace"]).name for member in record["members"]}
+    assert len(record["members"]) == 2 and "second" in families
+    with pytest.raises(BadData, match="expected at most 5, found 6"):
+        compare_members([*three, *three])
+
+
 def test_a_workspace_is_not_written_into(runs: list[Run], found: Ensemble) -> None:
     with pytest.raises(BadData, match="expected a folder for the answer alone, found a workspace"):
         write_ensemble(found, runs[1].workspace.root)

@@ -23,10 +23,13 @@ def write_fused(workspaces: Sequence[Path], out: Path) -> Path:
     found = compare_members(runs)
     iou = runs[0].competition.metric_iou
     typer.echo(f"mAP at IoU {iou:g} out of fold, 95 % interval over groups; gain over the first:")
+    for number, member in enumerate(found.members, 1):
+        typer.echo(f"  {number} is {member.name}")
     for name, row in found.table.iterrows():
         over = "" if row["fits"] else ", over the limit of weights"
         typer.echo(f"  {name}: {row['mAP']:.4f} ({row['low']:.4f} to {row['high']:.4f}), gain {row['gain']:+.4f} "
-                   f"({row['gain_low']:+.4f} to {row['gain_high']:+.4f}), {row['MB']:.1f} MB{over}; {row['point']}")
+                   f"({row['gain_low']:+.4f} to {row['gain_high']:+.4f}), {row['MB']:.1f} MB{over}, "
+                   f"{row['seconds']:.2g} s an image; {row['point']}")
     typer.echo(f"chosen: {found.choice.method}: {found.choice.reason}")
     path = write_ensemble(found, out)
     typer.echo(f"{path}: fit to submit")

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 
 from ..config import Workspace
 from ..exceptions import BadData
+from ..files.progress import progress
 from ..files.write import write_bytes, write_text
 from ..postprocess import (
     EVERY_CLASS,
@@ -48,6 +49,7 @@ LEAST = 1.1 * FUSION_CONFIDENCE
 CALIBRATED = "fused (WBF), calibrated"
 RECORD = "ensemble.yaml"
 AS_THEY_ARE = "fused (WBF), confidences as they are"
+MOST_MEMBERS = 5  # of which there are 26 subsets, each fused in two ways
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Member:
     inference: Inference
     held_out: pd.DataFrame
     of_method: pd.DataFrame
+    seconds: float  # an image, all passes of its method
 
     @property
     def weights(self) -> list[Path]:
@@ -70,25 +73,38 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Fusion:
+    """Some of the members fused, their confidences calibrated first or as they are."""
+
+    members: list[Member]
+    calibrated: bool
+    tuned: TunedMethod
+
+
+@dataclass(frozen=True)
 class Ensemble:
-    """Members alone and fused, compared out of these folds; `table`: a row each, of `Choice.table` and `MB`, `fits`."""
+    """Members alone and fused, compared out of these folds.
+
+    `table` has a row each, of the columns of `Choice.table`, `MB`, `seconds` an image, `point` and `fits`.
+    """
 
     folds: list[int]
     members: list[Member]
-    fused: dict[str, TunedMethod]
+    fused: dict[str, Fusion]
     choice: Choice
     table: pd.DataFrame
 
 
 def compare_members(runs: Sequence[Run], names: Sequence[str] = tuple(METHODS)) -> Ensemble:
-    """Tunes each workspace's answer and their fusion out of fold, and chooses; the first workspace is to be beaten.
+    """Tunes each workspace's answer and the fusions of some of them out of fold; the first workspace is to be beaten.
 
+    Fused are all, to show what that would bring, and each subset whose files stay within the limit of weights together.
     Confidences of two families do not compare, so each member's are calibrated first, those of an image on boxes of
     other parts of the images (`postprocess.calibrate_out_of_part`). The IoU of the fusion is chosen by
     cross-validation, once, on boxes so calibrated: what a part's truth does to the others' curves is not held out. A
     `07_final` model is taken to be as confident as those of the folds. `names` are the methods of `METHODS` that each
-    workspace tries by itself. Raises BadData for workspaces of different data, folds, seeds or competitions,
-    MissingResult for one without a trained fold.
+    workspace tries by itself. Raises BadData for workspaces of different data, folds, seeds or competitions, and for
+    more than `MOST_MEMBERS`; MissingResult for one without a trained fold.
     """
     _check_same(runs)
     first = runs[0]
@@ -103,21 +119,41 @@ def compare_members(runs: Sequence[Run], names: Sequence[str] = tuple(METHODS)) 
     parts = split_parts(images, np.random.default_rng(first.seed))
     iou = first.competition.metric_iou
     members = [_make_member(run, folds, names) for run in runs]
-    tables = {AS_THEY_ARE: [member.held_out for member in members],
-              CALIBRATED: [_lift(calibrate_out_of_part(_above(member.held_out), truth, parts, iou))
-                           for member in members]}
-    method = Method("wbf", tuple(member.name for member in members))
-    fused = {name: tune_method(method, own, truth, images, parts, iou) for name, own in tables.items()}
+    limit = first.competition.weight_limit_bytes / 1e6
+    fused = _fuse_subsets(members, truth, images, parts, iou, limit)
     answers = {member.name: member.held_out for member in members} | {
-        name: tuned.held_out for name, tuned in fused.items()}
-    inner = {name: {part: score_inner(boxes, truth, images, parts, part, iou) for part in sorted(parts.unique())}
-             for name, boxes in answers.items()} | {name: tuned.inner for name, tuned in fused.items()}
-    more = pd.DataFrame({"MB": [_megabytes([member]) for member in members] + [_megabytes(members)] * len(fused),
+        name: fusion.tuned.held_out for name, fusion in fused.items()}
+    inner = {member.name: {part: score_inner(member.held_out, truth, images, parts, part, iou)
+                           for part in sorted(parts.unique())} for member in members} | {
+        name: fusion.tuned.inner for name, fusion in fused.items()}
+    used = [[member] for member in members] + [fusion.members for fusion in fused.values()]
+    more = pd.DataFrame({"MB": [_megabytes(some) for some in used],
+                         "seconds": [sum(member.seconds for member in some) for some in used],
                          "point": [member.inference.method for member in members]
-                         + [describe_points(tuned.points) for tuned in fused.values()]}, index=list(answers))
-    more["fits"] = more["MB"] * 1e6 <= first.competition.weight_limit_bytes
+                         + [describe_points(fusion.tuned.points) for fusion in fused.values()]}, index=list(answers))
+    more["fits"] = more["MB"] <= limit
     choice = choose_method(answers, inner, truth, images, parts, iou, allowed=list(more.index[more["fits"]]))
     return Ensemble(folds, members, fused, choice, choice.table.join(more))
+
+
+def _fuse_subsets(members: Sequence[Member], truth: pd.DataFrame, images: pd.DataFrame, parts: pd.Series, iou: float,
+                  limit: float) -> dict[str, Fusion]:
+    """The fusions of all members, and of each subset of at most `limit` megabytes, in two ways each, by their names.
+
+    Confidences are calibrated on boxes of other parts, or stay as they are; the IoU is tuned by cross-validation.
+    """
+    boxes = {AS_THEY_ARE: [member.held_out for member in members],
+             CALIBRATED: [_lift(calibrate_out_of_part(_above(member.held_out), truth, parts, iou))
+                          for member in members]}
+    n, fused = len(members), {}
+    subsets = [some for size in range(n, 1, -1) for some in combinations(range(n), size)
+               if size == n or _megabytes([members[index] for index in some]) <= limit]
+    for some, kind in progress([(some, kind) for some in subsets for kind in boxes], "fusions", unit="fusion"):
+        which = "" if len(some) == n else f": {' + '.join(str(index + 1) for index in some)}"
+        method = Method("wbf", tuple(members[index].name for index in some))
+        tuned = tune_method(method, [boxes[kind][index] for index in some], truth, images, parts, iou)
+        fused[f"{kind}{which}"] = Fusion([members[index] for index in some], kind == CALIBRATED, tuned)
+    return fused
 
 
 def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
@@ -132,18 +168,18 @@ def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
         raise BadData(f"{out}: expected a folder for the answer alone, found a workspace; give another --out")
     earlier = _earlier_weights(out)
     run, method = ensemble.members[0].run, ensemble.choice.method
-    is_fused = method in ensemble.fused
-    chosen = [member for member in ensemble.members if is_fused or member.name == method]
+    fusion = ensemble.fused.get(method)
+    chosen = fusion.members if fusion else [member for member in ensemble.members if member.name == method]
     check_weights([path for member in chosen for path in member.weights], run.competition.weight_limit_bytes)
     images, part = images_to_answer(run)
     competition = competition_for(run, images, part)
     answers = [find_answer(member.run, member.inference, images, part, member.weights) for member in chosen]
     found, curves = [boxes for boxes, _ in answers], []
-    if method == CALIBRATED:
+    if fusion and fusion.calibrated:
         truth = read_oof(run, ensemble.folds)[1]
         curves = [fit_calibration(_above(member.of_method), truth, competition.metric_iou) for member in chosen]
         found = [_lift(calibrate(_above(own))) for calibrate, own in zip(curves, found, strict=True)]
-    boxes = apply("wbf", found, images, ensemble.fused[method].points) if is_fused else found[0]
+    boxes = apply("wbf", found, images, fusion.tuned.points) if fusion else found[0]
     seen = set().union(*(candidates["image_id"] for _, members in answers for candidates in members))
     path = write_answer(boxes, images, out / "answer.csv", boxless=sorted(set(images["image_id"]) - seen),
                         labels=competition.labels, answer_name=competition.answer_name)
@@ -191,9 +227,10 @@ def _earlier_weights(out: Path) -> list[str]:
 
 def _make_member(run: Run, folds: Sequence[int], names: Sequence[str]) -> Member:
     final = read_final(run) if images_to_answer(run)[1] == "test" else None
-    _, tuned, choice = try_methods(run, folds, names, averaged=bool(final))
+    methods, tuned, choice = try_methods(run, folds, names, averaged=bool(final))
     of_method = tuned[choice.method].held_out if choice.method in tuned else choice.held_out
-    return Member(name_of(run), run, chosen_inference(choice, tuned, folds, final), choice.held_out, of_method)
+    return Member(name_of(run), run, chosen_inference(choice, tuned, folds, final), choice.held_out, of_method,
+                  float(methods.loc[choice.method, "seconds"]))
 
 
 def name_of(run: Run) -> str:
@@ -207,6 +244,9 @@ def _megabytes(members: Sequence[Member]) -> float:
 
 def _check_same(runs: Sequence[Run]) -> None:
     """Raises BadData that says in what two workspaces differ: their out-of-fold boxes would be of other images."""
+    if len(runs) > MOST_MEMBERS:
+        raise BadData(f"workspaces: expected at most {MOST_MEMBERS}, found {len(runs)}: their subsets would take "
+                      "hours; leave out the weakest")
     if len({run.workspace.root.resolve() for run in runs}) < max(len(runs), 2):
         raise BadData(f"workspaces: expected at least two, each named once, found {[name_of(run) for run in runs]}")
     first, *others = runs
@@ -248,6 +288,7 @@ def _write_record(
             "weights": weights[number]})
     header = (f"# out of fold, mAP {choice.score:.4f}, 95 % interval over groups {choice.low:.4f} to "
               f"{choice.high:.4f},\n# with tuning and the choice inside the cross-validation\n")
-    points = dict(ensemble.fused[choice.method].points[EVERY_CLASS]) if choice.method in ensemble.fused else {}
+    fusion = ensemble.fused.get(choice.method)
+    points = dict(fusion.tuned.points[EVERY_CLASS]) if fusion else {}
     content = {"method": choice.method, "reason": choice.reason, "points": points, "members": members}
     write_text(header + yaml.safe_dump(content, sort_keys=False), path)

@@ -140,6 +140,13 @@ def test_gradients_reach_every_parameter(size: str) -> None:
     assert without == []
 
 
+def test_one_small_image_can_be_trained_on() -> None:
+    """The last batch of an epoch may have one image, and the last map of a small image has one place."""
+    model = build().train()
+    batch = Batch(torch.rand(1, 3, 64, 64), [torch.tensor([[3.0, 3, 40, 40]])], [torch.tensor([0])])
+    assert all(part.isfinite() for part in FAMILY.make_loss(model, HYP)(model, batch).values())
+
+
 def test_images_without_boxes_alone_add_nothing() -> None:
     model, batch = build().train(), draw_batch()
     none = replace(batch, boxes=[torch.zeros(0, 4)] * 2, class_ids=[torch.zeros(0, dtype=torch.int64)] * 2)

@@ -64,12 +64,15 @@ class ResNetMaps(nn.Module):
         self.body = build_body(name)
         blocks, channels = [], CHANNELS[name][-1]
         for inside, after in EXTRA:
-            blocks.append(nn.Sequential(
-                nn.Conv2d(channels, inside, 1, bias=False), nn.BatchNorm2d(inside), nn.ReLU(inplace=True),
-                nn.Conv2d(inside, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after),
-                nn.ReLU(inplace=True)))
+            blocks.append(nn.Sequential(  # without batch norm: a map of one place in a batch of one has no variance
+                nn.Conv2d(channels, inside, 1), nn.ReLU(inplace=True),
+                nn.Conv2d(inside, after, 3, stride=2, padding=1), nn.ReLU(inplace=True)))
             channels = after
         self.extra = nn.ModuleList(blocks)
+        for module in self.extra.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         self.out_channels = [*CHANNELS[name], *(after for _, after in EXTRA)]
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:

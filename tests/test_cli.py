@@ -514,7 +514,9 @@ def test_predict_says_what_is_missing_and_writes_nothing(here, weights, images, 
     assert not (here / "boxes.csv").exists()
 
 
-@pytest.mark.parametrize(("options", "family"), [((), "yolov5"), (("--family", "retinanet"), "retinanet")])
+@pytest.mark.parametrize(("options", "family"), [
+    ((), "yolov5"), *(pytest.param(("--family", name), name, marks=[] if name == "ssd" else pytest.mark.long)
+                      for name in ("ssd", "retinanet", "tood", "yolox"))])
 def test_train_says_where_the_weights_are_and_predict_takes_them(here, drawn, options, family):
     raw, _ = drawn
     command = ("train", "--profile", "smoke", "--data", str(raw), "--workspace", "ws", "--folds", "1", *options)
@@ -549,7 +551,7 @@ def test_train_refuses_weights_of_another_family_with_what_to_say_instead(here, 
 def test_a_family_that_is_not_known_or_not_installed_is_one_line(here, drawn, monkeypatch):
     code, _, err = call_with("train", "--family", "yolov8", "--workspace", "ws")
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "family: expected one of 'yolov5', 'retinanet', 'dfine', found 'yolov8'" in err
+    assert "family: expected one of 'yolov5', 'retinanet', 'ssd', 'tood', 'yolox', 'dfine', found 'yolov8'" in err
 
     def missing(name):
         raise ImportError(f"the model family {name} needs a library, which is not installed: pip install it")

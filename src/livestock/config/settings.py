@@ -108,7 +108,7 @@ def _below(value: str, workspace: Workspace) -> str:
 RUN_YAML = """\
 # What this workspace's run was told. A notebook takes from here what its own parameters leave empty; `livestock run`
 # writes this file again from its options. Change a line, or delete the file to begin with the defaults.
-profile: {profile}  # smoke, demo, cpu, colab
+profile: {profile}  # smoke, demo, cpu, colab, colab_best
 data: {data}  # a folder or a zip; "": raw in this folder; a path that is not whole begins in this folder
 reader: {reader}
 competition: {competition}  # "": competition.yaml where the command runs, else the one that comes with the code

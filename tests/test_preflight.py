@@ -70,7 +70,7 @@ def test_all_that_is_wrong_is_listed_at_once(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"PROFILE": "laptop"}, "profile: expected one of ['colab', 'cpu', 'demo', 'smoke'], found 'laptop'"),
+    ({"PROFILE": "laptop"}, "profile: expected one of ['colab', 'colab_best', 'cpu', 'demo', 'smoke'], found 'laptop'"),
     ({"READER": "labelme"}, "reader: expected one of"),
     ({"WEIGHTS": "mine.pt"}, "weights 'mine.pt': no such file"),
     ({"HYP": "mine.yaml"}, "mine.yaml: expected a file of hyper-parameters (--hyp, in a notebook HYP), found none"),

@@ -121,7 +121,7 @@ def test_the_file_to_train_with_is_the_one_named_with_the_overrides_in_it(here: 
     ({"overrides": {"hyp.fliplr": 2.0}}, "overrides: hyp.fliplr: expected a number from 0 to 1, found 2"),
     ({"overrides": {"epochs": 0}}, "overrides: epochs: expected a whole number, 1 or more, found 0"),
     ({"overrides": {"epoch": 3}}, "overrides: unknown key 'epoch', meant is perhaps 'epochs'"),
-    ({"profile": "clab"}, "profile: expected one of ['colab', 'cpu', 'demo', 'smoke'], found 'clab'"),
+    ({"profile": "clab"}, "profile: expected one of ['colab', 'colab_best', 'cpu', 'demo', 'smoke'], found 'clab'"),
     ({"folds": [7]}, "folds: expected different folds from 0 to 4 such as [0, 1], found [7]"),
     ({"reader": "coc"}, "reader: expected one of ['auto', "),
 ])

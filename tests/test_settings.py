@@ -35,7 +35,7 @@ def test_the_examples_of_the_docstrings(name: str) -> None:
 
 
 def test_the_profiles_that_come_with_the_code() -> None:
-    assert list(known_profiles()) == ["smoke", "demo", "cpu", "colab"]
+    assert list(known_profiles()) == ["smoke", "demo", "cpu", "colab", "colab_best"]
     assert get_profile("smoke") == Profile(
         "smoke", "starter.safetensors", imgsz=64, batch=4, epochs=1, hyp="demo.yaml", device="cpu", workers=0, trials=2,
         trial_epochs=1, n_verified=1, n_seeds=1)
@@ -167,7 +167,7 @@ def test_settings_move_with_their_workspace(tmp_path: Path) -> None:
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("text", "words"), [
-    ("profile: clab\n", "profile: expected one of ['colab', 'cpu', 'demo', 'smoke'], found 'clab', meant is perhaps"),
+    ("profile: clab\n", "profile: expected one of ['colab', 'colab_best', 'cpu', 'demo', 'smoke'], found 'clab', meant is perhaps"),
     ("folds: [5]\n", "folds: expected different folds from 0 to 4 such as [0, 1], found ['5']"),
     ("folds: [1, 1]\n", "folds: expected different folds from 0 to 4 such as [0, 1], found ['1', '1']"),
     ("folds: 0\n", "folds: expected different folds from 0 to 4 such as [0, 1], found '0'"),

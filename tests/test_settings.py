@@ -167,7 +167,8 @@ def test_settings_move_with_their_workspace(tmp_path: Path) -> None:
 
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("text", "words"), [
-    ("profile: clab\n", "profile: expected one of ['colab', 'colab_best', 'cpu', 'demo', 'smoke'], found 'clab', meant is perhaps"),
+    ("profile: clab\n",
+     "profile: expected one of ['colab', 'colab_best', 'cpu', 'demo', 'smoke'], found 'clab', meant is perhaps"),
     ("folds: [5]\n", "folds: expected different folds from 0 to 4 such as [0, 1], found ['5']"),
     ("folds: [1, 1]\n", "folds: expected different folds from 0 to 4 such as [0, 1], found ['1', '1']"),
     ("folds: 0\n", "folds: expected different folds from 0 to 4 such as [0, 1], found '0'"),

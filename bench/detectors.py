@@ -99,8 +99,6 @@ def write_hyp(config: TrainConfig, rate: float, folder: Path) -> Path:
             for name in ("retinanet", config.family)}
     values = {**read[config.family], **{name: read["retinanet"][name] for name in SHARED}, "warmup_epochs": 2.0}
     values["lr0"] *= rate
-    if "atss_epochs" in values:
-        values["atss_epochs"] = config.epochs / 3  # as 4 of 12
     path = folder / "hyp.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path

@@ -890,7 +890,10 @@ def test_the_interval_is_students(tmp_path: Path) -> None:
 
 
 def test_the_noise_of_a_training_is_pooled_over_seeds() -> None:
-    """Distances from the two means: -.02, 0, .02 and -.01, 0, .01; squares .0008 and .0002 over 6 - 2."""
+    """Distances from the two means: -.02, 0, .02 and -.01, 0, .01; squares .0008 and .0002 over 6 - 2; t is 2.7764."""
     verified = pd.DataFrame({"values": ["start"] * 3 + ["best"] * 3, "fitness": [0.48, 0.50, 0.52, 0.59, 0.60, 0.61]})
-    assert training_noise(verified) == pytest.approx((0.0010 / 4) ** 0.5)
-    assert math.isnan(training_noise(verified.iloc[[0, 3]])) and math.isnan(training_noise(verified[:0]))
+    deviation = (0.0010 / 4) ** 0.5
+    assert training_noise(verified) == pytest.approx((deviation, 2.776445 * 2**0.5 * deviation))
+    failed = pd.concat([verified, verified[:1].assign(fitness=math.nan)])
+    assert training_noise(failed) == training_noise(verified)  # a training that diverged says nothing
+    assert np.isnan([*training_noise(verified.iloc[[0, 3]]), *training_noise(verified[:0])]).all()

@@ -186,10 +186,10 @@ def test_log_scales_have_plain_numbers():
 
 def test_the_noise_of_a_training_is_a_band_around_the_start_values():
     trials = pd.DataFrame({"trial": [1, 0], "state": "complete", "fitness": [0.7, 0.5]})
-    (band,) = plots.plot_trials(trials, 0.02).patches
+    (band,) = plots.plot_trials(trials, (0.01, 0.04)).patches
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((0.46, 0.54))
     assert not plots.plot_trials(trials).patches  # not known with one seed
-    assert not plots.plot_trials(trials.query("trial == 1"), 0.02).patches
+    assert not plots.plot_trials(trials.query("trial == 1"), (0.01, 0.04)).patches
 
 
 def test_many_points_are_thinned_out_and_the_title_says_so():

@@ -280,7 +280,7 @@ def test_impossible_architectures_are_refused(change: dict[str, object]) -> None
 def test_sizes_and_sides_are_checked() -> None:
     with pytest.raises(BadData, match="size: expected one of resnet18, resnet50, swin_t, found 'vgg'"):
         FAMILY.configure(["pig"], 128, "vgg")
-    with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 32, found 100"):
+    with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 64, found 100"):
         FAMILY.configure(["pig"], 100)
     with pytest.raises(UnsafeWeights, match="labels: expected at least one"):
         FAMILY.build(replace(CONFIG, labels=()))

@@ -250,9 +250,9 @@ def test_a_search_says_if_nothing_beats_the_start() -> None:
     assert "number 1 is best with 0.6000, 0.1000 above" in sentences.describe_trials(trials)
     assert "how much of that is luck is not known" in sentences.describe_trials(trials)
     three = pd.DataFrame({"trial": [0, 1, 2], "state": "complete", "fitness": [0.5, 0.53, 0.6]})
-    said = sentences.describe_trials(three, 0.02)
-    assert "0.1000 above the start values. Another seed alone moves a training by 0.0200" in said
-    assert "1 of the 2 other trials lie within twice that" in said
+    said = sentences.describe_trials(three, (0.01, 0.04))
+    assert "0.1000 above the start values. Another seed alone moves a training by 0.0100" in said
+    assert "two of the same values by up to 0.0400: 1 of the 2 other trials are as near" in said
     assert "nothing beats" in sentences.describe_trials(trials.assign(fitness=[0.5, 0.4]))
     assert sentences.describe_trials(trials[:0]) == "No trial has finished yet."
     assert "lr0 0.02 (2.00 times)" in sentences.describe_moves(trials, ["lr0"], {"lr0": 0.01})

@@ -46,7 +46,7 @@ def build(seed: int = 0, deformable: int = 0) -> Tood:
     return model
 
 
-def draw_batch(*, empty: bool = False, epoch: int = 0) -> Batch:
+def draw_batch(*, empty: bool = False, progress: float = 0.0) -> Batch:
     """Two images of noise with bright squares, and their boxes; the second has none if `empty`."""
     images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 0.3
     images[0, :, 32:80, 16:80] = 0.9
@@ -55,7 +55,7 @@ def draw_batch(*, empty: bool = False, epoch: int = 0) -> Batch:
     class_ids = [torch.tensor([0, 1]), torch.tensor([1])]
     if empty:
         boxes[1], class_ids[1] = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-    return Batch(images, boxes, class_ids, epoch=epoch)
+    return Batch(images, boxes, class_ids, progress=progress)
 
 
 def draw_boxes(rng: np.random.Generator, n: int, side: float = 128) -> Tensor:
@@ -227,10 +227,10 @@ def test_assignment_by_alignment_is_that_of_a_slow_computation(seed: int, n_boxe
             assert float(scores[own].max()) == pytest.approx(float(box_iou(boxes, truth)[own, box].max()), rel=1e-3)
 
 
-@pytest.mark.parametrize("epoch", [0, 4])
-def test_the_loss_by_hand(epoch: int) -> None:
-    """Focal loss and central places in epochs 0 to 3; from the fourth on equations 10 and 12."""
-    model, batch = build(), draw_batch(empty=True, epoch=epoch)
+@pytest.mark.parametrize("progress", [0.0, 0.34])
+def test_the_loss_by_hand(progress: float) -> None:
+    """Focal loss and central places in the first third of the epochs; then equations 10 and 12."""
+    model, batch = build(), draw_batch(empty=True, progress=progress)
     with torch.no_grad():
         outputs = model(batch.images)
         found = FAMILY.make_loss(model, {})(model, batch)
@@ -240,7 +240,7 @@ def test_the_loss_by_hand(epoch: int) -> None:
         truth, ids = batch.boxes[image].double(), batch.class_ids[image]
         if len(truth) == 0:
             assigned, target = [-1] * len(points), [0.0] * len(points)
-        elif epoch < 4:
+        elif progress == 0:
             assigned = slow_distance(outputs["points"], outputs["strides"], batch.boxes[image])
             target = [float(box >= 0) for box in assigned]
         else:
@@ -251,7 +251,7 @@ def test_the_loss_by_hand(epoch: int) -> None:
             for label in range(2):
                 p, t = float(scores[image, place, label]), target[place] if box >= 0 and ids[box] == label else 0.0
                 entropy = -t * math.log(p) - (1 - t) * math.log(1 - p)
-                if epoch < 4:
+                if progress == 0:
                     entropy *= 0.25 if t else 0.75
                 classes += (t - p) ** 2 * entropy
                 total_target += t
@@ -260,7 +260,7 @@ def test_the_loss_by_hand(epoch: int) -> None:
                 before = np.array([x - truth[box, 0], y - truth[box, 1]])
                 after = np.array([truth[box, 2] - x, truth[box, 3] - y])
                 central = math.sqrt((np.minimum(before, after) / np.maximum(before, after)).prod())
-                weight = central if epoch < 4 else target[place]
+                weight = central if progress == 0 else target[place]
                 total_box += weight * (1 - float(generalized_box_iou(boxes[image, place][None], truth[box][None])))
                 total_weight += weight
     assert found["cls"].item() == pytest.approx(classes / max(total_target, 1), rel=1e-3)
@@ -270,16 +270,16 @@ def test_the_loss_by_hand(epoch: int) -> None:
 def test_how_long_places_are_assigned_by_distance_is_a_setting() -> None:
     model = build()
     with torch.no_grad():
-        late, early = (FAMILY.make_loss(model, {"atss_epochs": n})(model, draw_batch(epoch=1)) for n in (1, 2))
-        first = FAMILY.make_loss(model, {})(model, draw_batch(epoch=0))
+        late, early = (FAMILY.make_loss(model, {"atss_share": n})(model, draw_batch(progress=0.5)) for n in (0.5, 0.6))
+        first = FAMILY.make_loss(model, {})(model, draw_batch(progress=0))
     assert torch.equal(early["cls"], first["cls"]) and not torch.equal(late["cls"], first["cls"])
 
 
-@pytest.mark.parametrize("epoch", [0, 4])
+@pytest.mark.parametrize("progress", [0.0, 0.34])
 @pytest.mark.parametrize("deformable", [0, 2])
-def test_gradients_reach_every_parameter(epoch: int, deformable: int) -> None:
+def test_gradients_reach_every_parameter(progress: float, deformable: int) -> None:
     model = build(deformable=deformable).train()
-    sum(FAMILY.make_loss(model, HYP)(model, draw_batch(epoch=epoch)).values()).backward()  # type: ignore[union-attr]
+    sum(FAMILY.make_loss(model, HYP)(model, draw_batch(progress=progress)).values()).backward()  # type: ignore[union-attr]
     without = [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0]
     assert without == []
 
@@ -287,14 +287,14 @@ def test_gradients_reach_every_parameter(epoch: int, deformable: int) -> None:
 def test_a_deformable_layer_begins_as_a_plain_one() -> None:
     torch.manual_seed(0)
     head = FAMILY.build(replace(CONFIG, architecture={"backbone": "resnet18", "deformable": 1})).head
-    layer, maps = head.layers[-1][0], torch.rand(1, WIDTH, 5, 6)  # type: ignore[union-attr,index]
+    layer, maps = head.layers[0][0], torch.rand(1, WIDTH, 5, 6)  # type: ignore[union-attr,index]
     plain = nn.functional.conv2d(maps, layer.conv.weight, padding=1)
     torch.testing.assert_close(layer(maps), plain, atol=1e-4, rtol=1e-4)
 
 
 def test_images_without_boxes_alone_teach_background() -> None:
-    for epoch in (0, 4):
-        batch = replace(draw_batch(epoch=epoch), boxes=[torch.zeros(0, 4)] * 2,
+    for progress in (0.0, 0.34):
+        batch = replace(draw_batch(progress=progress), boxes=[torch.zeros(0, 4)] * 2,
                         class_ids=[torch.zeros(0, dtype=torch.int64)] * 2)
         parts = FAMILY.make_loss(build(), HYP)(build().train(), batch)
         assert parts["box"] == 0 and parts["cls"] > 0
@@ -303,10 +303,10 @@ def test_images_without_boxes_alone_teach_background() -> None:
 def test_the_loss_falls_and_the_squares_are_found() -> None:
     torch.manual_seed(0)
     model, batch = FAMILY.build(CONFIG).train(), draw_batch()
-    loss = FAMILY.make_loss(model, {**HYP, "atss_epochs": 12})
+    loss = FAMILY.make_loss(model, HYP)
     optimizer = torch.optim.AdamW(FAMILY.parameter_groups(model, {**HYP, "lr0": 3e-4}))
     for step in range(36):
-        total = torch.stack(list(loss(model, replace(batch, epoch=step)).values())).sum()
+        total = torch.stack(list(loss(model, replace(batch, progress=step / 36)).values())).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -346,7 +346,7 @@ def test_impossible_architectures_are_refused(change: dict[str, object]) -> None
 def test_sizes_and_sides_are_checked() -> None:
     with pytest.raises(BadData, match="size: expected one of resnet18, resnet50, resnext101, found 'vgg16'"):
         FAMILY.configure(["pig"], 128, "vgg16")
-    with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 32, found 100"):
+    with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 64, found 100"):
         FAMILY.configure(["pig"], 100)
     with pytest.raises(ValueError, match="weights 'x': expected one of resnet18_imagenet"):
         get_family("tood").find_pretrained("x", FAMILY.sizes)  # type: ignore[arg-type]

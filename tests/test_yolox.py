@@ -203,7 +203,7 @@ def test_impossible_architectures_are_refused(change: dict[str, object]) -> None
 def test_sizes_and_sides_are_checked() -> None:
     with pytest.raises(BadData, match="size: expected one of yolox_nano, .*, found 'swin_t'"):
         FAMILY.configure(["pig"], 128, "swin_t")
-    with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 32, found 100"):
+    with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 64, found 100"):
         FAMILY.configure(["pig"], 100)
     assert json.loads(json.dumps(CONFIG.architecture)) == CONFIG.architecture
     assert get_family("yolox").name == "yolox"

@@ -40,15 +40,15 @@ class Batch:
 
     `images` are float `(B, 3, H, W)`, RGB in 0..1, on the model's device. Of each image `boxes` has `(n, 4)` float and
     `class_ids` `(n,)` int64, on the CPU: families move what they need. `keypoints`, where there are any, are
-    `(n, K, 3)`: x, y and visibility (0 not labelled, 1 hidden, 2 seen). `epoch` is that of the training, from 0, for
-    families that assign boxes in another way at first.
+    `(n, K, 3)`: x, y and visibility (0 not labelled, 1 hidden, 2 seen). `progress` is the share of a training's epochs
+    that are done, 0 in the first, for families that assign boxes in another way at first.
     """
 
     images: Tensor
     boxes: list[Tensor]
     class_ids: list[Tensor]
     keypoints: list[Tensor] | None = None
-    epoch: int = 0
+    progress: float = 0.0
 
     def __len__(self) -> int:
         return len(self.images)

@@ -20,6 +20,10 @@ from .checkpoint import write_checkpoint
 BROKEN = (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, LookupError, TypeError, ValueError)
 
 
+SMALLEST = 64  # pixels of a side: on 32 a last batch of one image has one place, and batch norm no variance
+MOST_LABELS = 10_000  # classes of a network; the largest known competition has 7,000
+
+
 def group_parameters(named: Iterable[tuple[str, nn.Parameter]], hyp: Mapping[str, float],
                      factor: float = 1.0) -> list[dict[str, Any]]:
     """Optimizer groups of the trainable parameters: weights, scales of norms, biases; empty groups are left out.
@@ -74,10 +78,13 @@ def check_size(imgsz: int, stride: int = 32, smallest: int = 32) -> None:
 def check_entries(config: ModelConfig, keys: Iterable[str]) -> Mapping[str, Any]:
     """The architecture of a config, which has exactly these keys, and labels. Raises UnsafeWeights otherwise."""
     if set(config.architecture) != set(keys):
+        found = ", ".join(sorted(map(str, config.architecture)))[:80] or "none"
         raise UnsafeWeights(f"{config.family}: architecture: expected the entries {', '.join(sorted(keys))}, "
-                            f"found {', '.join(sorted(map(str, config.architecture))) or 'none'}")
+                            f"found {found}")
     if not config.labels:
         raise UnsafeWeights(f"{config.family}: labels: expected at least one, found none")
+    if len(config.labels) > MOST_LABELS:  # a small file can name so many that no memory holds their outputs
+        raise UnsafeWeights(f"{config.family}: labels: expected at most {MOST_LABELS:,}, found {len(config.labels):,}")
     return config.architecture
 
 
@@ -108,13 +115,26 @@ def keep_official(source: Path, config: ModelConfig, target: Path) -> Path:
     if path.exists():
         return path
     try:
-        state: Any = load_file(source) if source.suffix == ".safetensors" else torch.load(source, weights_only=True)
+        state: Any = (load_file(source) if source.suffix == ".safetensors"
+                      else torch.load(source, weights_only=True, map_location="cpu"))
     except BROKEN as error:
         raise UnsafeWeights(f"{source}: expected official weights, found {str(error)[:200]}; delete it and start again"
                             ) from error
-    state = state.get("model", state)  # YOLOX's authors keep other things beside it
-    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise UnsafeWeights(f"{source}: expected official weights, tensors by name, found other things; delete it and "
-                            "start again")
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]  # YOLOX's authors keep other things beside it
+    if not (isinstance(state, dict) and state and all(map(_is_plain, state.items()))):
+        raise UnsafeWeights(f"{source}: expected official weights, tensors by name, found something else; delete it "
+                            "and start again")
+    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if n_bytes > source.stat().st_size:  # a tensor can be a view that is larger than all that the file holds
+        raise UnsafeWeights(f"{source}: expected official weights, found tensors of {n_bytes:,} bytes in a file of "
+                            f"{source.stat().st_size:,}; delete it and start again")
     write_checkpoint(path, config, state, {"official": target.name})
     return path
+
+
+def _is_plain(item: tuple[object, object]) -> bool:
+    """Whether this is a name and a tensor whose numbers lie in this machine's memory, one after the other."""
+    name, tensor = item
+    return (isinstance(name, str) and isinstance(tensor, Tensor) and tensor.layout is torch.strided
+            and tensor.device.type == "cpu" and not tensor.is_quantized)

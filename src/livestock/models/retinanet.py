@@ -22,10 +22,11 @@ from torchvision.models.detection.image_list import ImageList
 from ..exceptions import BadData, UnsafeWeights
 from .backbones import CLASSIFIERS, Normalise, Pyramid, as_body, download_official, is_classifier
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
+from .common import SMALLEST, check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
 
 BACKBONES = ("resnet18", "resnet50", "swin_t")
 LEVELS = 5  # P3 to P7
+MOST_ANCHORS = 18  # of a place; the paper has 9
 ANCHOR_SIZES = [[side, int(side * 2 ** (1 / 3)), int(side * 2 ** (2 / 3))] for side in (32, 64, 128, 256, 512)]
 ASPECT_RATIOS = [0.5, 1.0, 2.0]  # height / width
 # Official start weights: a backbone trained as a classifier on ImageNet, or the whole detector trained on COCO.
@@ -70,7 +71,7 @@ class RetinaNetFamily:
         backbone = size or BACKBONES[0]
         if backbone not in BACKBONES:
             raise BadData(f"retinanet: size: expected one of {', '.join(BACKBONES)}, found {size!r}")
-        check_size(imgsz)
+        check_size(imgsz, smallest=SMALLEST)
         architecture = {"backbone": backbone, "anchor_sizes": ANCHOR_SIZES, "aspect_ratios": ASPECT_RATIOS}
         return ModelConfig(self.name, tuple(labels), imgsz, architecture=architecture)
 
@@ -160,9 +161,10 @@ def _check_architecture(config: ModelConfig) -> tuple[str, tuple[tuple[float, ..
                             f"found {str(entries['backbone'])[:80]!r}")
     sizes, ratios = entries["anchor_sizes"], entries["aspect_ratios"]
     if not (_is_row(ratios) and isinstance(sizes, list | tuple) and len(sizes) == LEVELS and all(map(_is_row, sizes))
-            and len({len(row) for row in sizes}) == 1):
+            and len({len(row) for row in sizes}) == 1 and len(sizes[0]) * len(ratios) <= MOST_ANCHORS):
         raise UnsafeWeights(f"retinanet: anchors: expected {LEVELS} lists of 1 to 9 sides above 0, all of one length, "
-                            f"and such a list of ratios, found {str(sizes)[:80]} and {str(ratios)[:80]}")
+                            f"and such a list of ratios, {MOST_ANCHORS} anchors a place at most, "
+                            f"found {str(sizes)[:80]} and {str(ratios)[:80]}")
     return entries["backbone"], tuple(map(tuple, sizes)), tuple(ratios)
 
 

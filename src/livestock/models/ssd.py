@@ -36,7 +36,7 @@ from .backbones import (
     place_centres,
 )
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
+from .common import SMALLEST, check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
 
 BACKBONES = ("resnet18", "resnet50", "vgg16")
 # Default boxes of the six maps: ratios of their sides besides 1, and sizes as shares of the image (page 6; for the
@@ -140,7 +140,7 @@ class SsdFamily:
         backbone = size or BACKBONES[0]
         if backbone not in BACKBONES:
             raise BadData(f"ssd: size: expected one of {', '.join(BACKBONES)}, found {size!r}")
-        check_size(imgsz)
+        check_size(imgsz, smallest=SMALLEST)
         architecture = {"backbone": backbone, "mean": list(MEAN), "std": list(STD)}
         return ModelConfig(self.name, tuple(labels), imgsz, architecture=architecture)
 

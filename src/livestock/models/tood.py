@@ -4,7 +4,7 @@ Paper: Feng et al., TOOD: Task-aligned One-stage Object Detection, ICCV 2021, ar
 named below. Nobody keeps an implementation that runs on today's PyTorch, so network and loss are ours; the backbone
 and the pyramid are torchvision's. Each place of the pyramid predicts one box.
 
-In the first `atss_epochs` of a training, boxes are assigned to places by ATSS (Zhang et al., CVPR 2020,
+In the first third of a training, boxes are assigned to places by ATSS (Zhang et al., CVPR 2020,
 arXiv:1912.02424), which looks at distances alone, with the focal loss. Then task alignment learning takes the places
 where the network itself is confident and precise at once.
 """
@@ -34,7 +34,7 @@ from .backbones import (
     place_centres,
 )
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
+from .common import SMALLEST, check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
 
 BACKBONES = ("resnet18", "resnet50", "resnext101")
 PRETRAINED: dict[str, Any] = {f"{name}_imagenet": CLASSIFIERS[f"{name}_imagenet"] for name in BACKBONES}
@@ -90,12 +90,12 @@ class Deformable(nn.Module):
 
 
 class Head(nn.Module):
-    """The task-aligned head, the same for each level. Its last `n_deformable` layers are deformable convolutions."""
+    """The task-aligned head, the same for each level. Its first `n_deformable` layers are deformable convolutions."""
 
     def __init__(self, n_classes: int, n_deformable: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Sequential(Deformable(WIDTH) if number >= N_LAYERS - n_deformable
+            nn.Sequential(Deformable(WIDTH) if number < n_deformable
                           else nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
                           nn.GroupNorm(32, WIDTH), nn.ReLU(inplace=True))
             for number in range(N_LAYERS))
@@ -168,15 +168,15 @@ class ToodFamily:
     needs_nms = True
     resize: Resize = "letterbox"
     sums_loss = False
-    # Weights of the parts of the loss, the paper's; and for how many epochs places are assigned by distance: 4 of 12.
-    defaults: Mapping[str, float] = {"cls": 1.0, "box": 2.0, "atss_epochs": 4.0}
+    # The paper's weights of the parts of the loss, and in which share of the epochs places are assigned by distance.
+    defaults: Mapping[str, float] = {"cls": 1.0, "box": 2.0, "atss_share": 0.33}
 
     def configure(self, labels: Sequence[str], imgsz: int, size: str = "") -> ModelConfig:
         """The config of a backbone, `resnet18` by default. Raises BadData for another one or an impossible side."""
         backbone = size or BACKBONES[0]
         if backbone not in BACKBONES:
             raise BadData(f"tood: size: expected one of {', '.join(BACKBONES)}, found {size!r}")
-        check_size(imgsz)
+        check_size(imgsz, smallest=SMALLEST)
         return ModelConfig(self.name, tuple(labels), imgsz, architecture={"backbone": backbone, "deformable": 0})
 
     def build(self, config: ModelConfig) -> nn.Module:
@@ -224,8 +224,8 @@ class ToodFamily:
     def make_loss(self, model: nn.Module, hyp: Mapping[str, float]) -> Loss:
         """The loss of the classes `cls` and the GIoU loss of the boxes `box`, times `hyp`'s weights.
 
-        Up to epoch `atss_epochs` the focal loss divided by the number of assigned places, and boxes weighted by how
-        central a place is; then equations 10 and 12, divided by the sum of the alignments.
+        In the first `atss_share` of the epochs the focal loss divided by the number of assigned places, and boxes
+        weighted by how central a place is; then equations 10 and 12, divided by the sum of the alignments.
         The function raises BadData for a box without an area and for an unknown class.
         """
         settings = {**self.defaults, **hyp}
@@ -235,7 +235,7 @@ class ToodFamily:
             check_batch(batch, tood.n_classes)
             outputs = called(batch.images)
             with torch.autocast(batch.images.device.type, enabled=False):
-                parts = _compute_loss(outputs, batch, warm=batch.epoch < settings["atss_epochs"])
+                parts = _compute_loss(outputs, batch, warm=batch.progress < settings["atss_share"])
             return {name: settings[name] * part for name, part in parts.items()}
 
         return loss
@@ -292,9 +292,9 @@ def assign_by_distance(points: Tensor, strides: Tensor, truth: Tensor) -> Tensor
     of all candidates' IoU, and whose centre is inside the box. A place of several boxes goes to the one that it
     overlaps most.
 
-    >>> points, strides = torch.tensor([[4.0, 4.0], [12.0, 4.0]]), torch.tensor([8.0, 8.0])
+    >>> points, strides = torch.tensor([[4.0, 4.0], [12.0, 4.0], [4.0, 12.0]]), torch.tensor([8.0, 8.0, 8.0])
     >>> assign_by_distance(points, strides, torch.tensor([[-28.0, -28.0, 36.0, 36.0]])).tolist()
-    [0, -1]
+    [0, -1, -1]
     """
     if not len(truth):
         return torch.full((len(points),), -1, device=points.device)
@@ -319,9 +319,10 @@ def assign_by_alignment(log_scores: Tensor, boxes: Tensor, points: Tensor, truth
     """Task alignment learning: the box of each place `(N,)`, or -1, and the target of its score, 0 without a box.
 
     `log_scores` `(N, C)` and `boxes` `(N, 4)` are what the network says, of places with these centres. The alignment
-    of a place and a box is t = s^alpha * u^beta (equation 8), s the score of the box's class, u the IoU. Each box
-    takes the thirteen places inside it with the highest; a place of several boxes goes to the one with the highest
-    IoU. The targets are alignments, scaled so that the highest of a box is the highest IoU of its places.
+    of a place and a box is t = s^alpha * u^beta (equation 8), s the score of the box's class, u the IoU. Of all places
+    a box takes the thirteen with the highest, less those whose centre is outside it, so it may get none; a place of
+    several boxes goes to the one with the highest IoU. The targets are alignments, scaled so that the highest of a box
+    is the highest IoU of its places.
     """
     if not len(truth):
         return torch.full((len(points),), -1, device=points.device), torch.zeros(len(points), device=points.device)

@@ -23,6 +23,7 @@ from ..exceptions import BadData, UnsafeWeights
 from .backbones import CLASSIFIERS, WIDTH, Normalise, Pyramid, as_body, download_official, is_classifier
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
 from .common import (
+    SMALLEST,
     check_batch,
     check_entries,
     check_size,
@@ -111,7 +112,7 @@ class YoloxFamily:
         size = size or DARKNETS[0]
         if size not in self.sizes:
             raise BadData(f"yolox: size: expected one of {', '.join(self.sizes)}, found {size!r}")
-        check_size(imgsz)
+        check_size(imgsz, smallest=SMALLEST)
         return ModelConfig(self.name, tuple(labels), imgsz, architecture={"size": size})
 
     def build(self, config: ModelConfig) -> nn.Module:

@@ -120,6 +120,9 @@ def compare_members(runs: Sequence[Run], names: Sequence[str] = tuple(METHODS)) 
     iou = first.competition.metric_iou
     members = [_make_member(run, folds, names) for run in runs]
     limit = first.competition.weight_limit_bytes / 1e6
+    if (size := _megabytes(members[:1])) > limit:
+        raise BadData(f"{members[0].name}: expected weights of at most {limit:g} MB together, found {size:.1f}; it is "
+                      "to be beaten and answers if nothing else does: name one that fits first")
     fused = _fuse_subsets(members, truth, images, parts, iou, limit)
     answers = {member.name: member.held_out for member in members} | {
         name: fusion.tuned.held_out for name, fusion in fused.items()}

@@ -19,6 +19,7 @@ from typing import Any
 import optuna
 import pandas as pd
 import torch
+from scipy.special import stdtrit
 
 from ..config import Workspace
 from ..data import dataset
@@ -215,19 +216,24 @@ def gain_interval(verified: pd.DataFrame) -> tuple[float, float, float]:
     return mean_interval((by_seed["best"] - by_seed["start"]).to_numpy())
 
 
-def training_noise(verified: pd.DataFrame) -> float:
-    """Standard deviation of the fitness of one training, from trainings that differ by their seed alone.
+def training_noise(verified: pd.DataFrame) -> tuple[float, float]:
+    """How much another seed moves a training: the standard deviation of the fitness, and by how much two may differ.
 
-    Pooled over start values and best ones: the squares of the distances from each mean, over the trainings less the
-    means. NaN with one seed each. `verified` of `verify`.
+    Pooled over start values and best ones of `verify`: the squares of the distances from each mean, over the trainings
+    less the means. Two trainings of the same values differ by less than the second number in 95 % of cases: Student's t
+    times the deviation times the root of 2. Both NaN with one seed each.
 
     >>> verified = pd.DataFrame({"values": ["start", "start", "best", "best"], "fitness": [0.50, 0.54, 0.60, 0.60]})
-    >>> round(training_noise(verified), 3)
-    0.02
+    >>> tuple(round(number, 3) for number in training_noise(verified))
+    (0.02, 0.122)
     """
-    by_values = verified.groupby("values")["fitness"]
-    free = len(verified) - by_values.ngroups
-    return math.sqrt(((verified["fitness"] - by_values.transform("mean")) ** 2).sum() / free) if free else math.nan
+    known = verified.dropna(subset=["fitness"])
+    by_values = known.groupby("values")["fitness"]
+    free = len(known) - by_values.ngroups
+    if not free:
+        return math.nan, math.nan
+    deviation = math.sqrt(((known["fitness"] - by_values.transform("mean")) ** 2).sum() / free)
+    return deviation, float(stdtrit(free, 0.975)) * math.sqrt(2) * deviation
 
 
 def describe_gain(run: Run, search: Search, gain: tuple[float, float, float]) -> str:

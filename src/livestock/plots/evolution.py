@@ -14,14 +14,15 @@ from matplotlib.ticker import MaxNLocator
 from .common import NEUTRAL, new_axes, new_grid, set_title, use_log_scale
 
 STATES = {"complete": "finished", "pruned": "stopped early", "imported": "read from evolve.csv"}
+UNKNOWN_NOISE = (math.nan, math.nan)
 LOG_RATIO = 100  # as in the search: limits this far apart are drawn on a logarithmic scale
 
 
-def plot_trials(trials: pd.DataFrame, noise: float = math.nan) -> Axes:
+def plot_trials(trials: pd.DataFrame, noise: tuple[float, float] = UNKNOWN_NOISE) -> Axes:
     """Fitness of each trial and the best finished one so far; `trials` of `search.trials_table`.
 
-    `noise` is the standard deviation of one training over seeds: the band is two of them on either side of the start
-    values, trial 0. Without it, or without that trial, there is no band.
+    `noise` is that of `pipeline.evolve.training_noise`: in the band around trial 0, the start values, lies another
+    training of the same values in 95 % of cases. Where it is not known, or without that trial, there is no band.
     """
     shown = trials[trials["state"].isin(STATES)].assign(what=lambda table: table["state"].map(STATES))
     axes = new_axes(None, width=9)
@@ -29,9 +30,9 @@ def plot_trials(trials: pd.DataFrame, noise: float = math.nan) -> Axes:
     sns.scatterplot(shown, x="trial", y="fitness", hue="what", style="what", palette=colours, s=60, ax=axes)
     finished = shown[shown["state"] != "pruned"]
     start = finished.loc[finished["trial"] == 0, "fitness"].dropna()
-    if len(start) and not math.isnan(noise):
-        axes.axhspan(start.iloc[0] - 2 * noise, start.iloc[0] + 2 * noise, color=NEUTRAL, alpha=0.15,
-                     label="start values, other seeds\n(2 standard deviations)")
+    if len(start) and not math.isnan(noise[1]):
+        axes.axhspan(start.iloc[0] - noise[1], start.iloc[0] + noise[1], color=NEUTRAL, alpha=0.15,
+                     label="start values, another seed\n(95 %, from the fresh fold)")
     axes.step(finished["trial"], finished["fitness"].cummax(), where="post", color=NEUTRAL, label="best so far")
     axes.set(title="Fitness by trial", xlabel="trial; 0 is the start values", ylabel="fitness")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -92,7 +92,7 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
         losses = steps.run(epoch, loader.epoch(epoch), report)
         if place.is_first:
             scores = validate(state.average.model, model_config, family, loss, valid, config, place.device,
-                              epoch)
+                              epoch / config.epochs)
             row = {"epoch": epoch, **losses, **scores, "lr": steps.rate, "seconds": time.monotonic() - started}
             state.epoch, state.history = epoch + 1, [*state.history, row]
             resume.keep(state, model_config, hyp, run_dir, saves=config.save)
@@ -130,7 +130,7 @@ class Steps:
         for number, batch in enumerate(batches):
             at = epoch * self.schedule.n_batches + number
             self.schedule.set_rates(self.state.optimizer.param_groups, at)
-            parts = self.backward(replace(batch.to(device), epoch=epoch), at)
+            parts = self.backward(replace(batch.to(device), progress=epoch / self.config.epochs), at)
             for name, part in parts.items():
                 sums[name] = sums.get(name, 0) + part.detach() * len(batch)
             n_images, pending = n_images + len(batch), pending + 1

@@ -22,7 +22,7 @@ IOU_THRESHOLD, CONF_FLOOR = 0.6, 0.001  # of the suppression in validation: yolo
 
 def validate(
     model: nn.Module, model_config: ModelConfig, family: Family, loss: Loss, images: TrainingImages,
-    config: TrainConfig, device: str, epoch: int = 0,
+    config: TrainConfig, device: str, progress: float = 0.0,
 ) -> dict[str, float]:
     """`AP` at the competition's IoU, AP50, AP75, mAP50_95, precision, recall and each part of the loss (`val_...`).
 
@@ -37,7 +37,7 @@ def validate(
         return suppress(boxes, iou_threshold=IOU_THRESHOLD if family.needs_nms else 1.0, conf_threshold=CONF_FLOOR)
 
     found = find_candidates(loaded, table, list(model_config.labels), imgsz=config.imgsz, keep=keep)
-    losses = _losses(model, loss, images, config, family, model_config.stride, device, epoch)
+    losses = _losses(model, loss, images, config, family, model_config.stride, device, progress)
     return {**score_boxes(truth, found.boxes, config.metric_iou), **losses}
 
 
@@ -66,11 +66,11 @@ def score_boxes(truth: pd.DataFrame, boxes: pd.DataFrame, metric_iou: float) -> 
 @torch.no_grad()
 def _losses(
     model: nn.Module, loss: Loss, images: TrainingImages, config: TrainConfig, family: Family, stride: int, device: str,
-    epoch: int,
+    progress: float,
 ) -> dict[str, float]:
     """Each part of the loss on the validation images, without augmentation: `val_box_loss` ..."""
     sums: dict[str, torch.Tensor] = {}
     for batch in plain_batches(images, config.imgsz, config.batch, family.resize, stride):
-        for name, part in loss(model, replace(batch.to(torch.device(device)), epoch=epoch)).items():
+        for name, part in loss(model, replace(batch.to(torch.device(device)), progress=progress)).items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + part.detach().reshape(()) * len(batch)
     return {f"val_{name}_loss": float(total) / len(images) for name, total in sums.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from ..exceptions import BadData
+from ..exceptions import BadData, UnsafeWeights
 from ..models.base import Family, ModelConfig, load_matching
 from ..models.checkpoint import read_checkpoint
 from .batches import TrainingImages
@@ -39,7 +39,14 @@ def build_start(
         known = replace(found.config, labels=tuple(start_labels or found.config.labels))
         model_config = replace(known, labels=labels, imgsz=config.imgsz)
         model = family.build(model_config)
-        report = load_matching(model, family.adapt(found.tensors, known, model_config))
+        try:
+            adapted = family.adapt(found.tensors, known, model_config)
+        except (ValueError, RuntimeError, TypeError, LookupError) as error:  # tensors of other shapes or names
+            raise UnsafeWeights(f"{config.weights}: expected tensors of a {config.family} model, found others: {error}"
+                                ) from error
+        report = load_matching(model, adapted)
+        if not report.loaded:
+            raise UnsafeWeights(f"{config.weights}: expected tensors of a {config.family} model, found none that fits")
         logger.info("%s: %d tensors fit this model, %d stay random%s", config.weights, len(report.loaded),
                     len(report.random), ": " * bool(report.random) + ", ".join(report.random[:4]))
     family.fit_boxes(model, np.concatenate([np.zeros((0, 2)), *images.box_sizes(config.imgsz)]), config.imgsz, hyp)

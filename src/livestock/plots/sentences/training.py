@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...config import join_names
+from ..evolution import UNKNOWN_NOISE
 from ..training import LAST_EPOCHS, best_epoch, epoch_noise
 from .words import NOTHING, count
 
@@ -64,10 +65,10 @@ def describe_learning(history: pd.DataFrame, kept: float, start: float | None) -
     return f"It learns: {against}, more than the noise of the last {LAST_EPOCHS} epochs ({noise:.3f})."
 
 
-def describe_trials(trials: pd.DataFrame, noise: float = math.nan) -> str:
+def describe_trials(trials: pd.DataFrame, noise: tuple[float, float] = UNKNOWN_NOISE) -> str:
     """How much better the best trial is than trial 0, the start values; `trials` of `search.trials_table`.
 
-    `noise` is the standard deviation of one training over seeds.
+    `noise` is that of `pipeline.evolve.training_noise`.
     """
     done = trials[trials["state"].isin(["complete", "imported"])].dropna(subset=["fitness"])
     if done.empty:
@@ -80,11 +81,12 @@ def describe_trials(trials: pd.DataFrame, noise: float = math.nan) -> str:
     if start.empty:
         return f"{words}; the start values have no fitness of their own."
     words = f"{words}, {best['fitness'] - start.iloc[0]:.4f} above the start values"
-    if math.isnan(noise):
+    deviation, half_width = noise
+    if math.isnan(half_width):
         return f"{words}, one seed each: how much of that is luck is not known."
-    inside = (done["fitness"] - start.iloc[0]).abs() <= 2 * noise
-    return (f"{words}. Another seed alone moves a training by {noise:.4f} (standard deviation), and "
-            f"{inside.sum() - 1} of the {len(done) - 1} other trials lie within twice that of the start values.")
+    inside = (done["fitness"] - start.iloc[0]).abs() <= half_width
+    return (f"{words}. Another seed alone moves a training by {deviation:.4f} (standard deviation), and two of the same"
+            f" values by up to {half_width:.4f}: {inside.sum() - 1} of the {len(done) - 1} other trials are as near.")
 
 
 def describe_moves(trials: pd.DataFrame, names: Sequence[str], start: Mapping[str, float]) -> str:

@@ -151,6 +151,10 @@ def test_of_three_the_best_subset_within_the_limit_is_taken(
     assert len(record["members"]) == 2 and "second" in families
     with pytest.raises(BadData, match="expected at most 5, found 6"):
         compare_members([*three, *three])
+    (tmp_path / "none.yaml").write_text(re.sub(r"weight_limit_bytes: \S+", "weight_limit_bytes: 1000000", text))
+    small = [make_run(workspace=run.workspace.root, competition=tmp_path / "none.yaml") for run in three[:2]]
+    with pytest.raises(BadData, match="at most 1 MB together, found 3.6; .*name one that fits first"):
+        compare_members(small, NAMES[:1])
 
 
 def test_a_workspace_is_not_written_into(runs: list[Run], found: Ensemble) -> None:

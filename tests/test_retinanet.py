@@ -271,10 +271,23 @@ def test_the_config_is_plain_json_and_builds_again() -> None:
 @pytest.mark.parametrize("change", [
     {"backbone": "resnet9000"}, {"anchor_sizes": [[32]]}, {"anchor_sizes": [[32], [64], [128], [256], [512, 600]]},
     {"aspect_ratios": [0]}, {"aspect_ratios": "1"}, {"extra": 1},
+    {"anchor_sizes": [[32] * 9] * 5, "aspect_ratios": [1] * 9},  # 81 anchors a place
 ])
 def test_impossible_architectures_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UnsafeWeights, match="retinanet: .*expected"):
         FAMILY.build(replace(CONFIG, architecture={**CONFIG.architecture, **change}))
+
+
+@pytest.mark.parametrize("family", ["retinanet", "ssd", "tood", "yolox"])
+def test_more_classes_than_memory_holds_are_refused_before_anything_is_built(family: str) -> None:
+    """A header of four megabytes can name 800,000 of them, whose outputs would take hundreds of gigabytes."""
+    known = get_family(family)
+    with pytest.raises(UnsafeWeights, match="labels: expected at most 10,000, found 800,000"):
+        known.build(replace(known.configure(["pig"], 128), labels=("",) * 800_000))
+    many = {f"{number}": 1 for number in range(100_000)}
+    with pytest.raises(UnsafeWeights) as refusal:
+        known.build(replace(known.configure(["pig"], 128), architecture=many))
+    assert len(str(refusal.value)) < 300
 
 
 def test_sizes_and_sides_are_checked() -> None:

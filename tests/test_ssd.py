@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,8 +20,11 @@ from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 from livestock.exceptions import BadData, UnsafeWeights
 from livestock.models.backbones import CLASSIFIERS
 from livestock.models.base import Batch, load_matching
+from livestock.models.checkpoint import write_checkpoint
 from livestock.models.registry import get_family
 from livestock.models.ssd import ASPECT_RATIOS, SCALES, SMALLEST_VGG, SsdFamily, place_default_boxes
+from livestock.training import TrainConfig
+from livestock.training.start import build_start
 
 FAMILY = SsdFamily()
 CONFIG = FAMILY.configure(["pig", "cow"], 128)
@@ -217,6 +221,23 @@ def test_the_official_detector_is_known_with_its_own_pixels(tmp_path: Path) -> N
         FAMILY.find_pretrained("vgg16_imagenet", tmp_path)
     with pytest.raises(ValueError, match="weights 'vgg19': expected one of resnet18_imagenet"):
         FAMILY.find_pretrained("vgg19", tmp_path)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("tensors", "words"), [
+    ({"classifier.0.weight": torch.zeros(1), "x": torch.zeros(1)}, "expected tensors of a ssd model, found others"),
+    ({"head.classification_head.module_list.0.bias": torch.zeros(7)}, "expected tensors of a ssd model, found others"),
+    ({"nonsense": torch.zeros(1)}, "expected tensors of a ssd model, found none that fits"),
+])
+def test_start_weights_that_are_no_such_model_are_refused(
+    tensors: dict[str, Tensor], words: str, tmp_path: Path
+) -> None:
+    config, path = FAMILY.configure(["pig", "cow"], 128, "vgg16"), tmp_path / "w.safetensors"
+    write_checkpoint(path, config, tensors)
+    asked = TrainConfig(data_yaml="", weights=str(path), hyp="", imgsz=128, batch=2, epochs=1, family="ssd")
+    images = SimpleNamespace(labels=["pig", "cow"], box_sizes=lambda imgsz: [])
+    with pytest.raises(UnsafeWeights, match=words):
+        build_start(asked, FAMILY, images, HYP)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("change", [

@@ -177,9 +177,25 @@ def test_official_weights_are_found_or_the_message_says_where(tmp_path: Path, mo
     assert report.random == [] and report.unused == []
     rows, moved = (network.head.cls_preds[0].weight for network in (official, model))  # type: ignore[union-attr,index]
     torch.testing.assert_close(moved[1], rows[19])
-    path.unlink()
-    torch.save({"model": {"a": 3}}, tmp_path / "yolox_nano.pth")
-    with pytest.raises(UnsafeWeights, match="yolox_nano.pth: expected official weights, tensors by name"):
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("content", [
+    {"model": {"a": 3}}, {}, {"model": {}}, [], None, torch.zeros(3), {1: torch.zeros(3)},
+    {"a": torch.zeros(2, 2).to_sparse()}, {"a": torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)},
+    {"a": torch.zeros(3, device="meta")}])
+def test_official_weights_are_tensors_by_name_or_are_refused(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "yolox_nano.pth")
+    with pytest.raises(UnsafeWeights, match="yolox_nano.pth: expected official weights"):
+        FAMILY.find_pretrained("yolox_nano_coco", tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.bad_input
+def test_a_small_file_of_a_huge_tensor_is_refused(tmp_path: Path) -> None:
+    """A view of one number, 1,500 bytes on disk, would be 1.2 GB when it is written out."""
+    torch.save({"a": torch.zeros(1).expand(3 * 10**8)}, tmp_path / "yolox_nano.pth")
+    with pytest.raises(UnsafeWeights, match="found tensors of 1,200,000,000 bytes in a file of 1,"):
         FAMILY.find_pretrained("yolox_nano_coco", tmp_path)
 
 

@@ -6,7 +6,8 @@ and the pyramid are torchvision's. Each place of the pyramid predicts one box.
 
 In the first third of a training, boxes are assigned to places by ATSS (Zhang et al., CVPR 2020,
 arXiv:1912.02424), which looks at distances alone, with the focal loss. Then task alignment learning takes the places
-where the network itself is confident and precise at once.
+where the network itself is confident and precise at once. The authors' code differs in two details: its distances are
+a scale times an exponential, not the exponential of a scaled number, and its deformable layers are modulated.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,6 +76,18 @@ def find_answer(
                          f"{VALID_FOLD} was not trained on; found {list(inference.folds)}")
     members = [predict_boxes(run, images, path, name) for name in inference.passes for path in weights]
     return apply(inference.kind, members, images, inference.points), members
+
+
+def find_boxless(
+    images: pd.DataFrame, members: Sequence[pd.DataFrame], points: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """The images in which no candidate is more confident than the method asks for, which so have no row in the answer.
+
+    `members` are the candidates, a table a pass and file; `points` the method's parameters by class.
+    """
+    least = max((point.get("conf_threshold", 0.0) for point in points.values()), default=0.0)
+    seen = set().union(*(table.loc[table["confidence"] > least, "image_id"] for table in members))
+    return sorted(set(images["image_id"]) - seen)
 
 
 def write_inference(run: Run, inference: Inference, weights: Sequence[Path], scores: pd.Series) -> Path:

@@ -35,7 +35,7 @@ from ..postprocess import (
     tune_method,
 )
 from ..postprocess.methods import FUSION_CONFIDENCE
-from .answer import competition_for, find_answer, images_to_answer, source_weights
+from .answer import competition_for, find_answer, find_boxless, images_to_answer, source_weights
 from .final import read_final
 from .predict import read_oof, trained_folds
 from .prepare import VALID_FOLD, read_tables
@@ -183,8 +183,9 @@ def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
         curves = [fit_calibration(_above(member.of_method), truth, competition.metric_iou) for member in chosen]
         found = [_lift(calibrate(_above(own))) for calibrate, own in zip(curves, found, strict=True)]
     boxes = apply("wbf", found, images, fusion.tuned.points) if fusion else found[0]
-    seen = set().union(*(candidates["image_id"] for _, members in answers for candidates in members))
-    path = write_answer(boxes, images, out / "answer.csv", boxless=sorted(set(images["image_id"]) - seen),
+    boxless = set.intersection(*(set(find_boxless(images, candidates, member.inference.points))
+                                 for member, (_, candidates) in zip(chosen, answers, strict=True)))
+    path = write_answer(boxes, images, out / "answer.csv", boxless=sorted(boxless),
                         labels=competition.labels, answer_name=competition.answer_name)
     for name in earlier:
         (out / name).unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from .answer import (
     competition_for,
     copy_weights,
     find_answer,
+    find_boxless,
     images_to_answer,
     submitted_weights,
     write_inference,
@@ -26,7 +27,7 @@ from .trace import record_answer
 
 
 class _Answer(NamedTuple):
-    """`asked` is what the answer must be like; `boxless` names the images in which the models saw nothing at all."""
+    """`asked` is what the answer must be like; `boxless` names the images without a box that counts."""
 
     images: pd.DataFrame
     part: str
@@ -78,8 +79,7 @@ def check_submission(run: Run, inference: Inference) -> list[str]:
 def _find(run: Run, inference: Inference, weights: list[Path]) -> _Answer:
     images, part = images_to_answer(run)
     boxes, members = find_answer(run, inference, images, part, weights)
-    seen = set().union(*(member["image_id"] for member in members))
-    boxless = sorted(set(images["image_id"]) - seen)
+    boxless = find_boxless(images, members, inference.points)
     return _Answer(images, part, weights, boxes, boxless, competition_for(run, images, part))
 
 

@@ -219,8 +219,9 @@ def test_a_stream_is_what_one_worker_has_had(n: int, batch: int, n_streams: int,
                                              data: st.DataObject) -> None:
     order = Order(n, batch, seed=0)
     number = data.draw(st.integers(0, order.n_batches - 1))
-    everything = [order.find_batch(e, m).tolist() for e in range(-99, epoch + 1) for m in range(order.n_batches)]
-    last = (epoch + 99) * order.n_batches + number
+    past = n_streams * (length + batch) // order.n_batches + 2  # epochs that hold so many images of each stream
+    everything = [order.find_batch(e, m).tolist() for e in range(-past, epoch + 1) for m in range(order.n_batches)]
+    last = (epoch + past) * order.n_batches + number
     expected = sum(everything[last % n_streams : last + 1 : n_streams], [])
     found = order.find_stream(epoch, number, n_streams, length).tolist()
     assert expected[-len(found) :] == found and len(found) >= length + len(everything[last])

@@ -110,12 +110,11 @@ def test_images_without_boxes_alone_teach_background() -> None:
     assert parts["box"] == 0 and parts["cls"] == 0 and parts["obj"] > 0
 
 
-@pytest.mark.parametrize("size", ["yolox_nano", "resnet18"])
-def test_the_loss_falls_and_the_squares_are_found(size: str) -> None:
+def test_the_loss_falls_and_the_squares_are_found() -> None:
     torch.manual_seed(0)
-    model, batch = build(size).train(), draw_batch()
+    model, batch = build().train(), draw_batch()
     loss = FAMILY.make_loss(model, HYP)
-    optimizer = torch.optim.AdamW(FAMILY.parameter_groups(model, {**HYP, "lr0": 3e-3 if "nano" in size else 1e-3}))
+    optimizer = torch.optim.AdamW(FAMILY.parameter_groups(model, {**HYP, "lr0": 3e-3}))
     for _ in range(40):
         total = torch.stack(list(loss(model, batch).values())).sum()
         optimizer.zero_grad()

@@ -12,7 +12,7 @@ from torch import nn
 from livestock.config import REPOSITORY, read_competition
 from livestock.data import readers
 from livestock.data.submission import read_truth
-from livestock.models.base import ModelConfig
+from livestock.models.base import Batch, ModelConfig
 from livestock.models.checkpoint import write_checkpoint
 from livestock.models.registry import get_family
 from livestock.sample import draw_sample
@@ -74,6 +74,18 @@ def write_lively(family: str, path: Path, imgsz: int = 128, labels: list[str] | 
     config, model = build_lively(family, imgsz, labels)
     write_checkpoint(path, config, model.state_dict())
     return path
+
+
+def draw_squares(*, empty: bool = False) -> Batch:
+    """Two images of noise with a bright square, and its box; the second has none if `empty`."""
+    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 0.3
+    images[0, :, 32:80, 16:80] = 0.9
+    images[1, 0, 40:104, 40:104] = 0.9
+    boxes = [torch.tensor([[16.3, 32.1, 80, 80.9]]), torch.tensor([[40.3, 40.6, 104, 104.5]])]
+    class_ids = [torch.tensor([0]), torch.tensor([1])]
+    if empty:
+        boxes[1], class_ids[1] = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    return Batch(images, boxes, class_ids)
 
 
 def draw_blobs(batch: int, height: int, width: int) -> torch.Tensor:

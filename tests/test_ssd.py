@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small_models import draw_squares
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet18, vgg16
@@ -34,18 +35,6 @@ HYP = {"lr0": 0.01, "weight_decay": 0.0005}
 def build(size: str = "resnet18", seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return FAMILY.build(FAMILY.configure(["pig", "cow"], 128, size)).eval()
-
-
-def draw_batch(*, empty: bool = False) -> Batch:
-    """Two images of noise with a bright square, and its box; the second has none if `empty`."""
-    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 0.3
-    images[0, :, 32:80, 16:80] = 0.9
-    images[1, 0, 40:104, 40:104] = 0.9
-    boxes = [torch.tensor([[16.3, 32.1, 80, 80.9]]), torch.tensor([[40.3, 40.6, 104, 104.5]])]
-    class_ids = [torch.tensor([0]), torch.tensor([1])]
-    if empty:
-        boxes[1], class_ids[1] = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-    return Batch(images, boxes, class_ids)
 
 
 def library_model(model: nn.Module, side: int) -> nn.Module:
@@ -85,7 +74,7 @@ def test_predictions_are_what_torchvision_suppresses() -> None:
 @pytest.mark.parametrize("size", ["vgg16", "resnet18"])
 def test_the_loss_by_hand(size: str) -> None:
     """Equation 1: matched from IoU .5 and each box's best; three times as many of the background, the worst ones."""
-    model, batch = build(size), draw_batch(empty=True)
+    model, batch = build(size), draw_squares(empty=True)
     with torch.no_grad():
         outputs = model(batch.images)
         found = FAMILY.make_loss(model, {"box": 3.0})(model, batch)
@@ -136,7 +125,7 @@ def test_gradients_reach_every_parameter(size: str) -> None:
     boxes = torch.stack([torch.tensor([2.0, 2, 2 + side, 2 + side]) for side in sides])
     if size == "vgg16":
         boxes = boxes * 288 / 128
-    images = torch.rand(2, 3, 288, 288) if size == "vgg16" else draw_batch().images
+    images = torch.rand(2, 3, 288, 288) if size == "vgg16" else draw_squares().images
     batch = Batch(images, [boxes, boxes.flip(0)], [torch.zeros(6, dtype=torch.int64), torch.ones(6, dtype=torch.int64)])
     sum(FAMILY.make_loss(model, HYP)(model, batch).values()).backward()  # type: ignore[union-attr]
     without = [name for name, parameter in model.named_parameters()
@@ -152,14 +141,14 @@ def test_one_small_image_can_be_trained_on() -> None:
 
 
 def test_images_without_boxes_alone_add_nothing() -> None:
-    model, batch = build().train(), draw_batch()
+    model, batch = build().train(), draw_squares()
     none = replace(batch, boxes=[torch.zeros(0, 4)] * 2, class_ids=[torch.zeros(0, dtype=torch.int64)] * 2)
     assert {part.item() for part in FAMILY.make_loss(model, HYP)(model, none).values()} == {0.0}
 
 
 def test_the_loss_falls_and_the_squares_are_found() -> None:
     torch.manual_seed(0)
-    model, batch = FAMILY.build(CONFIG).train(), draw_batch()
+    model, batch = FAMILY.build(CONFIG).train(), draw_squares()
     loss = FAMILY.make_loss(model, HYP)
     optimizer = torch.optim.AdamW(FAMILY.parameter_groups(model, {**HYP, "lr0": 3e-4}))
     for _ in range(25):
@@ -182,7 +171,7 @@ def test_start_weights_move_to_the_new_classes() -> None:
     source, model = FAMILY.build(found).eval(), build()
     report = load_matching(model, FAMILY.adapt(source.state_dict(), found, CONFIG))
     assert report.random == [] and report.unused == []
-    images = draw_batch().images
+    images = draw_squares().images
     with torch.inference_mode():
         before, after = source(images)["cls_logits"], model(images)["cls_logits"]
     torch.testing.assert_close(after[..., 2], before[..., 1])
@@ -257,7 +246,7 @@ def test_sizes_and_sides_are_checked() -> None:
 
 
 def test_a_batch_that_cannot_be_learnt_from_is_refused() -> None:
-    model, batch = build().train(), draw_batch()
+    model, batch = build().train(), draw_squares()
     loss = FAMILY.make_loss(model, HYP)
     with pytest.raises(BadData, match="expected x_min < x_max"):
         loss(model, replace(batch, boxes=[torch.tensor([[16.0, 32, 16, 80]]), batch.boxes[1]]))

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_models import draw_squares
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.ops import box_iou
 
 from livestock.exceptions import BadData, UnsafeWeights
 from livestock.models import yolox
-from livestock.models.base import Batch, load_matching
+from livestock.models.base import load_matching
 from livestock.models.checkpoint import read_checkpoint
 from livestock.models.registry import get_family
 from livestock.models.yolox import INSTALL, RELEASE, YoloxFamily, make_targets
@@ -29,18 +30,6 @@ HYP = {"lr0": 0.01, "weight_decay": 0.0005}
 def build(size: str = "yolox_nano", seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return FAMILY.build(FAMILY.configure(["pig", "cow"], 128, size)).eval()
-
-
-def draw_batch(*, empty: bool = False) -> Batch:
-    """Two images of noise with a bright square, and its box; the second has none if `empty`."""
-    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 0.3
-    images[0, :, 32:80, 16:80] = 0.9
-    images[1, 0, 40:104, 40:104] = 0.9
-    boxes = [torch.tensor([[16.3, 32.1, 80, 80.9]]), torch.tensor([[40.3, 40.6, 104, 104.5]])]
-    class_ids = [torch.tensor([0]), torch.tensor([1])]
-    if empty:
-        boxes[1], class_ids[1] = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
-    return Batch(images, boxes, class_ids)
 
 
 def library_model(model: nn.Module) -> nn.Module:
@@ -56,7 +45,7 @@ def library_model(model: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_the_loss_is_the_packages(empty: bool) -> None:
-    model, batch = build(), draw_batch(empty=empty)
+    model, batch = build(), draw_squares(empty=empty)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         expected = library_model(model).train()(batch.images.flip(1) * 255, make_targets(batch))
@@ -82,7 +71,7 @@ def test_predictions_are_the_packages() -> None:
 
 def test_the_loss_on_validation_images_changes_no_statistics() -> None:
     """In evaluation mode the head computes its loss all the same, and its batch norms stay as they are."""
-    model, batch = build(), draw_batch()
+    model, batch = build(), draw_squares()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         FAMILY.make_loss(model, HYP)(model, batch)
@@ -96,7 +85,7 @@ def test_gradients_reach_every_parameter(size: str) -> None:
     model = build(size).train()
     boxes = torch.tensor([[x, y, x + side, y + side] for side in (6.0, 30.0, 110.0)
                           for x in (3.0, 120 - side) for y in (3.0, 120 - side)])
-    batch = replace(draw_batch(), boxes=[boxes] * 2, class_ids=[torch.arange(len(boxes)) % 2] * 2)
+    batch = replace(draw_squares(), boxes=[boxes] * 2, class_ids=[torch.arange(len(boxes)) % 2] * 2)
     sum(FAMILY.make_loss(model, HYP)(model, batch).values()).backward()  # type: ignore[union-attr]
     without = [name for name, parameter in model.named_parameters()
                if parameter.grad is None or not parameter.grad.abs().sum() > 0]
@@ -104,7 +93,7 @@ def test_gradients_reach_every_parameter(size: str) -> None:
 
 
 def test_images_without_boxes_alone_teach_background() -> None:
-    model, batch = build().train(), draw_batch()
+    model, batch = build().train(), draw_squares()
     none = replace(batch, boxes=[torch.zeros(0, 4)] * 2, class_ids=[torch.zeros(0, dtype=torch.int64)] * 2)
     parts = FAMILY.make_loss(model, HYP)(model, none)
     assert parts["box"] == 0 and parts["cls"] == 0 and parts["obj"] > 0
@@ -112,7 +101,7 @@ def test_images_without_boxes_alone_teach_background() -> None:
 
 def test_the_loss_falls_and_the_squares_are_found() -> None:
     torch.manual_seed(0)
-    model, batch = build().train(), draw_batch()
+    model, batch = build().train(), draw_squares()
     loss = FAMILY.make_loss(model, HYP)
     optimizer = torch.optim.AdamW(FAMILY.parameter_groups(model, {**HYP, "lr0": 3e-3}))
     for _ in range(40):
@@ -130,7 +119,7 @@ def test_the_loss_falls_and_the_squares_are_found() -> None:
 
 def test_half_precision_keeps_the_pixels() -> None:
     """In bfloat16 a coordinate of 100.5 would be 100 or 101; the head computes in single precision."""
-    model, images = build(), draw_batch().images
+    model, images = build(), draw_squares().images
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         found = FAMILY.predict(model, images)
     assert found.boxes.dtype == found.scores.dtype == torch.float32

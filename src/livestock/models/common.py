@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,19 @@ def move_classes(rows: Tensor, found: Sequence[str], wanted: Sequence[str]) -> T
     mean = rows.float().mean(0).to(rows.dtype)
     known = [index.get(label.casefold()) for label in wanted]
     return torch.stack([mean if row is None else rows[row] for row in known])
+
+
+def move_outputs(
+    state: Mapping[str, Tensor], prefix: str, move: Callable[[Tensor], Tensor | None]
+) -> dict[str, Tensor]:
+    """Start weights whose class outputs, the tensors with this `prefix`, have gone through `move`; None leaves one out.
+
+    >>> state = {"body": torch.zeros(1), "head.a": torch.ones(1), "head.b": torch.zeros(1)}
+    >>> list(move_outputs(state, "head.", lambda tensor: tensor if tensor.any() else None))
+    ['body', 'head.a']
+    """
+    moved = {name: move(tensor) if name.startswith(prefix) else tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in moved.items() if tensor is not None}
 
 
 def check_size(imgsz: int, stride: int = 32, smallest: int = 32) -> None:

@@ -22,7 +22,16 @@ from torchvision.models.detection.image_list import ImageList
 from ..exceptions import BadData, UnsafeWeights
 from .backbones import CLASSIFIERS, Normalise, Pyramid, as_body, download_official, is_classifier
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import SMALLEST, check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
+from .common import (
+    SMALLEST,
+    check_batch,
+    check_entries,
+    check_size,
+    group_parameters,
+    keep_official,
+    move_classes,
+    move_outputs,
+)
 
 BACKBONES = ("resnet18", "resnet50", "swin_t")
 LEVELS = 5  # P3 to P7
@@ -104,12 +113,8 @@ class RetinaNetFamily:
         """
         if is_classifier(state):
             return as_body(state, "backbone.body.")
-        adapted: dict[str, Tensor] = {}
-        for name, tensor in state.items():
-            moved = _move_outputs(tensor, found, wanted) if name.startswith(CLASS_OUTPUTS) else tensor
-            if moved is not None:
-                adapted[_present_name(name)] = moved
-        return adapted
+        moved = move_outputs(state, CLASS_OUTPUTS, lambda rows: _move_outputs(rows, found, wanted))
+        return {_present_name(name): tensor for name, tensor in moved.items()}
 
     def fit_boxes(self, model: nn.Module, sizes: np.ndarray, imgsz: int, hyp: Mapping[str, float]) -> None:
         """Nothing: the anchors, 32 to 813 px in three ratios, stay as they are."""

@@ -36,7 +36,16 @@ from .backbones import (
     place_centres,
 )
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import SMALLEST, check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
+from .common import (
+    SMALLEST,
+    check_batch,
+    check_entries,
+    check_size,
+    group_parameters,
+    keep_official,
+    move_classes,
+    move_outputs,
+)
 
 BACKBONES = ("resnet18", "resnet50", "vgg16")
 # Default boxes of the six maps: ratios of their sides besides 1, and sizes as shares of the image (page 6; for the
@@ -185,12 +194,7 @@ class SsdFamily:
         """
         if is_classifier(state):
             return _place_vgg(state) if found.architecture["backbone"] == "vgg16" else as_body(state, "backbone.body.")
-        adapted = dict(state)
-        for name in [name for name in state if name.startswith(CLASS_OUTPUTS)]:
-            moved = _move_outputs(adapted.pop(name), found, wanted)
-            if moved is not None:
-                adapted[name] = moved
-        return adapted
+        return move_outputs(state, CLASS_OUTPUTS, lambda rows: _move_outputs(rows, found, wanted))
 
     def fit_boxes(self, model: nn.Module, sizes: np.ndarray, imgsz: int, hyp: Mapping[str, float]) -> None:
         """Nothing: the default boxes, 0.07 to 1.05 of the image in up to five ratios, stay as they are."""

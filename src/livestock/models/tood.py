@@ -35,7 +35,16 @@ from .backbones import (
     place_centres,
 )
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import SMALLEST, check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
+from .common import (
+    SMALLEST,
+    check_batch,
+    check_entries,
+    check_size,
+    group_parameters,
+    keep_official,
+    move_classes,
+    move_outputs,
+)
 
 BACKBONES = ("resnet18", "resnet50", "resnext101")
 PRETRAINED: dict[str, Any] = {f"{name}_imagenet": CLASSIFIERS[f"{name}_imagenet"] for name in BACKBONES}
@@ -212,12 +221,7 @@ class ToodFamily:
         """
         if is_classifier(state):
             return as_body(state, "backbone.body.")
-        adapted = dict(state)
-        for name in [name for name in state if name.startswith(CLASS_OUTPUTS)]:
-            moved = move_classes(adapted.pop(name), found.labels, wanted.labels)
-            if moved is not None:
-                adapted[name] = moved
-        return adapted
+        return move_outputs(state, CLASS_OUTPUTS, lambda rows: move_classes(rows, found.labels, wanted.labels))
 
     def fit_boxes(self, model: nn.Module, sizes: np.ndarray, imgsz: int, hyp: Mapping[str, float]) -> None:
         """Nothing: boxes are distances from a place, not from anchors of the data."""

@@ -31,6 +31,7 @@ from .common import (
     keep_official,
     missing_weights,
     move_classes,
+    move_outputs,
 )
 
 DARKNETS = ("yolox_nano", "yolox_tiny", "yolox_s", "yolox_m", "yolox_l", "yolox_x")
@@ -159,12 +160,7 @@ class YoloxFamily:
         """
         if is_classifier(state):
             return as_body(state, "backbone.body.")
-        adapted = dict(state)
-        for name in [name for name in state if name.startswith(CLASS_OUTPUTS)]:
-            moved = move_classes(adapted.pop(name), found.labels, wanted.labels)
-            if moved is not None:
-                adapted[name] = moved
-        return adapted
+        return move_outputs(state, CLASS_OUTPUTS, lambda rows: move_classes(rows, found.labels, wanted.labels))
 
     def fit_boxes(self, model: nn.Module, sizes: np.ndarray, imgsz: int, hyp: Mapping[str, float]) -> None:
         """Nothing: boxes are predicted from places, not from anchors of the data."""

@@ -1,7 +1,8 @@
 # make demo       from nothing to answer.csv on the embedded sample: installs, runs every notebook, prints the score
+# make detectors  an experiment on the sample: SSD, RetinaNet, YOLOX and TOOD with one thing changed at a time
 # make test       installs if needed, lints, checks types, runs every test but the long ones
 # make test-all   the long tests too: all notebooks on stand-ins for Colab, traced, on other data; half an hour and more
-.PHONY: demo test test-all faults bench install install-colab home notebooks starter clean
+.PHONY: demo detectors test test-all faults bench install install-colab home notebooks starter clean
 
 # The first Python that runs and is 3.11, 3.12 or 3.13; or say which: make PYTHON=/path/to/python demo
 KNOWN := import sys; print((3, 11) <= sys.version_info < (3, 14) or "")
@@ -14,6 +15,10 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 demo: $(VENV)/installed
 	$(RUN) -m livestock run --profile demo --workspace data
 	cp data/answer.csv answer.csv
+
+detectors: $(VENV)/installed
+	$(PIP) --constraint constraints.txt --editable ".[run,yolox]"
+	$(RUN) -m livestock run --profile demo --workspace data --only 09_detectors
 
 test: MARKED := not long
 test-all: MARKED :=
@@ -35,6 +40,7 @@ bench: $(VENV)/installed-dev
 # The committed notebooks, answer.csv, hyp/evolved.yaml and hyp/inference.yaml are what the last demo run wrote.
 notebooks: $(VENV)/installed
 	$(RUN) -m livestock run --profile demo --workspace data --publish
+	$(RUN) -m livestock run --profile demo --workspace data --only 09_detectors --publish
 	cp data/answer.csv answer.csv
 	cp data/evolved.yaml data/inference.yaml hyp/
 

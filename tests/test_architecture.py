@@ -19,8 +19,9 @@ ROOMS = [
     "__init__",
 ]
 MOST_ROOMS = 25
-# library: the only place that imports it
-FAMILIES = {"yolov5": "models/yolov5", "transformers": "models/dfine", "yolox": "models/yolox.py"}
+# library: the only places that import it
+FAMILIES: dict[str, str | tuple[str, ...]] = {
+    "yolov5": "models/yolov5", "transformers": ("models/dfine", "models/rfdetr.py"), "yolox": "models/yolox.py"}
 
 
 def imported_modules(text: str, package: list[str]) -> Iterator[str]:

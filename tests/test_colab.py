@@ -17,9 +17,10 @@ from packaging.utils import canonicalize_name
 
 from livestock.cli.home import SET_UP
 from livestock.config import REPOSITORY
-from livestock.pipeline.notebooks import choose_notebooks
+from livestock.pipeline.notebooks import EXPERIMENTS, choose_notebooks
 
 NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+JOB = [name for name in NOTEBOOKS if name not in EXPERIMENTS]
 # What Colab's image of 2026-08-19 has preinstalled, as its makers list it: names and versions, Python 3.13.
 COLAB = dict(line.split("==") for line in (REPOSITORY / "tests/colab-2026-08.txt").read_text().split())
 # Of those, what the notebooks or the project's requirements touch besides the requirements themselves: the kernel and
@@ -124,7 +125,7 @@ def test_elsewhere_the_project_around_a_notebook_is_found_and_nothing_is_install
 
 @pytest.mark.long
 def test_all_notebooks_and_a_lost_session(content: Path) -> None:
-    first = run_notebooks(content, NOTEBOOKS, PROFILE="smoke")
+    first = run_notebooks(content, JOB, PROFILE="smoke")
     assert "train_fold0: done before" not in first
     answer = (kept(content) / "answer.csv").read_bytes()
     assert answer.startswith(b"ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n")
@@ -133,7 +134,7 @@ def test_all_notebooks_and_a_lost_session(content: Path) -> None:
 
     lose_session(content)
     (kept(content) / "answer.csv").unlink()
-    again = run_notebooks(content, NOTEBOOKS[-2:], PROFILE="smoke")
+    again = run_notebooks(content, JOB[-2:], PROFILE="smoke")
     assert "train_full_human: done before, skipped" in again
     assert re.search(r"predict_\w+: done before, skipped", again)
     assert not re.search(r"predict_\w+: [\d.]+ s ", again)

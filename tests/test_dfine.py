@@ -20,8 +20,9 @@ from transformers.loss.loss_d_fine import DFineForObjectDetectionLoss  # noqa: E
 from livestock.exceptions import BadData, UnsafeWeights  # noqa: E402
 from livestock.models.base import Batch, load_matching  # noqa: E402
 from livestock.models.checkpoint import read_checkpoint  # noqa: E402
-from livestock.models.dfine import PARTS, DFineFamily, make_targets, sum_parts  # noqa: E402
+from livestock.models.dfine import PARTS, DFineFamily, sum_parts  # noqa: E402
 from livestock.models.dfine_sizes import PRETRAINED, SIZES  # noqa: E402
+from livestock.models.hub import make_targets  # noqa: E402
 from livestock.models.label_sets import OBJECTS365  # noqa: E402
 from livestock.models.registry import get_family  # noqa: E402
 
@@ -318,7 +319,7 @@ def test_the_config_is_plain_json_and_builds_again() -> None:
     assert get_family("dfine").name == "dfine"
 
 
-@pytest.mark.parametrize("change", [{"size": "dfine_x"}, {"num_queries": 0}, {"num_queries": 10**9}, {"extra": 1},
+@pytest.mark.parametrize("change", [{"size": "dfine_x"}, {"size": ["dfine_n"]}, {"num_queries": 0}, {"num_queries": 10**9}, {"extra": 1},
                                     {"num_denoising": "1"}, {"num_queries": 321}])
 def test_impossible_architectures_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UnsafeWeights, match="dfine: .*expected"):

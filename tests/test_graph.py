@@ -142,6 +142,20 @@ ATTACKS: dict[str, tuple[str, list[Any], list[Any]]] = {
 }
 
 
+@pytest.mark.parametrize(("dims", "value", "passes"), [
+    ([], float("-inf"), True), ([], float("inf"), False), ([], float("nan"), False), ([1], float("-inf"), False)])
+def test_minus_infinity_may_be_what_a_mask_fills_in_and_nothing_else(
+    dims: list[int], value: float, passes: bool, tmp_path: Path
+) -> None:
+    tensor = helper.make_tensor("fill", TensorProto.FLOAT, dims, [value])
+    path = write(tmp_path / "w.onnx", [node("Mul", "images fill")], [tensor])
+    if passes:
+        assert graph_module.read_graph(path.read_bytes(), path).graph.node
+    else:
+        with pytest.raises(ValueError, match="fill: expected finite numbers, found infinity or NaN in 1 of 1"):
+            graph_module.read_graph(path.read_bytes(), path)
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_onnx_file_that_asks_for_all_is_refused(name: str, tmp_path: Path) -> None:
     message, nodes, tensors = ATTACKS[name]

@@ -18,14 +18,16 @@ from livestock.models.label_sets import OBJECTS365
 from livestock.models.registry import FAMILIES as REGISTERED
 from livestock.models.registry import get_family
 from livestock.models.retinanet import PRETRAINED as RETINANET
+from livestock.models.rfdetr import PRETRAINED as RFDETR
+from livestock.models.rfdetr import SIZES as RFDETR_SIZES
 from livestock.models.ssd import PRETRAINED as SSD
 from livestock.models.tood import PRETRAINED as TOOD
 from livestock.models.yolov5.library import SIZES as YOLOV5
 from livestock.models.yolox import PRETRAINED as YOLOX
 
 TABLE = read_models().set_index(["family", "name"])
-OFFICIAL = {"yolov5": [f"{size}.pt" for size in YOLOV5], "dfine": DFINE, "yolox": YOLOX, "retinanet": RETINANET,
-            "ssd": SSD, "tood": TOOD}
+OFFICIAL = {"yolov5": [f"{size}.pt" for size in YOLOV5], "dfine": DFINE, "rfdetr": RFDETR, "yolox": YOLOX,
+            "retinanet": RETINANET, "ssd": SSD, "tood": TOOD}
 
 
 def size_of(family: str, name: str) -> str:
@@ -53,7 +55,9 @@ def test_parameters_are_as_many_as_it_says(family: str, name: str) -> None:
     known = get_family(family)
     labels = OBJECTS365 if name.endswith("obj365") else [f"class {number}" for number in range(80)]
     with torch.device("cpu" if family == "yolov5" else "meta"):  # a meta device allocates nothing
-        model = known.build(known.configure(labels, 640, size_of(family, name)))
+        size = size_of(family, name)
+        side = RFDETR_SIZES[size][1] if family == "rfdetr" else 640  # it has an embedding for each place
+        model = known.build(known.configure(labels, side, size))
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     assert TABLE.loc[(family, name), "M"] == pytest.approx(n_parameters / 1e6, rel=0.01, abs=0.1)
 

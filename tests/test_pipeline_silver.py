@@ -379,7 +379,22 @@ def test_the_recipe_holds_for_what_it_was_chosen_on(run: Run, monkeypatch: pytes
         with pytest.raises(StaleResult, match=rf"recipe\.json: made from another {place} than the present one; run 06"):
             read_recipe(run)
         undo()
-    write_silver(run, [], SILVER, TEACHER)  # new tables: what was chosen among earlier ones is void
+    write_silver(run, [], SILVER, TEACHER)  # what was chosen among earlier labels is void
+    assert read_recipe(run)[0] == HUMAN
+
+
+@pytest.mark.usefixtures("bands")
+def test_the_same_silver_labels_again_leave_the_recipe_as_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """06_silver that runs again, after a kill say, makes nothing void that it would only write once more."""
+    monkeypatch.setattr(steps, "evaluate_training", lambda run, training: pd.DataFrame({"label": ["pig"], "ap": [0.3]}))
+    for strategy, seed in STUDENTS[["strategy", "seed"]].drop_duplicates().itertuples(index=False):
+        record_training(run, Training("student", seed=seed, labels=strategy), f"{strategy}{seed}".encode())
+    write_silver(run, ["complete"], SILVER, TEACHER)
+    write_recipe(run, "complete", STUDENTS, TEACHER)
+    before = (run.workspace.root / "lineage.jsonl").read_bytes()
+    write_silver(run, ["complete"], SILVER, TEACHER)
+    assert (run.workspace.root / "lineage.jsonl").read_bytes() == before
+    write_silver(run, ["complete"], SILVER.assign(confidence=0.97), TEACHER)  # other labels
     assert read_recipe(run)[0] == HUMAN
 
 

@@ -257,6 +257,15 @@ def test_notebooks_get_what_they_know_of_the_parameters() -> None:
     assert chosen["06_silver"]["STRATEGIES"] == ["complete"]  # its own value
 
 
+def test_an_experiment_runs_when_it_is_asked_for_and_alone() -> None:
+    assert [path.stem for path in notebooks.choose_notebooks({}, only=["09_detectors"])] == ["09_detectors"]
+    assert not {path.stem for path in notebooks.choose_notebooks({})} & set(notebooks.EXPERIMENTS)
+    with pytest.raises(ValueError, match="only: expected some of .*, found '09_detector'"):
+        notebooks.choose_notebooks({}, only=["09_detector"])
+    with pytest.raises(ValueError, match="expected notebooks to skip, or those to run only, found both"):
+        notebooks.choose_notebooks({}, ["01_eda"], ["09_detectors"])
+
+
 def test_a_notebook_that_is_not_there_cannot_be_left_out() -> None:
     with pytest.raises(ValueError, match="skip: expected some of .*'03_evolve'.*found '03_evolution'"):
         notebooks.choose_notebooks({}, ["03_evolution"])

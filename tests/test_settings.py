@@ -64,7 +64,7 @@ def test_the_profiles_that_come_with_the_code() -> None:
     (WHOLE + "  bf16: 1\n", "bf16: expected true or false, found '1'"),
     (WHOLE + "  schedule: cos\n", "schedule: expected one of 'linear', 'cosine', 'step', found 'cos'"),
     (WHOLE + "  family: yolov8\n",
-     "family: expected one of 'yolov5', 'retinanet', 'ssd', 'tood', 'yolox', 'dfine', found 'yolov8'"),
+     "family: expected one of 'yolov5', 'retinanet', 'ssd', 'tood', 'yolox', 'dfine', 'rfdetr', found 'yolov8'"),
     (WHOLE + "  loggers: tensorboard, comet\n", "loggers: expected one of 'tensorboard', 'wandb', found 'comet'"),
     (WHOLE + "  compiler: gcc\n", "compiler: expected one of '', 'inductor', found 'gcc'"),
     (WHOLE + "  device: [0]\n", "device: expected a text of one line, found ['0']"),

@@ -76,10 +76,11 @@ def run(
     folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "0",
     ensemble: Annotated[bool, typer.Option(help="answer with the models of all these folds")] = False,
     skip: Annotated[list[str] | None, typer.Option(help="a notebook to leave out, such as 03_evolve")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="a notebook to run alone, such as 09_detectors")] = None,
     publish: Annotated[bool, typer.Option(help="put the outputs into the committed notebooks")] = False,
     changes: ChangesOption = None,
 ) -> None:
-    """Runs every notebook in order, from raw data to answer.csv, and prints where it all lies."""
+    """Runs the notebooks 01 to 08 in order, from raw data to answer.csv, and prints where it all lies."""
     from ..config import parse_overrides
     from ..pipeline.notebooks import run_all
 
@@ -98,6 +99,7 @@ def run(
             "ENSEMBLE": ensemble,
         },
         skip=skip or (),
+        only=only or (),
         publish=publish,
     )
 

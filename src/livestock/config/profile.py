@@ -18,7 +18,7 @@ PROFILES_FILE = "hyp/profiles.yaml"
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
 COMPILERS = ("", "inductor")
 SCHEDULES = ("linear", "cosine", "step")
-FAMILIES = ("yolov5", "retinanet", "ssd", "tood", "yolox", "dfine")
+FAMILIES = ("yolov5", "retinanet", "ssd", "tood", "yolox", "dfine", "rfdetr")
 LOGGERS = ("tensorboard", "wandb")
 # What a family starts with where a profile was written for another one: networks small enough for a CPU.
 FAMILY_STARTS: dict[str, dict[str, Any]] = {
@@ -28,6 +28,7 @@ FAMILY_STARTS: dict[str, dict[str, Any]] = {
     "tood": {"weights": "resnet18", "hyp": "tood.yaml", "optimizer": "SGD"},
     "yolox": {"weights": "yolox_nano", "hyp": "yolox.yaml", "optimizer": "SGD"},
     "dfine": {"weights": "dfine_n", "hyp": "dfine.yaml", "optimizer": "AdamW"},
+    "rfdetr": {"weights": "rfdetr_n", "hyp": "rfdetr.yaml", "optimizer": "AdamW"},
 }
 
 

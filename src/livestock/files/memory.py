@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h
 LARGEST_BLOCK = 32 << 20  # bytes; glibc takes no more for M_MMAP_THRESHOLD
@@ -32,3 +33,17 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+def reset_peak() -> None:
+    """Begins to measure anew what `peak_bytes` tells. Only Linux lets a process do so."""
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> float:
+    """The most memory that this process has had at once since `reset_peak`; NaN on other systems than Linux."""
+    if sys.platform != "linux":
+        return float("nan")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

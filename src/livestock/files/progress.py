@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 logger = logging.getLogger(__name__)
 
 UNWATCHED = "LIVESTOCK_UNWATCHED"  # `livestock run` sets it: its notebooks' kernels look like those that people watch
+_is_inner: ContextVar[bool] = ContextVar("is_inner", default=False)
 
 T = TypeVar("T")
 
@@ -65,7 +67,7 @@ def progress(iterable: Iterable[T], desc: str, *, unit: str, total: int | None =
 @contextmanager
 def progress_bar(desc: str, *, unit: str, total: int | None = None, **options: Any) -> Iterator[Bar]:
     """A bar to be updated by hand, with tqdm's `options`; without one lines go to the log, see `logs`."""
-    if not logger.isEnabledFor(logging.INFO):  # nobody has asked for messages, or only for warnings
+    if _is_inner.get() or not logger.isEnabledFor(logging.INFO):  # nobody has asked for messages, or only for warnings
         yield _Count()
     elif is_watched():
         from tqdm.auto import tqdm  # a tenth of a second to import
@@ -98,6 +100,17 @@ def _number(n: float) -> str:
 
 def _say(line: str) -> None:
     logger.info(line, extra={"is_progress": True})
+
+
+@contextmanager
+def one_bar(desc: str, *, unit: str, total: int | None = None) -> Iterator[Bar]:
+    """As `progress_bar`, for a loop of long steps: bars of the steps themselves are not shown in the block."""
+    with progress_bar(desc, unit=unit, total=total) as bar:
+        token = _is_inner.set(True)
+        try:
+            yield bar
+        finally:
+            _is_inner.reset(token)
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from .common import missing_weights
 
 # Channels of the three maps, at strides 8, 16 and 32.
 CHANNELS = {
-    "resnet18": (128, 256, 512), "resnet50": (512, 1024, 2048), "resnext101": (512, 1024, 2048),
-    "swin_t": (192, 384, 768),
+    "resnet18": (128, 256, 512), "resnet50": (512, 1024, 2048), "resnext50": (512, 1024, 2048),
+    "resnext101": (512, 1024, 2048), "swin_t": (192, 384, 768),
 }
 WIDTH = 256  # channels of each level of a pyramid
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, with which the classifiers were trained
@@ -28,6 +28,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, with wh
 CLASSIFIERS: dict[str, Any] = {
     "resnet18_imagenet": models.ResNet18_Weights.IMAGENET1K_V1,
     "resnet50_imagenet": models.ResNet50_Weights.IMAGENET1K_V1,
+    "resnext50_imagenet": models.ResNeXt50_32X4D_Weights.IMAGENET1K_V1,
     "resnext101_imagenet": models.ResNeXt101_64X4D_Weights.IMAGENET1K_V1,
     "swin_t_imagenet": models.Swin_T_Weights.IMAGENET1K_V1,
     "vgg16_imagenet": models.VGG16_Weights.IMAGENET1K_V1,
@@ -104,7 +105,7 @@ def build_body(name: str) -> nn.Module:
     """
     if name == "swin_t":
         return SwinBody()
-    of_torchvision = "resnext101_64x4d" if name == "resnext101" else name
+    of_torchvision = {"resnext50": "resnext50_32x4d", "resnext101": "resnext101_64x4d"}.get(name, name)
     whole = resnet_fpn_backbone(backbone_name=of_torchvision, weights=None, norm_layer=nn.BatchNorm2d,
                                 trainable_layers=5, returned_layers=[2, 3, 4])
     body: nn.Module = whole.body

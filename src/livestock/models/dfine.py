@@ -9,9 +9,7 @@ is twenty times larger. And the loss of the last layer is computed without the d
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
-from torchvision.ops import box_convert
 
 from ..exceptions import BadData
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
-from .common import check_batch, check_size, group_parameters, keep_official, missing_weights, move_classes
-from .dfine_sizes import PRETRAINED, SIZES, WEIGHTS_FILE, make_config, smallest_side
+from .common import check_batch, check_size, group_parameters, keep_official, move_classes
+from .dfine_sizes import PRETRAINED, SIZES, make_config, smallest_side
+from .hub import download_from_hub, make_targets, to_pixels
 from .label_sets import OBJECTS365
 
 PARTS = ("vfl", "bbox", "giou", "fgl", "ddf")
@@ -85,24 +83,8 @@ class DFineFamily:
         for another name; and where it cannot be downloaded, as with `HF_HUB_OFFLINE=1`, one that says what to fetch and
         where to put it.
         """
-        return keep_official(self._download(name, directory), self.describe_pretrained(name), directory / name)
-
-    def _download(self, name: str, directory: Path) -> Path:
-        import httpx
-        from huggingface_hub import hf_hub_download
-
-        repository = f"ustc-community/{self._official(name)}"
-        path = directory / f"{name}_official.safetensors"
-        if path.exists():
-            return path
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            with tempfile.TemporaryDirectory(dir=directory) as beside:
-                os.replace(hf_hub_download(repository, WEIGHTS_FILE, local_dir=beside), path)
-        except (OSError, httpx.HTTPError) as error:
-            url = f"https://huggingface.co/{repository}/resolve/main/{WEIGHTS_FILE}"
-            raise missing_weights(name, url, path, error) from error
-        return path
+        source = download_from_hub(name, f"ustc-community/{self._official(name)}", directory)
+        return keep_official(source, self.describe_pretrained(name), directory / name)
 
     def describe_pretrained(self, name: str) -> ModelConfig:
         """The config of official start weights, as `adapt` needs it. Raises ValueError for a name that is not known."""
@@ -146,10 +128,8 @@ class DFineFamily:
 
     def predict(self, model: nn.Module, images: Tensor) -> Predictions:
         """The boxes of the queries, `(B, 300, 4)`, and their scores `(B, 300, C)`; each object is to be marked once."""
-        height, width = images.shape[-2:]
         outputs = model(pixel_values=images)
-        boxes = box_convert(outputs.pred_boxes.float(), "cxcywh", "xyxy")
-        return Predictions(boxes * boxes.new_tensor([width, height, width, height]), outputs.logits.float().sigmoid())
+        return Predictions(to_pixels(outputs.pred_boxes, images), outputs.logits.float().sigmoid())
 
     def parameter_groups(self, model: nn.Module, hyp: Mapping[str, float]) -> list[dict[str, Any]]:
         """Weights, which decay, norms and biases; those of the backbone with `lr0` times `backbone_lr`.
@@ -189,21 +169,6 @@ def loss_without_denoising(logits: Tensor, labels: list[dict[str, Tensor]], devi
             full(logits), labels, device, full(pred_boxes), config, *map(full, layers),
             **{name: full(value) for name, value in more.items()})
     return result
-
-
-def make_targets(batch: Batch) -> list[dict[str, Tensor]]:
-    """The labels of transformers, of each image: `class_labels` `(n,)`, and `boxes` `(n, 4)` cxcywh in 0..1.
-
-    >>> batch = Batch(torch.zeros(1, 3, 64, 128), [torch.tensor([[32.0, 0, 96, 32]])], [torch.tensor([1])])
-    >>> [target["boxes"].tolist() for target in make_targets(batch)]
-    [[[0.5, 0.25, 0.5, 0.5]]]
-    """
-    height, width = batch.images.shape[-2:]
-    scale, device = torch.tensor([width, height, width, height]), batch.images.device
-    return [
-        {"class_labels": class_ids.to(device), "boxes": box_convert(boxes.float() / scale, "xyxy", "cxcywh").to(device)}
-        for boxes, class_ids in zip(batch.boxes, batch.class_ids, strict=True)
-    ]
 
 
 def sum_parts(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -35,7 +35,6 @@ PRETRAINED = {
     "dfine_l_obj365": "dfine-large-obj365", "dfine_s_obj2coco": "dfine-small-obj2coco",
     "dfine_m_obj2coco": "dfine-medium-obj2coco", "dfine_l_obj2coco": "dfine-large-obj2coco-e25",
 }
-WEIGHTS_FILE = "model.safetensors"
 
 
 def make_config(config: ModelConfig) -> Any:
@@ -68,7 +67,7 @@ def smallest_side(size: str, n_queries: int = 300) -> int:
 def _check_architecture(config: ModelConfig) -> tuple[str, int, int]:
     """Size, number of queries and of denoising queries. Raises UnsafeWeights."""
     entries = check_entries(config, ("size", "num_queries", "num_denoising"))
-    if entries["size"] not in SIZES:
+    if str(entries["size"]) not in SIZES:
         raise UnsafeWeights(f"dfine: size: expected one of {', '.join(SIZES)}, found {str(entries['size'])[:80]!r}")
     counts = entries["num_queries"], entries["num_denoising"]
     if not all(type(count) is int and least <= count <= 1000 for count, least in zip(counts, (1, 0), strict=True)):

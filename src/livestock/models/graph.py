@@ -33,8 +33,8 @@ OPERATORS = {
         "Abs", "And", "Cos", "Einsum", "Erf", "GatherElements", "Greater", "GridSample", "LayerNormalization", "Less",
         "Log", "MatMul", "Neg", "Not", "ReduceMax", "ReduceMean", "ReduceSum", "ScatterND", "Sin", "Softmax", "Tile",
         "TopK",
-        # TOOD: group normalisation; SSD: the longer side
-        "InstanceNormalization", "Max",
+        # TOOD: group normalisation; SSD: the longer side; RF-DETR: proposals outside of the picture
+        "InstanceNormalization", "Max", "Or",
     },
     "com.microsoft": {"QuickGelu"},
 }
@@ -74,7 +74,8 @@ def read_graph(content: bytes, path: Path) -> Any:
             numbers = onnx.numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
             raise UnsafeWeights(f"{path}: {name}: expected a tensor of {list(tensor.dims)}, found {error}") from error
-        if numbers.dtype.kind == "f":
+        is_mask = numbers.shape == () and np.isneginf(numbers)  # the score of a place that RF-DETR rules out
+        if numbers.dtype.kind == "f" and not is_mask:
             check_finite({name: torch.from_numpy(np.array(numbers))}, path)
     return model
 

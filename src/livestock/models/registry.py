@@ -16,6 +16,7 @@ FAMILIES = {
     "tood": ".tood:ToodFamily",
     "yolox": ".yolox:YoloxFamily",
     "dfine": ".dfine:DFineFamily",
+    "rfdetr": ".rfdetr:RfDetrFamily",
 }
 
 

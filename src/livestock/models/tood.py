@@ -46,7 +46,8 @@ from .common import (
     move_outputs,
 )
 
-BACKBONES = ("resnet18", "resnet50", "resnext101")
+BACKBONES = ("resnet18", "resnet50", "resnext50", "resnext101")
+DEFORMABLE, N_DEFORMABLE = "_dcn", 2  # the end of a size's name with so many deformable layers in the head
 PRETRAINED: dict[str, Any] = {f"{name}_imagenet": CLASSIFIERS[f"{name}_imagenet"] for name in BACKBONES}
 STRIDES = (8, 16, 32, 64, 128)  # of the levels P3 to P7
 N_LAYERS = 6  # N of equation 1
@@ -171,10 +172,13 @@ class Tood(nn.Module):
 
 
 class ToodFamily:
-    """TOOD; its sizes are backbones: `resnet18` (19 million parameters), `resnet50` (32) and `resnext101` (89)."""
+    """TOOD; its sizes are backbones, `resnet18` (19 million parameters) to `resnext101` (89).
+
+    With `_dcn` at the end of its name the first two layers of the head are deformable convolutions.
+    """
 
     name = "tood"
-    sizes = tuple(BACKBONES)
+    sizes = (*BACKBONES, *(f"{name}{DEFORMABLE}" for name in BACKBONES))
     needs_nms = True
     resize: Resize = "letterbox"
     sums_loss = False
@@ -183,11 +187,13 @@ class ToodFamily:
 
     def configure(self, labels: Sequence[str], imgsz: int, size: str = "") -> ModelConfig:
         """The config of a backbone, `resnet18` by default. Raises BadData for another one or an impossible side."""
-        backbone = size or BACKBONES[0]
-        if backbone not in BACKBONES:
-            raise BadData(f"tood: size: expected one of {', '.join(BACKBONES)}, found {size!r}")
+        size = size or BACKBONES[0]
+        if size not in self.sizes:
+            raise BadData(f"tood: size: expected one of {', '.join(self.sizes)}, found {size!r}")
         check_size(imgsz, smallest=SMALLEST)
-        return ModelConfig(self.name, tuple(labels), imgsz, architecture={"backbone": backbone, "deformable": 0})
+        backbone = size.removesuffix(DEFORMABLE)
+        return ModelConfig(self.name, tuple(labels), imgsz, architecture={
+            "backbone": backbone, "deformable": N_DEFORMABLE if size != backbone else 0})
 
     def build(self, config: ModelConfig) -> nn.Module:
         """A network with random weights, made without network access. Raises UnsafeWeights for an impossible config."""

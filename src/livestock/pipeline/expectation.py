@@ -15,6 +15,7 @@ from ..data.readers.report import Report
 from ..data.readers.tree import File, list_files, pictures_among
 from ..exceptions import BadData
 from ..files.disk import images_disk_bytes, training_disk_bytes
+from .detectors import find_scale, list_experiments
 from .run import Run
 
 N_MEASURED = 16  # images whose size is taken as typical of all
@@ -49,12 +50,14 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     images = count_images(run.data_dir, run.workspace.root)
     start = find_start(run.profile.family, run.profile.weights, run.workspace.weights_dir)
     trainings, n_images, profile = list_trainings(run, notebooks), len(images), run.profile
+    of_experiments = list_experiments(find_scale(profile.name)) if "09_detectors" in notebooks else []
     image_epochs = n_images * sum(share * epochs for share, epochs in trainings)
+    image_epochs += sum(min(n_trained, n_images) * epochs for n_trained, epochs in of_experiments)
     n_sets = 1 + len(_of(notebooks, "06_silver", "STRATEGIES", []))
     disk = n_sets * images_disk_bytes(images, profile.imgsz) + sum(
         training_disk_bytes(start_bytes(start, run), profile.optimizer) for _, epochs in trainings
         if epochs == profile.epochs)  # trials of the search keep no weights
-    return Expectation(n_images, len(trainings), image_epochs, disk)
+    return Expectation(n_images, len(trainings) + len(of_experiments), image_epochs, disk)
 
 
 def count_images(data_dir: Path, workspace: Path) -> pd.DataFrame:

@@ -41,13 +41,18 @@ SOURCE = Path(__file__).resolve().parents[2]  # the folder that holds the packag
 SOURCE_NAME = "LIVESTOCK_SOURCE"  # the variable in which the notebooks' first cell looks for it
 RUNS_NOTEBOOKS = ("papermill", "nbconvert", "ipykernel")  # the extra `run`: notebooks run by hand do without it
 INTERRUPT_AGAIN = 30.0  # seconds after an interrupt that came to nothing; a kernel ends within 10
+ANSWERS = "08_inference"  # the notebook that writes the answer
+EXPERIMENTS = ("09_detectors",)  # run by themselves: they answer questions, and no competition
 MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
 
 
-def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bool = False) -> dict[str, Any]:
+def run_all(
+    parameters: dict[str, Any], *, skip: Sequence[str] = (), only: Sequence[str] = (), publish: bool = False
+) -> dict[str, Any]:
     """The notebooks with these parameters, then the index page and the closing lines; returns the result.
 
-    `skip` names notebooks to leave out, such as `03_evolve`; `publish` puts the outputs into the committed notebooks.
+    `skip` names notebooks to leave out, such as `03_evolve`; with `only` no others run than these, such as
+    `09_detectors`, an experiment that no answer needs. `publish` puts the outputs into the committed notebooks.
     Reads the data and checks all that the trainings rest on first; NotReadyError lists what is wrong with any of it.
     Then says how much disk and how many minutes the run is expected to take; DiskSpaceError if the disk has not so
     much. Relative paths in the parameters begin at the current directory. What the run is told is kept in the
@@ -55,13 +60,13 @@ def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bo
     """
     if publish:
         require_checkout("--publish")
-    notebooks = choose_notebooks(parameters, skip)
-    run, _ = prepare_run(parameters, skip)
+    notebooks = choose_notebooks(parameters, skip, only)
+    run, _ = prepare_run(parameters, [path.stem for path in list_notebooks() if path not in notebooks])
     save_settings(run)
     told = notebook_parameters(run)
     for own in notebooks.values():
         own.update({name: told[name] for name in own if name in told})
-    run_dir = run.workspace.runs_dir / run.profile.name
+    run_dir = run.workspace.runs_dir / "_".join([run.profile.name, *only])
     expected = expect(run, {path.stem: own for path, own in notebooks.items()})
     logger.info(expected)
     there = sum(used_bytes(directory) for directory in (run.workspace.yolo_dir, run.workspace.runs_dir))
@@ -74,8 +79,9 @@ def run_all(parameters: dict[str, Any], *, skip: Sequence[str] = (), publish: bo
     for row in result["scores"]:
         where = f"IoU {row['IoU']:g} on the {result['answered']} images, {row['scorer']} scorer"
         logger.info("mAP %.4f at %s", row["mAP"], where)
-    logger.info("weights: %.2f MB, %s", result["weights_bytes"] / 1e6, ", ".join(result["weights"]))
-    logger.info("answer: %s", result["answer"])
+    if result["answer"]:
+        logger.info("weights: %.2f MB, %s", result["weights_bytes"] / 1e6, ", ".join(result["weights"]))
+        logger.info("answer: %s", result["answer"])
     logger.info("executed notebooks and figures: %s", index)
     return result
 
@@ -107,22 +113,33 @@ def notebook_parameters(run: Run) -> dict[str, Any]:
             "HYP": "", "FOLDS": run.folds}
 
 
-def choose_notebooks(parameters: Mapping[str, Any], skip: Sequence[str] = ()) -> dict[Path, dict[str, Any]]:
-    """The notebooks in order, without those of these names, each with its parameters: its own values, but for these.
+def list_notebooks() -> list[Path]:
+    """Every notebook, in order: the job's, from data to answer, and then the experiments."""
+    return sorted(NOTEBOOKS_DIR.glob("[0-9][0-9]_*.ipynb"))
 
-    Raises ValueError for a name in `skip` that no notebook has, and for packages that run notebooks and are missing.
+
+def choose_notebooks(
+    parameters: Mapping[str, Any], skip: Sequence[str] = (), only: Sequence[str] = ()
+) -> dict[Path, dict[str, Any]]:
+    """The job's notebooks without those in `skip`, or `only` these, in order, each with its parameters.
+
+    These are its own values, but for those in `parameters`. Raises ValueError for a name that no notebook has, for both
+    `skip` and `only`, and for packages that run notebooks and are missing.
     """
     if missing := [name for name in RUNS_NOTEBOOKS if importlib.util.find_spec(name) is None]:
         raise ValueError(f"`livestock run` runs notebooks with {', '.join(missing)}, which is not installed: "
                          f"pip install {' '.join(missing)}, or run the notebooks by hand")
     import papermill
 
-    paths = sorted(NOTEBOOKS_DIR.glob("[0-9][0-9]_*.ipynb"))
-    if unknown := sorted(set(skip) - {path.stem for path in paths}):
-        raise ValueError(f"skip: expected some of {[path.stem for path in paths]}, found {unknown[0]!r}")
+    paths = list_notebooks()
+    for option, names in (("skip", skip), ("only", only)):
+        if unknown := sorted(set(names) - {path.stem for path in paths}):
+            raise ValueError(f"{option}: expected some of {[path.stem for path in paths]}, found {unknown[0]!r}")
+    if skip and only:
+        raise ValueError("expected notebooks to skip, or those to run only, found both")
     chosen = {}
     for path in paths:
-        if path.stem not in skip:
+        if path.stem in only or not (only or path.stem in skip or path.stem in EXPERIMENTS):
             known = papermill.inspect_notebook(str(path))  # FOLDS, say, is 04_train's alone
             own = {name: ast.literal_eval(item["default"]) for name, item in known.items()}
             chosen[path] = {name: parameters.get(name, value) for name, value in own.items()}
@@ -251,12 +268,13 @@ def summarise(run: Run, parameters: dict[str, Any], executed: list[Executed]) ->
     """What a run ended with: scores where the truth is known, the weights' size, files, seconds a notebook."""
     from ..search.storage import without_password
 
+    has_answer = any(item.name == ANSWERS for item in executed)
     _, part = images_to_answer(run)
-    scores, weights = score_known_truth(run, part), submitted_weights(run)
+    scores, weights = (score_known_truth(run, part), submitted_weights(run)) if has_answer else (None, [])
     return {
         "answered": part,
         "scores": [] if scores is None else scores.round(5).to_dict("records"),
-        "answer": str(run.workspace.answer_path),
+        "answer": str(run.workspace.answer_path) if has_answer else "",
         "weights": [str(path) for path in weights],
         "weights_bytes": sum(path.stat().st_size for path in weights),
         "seconds": {item.name: round(item.seconds, 1) for item in executed},
@@ -272,7 +290,9 @@ def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path)
         f"<div class=tile><b>{row['mAP']:.4f}</b>mAP at IoU {row['IoU']:g}<br>{row['scorer']} scorer</div>"
         for row in result["scores"]
     )
-    tiles = f"{scores}<div class=tile><b>{result['weights_bytes'] / 1e6:.2f} MB</b>weights</div>"
+    tiles = scores
+    if result["answer"]:
+        tiles += f"<div class=tile><b>{result['weights_bytes'] / 1e6:.2f} MB</b>weights</div>"
     rows = "".join(
         f'<li><a href="{item.name}.html">{item.name}</a> <span>{item.seconds:.0f} s</span></li>' for item in executed
     )

@@ -35,7 +35,7 @@ from ..tables import write_table
 from .predict import predict_boxes, silver_paths, trained_folds
 from .prepare import VALID_FOLD, read_tables
 from .run import Run
-from .store import forget, require_fresh, run_step
+from .store import forget, read_records, require_fresh, run_step
 from .train import HUMAN, Training, choose_watched, train_as_fold, weights_named, write_lists
 
 SILVER_VIEWS = ("plain", "flipped", "larger")
@@ -266,20 +266,19 @@ def write_silver(
     which the teachers see nothing (see `silver.choose_backgrounds`). Written to `interim/silver_{strategy}_boxes`,
     `_hidden` and `_new.parquet`, the last an images table; what was chosen from earlier ones is void.
     """
-    forget(run.workspace.root, "recipe")
     guard = judge_silver(run, silver, teacher, new, precision=precision)
     bands, new_bands, reasons = decide_silver(guard, accept, precision=precision)
     logger.info("%s", "\n".join(reasons))
     images, gold = read_tables(run)
     frames, new = _group_frames(run, images), images.iloc[:0] if new is None else new
     seen = silver_paths(run, who_sees(run, images, teacher, new), SILVER_VIEWS)
-    labels = {HUMAN: (gold, gold.iloc[:0])}
+    labels, has_changed = {HUMAN: (gold, gold.iloc[:0])}, False
     for strategy in strategies:
         try:
             boxes, hidden = select_silver(strategy, gold, silver, frames, bands, new, new_bands)
         except NothingSelected as reason:
             logger.warning("left out: %s", reason)
-            forget(run.workspace.root, f"silver_{strategy}")
+            has_changed |= forget(run.workspace.root, f"silver_{strategy}")
             continue
         backgrounds = choose_backgrounds(new, silver, boxes["image_id"].nunique(), background_share,
                                          np.random.default_rng(run.seed))
@@ -287,16 +286,22 @@ def write_silver(
         decided = {"strategy": strategy, "accept": accept, "precision": precision, "seed": run.seed,
                    "background_share": background_share,
                    "thresholds": [list(band) for each in (bands, new_bands) for band in each.values()]}
-        _write_labels(run, strategy, (boxes, hidden, added), seen, decided, reasons)
+        has_changed |= _write_labels(run, strategy, (boxes, hidden, added), seen, decided, reasons)
         labels[strategy] = boxes, hidden
+    chosen = read_records(run.workspace.root).get("recipe")
+    if has_changed or (chosen and chosen.key and chosen.settings["labels"] not in labels):
+        forget(run.workspace.root, "recipe")  # a kill before this does no harm: it rests on the old labels' trainings
     return labels
 
 
 def _write_labels(
     run: Run, strategy: str, tables: Sequence[pd.DataFrame], seen: Sequence[Path], decided: Mapping[str, Any],
     reasons: Sequence[str],
-) -> None:
-    """The tables of a strategy, with what they were made from: predictions, human labels, thresholds."""
+) -> bool:
+    """The tables of a strategy, with what they were made from: predictions, human labels, thresholds.
+
+    Returns whether they are new.
+    """
     paths = silver_files(run, strategy)
 
     def action() -> dict[str, Any]:
@@ -306,10 +311,10 @@ def _write_labels(
 
     content = {path.stem: hashlib.sha256(table.to_csv().encode()).hexdigest()
                for path, table in zip(paths, tables, strict=True)}
-    run_step(f"silver_{strategy}", action, outputs=paths, settings=decided, workspace=run.workspace.root,
-             content=content,
-             inputs=[*seen, *(run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes"))],
-             by="06_silver")
+    return run_step(
+        f"silver_{strategy}", action, outputs=paths, settings=decided, workspace=run.workspace.root, content=content,
+        inputs=[*seen, *(run.workspace.interim_dir / f"{name}.parquet" for name in ("folds", "boxes"))],
+        by="06_silver")
 
 
 def silver_files(run: Run, strategy: str) -> list[Path]:

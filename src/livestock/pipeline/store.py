@@ -56,13 +56,15 @@ def run_step(
     content: Mapping[str, str] | None = None,
     version: int = 1,
     by: str = "",
+    says: bool = True,
 ) -> bool:
     """Runs `action` unless its outputs exist and were made from these inputs with these settings by this version.
 
     Inputs and outputs are compared by content, so a changed input runs this step again and, through its outputs, what
     follows. `content` holds hashes of what goes in and is no file. Raise `version` when you change the action's code so
     that the same inputs give another result: a hash of the code would throw away hours of training for a comment. What
-    the action returns is kept as the record's notes. Logs one line either way; returns whether the action ran.
+    the action returns is kept as the record's notes. Logs one line either way, or none if it `says` nothing; returns
+    whether the action ran.
 
     Raises MissingResult for an input that is not there and RuntimeError if the action left an output unwritten.
     """
@@ -73,9 +75,9 @@ def run_step(
     made_from = {"inputs": list(found.values()), "content": dict(content or {}), "settings": _plain(settings),
                  "version": version}
     key, names = hash_content(made_from), ", ".join(path.name for path in outputs)
-    record = read_records(workspace).get(step)
+    record, level = read_records(workspace).get(step), logging.INFO if says else logging.DEBUG
     if record and record.key == key and _stand(record, outputs, workspace):
-        logger.info("%s: done before, skipped (%s)", step, names)
+        logger.log(level, "%s: done before, skipped (%s)", step, names)
         return False
     for torn in [torn for path in outputs for torn in path.parent.glob(f".{glob.escape(path.name)}.*")]:
         if torn.suffix[1:].isdigit():  # the number of a process that was killed while it wrote
@@ -88,7 +90,7 @@ def run_step(
     add_record(workspace, Record(
         step, key, {place_of(path, workspace): fingerprint(path) for path in outputs}, found, dict(content or {}),
         _shorten(_plain(settings)), version, by, dict(notes or {}), seconds))
-    logger.info("%s: %g s (%s)", step, seconds, names)
+    logger.log(level, "%s: %g s (%s)", step, seconds, names)
     return True
 
 
@@ -124,10 +126,13 @@ def add_record(workspace: Path, record: Record) -> None:
         os.fsync(file.fileno())
 
 
-def forget(workspace: Path, step: str) -> None:
-    """Makes the results of a step void: they count as not made, though their files stay."""
-    if step in read_records(workspace):
-        add_record(workspace, Record(step, "", {}))
+def forget(workspace: Path, step: str) -> bool:
+    """Makes the results of a step void: they count as not made, though their files stay. Returns whether any were."""
+    record = read_records(workspace).get(step)
+    if record is None or not record.key:
+        return False
+    add_record(workspace, Record(step, "", {}))
+    return True
 
 
 def find_record(workspace: Path, path: Path) -> Record | None:

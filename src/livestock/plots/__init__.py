@@ -14,6 +14,7 @@ from .eda_boxes import (
 from .eda_images import plot_class_counts, plot_empty_images, plot_image_sizes
 from .errors import plot_causes, plot_confusion, plot_error_rates, plot_group_thumbnails, plot_suspects
 from .evolution import plot_importances, plot_moves, plot_start_and_best, plot_trials
+from .experiment import plot_arms, plot_claims, plot_costs, plot_rates
 from .images import choose_images, draw_boxes, plot_groups, plot_images
 from .predictions import (
     plot_average_precision,
@@ -30,15 +31,17 @@ __all__ = [
     "choose_images",
     "class_palette",
     "draw_boxes",
+    "plot_arms",
     "plot_average_precision",
-    "plot_thresholds",
     "plot_box_centres",
     "plot_box_counts",
     "plot_breakdown",
     "plot_causes",
+    "plot_claims",
     "plot_class_counts",
     "plot_confidence",
     "plot_confusion",
+    "plot_costs",
     "plot_count_against_area",
     "plot_count_agreement",
     "plot_crops",
@@ -57,6 +60,7 @@ __all__ = [
     "plot_moves",
     "plot_overlaps",
     "plot_precision_recall",
+    "plot_rates",
     "plot_ratio_bins",
     "plot_scores",
     "plot_shares",
@@ -66,6 +70,7 @@ __all__ = [
     "plot_students",
     "plot_suspects",
     "plot_sweep",
+    "plot_thresholds",
     "plot_trials",
     "plot_truth_and_predictions",
     "sentences",

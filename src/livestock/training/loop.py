@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..files.memory import keep_blocks
+from ..files.memory import keep_blocks, peak_bytes, reset_peak
 from ..models.base import Batch, Family, Loss
 from ..models.registry import get_family
 from . import resume
@@ -93,7 +93,8 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
         if place.is_first:
             scores = validate(state.average.model, model_config, family, loss, valid, config, place.device,
                               epoch / config.epochs)
-            row = {"epoch": epoch, **losses, **scores, "lr": steps.rate, "seconds": time.monotonic() - started}
+            row = {"epoch": epoch, **losses, **scores, "lr": steps.rate, "seconds": time.monotonic() - started,
+                   "gigabytes": _find_peak(place) / 1e9}
             state.epoch, state.history = epoch + 1, [*state.history, row]
             resume.keep(state, model_config, hyp, run_dir, saves=config.save)
             for log in watch:
@@ -222,11 +223,18 @@ def _wrap(model: nn.Module, place: Place) -> nn.Module:
     return DistributedDataParallel(model) if place.world > 1 else model
 
 
+def _find_peak(place: Place) -> float:
+    """The most bytes that this training has had at once: of the GPU's memory, or of the process."""
+    return float(torch.cuda.max_memory_allocated()) if place.device.startswith("cuda") else peak_bytes()
+
+
 def _prepare_process(place: Place) -> None:
+    reset_peak()
     keep_blocks(of_any_size=True)
     torch.set_num_threads(max((os.cpu_count() or 1) // place.world, 1))
     if place.device.startswith("cuda"):
         torch.cuda.set_device(place.device)
+        torch.cuda.reset_peak_memory_stats()
         torch.backends.cudnn.benchmark = True  # all batches have one size
     if place.world > 1:
         torch.distributed.init_process_group("nccl" if place.device.startswith("cuda") else "gloo")

@@ -22,6 +22,7 @@ from .errors import (
     describe_suspects,
     describe_worst_images,
 )
+from .experiment import describe_claims, describe_costs, describe_rates, describe_winner
 from .scores import (
     describe_average_precision,
     describe_breakdown,
@@ -49,9 +50,11 @@ __all__ = [
     "describe_box_counts",
     "describe_breakdown",
     "describe_causes",
+    "describe_claims",
     "describe_class_counts",
     "describe_confidence",
     "describe_confusion",
+    "describe_costs",
     "describe_count_against_area",
     "describe_empty_images",
     "describe_error_rates",
@@ -66,6 +69,7 @@ __all__ = [
     "describe_moves",
     "describe_overlaps",
     "describe_precision_recall",
+    "describe_rates",
     "describe_ratio_bins",
     "describe_size_bins",
     "describe_small_boxes",
@@ -74,6 +78,7 @@ __all__ = [
     "describe_suspects",
     "describe_sweep",
     "describe_trials",
+    "describe_winner",
     "describe_worst_images",
     "say",
 ]

@@ -1,0 +1,144 @@
+"""The questions of `09_detectors`: which one-stage detector, mosaic, pseudo-labels, deformable convolutions.
+
+They are those of a project that compared SSD, RetinaNet, YOLOX and TOOD, each on another backbone and trained once, and
+then changed one thing after the other with unequal numbers of epochs. Here each question has its arms, which differ in
+what is asked for alone, and its claims, which are what that project concluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from ..evaluation.gains import Judged, decide, find_gain
+from .experiment import Arm, Scale, as_teacher
+
+NAMES = {"ssd": "SSD", "retinanet": "RetinaNet", "yolox": "YOLOX", "tood": "TOOD"}
+EVERY = 1_000_000  # images: all that there are
+SCALES: dict[str, Scale] = {
+    "smoke": Scale(images=24, judged=8, imgsz=64, batch=4, epochs=1, n_seeds=1, rates=(1.0,)),
+    "demo": Scale(images=48, judged=48, imgsz=128, batch=8, epochs=4, n_seeds=1, rates=(1.0, 3.0)),
+    "cpu": Scale(images=160, judged=120, imgsz=256, batch=8, epochs=12, n_seeds=3),
+    "colab": Scale(images=EVERY, judged=EVERY, imgsz=1024, batch=4, epochs=12, n_seeds=3),
+}
+SMALL = {"ssd": "vgg16", "retinanet": "swin_t", "yolox": "yolox_s", "tood": "resnext50"}  # the smallest of their kinds
+# The project's own; where classifiers are published, they start as such. YOLOX's backbone was never one.
+LARGE = {"ssd": "vgg16_imagenet", "retinanet": "swin_t_imagenet", "yolox": "yolox_l", "tood": "resnext101_imagenet"}
+ONE_BACKBONE = {False: "resnet18", True: "resnet50_imagenet"}  # on a CPU, and on a GPU
+MOSAIC_IMAGES = 4  # in one picture
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed: that the arm `better` is above each arm of `worse` in a measure of `evaluation.gains`."""
+
+    words: str
+    better: str
+    worse: Sequence[str]
+    measure: str
+
+
+def find_scale(profile: str) -> Scale:
+    """How big the experiments of a profile are; of an unknown one as big as on a GPU."""
+    return SCALES.get(profile, SCALES["colab"])
+
+
+def list_detectors(*, own: bool, on_gpu: bool) -> list[Arm]:
+    """The four detectors, each on its `own` backbone, or all on one; smaller ones on a CPU."""
+    sizes = (LARGE if on_gpu else SMALL) if own else dict.fromkeys(NAMES, ONE_BACKBONE[on_gpu])
+    return [Arm(f"{NAMES[family]} {_short(size)}" if own else NAMES[family], family, size)
+            for family, size in sizes.items()]
+
+
+def _short(size: str) -> str:
+    return size.removesuffix("_imagenet")
+
+
+def claim_detectors(arms: Sequence[Arm]) -> list[Claim]:
+    """What the project concluded from its four trainings: TOOD is ahead, most of all for small and medium animals."""
+    tood = next(arm.name for arm in arms if arm.family == "tood")
+    others = [arm.name for arm in arms if arm.name != tood]
+    return [Claim(f"TOOD is better than the other three ({words})", tood, others, measure)
+            for words, measure in (("all animals", "mAP50_95"), ("small", "small"), ("medium", "medium"))]
+
+
+def list_mosaic(arm: Arm) -> list[Arm]:
+    """Without mosaic, with it for as many epochs, and with it for as many images seen: four make one picture."""
+    mosaic = {**arm.hyp, "mosaic": 1.0}
+    return [replace(arm, name="no mosaic"), replace(arm, name="mosaic, as many epochs", hyp=mosaic),
+            replace(arm, name="mosaic, as many images", hyp=mosaic, epochs=arm.epochs / MOSAIC_IMAGES)]
+
+
+def claim_mosaic() -> list[Claim]:
+    """The project saw a little more in all and a little less for small animals, with three times the minutes."""
+    return [Claim(f"mosaic is better in all ({words})", f"mosaic, as many {words}", ["no mosaic"], "mAP50_95")
+            for words in ("epochs", "images")] + [
+            Claim(f"mosaic is worse for small animals ({words})", "no mosaic", [f"mosaic, as many {words}"], "small")
+            for words in ("epochs", "images")]
+
+
+def list_silver(arm: Arm) -> list[Arm]:
+    """Half of the images with people's labels; the same and pseudo-labels for the other half; people's labels for all.
+
+    All see as many images.
+    """
+    return [replace(as_teacher(arm), name="half"), replace(arm, name="half and pseudo-labels", images="silver"),
+            replace(arm, name="all labels")]
+
+
+def claim_silver() -> list[Claim]:
+    """The project saw a gain, with images trained on that judged; what people's labels would gain is the most."""
+    return [Claim("pseudo-labels for the other half gain", "half and pseudo-labels", ["half"], "mAP50_95"),
+            Claim("people's labels for the other half gain", "all labels", ["half"], "mAP50_95")]
+
+
+def list_deformable(arm: Arm) -> list[Arm]:
+    """TOOD's head as it is, and with two deformable layers."""
+    return [replace(arm, name="plain"), replace(arm, name="deformable", size=f"{_short(arm.size)}_dcn")]
+
+
+def claim_deformable() -> list[Claim]:
+    """The project saw small animals gain most, after unequal epochs; thin ones are what such layers are made for."""
+    return [Claim(f"deformable layers gain ({words})", "deformable", ["plain"], measure)
+            for words, measure in (("all animals", "mAP50_95"), ("small", "small"), ("thin", "thin"))]
+
+
+def list_experiments(scale: Scale) -> list[tuple[int, float]]:
+    """The images and epochs of each training of `09_detectors`, where each question asks about TOOD."""
+    arms = [arm for own in (True, False) for arm in list_detectors(own=own, on_gpu=False)]
+    rates = [(scale.images, scale.epochs / 3)] * (len(arms) * len(scale.rates))
+    tood = arms[-1]
+    asked = [*arms, *list_mosaic(tood)[1:], *list_silver(tood)[:-1], list_deformable(tood)[-1]]
+    return rates + [(scale.images // 2 if arm.images == "half" else scale.images, scale.epochs * arm.epochs)
+                    for arm in asked] * scale.n_seeds
+
+
+def decide_claims(judged: Mapping[str, Sequence[Judged]], claims: Sequence[Claim]) -> pd.DataFrame:
+    """A row a claim: `claim`, the smallest `gain` over what it is to be better than, `low`, `high`, `seeds`, `verdict`.
+
+    `judged` are the scores of each arm's trainings, by seed (`experiment.judge_results`).
+    """
+    rows = []
+    for claim in claims:
+        gains = [find_gain(judged[claim.better], judged[other], claim.measure) for other in claim.worse]
+        least = min(gains, key=lambda gain: gain.mean)
+        rows.append({"claim": claim.words, "measure": claim.measure, "gain": least.mean, "low": least.low,
+                     "high": least.high, "seeds": least.n_seeds, "verdict": decide(gains)})
+    return pd.DataFrame(rows)
+
+
+def find_winner(judged: Mapping[str, Sequence[Judged]], measure: str = "mAP50_95") -> tuple[str, str, pd.Series]:
+    """The arm with the highest mean, whether it is shown to be better than every other, and its gain over the second.
+
+    The winner is chosen by the scores that judge it: the intervals are as much wider as for that many possible winners
+    (Bonferroni). The gain has `other`, `gain`, `low`, `high`.
+    """
+    means = pd.Series({arm: pd.Series([one.scores[measure] for one in runs]).mean() for arm, runs in judged.items()})
+    first, second = means.sort_values(ascending=False, kind="stable").index[:2]
+    level = 1 - 0.05 / len(means)
+    gains = {other: find_gain(judged[first], judged[other], measure, level) for other in means.index if other != first}
+    nearest = gains[second]
+    return first, decide(list(gains.values())), pd.Series(
+        {"other": second, "gain": nearest.mean, "low": nearest.low, "high": nearest.high})

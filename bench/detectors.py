@@ -1,8 +1,8 @@
 """One-stage detectors under control, as a table: what `09_detectors` shows in figures, with the same trainings.
 
-python bench/detectors.py --short                        the sample, one seed, a minute or two: shows that it works
-python bench/detectors.py --data DIR --workspace W       other images, three seeds, hours on 2 cores; goes on where it was
-python bench/detectors.py --data DIR --profile colab     at 1024 px with the backbones of the project that this repeats
+python bench/detectors.py --short                       the sample, one seed, a minute or two: shows that it works
+python bench/detectors.py --data DIR --workspace W      other images, three seeds, hours on 2 cores; cut off, it goes on
+python bench/detectors.py --data DIR --profile colab    at 1024 px with the backbones of the project that this repeats
 
 Prints (a) four detectors on backbones of their own and on one, (b) mosaic, (c) pseudo-labels, (d) deformable layers:
 means over seeds of each setting, then each claim of that project with its gain, 95 % interval and verdict. All start

@@ -319,7 +319,8 @@ def test_the_config_is_plain_json_and_builds_again() -> None:
     assert get_family("dfine").name == "dfine"
 
 
-@pytest.mark.parametrize("change", [{"size": "dfine_x"}, {"size": ["dfine_n"]}, {"num_queries": 0}, {"num_queries": 10**9}, {"extra": 1},
+@pytest.mark.parametrize("change", [{"size": "dfine_x"}, {"size": ["dfine_n"]}, {"num_queries": 0},
+                                    {"num_queries": 10**9}, {"extra": 1},
                                     {"num_denoising": "1"}, {"num_queries": 321}])
 def test_impossible_architectures_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UnsafeWeights, match="dfine: .*expected"):

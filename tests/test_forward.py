@@ -28,7 +28,8 @@ from livestock.models.yolov5 import architecture as yolov5_architecture
 from livestock.models.yolov5.library import STARTER
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FAMILIES = [("yolov5", 64), ("retinanet", 64), ("ssd", 64), ("tood", 64), ("yolox", 128), ("dfine", 256), ("rfdetr", 288)]
+FAMILIES = [("yolov5", 64), ("retinanet", 64), ("ssd", 64), ("tood", 64), ("yolox", 128), ("dfine", 256),
+            ("rfdetr", 288)]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,8 @@ def test_a_file_gives_what_the_family_predicts(family: str, imgsz: int, tmp_path
     assert_equal(loaded(images), expected, rtol=1e-4, atol=2e-3 if family == "yolov5" else 1e-3)
     assert (loaded.labels, loaded.imgsz, loaded.family, loaded.device) == (LABELS, imgsz, family, "cpu")
     assert (loaded.needs_nms, loaded.resize) == {
-        "dfine": (False, "stretch"), "rfdetr": (False, "stretch"), "yolox": (True, "top_left")}.get(family, (True, "letterbox"))
+        "dfine": (False, "stretch"), "rfdetr": (False, "stretch"),
+        "yolox": (True, "top_left")}.get(family, (True, "letterbox"))
 
 
 def test_batch_norm_is_folded_where_the_family_can() -> None:

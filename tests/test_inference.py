@@ -106,7 +106,8 @@ def test_candidates_are_what_the_family_predicts(
         seen = known.predict(model, torch.from_numpy(canvas.transpose(2, 0, 1).copy())[None] / 255)
     corners = seen.boxes[0].double().numpy()
     # Stretched to 256 x 256 or 288 x 288; as it is, grey below; or half the size, 64 x 48, with 8 rows of grey above.
-    back = {"dfine": (0, [0.5, 0.375, 0.5, 0.375]), "rfdetr": (0, [4 / 9, 1 / 3, 4 / 9, 1 / 3]), "yolox": (0, 1)}.get(family, ([0, 8, 0, 8], 2))
+    back = {"dfine": (0, [0.5, 0.375, 0.5, 0.375]), "rfdetr": (0, [4 / 9, 1 / 3, 4 / 9, 1 / 3]),
+            "yolox": (0, 1)}.get(family, ([0, 8, 0, 8], 2))
     corners = (corners - back[0]) * back[1]
     corners = clip_xyxy(corners, 128, 96)
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])

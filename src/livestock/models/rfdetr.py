@@ -178,11 +178,14 @@ def make_config(config: ModelConfig) -> Any:
     if config.imgsz < SMALLEST or config.imgsz % (PATCH * N_WINDOWS):
         raise UnsafeWeights(f"rfdetr: imgsz: expected a multiple of {PATCH * N_WINDOWS} from {SMALLEST}, found "
                             f"{config.imgsz}")
-    backbone = RfDetrDinov2Config(
-        hidden_size=384, num_attention_heads=6, num_hidden_layers=N_LAYERS, patch_size=PATCH, num_windows=N_WINDOWS,
-        image_size=config.imgsz, out_features=[f"stage{number}" for number in (3, 6, 9, 12)], use_mask_token=False)
-    return RfDetrConfig(backbone_config=backbone, num_labels=len(config.labels), decoder_layers=SIZES[size][0],
-                        decoder_n_points=2, num_queries=N_QUERIES, group_detr=n_groups)
+    backbone: dict[str, Any] = {
+        "hidden_size": 384, "num_attention_heads": 6, "num_hidden_layers": N_LAYERS, "patch_size": PATCH,
+        "num_windows": N_WINDOWS, "image_size": config.imgsz, "use_mask_token": False,
+        "out_features": [f"stage{number}" for number in (3, 6, 9, 12)]}
+    rest: dict[str, Any] = {
+        "backbone_config": RfDetrDinov2Config(**backbone), "num_labels": len(config.labels),
+        "decoder_layers": SIZES[size][0], "decoder_n_points": 2, "num_queries": N_QUERIES, "group_detr": n_groups}
+    return RfDetrConfig(**rest)
 
 
 def finite_loss(logits: Tensor, labels: list[dict[str, Tensor]], device: torch.device, pred_boxes: Tensor, config: Any,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from .select import Inference
 from .store import read_records, run_step
 from .train import weights_of
 
+logger = logging.getLogger(__name__)
 SUBMITTED = "submitted weights"  # the step that copies them
 
 
@@ -63,8 +65,8 @@ def submitted_weights(run: Run) -> list[Path]:
 
 def find_answer(
     run: Run, inference: Inference, images: pd.DataFrame, part: str, weights: Sequence[Path]
-) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """The boxes to submit for the images to answer, and the candidates they are made of, a table a pass and file.
+) -> pd.DataFrame:
+    """The boxes to submit for the images to answer, by the chosen method from the candidates of each pass and file.
 
     Raises ValueError if a model would answer for the validation fold that was trained on it.
     """
@@ -75,19 +77,19 @@ def find_answer(
         raise ValueError(f"folds: there is no test set, so fold {VALID_FOLD} is answered, which only the model of fold "
                          f"{VALID_FOLD} was not trained on; found {list(inference.folds)}")
     members = [predict_boxes(run, images, path, name) for name in inference.passes for path in weights]
-    return apply(inference.kind, members, images, inference.points), members
+    return apply(inference.kind, members, images, inference.points)
 
 
-def find_boxless(
-    images: pd.DataFrame, members: Sequence[pd.DataFrame], points: Mapping[str, Mapping[str, float]]
-) -> list[str]:
-    """The images in which no candidate is more confident than the method asks for, which so have no row in the answer.
+def find_boxless(images: pd.DataFrame, boxes: pd.DataFrame) -> list[str]:
+    """The ids of images in which the method leaves no box, which so have no row in the answer; says how many there are.
 
-    `members` are the candidates, a table a pass and file; `points` the method's parameters by class.
+    A tuned confidence may leave some without one, and so does fusion where only one of several passes sees something.
     """
-    least = max((point.get("conf_threshold", 0.0) for point in points.values()), default=0.0)
-    seen = set().union(*(table.loc[table["confidence"] > least, "image_id"] for table in members))
-    return sorted(set(images["image_id"]) - seen)
+    boxless = sorted(set(images["image_id"]) - set(boxes["image_id"]))
+    if boxless:
+        logger.warning("answer: %d of %d images have no box: %s", len(boxless), len(images),
+                       ", ".join(boxless[:5]) + ", ..." * (len(boxless) > 5))
+    return boxless
 
 
 def write_inference(run: Run, inference: Inference, weights: Sequence[Path], scores: pd.Series) -> Path:

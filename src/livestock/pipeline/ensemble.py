@@ -176,16 +176,14 @@ def write_ensemble(ensemble: Ensemble, out: Path) -> Path:
     check_weights([path for member in chosen for path in member.weights], run.competition.weight_limit_bytes)
     images, part = images_to_answer(run)
     competition = competition_for(run, images, part)
-    answers = [find_answer(member.run, member.inference, images, part, member.weights) for member in chosen]
-    found, curves = [boxes for boxes, _ in answers], []
+    found = [find_answer(member.run, member.inference, images, part, member.weights) for member in chosen]
+    curves = []
     if fusion and fusion.calibrated:
         truth = read_oof(run, ensemble.folds)[1]
         curves = [fit_calibration(_above(member.of_method), truth, competition.metric_iou) for member in chosen]
         found = [_lift(calibrate(_above(own))) for calibrate, own in zip(curves, found, strict=True)]
     boxes = apply("wbf", found, images, fusion.tuned.points) if fusion else found[0]
-    boxless = set.intersection(*(set(find_boxless(images, candidates, member.inference.points))
-                                 for member, (_, candidates) in zip(chosen, answers, strict=True)))
-    path = write_answer(boxes, images, out / "answer.csv", boxless=sorted(boxless),
+    path = write_answer(boxes, images, out / "answer.csv", boxless=find_boxless(images, boxes),
                         labels=competition.labels, answer_name=competition.answer_name)
     for name in earlier:
         (out / name).unlink(missing_ok=True)

@@ -78,9 +78,8 @@ def check_submission(run: Run, inference: Inference) -> list[str]:
 
 def _find(run: Run, inference: Inference, weights: list[Path]) -> _Answer:
     images, part = images_to_answer(run)
-    boxes, members = find_answer(run, inference, images, part, weights)
-    boxless = find_boxless(images, members, inference.points)
-    return _Answer(images, part, weights, boxes, boxless, competition_for(run, images, part))
+    boxes = find_answer(run, inference, images, part, weights)
+    return _Answer(images, part, weights, boxes, find_boxless(images, boxes), competition_for(run, images, part))
 
 
 def _may_be_empty(run: Run) -> bool:

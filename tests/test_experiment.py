@@ -12,11 +12,12 @@ import yaml
 from livestock import training
 from livestock.pipeline import detectors, experiment
 from livestock.pipeline.experiment import Arm, Lab, Result, Scale
+from livestock.pipeline.prepare import split_data
 from livestock.pipeline.run import make_run
 from livestock.sample import draw_sample
 from livestock.tables import make_boxes
 
-SCALE = Scale(images=20, judged=8, imgsz=64, batch=4, epochs=2, n_seeds=2, rates=(1.0, 3.0))
+SCALE = Scale(images=20, judged=6, imgsz=64, batch=4, epochs=2, n_seeds=2, rates=(1.0, 3.0))
 SSD = Arm("SSD", "ssd", "resnet18")
 
 
@@ -35,7 +36,7 @@ def group_of(lab: Lab, ids: pd.Series) -> set[int]:
 
 
 def test_what_judges_is_in_no_training_and_in_no_group_of_one(lab: Lab) -> None:
-    assert (len(lab.train_ids), len(lab.judged_ids)) == (20, 8)
+    assert (len(lab.train_ids), len(lab.judged_ids)) == (20, 6)
     assert not set(lab.train_ids) & set(lab.judged_ids)
     assert not group_of(lab, lab.train_ids) & group_of(lab, lab.judged_ids)
     labelled, rest = experiment.split_halves(lab)
@@ -44,9 +45,11 @@ def test_what_judges_is_in_no_training_and_in_no_group_of_one(lab: Lab) -> None:
     assert not group_of(lab, labelled) & group_of(lab, rest)
 
 
-def test_an_experiment_needs_three_folds(lab: Lab, tmp_path: Path) -> None:
-    draw_sample(tmp_path / "raw", n_train=2, n_test=1, scale=0.15)
+def test_an_experiment_needs_three_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_sample(tmp_path / "raw", n_train=8, n_test=2, scale=0.15)
     run = make_run(workspace=tmp_path / "work", data=tmp_path / "raw", profile="smoke", reader="aihub")
+    monkeypatch.setattr(experiment, "split_data", lambda run: replace(
+        split_data(run), images=split_data(run).images.assign(fold=lambda images: images["fold"] % 2)))
     with pytest.raises(ValueError, match="expected images in three folds or more, found 2"):
         experiment.open_lab(run, SCALE)
 

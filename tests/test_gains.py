@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livestock.evaluation import COCO_IOUS, COCO_SIZES, score_sizes
-from livestock.evaluation.gains import Gain, Judged, decide, draw_gain_counts, find_gain, is_thin, judge_boxes
+from livestock.evaluation.gains import (
+    MEASURES,
+    Gain,
+    Judged,
+    decide,
+    draw_gain_counts,
+    find_gain,
+    is_thin,
+    judge_boxes,
+    measure_sizes,
+)
 from livestock.pipeline.detectors import Claim, decide_claims, find_winner
 from livestock.tables import XYXY
 from livestock.training.scores import score_boxes
@@ -21,7 +31,7 @@ def draw_boxes(seed: int, n_images: int = 6) -> tuple[pd.DataFrame, pd.DataFrame
     true, found = [], []
     for number in range(n_images):
         for _ in range(6):
-            corner, sides = rng.uniform(0, 300, 2), np.exp(rng.uniform(2.5, 5.5, 2))
+            corner, sides = rng.uniform(0, 300, 2), np.exp(rng.uniform(3.2, 5.5, 2))
             box = np.concatenate([corner, corner + sides])
             label = rng.choice(["cow", "pig"])
             true.append([f"{number}.jpg", label, *box, 1.0])
@@ -37,11 +47,12 @@ def draw_boxes(seed: int, n_images: int = 6) -> tuple[pd.DataFrame, pd.DataFrame
 @given(st.integers(0, 1000))
 def test_scores_are_those_of_the_usual_functions(seed: int) -> None:
     images, truth, boxes = draw_boxes(seed)
-    judged = judge_boxes(images, truth, boxes, np.ones((1, len(images)), int))
+    measures = {**MEASURES, **measure_sizes(pd.Series(0.5, images["image_id"]), [16.0, 48.0])}
+    judged = judge_boxes(images, truth, boxes, np.ones((1, len(images)), int), measures)
     usual = score_boxes(truth, boxes, 0.75)
     assert judged.scores["mAP50_95"] == pytest.approx(usual["mAP50_95"], abs=1e-6)
     assert (judged.scores["AP50"], judged.scores["AP75"]) == pytest.approx((usual["AP50"], usual["AP75"]))
-    for name, bounds in COCO_SIZES.items():
+    for name, bounds in COCO_SIZES.items():  # at half the scale 32 and 96 pixels are 16 and 48
         each = [score_sizes(truth, boxes, iou, {name: bounds})["ap"].mean() for iou in COCO_IOUS]
         assert judged.scores[name] == pytest.approx(np.mean(each), nan_ok=True), name
     for name, values in judged.resampled.items():  # every image once: the score itself
@@ -51,7 +62,8 @@ def test_scores_are_those_of_the_usual_functions(seed: int) -> None:
 def test_a_kind_without_animals_has_no_score() -> None:
     images, truth, boxes = draw_boxes(0)
     square = truth.assign(x_max=truth["x_min"] + 200, y_max=truth["y_min"] + 200)
-    judged = judge_boxes(images, square, boxes, draw_gain_counts(images, 0, 3))
+    measures = {**MEASURES, **measure_sizes(pd.Series(1.0, images["image_id"]), [32.0, 96.0])}
+    judged = judge_boxes(images, square, boxes, draw_gain_counts(images, 0, 3), measures)
     assert np.isnan([judged.scores["small"], judged.scores["thin"]]).all()
     assert np.isnan(judged.resampled["small"]).all()
     assert np.isfinite(judged.scores["large"])

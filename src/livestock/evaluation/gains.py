@@ -13,7 +13,6 @@ from scipy.special import ndtri, stdtrit
 from ..geometry import box_area
 from ..tables import XYXY
 from .bootstrap import draw_group_counts, resample
-from .breakdown import COCO_SIZES
 from .matching import Matches, match_at_ious
 from .precision import COCO_IOUS, score
 
@@ -30,11 +29,6 @@ class Measure:
     keeps: Callable[[pd.DataFrame], np.ndarray] | None = None
 
 
-def _has_size(name: str) -> Callable[[pd.DataFrame], np.ndarray]:
-    low, high = COCO_SIZES[name]
-    return lambda boxes: (box_area(boxes[XYXY].to_numpy()) >= low) & (box_area(boxes[XYXY].to_numpy()) < high)
-
-
 def is_thin(boxes: pd.DataFrame) -> np.ndarray:
     """Whether the longer side of each box is at least twice the shorter: `(N,)`.
 
@@ -46,9 +40,44 @@ def is_thin(boxes: pd.DataFrame) -> np.ndarray:
 
 
 MEASURES: dict[str, Measure] = {
-    "mAP50_95": Measure(), "AP50": Measure((0.5,)), "AP75": Measure((0.75,)),
-    **{name: Measure(keeps=_has_size(name)) for name in COCO_SIZES}, "thin": Measure(keeps=is_thin),
-}
+    "mAP50_95": Measure(), "AP50": Measure((0.5,)), "AP75": Measure((0.75,)), "thin": Measure(keeps=is_thin)}
+SIZES = ("small", "medium", "large")
+
+
+def measure_sizes(scales: pd.Series, bounds: Sequence[float]) -> dict[str, Measure]:
+    """Measures of small, medium and large boxes, told apart by two bounds of the square root of their area.
+
+    That is in pixels of the network's input: `scales` says by `image_id` how much an image is scaled for it. A box on a
+    bound is the larger.
+
+    >>> boxes = pd.DataFrame({"image_id": ["a"], "x_min": [0.0], "y_min": [0.0], "x_max": [40.0], "y_max": [10.0]})
+    >>> measures = measure_sizes(pd.Series({"a": 0.5}), [10, 20])
+    >>> {name: measure.keeps(boxes).tolist() for name, measure in measures.items()}
+    {'small': [False], 'medium': [True], 'large': [False]}
+    """
+    edges = [0.0, *bounds, np.inf]
+
+    def make(low: float, high: float) -> Measure:
+        """Of one size."""
+
+        def keeps(boxes: pd.DataFrame) -> np.ndarray:
+            """Whether each box is of it."""
+            sides = scaled_sides(boxes, scales)
+            return (sides >= low) & (sides < high)
+
+        return Measure(keeps=keeps)
+
+    return {name: make(low, high) for name, low, high in zip(SIZES, edges[:-1], edges[1:], strict=True)}
+
+
+def scaled_sides(boxes: pd.DataFrame, scales: pd.Series) -> np.ndarray:
+    """The square root of each box's area, `(N,)`, times the scale of its image.
+
+    >>> boxes = pd.DataFrame({"image_id": ["a"], "x_min": [0.0], "y_min": [0.0], "x_max": [40.0], "y_max": [10.0]})
+    >>> scaled_sides(boxes, pd.Series({"a": 0.5})).tolist()
+    [10.0]
+    """
+    return np.sqrt(box_area(boxes[XYXY].to_numpy(float))) * boxes["image_id"].map(scales).to_numpy(float)
 
 
 @dataclass(frozen=True)

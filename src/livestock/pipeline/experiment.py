@@ -21,7 +21,7 @@ import yaml
 
 from ..config import REPOSITORY
 from ..config.profile import FAMILY_STARTS
-from ..evaluation.gains import Judged, draw_gain_counts, judge_boxes
+from ..evaluation.gains import MEASURES, Judged, Measure, draw_gain_counts, judge_boxes, measure_sizes, scaled_sides
 from ..files.hashing import hash_content
 from ..files.progress import one_bar
 from ..files.write import write_text
@@ -45,7 +45,7 @@ WARMUP_SHARE = 0.2  # of the epochs: TOOD learns nothing after a short one
 # Of the family's file only the loss and the learning rate are its own; the rest are RetinaNet's values for all.
 SHARED = ("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr",
           "mixup", "copy_paste", "momentum", "lrf", "warmup_momentum", "warmup_bias_lr")
-N_TIMED = 32  # images whose prediction is timed
+N_TIMED = 16  # images whose prediction is timed
 N_WATCHED = 4  # images that a training must have for its validation, by which nothing is chosen
 VERSION = 1  # of what a training's result means
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Scale:
     epochs: int
     n_seeds: int
     rates: tuple[float, ...] = RATES
+    resumes: bool = False  # long trainings write checkpoints
 
 
 @dataclass(frozen=True)
@@ -270,8 +271,9 @@ def _train(
     hyp = run_dir / "hyp.yaml"
     run_dir.mkdir(parents=True, exist_ok=True)
     write_hyp(values, hyp, [f"{arm.name}, seed {seed}"])
-    data_yaml = write_lists(lab.run, f"arm_{kept.stem}", lab.images, boxes, labelled, lab.judged_ids[:N_WATCHED])
-    config = replace(_configure(lab.run, arm, data_yaml, hyp), epochs=epochs, seed=seed)
+    data_yaml = write_lists(lab.run, f"arm_{kept.stem}", lab.images, boxes, labelled, lab.judged_ids[:N_WATCHED],
+                            says=False)
+    config = replace(_configure(lab.run, arm, data_yaml, hyp), epochs=epochs, seed=seed, resumes=lab.scale.resumes)
     history = train(config, run_dir, label_of=lab.run.competition.label_of)
     weights = run_dir / f"weights/epoch{epochs - 1:04d}.safetensors"
     loaded = load_for_inference(weights, config.device)
@@ -308,11 +310,31 @@ def _predict(lab: Lab, model: LoadedModel, images: pd.DataFrame) -> Candidates:
 def judge_results(lab: Lab, results: Sequence[Result]) -> dict[str, list[Judged]]:
     """The scores of trainings by arm, in the order of their seeds, all on the same resampled groups of images."""
     images, truth, judged = lab.judged, lab.truth, dict[str, list[Judged]]()
-    counts = draw_gain_counts(images, lab.run.seed)
+    counts, measures = draw_gain_counts(images, lab.run.seed), make_measures(lab)
     for result in sorted(results, key=lambda result: result.seed):
         boxes = result.boxes[result.boxes["image_id"].isin(images["image_id"])]
-        judged.setdefault(result.arm.name, []).append(judge_boxes(images, truth, boxes, counts))
+        judged.setdefault(result.arm.name, []).append(judge_boxes(images, truth, boxes, counts, measures))
     return {arm: judged[arm] for arm in dict.fromkeys(result.arm.name for result in results)}
+
+
+def make_measures(lab: Lab) -> dict[str, Measure]:
+    """The measures of a lab: all, at some IoU, thin, and by size."""
+    return {**MEASURES, **measure_sizes(_find_scales(lab), find_size_bounds(lab))}
+
+
+def find_size_bounds(lab: Lab) -> tuple[float, float]:
+    """The square roots of areas, in pixels of the network's input, that cut the animals to train on into thirds.
+
+    COCO's bounds, 32 and 96 pixels of the image, would leave a third or two empty in most barns.
+    """
+    boxes = lab.boxes[lab.boxes["image_id"].isin(lab.train_ids)]
+    low, high = np.quantile(scaled_sides(boxes, _find_scales(lab)), (1 / 3, 2 / 3))
+    return float(low), float(high)
+
+
+def _find_scales(lab: Lab) -> pd.Series:
+    """How much each image is scaled for the network, by `image_id`."""
+    return lab.scale.imgsz / lab.images.set_index("image_id")[["width", "height"]].max(axis=1)
 
 
 def list_scores(judged: Mapping[str, Sequence[Judged]], seed: int = 0) -> pd.DataFrame:
@@ -332,12 +354,14 @@ def describe_lab(lab: Lab, arms: Sequence[Arm]) -> pd.DataFrame:
     """The control table: what is equal for all of these arms, and in which they differ; columns `value`, `equal`."""
     people = lab.boxes[lab.boxes["image_id"].isin(lab.judged_ids)]
     equal = {"images to train on": f"{len(lab.train_ids):,}",
-             "images that judge": f"{len(lab.judged_ids):,}, with {len(people):,} animals, in no training",
-             "image size": f"{lab.scale.imgsz} px", "batch": str(lab.scale.batch), "epochs": str(lab.scale.epochs),
+             "images that judge": f"{len(lab.judged_ids):,}, in no training", "animals that judge": f"{len(people):,}",
+             "image size": f"{lab.scale.imgsz} px",
+             "small, large (root of area)": "below {:.0f}, from {:.0f} px".format(*find_size_bounds(lab)),
+             "batch": str(lab.scale.batch), "epochs": str(lab.scale.epochs),
              "seeds": str(lab.scale.n_seeds),
-             "augmentation, momentum, schedule": "RetinaNet's file, for all",
-             "warm-up": f"{WARMUP_SHARE:.0%} of the epochs", "weights judged": "averaged ones, of the last epoch",
-             "learning rate": f"the best of {len(lab.scale.rates)} times the family's own, on another fold"}
+             "augmentation, momentum": "of hyp/retinanet.yaml", "schedule": lab.run.profile.schedule,
+             "warm-up": f"{WARMUP_SHARE:.0%} of the epochs", "weights that judge": "averaged, of the last epoch",
+             "learning rate": f"the best of {len(lab.scale.rates)}, on another fold"}
     differs = {"family": [arm.family for arm in arms], "backbone or start weights": [arm.size for arm in arms]}
     rows = {name: {"value": value, "equal": True} for name, value in equal.items()} | {
         name: {"value": ", ".join(dict.fromkeys(values)), "equal": len(set(values)) == 1}

@@ -291,7 +291,7 @@ def write_index(result: dict[str, Any], executed: list[Executed], run_dir: Path)
         for row in result["scores"]
     )
     tiles = scores
-    if result["answer"]:
+    if result["weights_bytes"]:
         tiles += f"<div class=tile><b>{result['weights_bytes'] / 1e6:.2f} MB</b>weights</div>"
     rows = "".join(
         f'<li><a href="{item.name}.html">{item.name}</a> <span>{item.seconds:.0f} s</span></li>' for item in executed

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HUMAN = "human labels"
 TRAINED_BY = {"fold": "04_train", "teacher": "06_silver", "student": "06_silver", "full": "07_final"}
 PLACES = ("data_yaml", "weights", "hyp")  # of a training's settings those that are paths
-MACHINE = ("device", "workers", "loggers")  # and those that do not change its numbers
+MACHINE = ("device", "workers", "loggers", "resumes")  # and those that do not change its numbers
 N_WATCHED = 8  # images of a validation list, which every training has, where nothing is chosen by them
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def write_dataset(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, fold: int
 
 def write_lists(
     run: Run, name: str, images: pd.DataFrame, boxes: pd.DataFrame, train_ids: pd.Series, valid_ids: pd.Series,
-    hidden: pd.DataFrame | None = None,
+    hidden: pd.DataFrame | None = None, *, says: bool = True,
 ) -> Path:
     """The YOLO data set of `images` with the labels `boxes`, and the lists of one training; returns its `data.yaml`.
 
@@ -123,6 +123,7 @@ def write_lists(
                   "place": str(directory.resolve()),  # which the data.yaml names
                   "lists": hash_content({"train": list(train_ids), "valid": list(valid_ids)})},
         workspace=run.workspace.root,
+        says=says,
     )
     return data_yaml
 

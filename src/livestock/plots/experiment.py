@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from .common import NEUTRAL, PLAIN, new_axes, note
 
@@ -26,9 +27,9 @@ def plot_rates(rates: pd.DataFrame) -> Axes:
         best = own[own["chosen"]]
         axes.plot(best["lr0"], best["mAP50_95"], "o", color=palette[arm])
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(PLAIN)
-    axes.xaxis.set_minor_formatter(PLAIN)
-    axes.tick_params(axis="x", which="both", labelsize="small")
+    axes.set_xticks(sorted(rates["lr0"].unique()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(title="Learning rates, each tried once with the same budget", xlabel="learning rate (log scale)",
              ylabel="mAP, IoU 0.5 to 0.95,\non the tuning fold, one seed", ylim=(0, None))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title="filled: chosen")

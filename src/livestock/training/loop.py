@@ -68,7 +68,7 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
     images, valid = (read_images(Path(config.data_yaml), part) for part in ("train", "val"))
 
     # What is trained: the network of the last whole checkpoint, or the start weights made ready for these classes.
-    there = resume.find_checkpoint(run_dir) if config.save else None
+    there = resume.find_checkpoint(run_dir) if config.save and config.resumes else None
     torch.manual_seed(config.seed)
     model_config, model = resume.build(there) if there else build_start(config, family, images, hyp, start_labels)
     model = model.to(place.device).train()
@@ -96,7 +96,10 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
             row = {"epoch": epoch, **losses, **scores, "lr": steps.rate, "seconds": time.monotonic() - started,
                    "gigabytes": _find_peak(place) / 1e9}
             state.epoch, state.history = epoch + 1, [*state.history, row]
-            resume.keep(state, model_config, hyp, run_dir, saves=config.save)
+            if config.resumes:
+                resume.keep(state, model_config, hyp, run_dir, saves=config.save)
+            else:
+                resume.keep_last(state, model_config, hyp, run_dir, config.epochs)
             for log in watch:
                 log(row)
             report({"epochs_done": epoch + 1.0, "scores": scores, "epoch": row})

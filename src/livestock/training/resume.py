@@ -85,6 +85,13 @@ def load(state: State, checkpoint: Checkpoint, run_dir: Path) -> None:
         state.scaler.load_state_dict(header["scaler"])
 
 
+def keep_last(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: Path, epochs: int) -> None:
+    """Writes the history and, after the last epoch, its averaged weights: of a training that would not be resumed."""
+    if state.epoch == epochs:
+        _write_epoch(state, config, hyp, run_dir)
+    _write_history(state.history, run_dir)
+
+
 def keep(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: Path, *, saves: bool) -> None:
     """Writes what an epoch leaves: the checkpoint, its averaged weights, the best so far, and then the history.
 
@@ -93,15 +100,13 @@ def keep(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: P
     """
     row, weights = state.history[-1], run_dir / "weights"
     if saves:
-        header = {"epoch": int(row["epoch"]), "hyp": dict(hyp), "AP": row["AP"], "livestock": __version__}
-        averaged = state.average.model.state_dict()
+        averaged, header = state.average.model.state_dict(), _write_epoch(state, config, hyp, run_dir)
         tensors = {
             **{f"model.{name}": tensor for name, tensor in state.model.state_dict().items()},
             **{f"average.{name}": tensor for name, tensor in averaged.items()},
             **{f"optimizer.{number}.{key}": value for number, moments in state.optimizer.state_dict()["state"].items()
                for key, value in moments.items() if isinstance(value, Tensor)},
         }
-        write_checkpoint(weights / f"epoch{row['epoch']:04d}.safetensors", config, averaged, header, half=True)
         if row["AP"] >= max(past["AP"] for past in state.history):
             write_checkpoint(weights / BEST, config, averaged, header, half=True)
         if (weights / LAST).exists():
@@ -112,6 +117,15 @@ def keep(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: P
         for path in epoch_weights(run_dir)[:-N_AVERAGED]:
             path.unlink()
     _write_history(state.history, run_dir)
+
+
+def _write_epoch(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: Path) -> dict[str, Any]:
+    """Writes the averaged weights of the epoch that has just ended; returns the header."""
+    row = state.history[-1]
+    header = {"epoch": int(row["epoch"]), "hyp": dict(hyp), "AP": row["AP"], "livestock": __version__}
+    path = run_dir / f"weights/epoch{row['epoch']:04d}.safetensors"
+    write_checkpoint(path, config, state.average.model.state_dict(), header, half=True)
+    return header
 
 
 def _write_history(rows: list[dict[str, float]], run_dir: Path) -> None:

@@ -30,6 +30,7 @@ class TrainConfig:
     seed: int = 0
     nominal_batch: int = NOMINAL_BATCH  # images whose gradients make one optimizer step
     save: bool = True  # a trial of a search needs scores alone: no weights are written
+    resumes: bool = True  # False: a training of a minute, cut off, begins again, and writes its last weights alone
     compiler: str = ""  # such as "inductor", PyTorch's own, which takes minutes at the start
     bf16: bool = False  # mixed precision in bf16: on GPUs from 2020 on, or a CPU
     metric_iou: float = 0.75  # the competition's: AP at this IoU chooses the best epoch

@@ -248,8 +248,9 @@ def choose_silver(found: pd.DataFrame, people: pd.DataFrame, n_times: float) -> 
 
     >>> people = pd.DataFrame({"label": ["cow"]})
     >>> found = pd.DataFrame({"label": ["cow", "cow"], "confidence": [0.2, 0.9], "source": "model"})
-    >>> choose_silver(found, people, 1.0)[["confidence", "source"]].to_numpy().tolist()
-    [[0.9, 'silver']]
+    >>> choose_silver(found, people, 1.0)["source"]
+    1    silver
+    Name: source, dtype: object
     """
     wanted = (people["label"].value_counts() * n_times).round().astype(int)
     ranked = found.sort_values("confidence", ascending=False, kind="stable")

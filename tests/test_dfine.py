@@ -349,3 +349,29 @@ def test_the_backbone_learns_more_slowly() -> None:
     assert [group["warmup_lr"] for group in groups] == [0, 0, 0.01, 0, 0, pytest.approx(0.001)]
     assert sum(len(group["params"]) for group in groups) == sum(
         parameter.requires_grad for parameter in model.parameters())
+
+
+def test_frozen_norms_and_first_layers_stay_as_they_are() -> None:
+    """A step in training mode: statistics of the norms, their scales and the stem do not move; all else does."""
+    model = build(WITHOUT_DENOISING).train()
+    hyp = {**HYP, "freeze_norms": 1.0}
+    groups = FAMILY.parameter_groups(model, hyp)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    loss = FAMILY.make_loss(model, hyp)
+    model.train()  # as the loop does before each epoch
+    sum(loss(model, draw_batch()).values()).backward()
+    torch.optim.SGD(groups, lr=1e-3).step()
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    backbone = {key for key in before if key.startswith("model.backbone.")}
+    still = {key for key in backbone if ".normalization." in key or ".embedder." in key}
+    assert not moved & still
+    assert {key for key in backbone - still if key.endswith("convolution.weight")} <= moved
+    assert not [name for name, parameter in model.named_parameters() if name in still and parameter.grad is not None]
+    assert any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))  # of the encoder
+
+    model = build(WITHOUT_DENOISING)
+    every = FAMILY.parameter_groups(model, HYP)
+    assert sum(len(group["params"]) for group in every) > sum(len(group["params"]) for group in groups)
+    sum(FAMILY.make_loss(model.train(), HYP)(model, draw_batch()).values()).backward()
+    statistics = {key for key in still if key.endswith("running_mean")}
+    assert all(not torch.equal(model.state_dict()[key], before[key]) for key in statistics)

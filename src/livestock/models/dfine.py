@@ -51,8 +51,9 @@ class DFineFamily:
     resize: Resize = "stretch"
     sums_loss = False
     # Factors of the parts of the loss, whose own weights (1, 5, 2, 0.15 and 1.5) are in already; and of the backbone's
-    # learning rate, which the authors' recipes have as 0.5 for n and s, 0.1 for m, 0.05 for l.
-    defaults: Mapping[str, float] = {**dict.fromkeys(PARTS, 1.0), "backbone_lr": 0.5}
+    # learning rate, which the authors' recipes have as 0.5 for n and s, 0.1 for m, 0.05 for l. Not 0, `freeze_norms`
+    # leaves the backbone's first layers and its norms as the start weights have them, as the authors do for l.
+    defaults: Mapping[str, float] = {**dict.fromkeys(PARTS, 1.0), "backbone_lr": 0.5, "freeze_norms": 0.0}
 
     def __init__(self) -> None:
         if find_spec("transformers") is None:
@@ -118,9 +119,14 @@ class DFineFamily:
         """
         factors = {**self.defaults, **hyp}
         config: Any = model.config
+        frozen = find_norms(model) if factors["freeze_norms"] else []
+        for module in (*frozen, *(find_stem(model) if frozen else [])):
+            module.requires_grad_(False)  # their gradients would count when all are clipped
 
         def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
             check_batch(batch, config.num_labels)
+            for norm in frozen:  # which the loop has put into training mode with all others
+                norm.eval()
             parts = called(pixel_values=batch.images, labels=make_targets(batch)).loss_dict
             return {kind: factors[kind] * part for kind, part in sum_parts(parts).items()}
 
@@ -134,19 +140,34 @@ class DFineFamily:
     def parameter_groups(self, model: nn.Module, hyp: Mapping[str, float]) -> list[dict[str, Any]]:
         """Weights, which decay, norms and biases; those of the backbone with `lr0` times `backbone_lr`.
 
-        The authors train with AdamW, `weight_decay` 1e-4, gradients clipped to a norm of 0.1, and batches of 32 (128
-        for n) with `lr0` 2e-4 to 8e-4. See `common.group_parameters`.
+        With `freeze_norms` those of the backbone's stem and norms are in no group. The authors train with AdamW,
+        `weight_decay` 1e-4, gradients clipped to a norm of 0.1, and batches of 32 (128 for n) with `lr0` 2e-4 to 8e-4.
+        See `common.group_parameters`.
         """
-        named, prefix = list(model.named_parameters()), "model.backbone."
+        values, prefix, frozen = {**self.defaults, **hyp}, "model.backbone.", set[int]()
+        if values["freeze_norms"]:
+            frozen = {id(parameter) for module in (*find_norms(model), *find_stem(model))
+                      for parameter in module.parameters()}
+        named = [pair for pair in model.named_parameters() if id(pair[1]) not in frozen]
         backbone = [pair for pair in named if pair[0].startswith(prefix)]
         rest = [pair for pair in named if not pair[0].startswith(prefix)]
-        factor = hyp.get("backbone_lr", self.defaults["backbone_lr"])
-        return [*group_parameters(rest, hyp), *group_parameters(backbone, hyp, factor)]
+        return [*group_parameters(rest, hyp), *group_parameters(backbone, hyp, values["backbone_lr"])]
 
     def _official(self, name: str) -> str:
         if name not in PRETRAINED:
             raise ValueError(f"weights {name!r}: expected one of {', '.join(PRETRAINED)}")
         return PRETRAINED[name]
+
+
+def find_norms(model: nn.Module) -> list[nn.Module]:
+    """The batch norms of a network's backbone, whose statistics few images of one kind would spoil."""
+    backbone: nn.Module = model.get_submodule("model.backbone")
+    return [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def find_stem(model: nn.Module) -> list[nn.Module]:
+    """The first layers of a network's backbone, which see edges and colours."""
+    return [model.get_submodule("model.backbone.model.embedder")]
 
 
 def loss_without_denoising(logits: Tensor, labels: list[dict[str, Tensor]], device: torch.device, pred_boxes: Tensor,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,6 +229,19 @@ def test_start_weights_that_are_no_such_model_are_refused(
     images = SimpleNamespace(labels=["pig", "cow"], box_sizes=lambda imgsz: [])
     with pytest.raises(UnsafeWeights, match=words):
         build_start(asked, FAMILY, images, HYP)  # type: ignore[arg-type]
+
+
+def test_tensors_that_do_not_fit_other_classes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A head of two unknown classes where three are wanted: it stays random, and what is dropped is said."""
+    found = FAMILY.configure(["horse", "dog"], 128)
+    path = tmp_path / "w.safetensors"
+    write_checkpoint(path, found, FAMILY.build(found).state_dict())
+    asked = TrainConfig(data_yaml="", weights=str(path), hyp="", imgsz=128, batch=2, epochs=1, family="ssd")
+    images = SimpleNamespace(labels=["pig", "cow", "hen"], box_sizes=lambda imgsz: [])
+    with caplog.at_level(logging.INFO):
+        build_start(asked, FAMILY, images, HYP)  # type: ignore[arg-type]
+    said, head = caplog.messages[-1], r"12 \(head\.classification_head\.module_list\.0\.bias, .*\.\.\.\)"
+    assert re.search(f"tensors fit this model, {head} stay random, {head} of the file are dropped$", said), said
 
 
 @pytest.mark.parametrize("change", [

@@ -47,7 +47,18 @@ def build_start(
         report = load_matching(model, adapted)
         if not report.loaded:
             raise UnsafeWeights(f"{config.weights}: expected tensors of a {config.family} model, found none that fits")
-        logger.info("%s: %d tensors fit this model, %d stay random%s", config.weights, len(report.loaded),
-                    len(report.random), ": " * bool(report.random) + ", ".join(report.random[:4]))
+        dropped = [*report.unused, *sorted(found.tensors.keys() - adapted.keys())]
+        logger.info("%s: %d tensors fit this model, %s stay random, %s of the file are dropped", config.weights,
+                    len(report.loaded), _name_few(report.random), _name_few(dropped))
     family.fit_boxes(model, np.concatenate([np.zeros((0, 2)), *images.box_sizes(config.imgsz)]), config.imgsz, hyp)
     return model_config, model
+
+
+def _name_few(names: list[str]) -> str:
+    """How many there are, and the first of them.
+
+    >>> _name_few([]), _name_few(["a", "b"]), _name_few(list("abcdef"))
+    ('0', '2 (a, b)', '6 (a, b, c, d, ...)')
+    """
+    shown = ", ".join([*names[:4], *["..."] * (len(names) > 4)])
+    return f"{len(names)} ({shown})" if names else "0"

@@ -84,13 +84,22 @@ def match_at_ious(truth: pd.DataFrame, answer: pd.DataFrame, iou_thresholds: Seq
     """
     pair = encode(truth, answer, np.float64)
     pair = pair.with_answer(np.argsort(-pair.answer.confidence, kind="stable"))
-    box, target, iou = overlaps(pair, min(iou_thresholds))
+    return match_similar(pair, *overlaps(pair, min(iou_thresholds)), iou_thresholds)
+
+
+def match_similar(
+    pair: Pair, box: np.ndarray, target: np.ndarray, similarity: np.ndarray, thresholds: Sequence[float]
+) -> list[Matches]:
+    """Matches at several thresholds of rows of `answer` and `truth` that have this similarity: IoU, or OKS.
+
+    `answer` goes by falling confidence; a pair that is not among `box` and `target`, `(N,)` each, is never a match.
+    """
     ignored = pair.truth.ignored
-    best_first = np.lexsort((-target, -iou, ignored[target], box))  # the later of two truths that overlap equally
-    box, target, iou = box[best_first], target[best_first], iou[best_first]
+    best_first = np.lexsort((-target, -similarity, ignored[target], box))  # the later of two that are equally similar
+    box, target, similarity = box[best_first], target[best_first], similarity[best_first]
     found = []
-    for iou_threshold in iou_thresholds:
-        enough = iou >= iou_threshold
+    for threshold in thresholds:
+        enough = similarity >= threshold
         claimed = assign(box[enough], target[enough], pair)
         is_true = claimed >= 0
         counts = ~np.where(is_true, ignored[claimed] if len(ignored) else False, pair.answer.ignored)
@@ -153,7 +162,7 @@ def overlaps(pair: Pair, iou_threshold: float) -> tuple[np.ndarray, np.ndarray, 
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold: expected a number above 0 and up to 1, found {iou_threshold!r}")
     found = []
-    for box, target in _candidates(pair):
+    for box, target in candidate_pairs(pair):
         iou = paired_iou(pair.answer.xyxy[box], pair.truth.xyxy[target])
         enough = iou >= iou_threshold
         found.append((box[enough], target[enough], iou[enough]))
@@ -161,7 +170,7 @@ def overlaps(pair: Pair, iou_threshold: float) -> tuple[np.ndarray, np.ndarray, 
     return box, target, iou
 
 
-def _candidates(pair: Pair) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def candidate_pairs(pair: Pair) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every (box, truth) of one image and class, a bounded number at a time."""
     wanted, present = (side.image * len(pair.labels) + side.label for side in (pair.answer, pair.truth))
     order = np.argsort(present, kind="stable")

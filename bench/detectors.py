@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -50,7 +51,7 @@ def main() -> None:
     print(experiment.describe_lab(lab, [*own, *same]).to_string())
     same, rates = experiment.choose_rates(lab, same)
     tables, asked = [rates], [("one backbone", same, detectors.claim_detectors(same))] * ("a" in arguments.questions)
-    asked += ask_of(same[-1], arguments.questions)
+    asked += ask_of(lab, same[-1], arguments.questions)
     if "a" in arguments.questions:  # the dearest come last
         own, rates = experiment.choose_rates(lab, own)
         tables.append(rates)
@@ -60,11 +61,11 @@ def main() -> None:
     print(pd.concat(claims).round(4).to_string(index=False))
 
 
-def ask_of(arm: Arm, letters: str) -> list[Question]:
+def ask_of(lab: Lab, arm: Arm, letters: str) -> list[Question]:
     """The questions (b) to (d) about one detector."""
     known: dict[str, tuple[str, Callable[[Arm], list[Arm]], Callable[[], list[Claim]]]] = {
         "b": ("mosaic", detectors.list_mosaic, detectors.claim_mosaic),
-        "c": ("pseudo-labels", detectors.list_silver, detectors.claim_silver),
+        "c": ("pseudo-labels", partial(detectors.list_silver, lab), detectors.claim_silver),
         "d": ("deformable", detectors.list_deformable, detectors.claim_deformable)}
     return [(name, arms(arm), claims()) for letter, (name, arms, claims) in known.items() if letter in letters]
 

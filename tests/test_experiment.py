@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +51,7 @@ def test_an_experiment_needs_three_folds(tmp_path: Path, monkeypatch: pytest.Mon
     run = make_run(workspace=tmp_path / "work", data=tmp_path / "raw", profile="smoke", reader="aihub")
     monkeypatch.setattr(experiment, "split_data", lambda run: replace(
         split_data(run), images=split_data(run).images.assign(fold=lambda images: images["fold"] % 2)))
-    with pytest.raises(ValueError, match="expected images in three folds or more, found 2"):
+    with pytest.raises(ValueError, match=r"expected animals in fold 0, .* found them in folds \[0, 1\] of 8 images"):
         experiment.open_lab(run, SCALE)
 
 
@@ -89,8 +90,9 @@ def test_lists_hold_what_an_arm_trains_on(lab: Lab, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(training, "train", look)
     n_people = {name: lab.boxes["image_id"].isin(ids).sum() for name, ids in
                 (("all", lab.train_ids), ("half", labelled))}
-    for arm, n_images, n_boxes in ((SSD, 20, n_people["all"]), (replace(SSD, images="half"), len(labelled),
-                                                               n_people["half"])):
+    half = replace(SSD, images="half")
+    for arm, n_images, n_boxes in ((SSD, 20, n_people["all"]), (half, len(labelled), n_people["half"]),
+                                   (SSD, 20, n_people["all"])):  # what the half left out is not lost for the others
         with pytest.raises(InterruptedError):
             experiment.train_arm(lab, arm, 7)
         assert seen == {"images": n_images, "boxes": n_boxes}
@@ -99,13 +101,18 @@ def test_lists_hold_what_an_arm_trains_on(lab: Lab, monkeypatch: pytest.MonkeyPa
     whole = experiment.train_arm
 
     def teach(lab: Lab, arm: Arm, seed: int) -> Result:
-        assert (arm.images, arm.epochs) == ("half", 2.0)
+        assert (arm.images, arm.epochs) == ("half", 20 / len(labelled))
         return Result(arm, seed, found, {})
 
     monkeypatch.setattr(experiment, "train_arm", teach)
+    for n_found in (3, 0):  # the second teacher finds nothing: the other half shows no animal then
+        found = found.iloc[:n_found]
+        with pytest.raises(InterruptedError):
+            whole(lab, replace(SSD, images="silver"), 7)
+        assert seen == {"images": 20, "boxes": n_people["half"] + n_found}
     with pytest.raises(InterruptedError):
-        whole(lab, replace(SSD, images="silver"), 7)
-    assert seen == {"images": 20, "boxes": n_people["half"] + 3}
+        whole(lab, SSD, 7)
+    assert seen == {"images": 20, "boxes": n_people["all"]}
 
 
 def test_silver_is_as_many_boxes_an_image_as_people_drew() -> None:
@@ -133,7 +140,7 @@ def test_the_best_rate_is_taken_and_a_training_that_diverges_scores_nothing(
         assert not set(lab.train_ids.map(fold)) & {experiment.TUNING_FOLD, experiment.VALID_FOLD}
         asked.append((arm.name, round(arm.hyp["lr0"], 6), seed, arm.epochs))
         if arm.hyp["lr0"] == pytest.approx(0.03) and arm.family == "ssd":
-            raise RuntimeError("training ended with exit status 1; the training diverged and stops here")
+            return Result(arm, seed, lab.truth.iloc[:0], {})  # it diverged
         return Result(arm, seed, lab.truth.iloc[: 3 if arm.hyp["lr0"] > 0.01 else 1], {})
 
     monkeypatch.setattr(experiment, "train_arm", train)
@@ -148,17 +155,60 @@ def test_the_best_rate_is_taken_and_a_training_that_diverges_scores_nothing(
     [nothing], _ = experiment.choose_rates(lab, [SSD])
     assert nothing.hyp["lr0"] == pytest.approx(0.01)  # where nothing is learnt, the family's own
 
-    def fail(*arguments: object) -> Result:
+
+def test_a_training_that_diverges_finds_nothing_and_is_not_tried_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would stop all others, at each start again. Another error is an error."""
+    n_tried = 0
+
+    def diverge(*arguments: object, **options: object) -> None:
+        nonlocal n_tried
+        n_tried += 1
+        raise RuntimeError("training ended with exit status 1; the end of its log: the training diverged")
+
+    monkeypatch.setattr(training, "train", diverge)
+    wild = replace(SSD, hyp={"lr0": 1e6})
+    for _ in range(2):
+        result = experiment.train_arm(lab, wild, 3)
+        assert (len(result.boxes), result.facts) == (0, {"epochs": 2, "lr0": 1e6})
+    assert n_tried == 1
+    assert "SSD, seed 3: the training diverged, so it finds nothing: lr0 1e+06" in caplog.text
+    table = experiment.tabulate([result], experiment.judge_results(lab, [result]))
+    assert table.loc["SSD", "mAP50_95"] == 0
+
+    def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("no space left on device")
 
-    monkeypatch.setattr(experiment, "train_arm", fail)
+    monkeypatch.setattr(training, "train", fail)
     with pytest.raises(RuntimeError, match="no space left"):
-        experiment.choose_rates(lab, [SSD])
+        experiment.train_arm(lab, wild, 4)
 
 
-def test_arms_differ_in_what_is_asked_for_alone() -> None:
+def test_another_schedule_or_precision_is_another_training(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def look(config: training.TrainConfig, *arguments: object, **options: object) -> None:
+        asked.append((config.schedule, config.bf16))
+        raise RuntimeError("the training diverged")
+
+    monkeypatch.setattr(training, "train", look)
+    for changes in ({}, {"schedule": "cosine"}, {"bf16": True}, {"device": ""}):  # the last changes no number
+        run = replace(lab.run, profile=replace(lab.run.profile, **changes))
+        experiment.train_arm(replace(lab, run=run), SSD, 11)
+    assert asked == [("linear", False), ("cosine", False), ("linear", True)]
+
+
+def test_an_experiment_needs_labelled_animals(lab: Lab) -> None:
+    bare = replace(lab, boxes=lab.boxes[lab.boxes["image_id"].isin(lab.judged_ids)])
+    with pytest.raises(ValueError, match="expected labelled animals among the images to train on, found none"):
+        experiment.find_size_bounds(bare)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_arms_differ_in_what_is_asked_for_alone(lab: Lab, on_gpu: bool) -> None:
     """Augmentation, momentum and schedule of all detectors are the same values; the loss keeps its own."""
-    arms = [arm for own in (True, False) for arm in detectors.list_detectors(own=own, on_gpu=False)]
+    arms = [arm for own in (True, False) for arm in detectors.list_detectors(own=own, on_gpu=on_gpu)]
     values = [experiment.read_values(arm) for arm in arms]
     for name in (*experiment.SHARED, "mosaic"):
         assert len({each[name] for each in values}) == 1, name
@@ -167,12 +217,16 @@ def test_arms_differ_in_what_is_asked_for_alone() -> None:
     tood = arms[-1]
     plain, deformable = detectors.list_deformable(tood)
     assert replace(deformable, name=plain.name, size=plain.size) == plain
+    assert deformable.size == ("resnet50_dcn_imagenet" if on_gpu else "resnet18_dcn")
     without, epochs, images = detectors.list_mosaic(replace(tood, hyp={"lr0": 0.02}))
     assert epochs.hyp == images.hyp == {"lr0": 0.02, "mosaic": 1.0}
     assert (without.hyp, epochs.epochs, images.epochs) == ({"lr0": 0.02}, 1.0, 0.25)
-    half, silver, every = detectors.list_silver(tood)
+    half, silver, every = detectors.list_silver(lab, tood)
     assert (half.images, silver.images, every.images) == ("half", "silver", "all")
-    assert half.epochs == 2 * silver.epochs == 2 * every.epochs
+    n_half = len(experiment.split_halves(lab)[0])
+    assert half.epochs * n_half == pytest.approx(20 * silver.epochs) == pytest.approx(20 * every.epochs)
+    for scale in detectors.SCALES.values():
+        assert scale.epochs % detectors.MOSAIC_IMAGES == 0
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
@@ -186,14 +240,16 @@ def test_every_arm_can_be_built(on_gpu: bool) -> None:
             assert arm.family in FAMILIES
             family, size = get_family(arm.family), arm.size.removesuffix("_imagenet")
             assert family.configure(["cow"], 128, size).labels == ("cow",), arm
+            if size != arm.size:  # official weights of that name are known
+                assert arm.size in import_module(type(family).__module__).PRETRAINED, arm
 
 
-def test_claims_are_about_arms_that_are_there() -> None:
+def test_claims_are_about_arms_that_are_there(lab: Lab) -> None:
     for own in (True, False):
         arms = detectors.list_detectors(own=own, on_gpu=False)
         tood = arms[-1]
         asked = [(arms, detectors.claim_detectors(arms)), (detectors.list_mosaic(tood), detectors.claim_mosaic()),
-                 (detectors.list_silver(tood), detectors.claim_silver()),
+                 (detectors.list_silver(lab, tood), detectors.claim_silver()),
                  (detectors.list_deformable(tood), detectors.claim_deformable())]
         for of, claims in asked:
             names = {arm.name for arm in of}

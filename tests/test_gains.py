@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,8 +84,8 @@ def test_groups_are_drawn_together() -> None:
     assert (draw_gain_counts(images, 0) == counts).all()  # the same for every training that is compared
 
 
-def judged_as(score: float, resampled: object) -> Judged:
-    return Judged({"AP": score}, {"AP": np.asarray(resampled, float)})
+def judged_as(score: float, resampled: object, n_groups: int = 1000) -> Judged:
+    return Judged({"AP": score}, {"AP": np.asarray(resampled, float)}, n_groups)
 
 
 def test_an_interval_adds_seeds_and_groups_in_squares() -> None:
@@ -92,8 +94,14 @@ def test_an_interval_adds_seeds_and_groups_in_squares() -> None:
     worse = [judged_as(0.3, [0.3] * 3) for _ in range(3)]
     half = np.sqrt((4.302653 * 0.1 / np.sqrt(3)) ** 2 + (1.959964 * 0.1) ** 2)
     gain = find_gain(better, worse, "AP")
-    assert (gain.mean, gain.low, gain.high) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-6)
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=5e-4)
     assert gain.n_seeds == 3
+    few = [replace(one, n_groups=5) for one in better]  # t of 4 degrees of freedom is 2.7764
+    half = np.sqrt((4.302653 * 0.1 / np.sqrt(3)) ** 2 + (2.776445 * 0.1 * np.sqrt(5 / 4)) ** 2)
+    assert find_gain(few, worse, "AP").low == pytest.approx(0.2 - half, abs=1e-6)
+    alone = [replace(one, n_groups=1) for one in better]
+    assert str(find_gain(alone, worse, "AP")) == "+0.200 (one group of images)"
+    assert decide([find_gain(alone, worse, "AP")]) == "not shown"
 
 
 def test_groups_on_which_both_sides_move_alike_do_not_widen_the_interval() -> None:
@@ -109,6 +117,8 @@ def test_one_seed_has_a_difference_and_no_interval() -> None:
     assert np.isnan([gain.low, gain.high]).all()
     assert decide([gain]) == "not shown"
     assert "one seed" in str(gain)
+    unknown = find_gain([judged_as(np.nan, [np.nan])] * 3, [judged_as(0.4, [0.4])] * 3, "AP")
+    assert str(unknown) == "no animal to score by"
     with pytest.raises(ValueError, match="expected as many trainings on both sides, found 1 and 2"):
         find_gain([judged_as(0.5, [0.5])], [judged_as(0.4, [0.4])] * 2, "AP")
 
@@ -120,10 +130,10 @@ def test_intervals_cover_the_true_gain() -> None:
         groups = rng.normal(true, 0.1, n_groups)  # what each group of images gains
         draws = rng.integers(0, n_groups, (200, n_groups))
         seeds = rng.normal(0, 0.03, 3)
-        better = [judged_as(groups.mean() + seed, groups[draws].mean(axis=1) + seed) for seed in seeds]
+        better = [judged_as(groups.mean() + seed, groups[draws].mean(axis=1) + seed, n_groups) for seed in seeds]
         gain = find_gain(better, [judged_as(0, np.zeros(200))] * 3, "AP")
         n_inside += gain.low <= true <= gain.high
-    assert 0.92 <= n_inside / n_runs <= 0.995
+    assert 0.93 <= n_inside / n_runs <= 0.995
 
 
 def gain_of(low: float, high: float) -> Gain:
@@ -136,6 +146,23 @@ def test_a_claim_about_several_needs_all_of_them_and_falls_with_one() -> None:
     assert decide([above, across]) == "not shown"
     assert decide([above, across, below]) == "shown to be wrong"
     assert decide([]) == "not shown"
+
+
+def test_the_gain_that_is_shown_is_the_one_that_decides() -> None:
+    """A rival with a larger mean gain but a wider interval is why a claim is not shown."""
+    first = [judged_as(score, [score] * 2) for score in (0.50, 0.50, 0.50)]
+    near = [judged_as(score, [score] * 2) for score in (0.481, 0.480, 0.479)]
+    unsure = [judged_as(score, [score] * 2) for score in (0.30, 0.45, 0.52)]
+    table = decide_claims({"a": first, "near": near, "unsure": unsure},
+                          [Claim("a beats both", "a", ["near", "unsure"], "AP")])
+    row = table.iloc[0]
+    assert (row["rival"], row["verdict"]) == ("unsure", "not shown")
+    assert row["low"] < 0 < row["gain"]
+    above = [judged_as(score, [score] * 2) for score in (0.53, 0.54, 0.55)]
+    row = decide_claims({"a": first, "above": above, "unsure": unsure},
+                        [Claim("a beats both", "a", ["unsure", "above"], "AP")]).iloc[0]
+    assert (row["rival"], row["verdict"]) == ("above", "shown to be wrong")
+    assert row["high"] < 0
 
 
 def test_claims_name_the_nearest_rival() -> None:

@@ -102,6 +102,9 @@ def test_noise_moves_the_exact_decoders_least() -> None:
 
 def test_a_flat_map_is_no_place_and_no_error() -> None:
     for decode in (decode_argmax, decode_quarter, decode_dark, decode_soft):
+        one = encode_one_hot(torch.tensor([[10.0, 10.0]]), torch.tensor([2]), (6, 8), 4.0)
+        found, _ = decode(one.half(), 4.0)
+        assert torch.isfinite(found).all() and (found - 10).abs().max() < 4
         found, confidence = decode(torch.zeros(2, 6, 8), 4.0)
         assert torch.isfinite(found).all()
         assert confidence.tolist() == [0.0, 0.0]

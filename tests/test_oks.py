@@ -132,6 +132,27 @@ def test_similarity_needs_an_area() -> None:
             object_similarity(true[..., :2], true, np.array([area]), np.array([0.05]))
 
 
+@pytest.mark.bad_input
+def test_a_box_without_an_area_is_named_and_one_without_points_is_passed_over() -> None:
+    skeleton = make_skeleton(1)
+    boxes = make_boxes([{"box_id": number, "image_id": "a.jpg", "label": "pig", "x_min": 10, "y_min": 10,
+                         "x_max": 10 if number == 7 else 40, "y_max": 40} for number in (3, 7)])
+    points = make_keypoints([{"box_id": number, "image_id": "a.jpg", "keypoint": "point 0", "x": 20, "y": 20,
+                              "visible": visible} for number, visible in ((3, 2), (7, 0))])
+    assert evaluate_oks((boxes, points), (boxes[:1], points[:1]), skeleton).mean == 1.0
+    labelled = points.assign(visible=2, x=20.0, y=20.0)
+    with pytest.raises(BadData, match=r"OKS: box 7 in a\.jpg: expected an area above 0, found 0; .* PCK"):
+        evaluate_oks((boxes, labelled), (boxes[:1], points[:1]), skeleton)
+
+
+def test_images_without_truth_have_no_score() -> None:
+    skeleton = make_skeleton(2)
+    truth, answer, _ = draw(np.random.default_rng(0), 2)
+    nothing = (truth[0].iloc[:0], truth[1].iloc[:0])
+    assert evaluate_oks(nothing, answer, skeleton).mean == 0.0
+    assert evaluate_oks(truth, (answer[0].iloc[:0], answer[1].iloc[:0]), skeleton).mean == 0.0
+
+
 def test_classes_with_other_numbers_of_points_are_judged_by_their_own() -> None:
     skeleton = Skeleton((Keypoint("cow", "nose", 0, sigma=0.05),
                          *(Keypoint("pig", f"point {index}", index, sigma=0.05) for index in range(3))))

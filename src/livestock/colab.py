@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 # `raw` is on Drive already, and `yolo` is made again
 KEPT = ["interim", "runs", "weights", "weights.safetensors", "formats", "suspects.csv", "relabels.parquet",
-        "relabels.jsonl", "run.yaml", "evolved.yaml", "lineage.jsonl", "inference.yaml", "answer.csv"]
+        "relabels.jsonl", "run.yaml", "evolved.yaml", "lineage.jsonl", "inference.yaml", "answer.csv",
+        "claims.csv"]
 
 
 def start(workspace: str = "data") -> None:

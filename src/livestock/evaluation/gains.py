@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from ..geometry import box_area
 from ..tables import XYXY
@@ -82,10 +82,14 @@ def scaled_sides(boxes: pd.DataFrame, scales: pd.Series) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Judged:
-    """The scores of one training: `scores` by measure, and `resampled`, each measure's over `N_RESAMPLES` resamples."""
+    """The scores of one training: `scores` by measure, and `resampled`, each measure's over `N_RESAMPLES` resamples.
+
+    `n_groups` is how many groups of images have been resampled.
+    """
 
     scores: dict[str, float]
     resampled: dict[str, np.ndarray]
+    n_groups: int
 
 
 def judge_boxes(
@@ -106,7 +110,16 @@ def judge_boxes(
             continue
         scores[name] = float(np.mean([score(found).mean for found in matches]))
         resampled[name] = np.mean([resample(found, pd.Index(images["image_id"]), counts) for found in matches], axis=0)
-    return Judged(scores, resampled)
+    return Judged(scores, resampled, count_groups(images[images["image_id"].isin(truth["image_id"])]))
+
+
+def count_groups(images: pd.DataFrame) -> int:
+    """How many groups of near-duplicates there are; an image in none is one by itself.
+
+    >>> count_groups(pd.DataFrame({"group": [3, 3, -1, -1]}))
+    3
+    """
+    return int(images.loc[images["group"] >= 0, "group"].nunique() + (images["group"] < 0).sum())
 
 
 def _match(truth: pd.DataFrame, boxes: pd.DataFrame, measure: Measure) -> list[Matches]:
@@ -127,7 +140,7 @@ def draw_gain_counts(images: pd.DataFrame, seed: int, n_resamples: int = N_RESAM
 class Gain:
     """By how much one setting is better than another: the mean over seeds, from `low` to `high` with 95 % confidence.
 
-    The bounds are NaN with a single seed: what another would change is not known then.
+    The bounds are NaN with a single seed, or a single group of images: what another would change is not known then.
     """
 
     mean: float
@@ -136,8 +149,10 @@ class Gain:
     n_seeds: int
 
     def __str__(self) -> str:
+        if np.isnan(self.mean):
+            return "no animal to score by"
         if np.isnan(self.low):
-            return f"{self.mean:+.3f} (one seed)" if self.n_seeds else "not measured"
+            return f"{self.mean:+.3f} ({'one seed' if self.n_seeds < 2 else 'one group of images'})"
         return f"{self.mean:+.3f} ({self.low:+.3f} to {self.high:+.3f}, {self.n_seeds} seeds)"
 
 
@@ -145,10 +160,11 @@ def find_gain(better: Sequence[Judged], worse: Sequence[Judged], measure: str, l
     """The gain in a measure, both sides trained with the same seeds in the same order.
 
     Two things vary that have nothing to do with each other, so their half widths are added in squares: the seed, whose
-    part is Student's t over the paired differences, and the images, whose part is the normal interval with the
-    deviation of the mean difference over resampled groups (paired bootstrap). Raises ValueError for unequal numbers.
+    part is Student's t over the paired differences, and the images, whose part is Student's t, with one degree of
+    freedom less than there are groups, times the deviation of the mean difference over resampled groups (paired
+    bootstrap), corrected for how much too small it is with few of them. Raises ValueError for unequal numbers.
 
-    >>> low, high = (Judged({"AP75": value}, {"AP75": np.full(9, value)}) for value in (0.5, 0.6))
+    >>> low, high = (Judged({"AP75": value}, {"AP75": np.full(9, value)}, 8) for value in (0.5, 0.6))
     >>> str(find_gain([high, high], [low, low], "AP75"))
     '+0.100 (+0.100 to +0.100, 2 seeds)'
     """
@@ -157,12 +173,15 @@ def find_gain(better: Sequence[Judged], worse: Sequence[Judged], measure: str, l
     by_seed = np.array([one.scores[measure] - other.scores[measure]
                         for one, other in zip(better, worse, strict=True)])
     n_seeds, mean = len(by_seed), float(np.mean(by_seed)) if len(by_seed) else float("nan")
-    if n_seeds < 2 or np.isnan(mean):
+    n_groups = min((one.n_groups for one in (*better, *worse)), default=0)
+    if n_seeds < 2 or n_groups < 2 or np.isnan(mean):
         return Gain(mean, float("nan"), float("nan"), n_seeds)
     of_groups = np.mean([one.resampled[measure] - other.resampled[measure]
                          for one, other in zip(better, worse, strict=True)], axis=0).std(ddof=1)
+    of_groups *= np.sqrt(n_groups / (n_groups - 1))
     tail = (1 + level) / 2
-    half = np.hypot(stdtrit(n_seeds - 1, tail) * by_seed.std(ddof=1) / np.sqrt(n_seeds), ndtri(tail) * of_groups)
+    half = np.hypot(stdtrit(n_seeds - 1, tail) * by_seed.std(ddof=1) / np.sqrt(n_seeds),
+                    stdtrit(n_groups - 1, tail) * of_groups)
     return Gain(mean, float(mean - half), float(mean + half), n_seeds)
 
 

@@ -99,6 +99,11 @@ def match_poses(
     pair = encode(boxes.assign(ignored=~(true[..., 2] > 0).any(1)), falling, np.float64)
     own = boxes["box_id"].map(areas if areas is not None else {}).to_numpy(float)
     own = np.where(np.isfinite(own), own, BOX_SHARE * box_area(boxes[XYXY].to_numpy(float)))
+    if (without := ~(own > 0) & (true[..., 2] > 0).any(1)).any():
+        box = boxes[without].iloc[0]
+        raise BadData(f"OKS: box {box['box_id']} in {box['image_id']}: expected an area above 0, found "
+                      f"{own[without][0]:g}; a single point has none: use its error in pixels, or PCK")
+    own = np.where(own > 0, own, 1.0)  # of an object without points, which is neither found nor missed
     return match_similar(pair, *_similar_pairs(pair, found, true, own, _sigmas(pair, skeleton)), thresholds)
 
 
@@ -106,7 +111,7 @@ def _sigmas(pair: Pair, skeleton: Skeleton) -> np.ndarray:
     """The sigmas of each class's points, `(labels, K)`, NaN where it has fewer."""
     most = max(len(skeleton.names(label)) for label in skeleton.labels)
     own = [skeleton.sigmas(label) for label in pair.labels]
-    return np.array([[*sigmas, *[np.nan] * (most - len(sigmas))] for sigmas in own])
+    return np.array([[*sigmas, *[np.nan] * (most - len(sigmas))] for sigmas in own]).reshape(-1, most)
 
 
 def _similar_pairs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # malloc.h
@@ -36,14 +37,13 @@ def give_back() -> None:
 
 
 def reset_peak() -> None:
-    """Begins to measure anew what `peak_bytes` tells. Only Linux lets a process do so."""
-    if sys.platform == "linux":
+    """Begins to measure anew what `peak_bytes` tells, where a process may do so: on Linux, not in every sandbox."""
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_bytes() -> float:
-    """The most memory that this process has had at once since `reset_peak`; NaN on other systems than Linux."""
-    if sys.platform != "linux":
-        return float("nan")
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    """The most memory that this process has had at once since `reset_peak`; NaN where the system does not tell."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), float("nan"))

@@ -73,7 +73,7 @@ def decode_dark(maps: Tensor, stride: float) -> tuple[Tensor, Tensor]:
     second do not fall on both sides, as at a border, and where a step would be longer than a cell, it stays.
     """
     column, row, value = _find_peak(maps)
-    logs = maps.clamp(min=SMOOTHED).log()
+    logs = maps.float().clamp(min=SMOOTHED).log()  # half precision has no number so small
     (left, right), (above, below) = _neighbours(logs, row, column)
     middle = _at(logs, row, column)
     dx, dy, dxx, dyy = (right - left) / 2, (below - above) / 2, right + left - 2 * middle, below + above - 2 * middle
@@ -84,7 +84,8 @@ def decode_dark(maps: Tensor, stride: float) -> tuple[Tensor, Tensor]:
     safe = torch.where(is_peak, determinant, torch.ones_like(determinant))
     shift_x, shift_y = (dxy * dy - dyy * dx) / safe, (dxy * dx - dxx * dy) / safe
     is_peak &= (shift_x.abs() <= 1) & (shift_y.abs() <= 1)
-    return _to_pixels(column + shift_x * is_peak, row + shift_y * is_peak, stride), value
+    x, y = (torch.where(is_peak, shift, torch.zeros_like(shift)) for shift in (shift_x, shift_y))
+    return _to_pixels(column + x, row + y, stride), value
 
 
 def decode_soft(maps: Tensor, stride: float, sigma: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -100,7 +101,7 @@ def decode_soft(maps: Tensor, stride: float, sigma: float = 2.0) -> tuple[Tensor
         # Cells at the window's edge count in part, so that it can lie between cells.
         near = [(WINDOW * sigma + 0.5 - (cells - place[..., None]).abs()).clamp(0, 1)
                 for cells, place in ((rows, y), (columns, x))]
-        weights = maps.clamp(min=0) * near[0][..., :, None] * near[1][..., None, :]
+        weights = maps.float().clamp(min=0) * near[0][..., :, None] * near[1][..., None, :]
         total = weights.sum((-2, -1)).clamp(min=SMOOTHED)
         x, y = (weights.sum(-2) * columns).sum(-1) / total, (weights.sum(-1) * rows).sum(-1) / total
     return _to_pixels(x, y, stride), value

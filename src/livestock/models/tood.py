@@ -49,7 +49,8 @@ from .tood_assign import assign_by_alignment, assign_by_distance, find_centralit
 
 BACKBONES = ("resnet18", "resnet50", "resnext50", "resnext101")
 DEFORMABLE, N_DEFORMABLE = "_dcn", 2  # the end of a size's name with so many deformable layers in the head
-PRETRAINED: dict[str, Any] = {f"{name}_imagenet": CLASSIFIERS[f"{name}_imagenet"] for name in BACKBONES}
+PRETRAINED: dict[str, Any] = {f"{name}{end}_imagenet": CLASSIFIERS[f"{name}_imagenet"]
+                              for name in BACKBONES for end in ("", DEFORMABLE)}
 STRIDES = (8, 16, 32, 64, 128)  # of the levels P3 to P7
 N_LAYERS = 6  # N of equation 1
 REDUCED = WIDTH * N_LAYERS // 48  # of the layer attention: 1536 - 32 - 6

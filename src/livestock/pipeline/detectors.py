@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from ..evaluation.gains import Judged, decide, find_gain
-from .experiment import Arm, Scale, as_teacher
+from .experiment import Arm, Lab, Scale, as_teacher
 
 NAMES = {"ssd": "SSD", "retinanet": "RetinaNet", "yolox": "YOLOX", "tood": "TOOD"}
 EVERY = 1_000_000  # images: all that there are
 SCALES: dict[str, Scale] = {
-    "smoke": Scale(images=24, judged=8, imgsz=64, batch=4, epochs=1, n_seeds=1, rates=(1.0,)),
+    "smoke": Scale(images=16, judged=8, imgsz=64, batch=4, epochs=4, n_seeds=1, rates=(1.0,)),
     "demo": Scale(images=24, judged=32, imgsz=96, batch=4, epochs=4, n_seeds=1, rates=(1.0, 3.0)),
     "cpu": Scale(images=120, judged=100, imgsz=160, batch=8, epochs=8, n_seeds=3),
     "colab": Scale(images=EVERY, judged=EVERY, imgsz=1024, batch=4, epochs=12, n_seeds=3, resumes=True),
@@ -66,7 +67,10 @@ def claim_detectors(arms: Sequence[Arm]) -> list[Claim]:
 
 
 def list_mosaic(arm: Arm) -> list[Arm]:
-    """Without mosaic, with it for as many epochs, and with it for as many images seen: four make one picture."""
+    """Without mosaic, with it for as many epochs, and with it for as many images seen: four make one picture.
+
+    The epochs of every scale are a multiple of four, so that as many images are.
+    """
     mosaic = {**arm.hyp, "mosaic": 1.0}
     return [replace(arm, name="no mosaic"), replace(arm, name="mosaic, as many epochs", hyp=mosaic),
             replace(arm, name="mosaic, as many images", hyp=mosaic, epochs=arm.epochs / MOSAIC_IMAGES)]
@@ -80,12 +84,12 @@ def claim_mosaic() -> list[Claim]:
             for words in ("epochs", "images")]
 
 
-def list_silver(arm: Arm) -> list[Arm]:
+def list_silver(lab: Lab, arm: Arm) -> list[Arm]:
     """Half of the images with people's labels; the same and pseudo-labels for the other half; people's labels for all.
 
-    All see as many images.
+    All see as many images, but for what rounding to whole epochs changes.
     """
-    return [replace(as_teacher(arm), name="half"), replace(arm, name="half and pseudo-labels", images="silver"),
+    return [replace(as_teacher(lab, arm), name="half"), replace(arm, name="half and pseudo-labels", images="silver"),
             replace(arm, name="all labels")]
 
 
@@ -97,7 +101,8 @@ def claim_silver() -> list[Claim]:
 
 def list_deformable(arm: Arm) -> list[Arm]:
     """TOOD's head as it is, and with two deformable layers."""
-    return [replace(arm, name="plain"), replace(arm, name="deformable", size=f"{_short(arm.size)}_dcn")]
+    end = arm.size.removeprefix(_short(arm.size))  # of start weights
+    return [replace(arm, name="plain"), replace(arm, name="deformable", size=f"{_short(arm.size)}_dcn{end}")]
 
 
 def claim_deformable() -> list[Claim]:
@@ -106,27 +111,33 @@ def claim_deformable() -> list[Claim]:
             for words, measure in (("all animals", "mAP50_95"), ("small", "small"), ("thin", "thin"))]
 
 
-def list_experiments(scale: Scale) -> list[tuple[int, float]]:
-    """The images and epochs of each training of `09_detectors`, where each question asks about TOOD."""
+def list_experiments(scale: Scale, n_images: int) -> list[tuple[int, float]]:
+    """The images and epochs of each training of `09_detectors`, where there are so many; each asks about TOOD."""
+    n_trained = min(scale.images, n_images)
     arms = [arm for own in (True, False) for arm in list_detectors(own=own, on_gpu=False)]
-    rates = [(scale.images, scale.epochs / 3)] * (len(arms) * len(scale.rates))
+    rates = [(n_trained, scale.epochs / 3)] * (len(arms) * len(scale.rates))
     tood = arms[-1]
-    asked = [*arms, *list_mosaic(tood)[1:], *list_silver(tood)[:-1], list_deformable(tood)[-1]]
-    return rates + [(scale.images // 2 if arm.images == "half" else scale.images, scale.epochs * arm.epochs)
+    silver = [replace(tood, images="half", epochs=2.0), tood]  # about as many images for both
+    asked = [*arms, *list_mosaic(tood)[1:], *silver, list_deformable(tood)[-1]]
+    return rates + [(n_trained // 2 if arm.images == "half" else n_trained, scale.epochs * arm.epochs)
                     for arm in asked] * scale.n_seeds
 
 
 def decide_claims(judged: Mapping[str, Sequence[Judged]], claims: Sequence[Claim]) -> pd.DataFrame:
-    """A row a claim: `claim`, the smallest `gain` over what it is to be better than, `low`, `high`, `seeds`, `verdict`.
+    """A row a claim: `claim`, `rival`, the `gain` over it, `low`, `high`, `seeds`, `verdict`.
 
-    `judged` are the scores of each arm's trainings, by seed (`experiment.judge_results`).
+    The rival is the one that decides: of those that a claim is about, that with the highest bound that is below zero if
+    there is one, else that with the lowest bound of all; without intervals that with the smallest gain. `judged` are
+    the scores of each arm's trainings, by seed (`experiment.judge_results`).
     """
     rows = []
     for claim in claims:
         gains = [find_gain(judged[claim.better], judged[other], claim.measure) for other in claim.worse]
-        least = min(gains, key=lambda gain: gain.mean)
-        rows.append({"claim": claim.words, "measure": claim.measure, "gain": least.mean, "low": least.low,
-                     "high": least.high, "seeds": least.n_seeds, "verdict": decide(gains)})
+        verdict = decide(gains)
+        bound = "mean" if np.isnan(gains[0].low) else "high" if verdict == "shown to be wrong" else "low"
+        rival, gain = min(zip(claim.worse, gains, strict=True), key=lambda pair: getattr(pair[1], bound))
+        rows.append({"claim": claim.words, "measure": claim.measure, "rival": rival, "gain": gain.mean, "low": gain.low,
+                     "high": gain.high, "seeds": gain.n_seeds, "verdict": verdict})
     return pd.DataFrame(rows)
 
 
@@ -136,6 +147,8 @@ def find_winner(judged: Mapping[str, Sequence[Judged]], measure: str = "mAP50_95
     The winner is chosen by the scores that judge it: the intervals are as much wider as for that many possible winners
     (Bonferroni). The gain has `other`, `gain`, `low`, `high`, and the winner's own `score`.
     """
+    if len(judged) < 2:
+        raise ValueError(f"winner: expected two settings or more, found {list(judged)}")
     means = pd.Series({arm: pd.Series([one.scores[measure] for one in runs]).mean() for arm, runs in judged.items()})
     first, second = means.sort_values(ascending=False, kind="stable").index[:2]
     level = 1 - 0.05 / len(means)

@@ -50,9 +50,9 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     images = count_images(run.data_dir, run.workspace.root)
     start = find_start(run.profile.family, run.profile.weights, run.workspace.weights_dir)
     trainings, n_images, profile = list_trainings(run, notebooks), len(images), run.profile
-    of_experiments = list_experiments(find_scale(profile.name)) if "09_detectors" in notebooks else []
+    of_experiments = list_experiments(find_scale(profile.name), n_images) if "09_detectors" in notebooks else []
     image_epochs = n_images * sum(share * epochs for share, epochs in trainings)
-    image_epochs += sum(min(n_trained, n_images) * epochs for n_trained, epochs in of_experiments)
+    image_epochs += sum(n_trained * epochs for n_trained, epochs in of_experiments)
     n_sets = 1 + len(_of(notebooks, "06_silver", "STRATEGIES", []))
     disk = n_sets * images_disk_bytes(images, profile.imgsz) + sum(
         training_disk_bytes(start_bytes(start, run), profile.optimizer) for _, epochs in trainings

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,15 +22,15 @@ import yaml
 from ..config import REPOSITORY
 from ..config.profile import FAMILY_STARTS
 from ..evaluation.gains import MEASURES, Judged, Measure, draw_gain_counts, judge_boxes, measure_sizes, scaled_sides
-from ..files.hashing import hash_content
+from ..files.hashing import fingerprint, hash_content
 from ..files.progress import one_bar
 from ..files.write import write_text
 from ..postprocess import suppress
-from ..tables import read_table, write_table
+from ..tables import make_boxes, read_table, write_table
 from .prepare import VALID_FOLD, read_data, split_data
 from .run import Run
 from .store import read_records, run_step
-from .train import make_config, write_lists
+from .train import MACHINE, PLACES, make_config, write_lists
 
 if TYPE_CHECKING:
     from ..inference import Candidates
@@ -44,10 +44,11 @@ RATE_SEED = 1000  # of the trainings that choose the rate; no other has it
 WARMUP_SHARE = 0.2  # of the epochs: TOOD learns nothing after a short one
 # Of the family's file only the loss and the learning rate are its own; the rest are RetinaNet's values for all.
 SHARED = ("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr",
-          "mixup", "copy_paste", "momentum", "lrf", "warmup_momentum", "warmup_bias_lr")
+          "mixup", "copy_paste", "momentum", "weight_decay", "lrf", "warmup_momentum", "warmup_bias_lr")
 N_TIMED = 16  # images whose prediction is timed
 N_WATCHED = 4  # images that a training must have for its validation, by which nothing is chosen
-VERSION = 1  # of what a training's result means
+DIVERGED = "diverged"  # in the message of a training whose losses are no longer finite
+VERSION = 2  # of what a training's result means
 logger = logging.getLogger(__name__)
 
 
@@ -109,7 +110,7 @@ class Result:
     """What one training came to: its boxes on the judged images, and what is known of it.
 
     `facts`: `parameters` (millions), `megabytes` in half precision, `seconds` an epoch, `gigabytes` at most,
-    `images_per_second` at inference, `epochs`, `lr0`.
+    `images_per_second` at inference, `epochs`, `lr0`. A training that diverged has no boxes, and the last two alone.
     """
 
     arm: Arm
@@ -128,9 +129,6 @@ def open_lab(run: Run, scale: Scale, changes: Mapping[str, int | None] | None = 
     scale = replace(scale, **known)  # type: ignore[arg-type]  # their values are numbers, as these fields are
     tables = read_data(run)
     images = split_data(run).images
-    if images["fold"].nunique() < 3:
-        raise ValueError(f"experiment: expected images in three folds or more, found {images['fold'].nunique()}: one "
-                         "judges, one chooses learning rates, the others train")
     profile = replace(run.profile, imgsz=scale.imgsz, batch=scale.batch, nominal_batch=scale.batch, epochs=scale.epochs)
     is_valid = images["fold"] == VALID_FOLD
     train_ids, judged_ids = (
@@ -139,27 +137,38 @@ def open_lab(run: Run, scale: Scale, changes: Mapping[str, int | None] | None = 
                                                                           scale.judged)))
     chosen = images[images["image_id"].isin(pd.concat([train_ids, judged_ids]))].reset_index(drop=True)
     boxes = tables.boxes[tables.boxes["image_id"].isin(chosen["image_id"])].reset_index(drop=True)
+    folds = chosen.loc[chosen["image_id"].isin(boxes["image_id"]), "fold"]
+    if not {VALID_FOLD, TUNING_FOLD} < set(folds):
+        raise ValueError(f"experiment: expected animals in fold {VALID_FOLD}, which judges, in fold {TUNING_FOLD}, "
+                         "which chooses learning rates, and in another one, found them in folds "
+                         f"{sorted(set(folds))} of {len(chosen)} images")
     return Lab(replace(run, profile=profile), scale, chosen, boxes, train_ids, judged_ids)
 
 
-def run_arms(lab: Lab, arms: Sequence[Arm]) -> list[Result]:
-    """Trains each arm with each seed, arm by arm; what was trained before is read."""
+def run_arms(lab: Lab, arms: Sequence[Arm], after: Callable[[], None] = lambda: None) -> list[Result]:
+    """Trains each arm with each seed; what was trained before is read. `after` is called after each training.
+
+    A session that ends early has one seed of every arm rather than three of the first.
+    """
     seeds = [lab.run.seed + number for number in range(lab.scale.n_seeds)]
     results = []
     with one_bar("trainings", unit="training", total=len(arms) * len(seeds)) as bar:
-        for seed in seeds:  # a session that ends early has one seed of every arm rather than three of the first
+        for seed in seeds:
             for arm in arms:
                 bar.set_postfix({"now": f"{arm.name}, seed {seed}"})
                 results.append(train_arm(lab, arm, seed))
+                after()
                 bar.update()
     return sorted(results, key=lambda result: [arm.name for arm in arms].index(result.arm.name))
 
 
-def choose_rates(lab: Lab, arms: Sequence[Arm]) -> tuple[list[Arm], pd.DataFrame]:
+def choose_rates(
+    lab: Lab, arms: Sequence[Arm], after: Callable[[], None] = lambda: None
+) -> tuple[list[Arm], pd.DataFrame]:
     """The arms with the best of a few learning rates each, and a table `arm, rate, mAP50_95, chosen`.
 
     Each rate is tried once, for a third of the epochs, on all folds but the two that judge, with the same budget for
-    every arm, and judged on the tuning fold. A training that diverges scores nothing.
+    every arm, and judged on the tuning fold. A training that diverges scores nothing. `after` as in `run_arms`.
     """
     fold = lab.images.set_index("image_id")["fold"]
     is_tuned = lab.train_ids.map(fold) == TUNING_FOLD
@@ -171,13 +180,9 @@ def choose_rates(lab: Lab, arms: Sequence[Arm]) -> tuple[list[Arm], pd.DataFrame
                 bar.set_postfix({"now": f"{arm.name}, {rate:g} times its rate"})
                 lr0 = read_values(arm)["lr0"] * rate
                 brief = replace(arm, hyp={**arm.hyp, "lr0": lr0}, epochs=arm.epochs / 3)
-                try:
-                    boxes = train_arm(tuning, brief, RATE_SEED).boxes
-                    score = judge_boxes(tuning.judged, tuning.truth, boxes, counts).scores["mAP50_95"]
-                except RuntimeError as error:
-                    if "diverged" not in str(error):
-                        raise
-                    score = 0.0
+                boxes = train_arm(tuning, brief, RATE_SEED).boxes
+                after()
+                score = judge_boxes(tuning.judged, tuning.truth, boxes, counts).scores["mAP50_95"]
                 rows.append({"arm": arm.name, "rate": rate, "lr0": lr0, "mAP50_95": score})
                 bar.update()
     table = pd.DataFrame(rows)
@@ -201,35 +206,37 @@ def train_arm(lab: Lab, arm: Arm, seed: int) -> Result:
     epochs = max(round(lab.scale.epochs * arm.epochs), 1)
     values = {**read_values(arm), "warmup_epochs": WARMUP_SHARE * epochs}
     labelled, boxes = _find_labels(lab, arm, seed)
-    made_from = {"family": arm.family, "size": arm.size, "values": values, "epochs": epochs, "images": arm.images,
-                 "seed": seed, "imgsz": lab.scale.imgsz, "batch": lab.scale.batch, "version": VERSION,
-                 "train": hash_content(list(labelled)), "judged": hash_content(list(lab.judged_ids)),
-                 "boxes": hash_content(boxes.drop(columns="box_id").to_dict("list"))}
+    config = replace(_configure(lab.run, arm), epochs=epochs, seed=seed, resumes=lab.scale.resumes)
+    own = {name: value for name, value in asdict(config).items() if name not in (*PLACES, *MACHINE)}
+    learnt = boxes[boxes["image_id"].isin(labelled)].drop(columns="box_id")
+    made_from = {**own, "start": fingerprint(Path(config.weights)) if config.weights else "", "values": values,
+                 "images": arm.images, "version": VERSION, "train": hash_content(list(labelled)),
+                 "judged": hash_content(list(_find_watched(lab, arm))), "boxes": hash_content(learnt.to_dict("list"))}
     key = hash_content(made_from)[:16]
     kept = lab.run.workspace.interim_dir / f"experiments/{key}.parquet"
-    run_step(f"arm_{key}", lambda: _train(lab, arm, seed, epochs, values, labelled, boxes, kept), outputs=[kept],
+    run_step(f"arm_{key}", lambda: _train(lab, arm, config, values, labelled, boxes, kept), outputs=[kept],
              inputs=[lab.run.workspace.interim_dir / "images.parquet"], settings=made_from,
              workspace=lab.run.workspace.root, by="09_detectors", says=False)
     return Result(arm, seed, read_table(kept), read_records(lab.run.workspace.root)[f"arm_{key}"].notes)
 
 
 def _find_labels(lab: Lab, arm: Arm, seed: int) -> tuple[pd.Series, pd.DataFrame]:
-    """The ids that an arm trains on, and the boxes of these and of the judged images."""
+    """The ids that an arm trains on, and the boxes of all images, some of them silver."""
     if arm.images == "all":
         return lab.train_ids, lab.boxes
     labelled, rest = split_halves(lab)
-    if arm.images == "half":
-        return labelled, lab.boxes[~lab.boxes["image_id"].isin(rest)]
+    if arm.images == "half":  # the boxes of the others are there, and in no list: all arms but silver ones share labels
+        return labelled, lab.boxes
     people = lab.boxes[~lab.boxes["image_id"].isin(rest)]
-    found = train_arm(lab, as_teacher(arm), seed).boxes
+    found = train_arm(lab, as_teacher(lab, arm), seed).boxes
     silver = choose_silver(found[found["image_id"].isin(rest)], people[people["image_id"].isin(labelled)],
                            len(rest) / len(labelled))
     return lab.train_ids, pd.concat([people, silver], ignore_index=True)
 
 
-def as_teacher(arm: Arm) -> Arm:
-    """The arm that labels the other half for this one: half of the images, so twice the epochs for as many seen."""
-    return replace(arm, images="half", epochs=2 * arm.epochs)
+def as_teacher(lab: Lab, arm: Arm) -> Arm:
+    """The arm that labels the other half for this one: half of the images, for as many more epochs."""
+    return replace(arm, images="half", epochs=arm.epochs * len(lab.train_ids) / len(split_halves(lab)[0]))
 
 
 def split_halves(lab: Lab) -> tuple[pd.Series, pd.Series]:
@@ -259,10 +266,13 @@ def choose_silver(found: pd.DataFrame, people: pd.DataFrame, n_times: float) -> 
 
 
 def _train(
-    lab: Lab, arm: Arm, seed: int, epochs: int, values: Mapping[str, float], labelled: pd.Series, boxes: pd.DataFrame,
+    lab: Lab, arm: Arm, config: TrainConfig, values: Mapping[str, float], labelled: pd.Series, boxes: pd.DataFrame,
     kept: Path,
 ) -> dict[str, Any]:
-    """Trains an arm, writes the boxes of its last epoch's weights and returns the facts; its folder is deleted then."""
+    """Trains an arm, writes the boxes of its last epoch's weights and returns the facts; its folder is deleted then.
+
+    A training that diverges would do so again: it is kept, without a box.
+    """
     from ..models.checkpoint import read_checkpoint
     from ..models.forward import load_for_inference
     from ..search.space import write_hyp
@@ -271,29 +281,36 @@ def _train(
     run_dir = lab.run.workspace.runs_dir / kept.stem  # a training that was cut off goes on there
     hyp = run_dir / "hyp.yaml"
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_hyp(values, hyp, [f"{arm.name}, seed {seed}"])
+    write_hyp(values, hyp, [f"{arm.name}, seed {config.seed}"])
     data_yaml = write_lists(lab.run, f"arm_{kept.stem}", lab.images, boxes, labelled, lab.judged_ids[:N_WATCHED],
-                            says=False)
-    config = replace(_configure(lab.run, arm, data_yaml, hyp), epochs=epochs, seed=seed, resumes=lab.scale.resumes)
-    history = train(config, run_dir, label_of=lab.run.competition.label_of)
-    weights = run_dir / f"weights/epoch{epochs - 1:04d}.safetensors"
+                            is_own=arm.images == "silver", says=False)
+    config = replace(config, data_yaml=str(data_yaml.resolve()), hyp=str(hyp.resolve()))
+    try:
+        history = train(config, run_dir, label_of=lab.run.competition.label_of)
+    except RuntimeError as error:
+        if DIVERGED not in str(error):
+            raise
+        logger.warning("%s, seed %d: the training diverged, so it finds nothing: lr0 %g", arm.name, config.seed,
+                       values["lr0"])
+        write_table(make_boxes([]), kept)
+        return {"epochs": config.epochs, "lr0": values["lr0"]}
+    weights = run_dir / f"weights/epoch{config.epochs - 1:04d}.safetensors"
     loaded = load_for_inference(weights, config.device)
     watched = lab.images[lab.images["image_id"].isin(_find_watched(lab, arm))]
     write_table(suppress(_predict(lab, loaded, watched).boxes), kept)
     timed = watched[:N_TIMED]
     facts = {"parameters": sum(tensor.numel() for tensor in read_checkpoint(weights).tensors.values()) / 1e6,
              "megabytes": weights.stat().st_size / 1e6, "seconds": float(history["seconds"].median()),
-             "gigabytes": float(history["gigabytes"].max()), "epochs": epochs, "lr0": values["lr0"],
+             "gigabytes": float(history["gigabytes"].max()), "epochs": config.epochs, "lr0": values["lr0"],
              "images_per_second": len(timed) / _predict(lab, loaded, timed).seconds}
     shutil.rmtree(run_dir)
     return facts
 
 
-def _configure(run: Run, arm: Arm, data_yaml: Path, hyp: Path) -> TrainConfig:
-    """The settings of an arm's training: the run's, with its own family and start weights."""
-    start = FAMILY_STARTS[arm.family]
-    return make_config(replace(run, profile=replace(
-        run.profile, family=arm.family, weights=arm.size, optimizer=start["optimizer"])), data_yaml, hyp)
+def _configure(run: Run, arm: Arm) -> TrainConfig:
+    """The settings of an arm's training, still without lists: the run's, with its own family and start weights."""
+    own = replace(run.profile, family=arm.family, weights=arm.size, optimizer=FAMILY_STARTS[arm.family]["optimizer"])
+    return make_config(replace(run, profile=own), Path("data.yaml"), Path("hyp.yaml"))
 
 
 def _find_watched(lab: Lab, arm: Arm) -> pd.Series:
@@ -329,6 +346,8 @@ def find_size_bounds(lab: Lab) -> tuple[float, float]:
     COCO's bounds, 32 and 96 pixels of the image, would leave a third or two empty in most barns.
     """
     boxes = lab.boxes[lab.boxes["image_id"].isin(lab.train_ids)]
+    if boxes.empty:
+        raise ValueError("experiment: expected labelled animals among the images to train on, found none")
     low, high = np.quantile(scaled_sides(boxes, _find_scales(lab)), (1 / 3, 2 / 3))
     return float(low), float(high)
 
@@ -360,7 +379,7 @@ def describe_lab(lab: Lab, arms: Sequence[Arm]) -> pd.DataFrame:
              "small, large (root of area)": "below {:.0f}, from {:.0f} px".format(*find_size_bounds(lab)),
              "batch": str(lab.scale.batch), "epochs": str(lab.scale.epochs),
              "seeds": str(lab.scale.n_seeds),
-             "augmentation, momentum": "of hyp/retinanet.yaml", "schedule": lab.run.profile.schedule,
+             "augmentation, momentum, decay": "of hyp/retinanet.yaml", "schedule": lab.run.profile.schedule,
              "warm-up": f"{WARMUP_SHARE:.0%} of the epochs", "weights that judge": "averaged, of the last epoch",
              "learning rate": f"the best of {len(lab.scale.rates)}, on another fold"}
     differs = {"family": [arm.family for arm in arms], "backbone or start weights": [arm.size for arm in arms]}

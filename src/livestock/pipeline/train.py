@@ -75,13 +75,14 @@ def write_dataset(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, fold: int
 
 def write_lists(
     run: Run, name: str, images: pd.DataFrame, boxes: pd.DataFrame, train_ids: pd.Series, valid_ids: pd.Series,
-    hidden: pd.DataFrame | None = None, *, says: bool = True,
+    hidden: pd.DataFrame | None = None, *, is_own: bool = False, says: bool = True,
 ) -> Path:
     """The YOLO data set of `images` with the labels `boxes`, and the lists of one training; returns its `data.yaml`.
 
-    Trainings with human labels share a folder. With silver ones, hidden boxes or new images the data set is one of its
-    own, in which the boxes `hidden` are painted grey. Images that are too thin to learn from are not in the
-    lists; see `read_left_out`. Raises ValueError if that leaves a list empty.
+    Trainings with human labels share a folder: `boxes` are all of those of `images` then. With silver ones, hidden
+    boxes or new images, or if asked for (`is_own`), the data set is one of its own, in which the boxes `hidden` are
+    painted grey. Images that are too thin to learn from are not in the lists; see `read_left_out`. Raises ValueError if
+    that leaves a list empty.
     """
     from ..data import dataset
 
@@ -95,7 +96,8 @@ def write_lists(
     known = images[images["fold"] >= 0]  # without new ones, which have silver labels alone
     plain = directory = dataset.dataset_dir(known, run.profile.imgsz, run.workspace.yolo_dir)
     tables = [boxes] if hidden is None else [boxes, hidden]
-    is_own = (boxes["source"] == "silver").any() or len(known) < len(images) or (hidden is not None and len(hidden) > 0)
+    is_own |= bool((boxes["source"] == "silver").any()) or len(known) < len(images)
+    is_own |= hidden is not None and len(hidden) > 0
     if is_own:
         directory = dataset.dataset_dir(images, run.profile.imgsz, run.workspace.yolo_dir, *tables)
     data_yaml = directory / f"{name}.yaml"

@@ -22,7 +22,7 @@ def describe_rates(rates: pd.DataFrame) -> str:
     ends = rates.groupby("arm")["lr0"].agg(["min", "max", "nunique"])
     at_end = [arm for arm, row in best.iterrows()
               if ends.loc[arm, "nunique"] > 2 and row["lr0"] in tuple(ends.loc[arm, ["min", "max"]])]
-    if best["mAP50_95"].max() <= 0:
+    if not best["mAP50_95"].max() > 0:
         return f"{words}: no rate has learnt anything in so few epochs."
     if not at_end:
         return f"{words}."
@@ -60,6 +60,8 @@ def describe_winner(winner: str, verdict: str, nearest: pd.Series) -> str:
     ...                                             "high": 0.15}))
     'TOOD is shown to be the best, with 0.300: +0.100 over SSD (+0.050 to +0.150, widened for the best of several).'
     """
+    if np.isnan(nearest["score"]):
+        return "There is no such animal to score by, so none is first."
     interval = "one seed, which shows nothing" if np.isnan(nearest["low"]) else \
         f"{nearest['low']:+.3f} to {nearest['high']:+.3f}, widened for the best of several"
     said = "is shown to be the best" if verdict == "shown" else "is first, and not shown to be the best"

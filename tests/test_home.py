@@ -42,7 +42,7 @@ def test_an_address_goes_to_badges_and_set_up_cells_alone_and_can_be_taken_back(
     assert new.cells[1].source == old.cells[1].source.replace('REPOSITORY = ""', 'REPOSITORY = "ada/my.barn_2"')
     assert new.cells[2:] == old.cells[2:]
     assert write_home("ada/my.barn_2", project) == 0
-    assert write_home("", project) == 8
+    assert write_home("", project) == 9
     assert contents(project) == before
 
 

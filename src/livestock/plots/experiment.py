@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from .common import NEUTRAL, PLAIN, new_axes, note
 
@@ -94,6 +94,7 @@ def plot_claims(claims: pd.DataFrame, title: str) -> Axes:
     axes.set(title=title, ylim=(len(claims) - 0.5, -0.5), ylabel="",
              xlabel="gain in AP, 95 % interval over seeds and groups" if claims["low"].notna().any() else
              "difference in AP of one seed: no interval, so nothing is shown")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.margins(x=0.2)
     return axes
 

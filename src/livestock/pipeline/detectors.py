@@ -19,7 +19,7 @@ from .experiment import Arm, Lab, Scale, as_teacher
 NAMES = {"ssd": "SSD", "retinanet": "RetinaNet", "yolox": "YOLOX", "tood": "TOOD"}
 EVERY = 1_000_000  # images: all that there are
 SCALES: dict[str, Scale] = {
-    "smoke": Scale(images=16, judged=8, imgsz=64, batch=4, epochs=4, n_seeds=1, rates=(1.0,)),
+    "smoke": Scale(images=12, judged=4, imgsz=64, batch=6, epochs=4, n_seeds=1, rates=(1.0,)),
     "demo": Scale(images=24, judged=32, imgsz=96, batch=4, epochs=4, n_seeds=1, rates=(1.0, 3.0)),
     "cpu": Scale(images=120, judged=100, imgsz=160, batch=8, epochs=8, n_seeds=3),
     "colab": Scale(images=EVERY, judged=EVERY, imgsz=1024, batch=4, epochs=12, n_seeds=3, resumes=True),

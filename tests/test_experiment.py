@@ -168,11 +168,13 @@ def test_a_training_that_diverges_finds_nothing_and_is_not_tried_again(
         raise RuntimeError("training ended with exit status 1; the end of its log: the training diverged")
 
     monkeypatch.setattr(training, "train", diverge)
+    before = set(lab.run.workspace.runs_dir.glob("*"))
     wild = replace(SSD, hyp={"lr0": 1e6})
     for _ in range(2):
         result = experiment.train_arm(lab, wild, 3)
         assert (len(result.boxes), result.facts) == (0, {"epochs": 2, "lr0": 1e6})
     assert n_tried == 1
+    assert set(lab.run.workspace.runs_dir.glob("*")) == before  # nothing is left of it
     assert "SSD, seed 3: the training diverged, so it finds nothing: lr0 1e+06" in caplog.text
     table = experiment.tabulate([result], experiment.judge_results(lab, [result]))
     assert table.loc["SSD", "mAP50_95"] == 0

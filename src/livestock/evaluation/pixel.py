@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from ..exceptions import BadData
-from ..geometry import box_area
 from ..tables import XYXY, make_keypoints
 from .bootstrap import draw_group_counts, interval
 from .matching import match_ground_truth
@@ -185,12 +184,3 @@ def mean_error_interval(
     n_groups = own_groups[own_groups >= 0].nunique() + int((own_groups < 0).sum())
     low, high = interval(drawn) if n_groups > 1 else (float("nan"), float("nan"))
     return float(table["value"].mean()), low, high
-
-
-def object_scale(boxes: pd.DataFrame) -> pd.Series:
-    """The root of each box's area in pixels, by `box_id`: how far away an animal is.
-
-    >>> object_scale(pd.DataFrame({"box_id": [7], "x_min": [0.0], "y_min": [0.0], "x_max": [4.0], "y_max": [9.0]}))[7]
-    np.float64(6.0)
-    """
-    return pd.Series(np.sqrt(box_area(boxes[XYXY].to_numpy(float))), index=boxes["box_id"].to_numpy())

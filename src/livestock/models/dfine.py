@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from ..exceptions import BadData
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
 from .common import check_batch, check_size, group_parameters, keep_official, move_classes
 from .dfine_sizes import PRETRAINED, SIZES, make_config, smallest_side
-from .hub import download_from_hub, make_targets, to_pixels
+from .hub import download_from_hub, make_targets, require_transformers, to_pixels
 from .label_sets import OBJECTS365
 
 PARTS = ("vfl", "bbox", "giou", "fgl", "ddf")
@@ -56,9 +55,7 @@ class DFineFamily:
     defaults: Mapping[str, float] = {**dict.fromkeys(PARTS, 1.0), "backbone_lr": 0.5, "freeze_norms": 0.0}
 
     def __init__(self) -> None:
-        if find_spec("transformers") is None:
-            raise ImportError("the model family dfine needs transformers, which is not installed: "
-                              "pip install transformers==5.15.0")
+        require_transformers(self.name)
 
     def configure(self, labels: Sequence[str], imgsz: int, size: str = "") -> ModelConfig:
         """The config of a size, `dfine_n` by default. Raises BadData for another one or an impossible side."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -14,6 +15,13 @@ from .base import Batch
 from .common import missing_weights
 
 WEIGHTS_FILE = "model.safetensors"
+
+
+def require_transformers(family: str) -> None:
+    """Raises ImportError that says what to install if transformers, which this family is built by, is not there."""
+    if find_spec("transformers") is None:
+        raise ImportError(f"the model family {family} needs transformers, which is not installed: "
+                          "pip install transformers==5.15.0")
 
 
 def download_from_hub(name: str, repository: str, directory: Path) -> Path:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from ..exceptions import BadData, UnsafeWeights
 from .backbones import MEAN, STD
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
 from .common import check_batch, check_entries, check_size, group_parameters, keep_official, move_classes
-from .hub import download_from_hub, make_targets, to_pixels
+from .hub import download_from_hub, make_targets, require_transformers, to_pixels
 
 # Layers of the decoder, and the side in pixels of the official weights. The backbone is the same for all.
 SIZES = {"rfdetr_n": (2, 384), "rfdetr_s": (3, 512), "rfdetr_m": (4, 576), "rfdetr_l": (4, 704)}
@@ -59,9 +58,7 @@ class RfDetrFamily:
     defaults: Mapping[str, float] = {**dict.fromkeys(WEIGHTS, 1.0), "backbone_lr": 1.5, "layer_decay": 0.8}
 
     def __init__(self) -> None:
-        if find_spec("transformers") is None:
-            raise ImportError("the model family rfdetr needs transformers, which is not installed: "
-                              "pip install transformers==5.15.0")
+        require_transformers(self.name)
 
     def configure(self, labels: Sequence[str], imgsz: int, size: str = "") -> ModelConfig:
         """The config of a size, `rfdetr_n` by default. Raises BadData for another one or an impossible side."""

@@ -293,6 +293,7 @@ def _train(
         logger.warning("%s, seed %d: the training diverged, so it finds nothing: lr0 %g", arm.name, config.seed,
                        values["lr0"])
         write_table(make_boxes([]), kept)
+        shutil.rmtree(run_dir)
         return {"epochs": config.epochs, "lr0": values["lr0"]}
     weights = run_dir / f"weights/epoch{config.epochs - 1:04d}.safetensors"
     loaded = load_for_inference(weights, config.device)

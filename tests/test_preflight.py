@@ -13,7 +13,7 @@ import yaml
 
 from livestock.config import REPOSITORY, Workspace, get_profile, read_competition
 from livestock.config.profile import FAMILY_STARTS
-from livestock.models import dfine
+from livestock.models import hub
 from livestock.models.checkpoint import read_checkpoint, trained_bytes, write_checkpoint
 from livestock.models.registry import get_family
 from livestock.models.yolov5.library import STARTER
@@ -256,7 +256,7 @@ def test_what_a_family_or_a_logger_needs_is_said_before_the_first_training(
     assert str(refusal.value).splitlines()[1:] == [
         f"- loggers: {name} is not installed: pip install {name}" for name in gone]
     get_family.cache_clear()
-    monkeypatch.setattr(dfine, "find_spec", lambda name: None)
+    monkeypatch.setattr(hub, "find_spec", lambda name: None)
     run = make_run(workspace=tmp_path / "ws", profile="smoke", overrides={"family": "dfine"})
     with pytest.raises(NotReadyError, match="dfine needs transformers, which is not installed: pip install trans"):
         check_training(run)

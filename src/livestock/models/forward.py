@@ -97,7 +97,8 @@ def wrap_model(
 
     return LoadedModel(
         path or Path(config.family), run, list(config.labels), config.stride, family.resize, family.needs_nms,
-        config.imgsz, config.family, device=device, n_threads=n_threads, is_parallel=is_parallel)
+        config.imgsz, config.family, device=device, n_threads=n_threads, is_parallel=is_parallel,
+        architecture=config.architecture)
 
 
 def _per_thread(model: nn.Module) -> Callable[[], nn.Module]:

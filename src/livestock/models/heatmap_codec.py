@@ -16,10 +16,13 @@ SMOOTHED = 1e-10  # below it a logarithm says nothing
 WINDOW = 3.0  # standard deviations to each side, over which the expectation is taken
 
 
-def encode_gaussian(points: Tensor, visible: Tensor, size: tuple[int, int], stride: float, sigma: float) -> Tensor:
+def encode_gaussian(
+    points: Tensor, visible: Tensor, size: tuple[int, int], stride: float, sigma: Tensor | float
+) -> Tensor:
     """A Gaussian of height 1 around each point: `(..., H, W)` of `points` `(..., 2)`, x and y.
 
-    `visible` `(...)`, 0 for a point that is not labelled; `size` is H and W; `sigma` is in cells. The peak lies at the
+    `visible` `(...)`, 0 for a point that is not labelled; `size` is H and W; `sigma` is in cells, one number
+    or one that goes with `(..., H, W)`. The peak lies at the
     point itself, between cells too, so that a map says more than its highest cell.
 
     >>> target = encode_gaussian(torch.tensor([[6.0, 2.0]]), torch.tensor([2]), (2, 4), stride=4.0, sigma=1.0)
@@ -105,6 +108,21 @@ def decode_soft(maps: Tensor, stride: float, sigma: float = 2.0) -> tuple[Tensor
         total = weights.sum((-2, -1)).clamp(min=SMOOTHED)
         x, y = (weights.sum(-2) * columns).sum(-1) / total, (weights.sum(-1) * rows).sum(-1) / total
     return _to_pixels(x, y, stride), value
+
+
+def window_mass(maps: Tensor, radius: int = 4) -> Tensor:
+    """The most that a square of `2 radius + 1` cells a side holds of maps `(..., H, W)` that have the sum 1: `(...)`.
+
+    A network that is sure puts all into one place; one that wavers between two, half into each.
+
+    >>> maps = torch.zeros(1, 1, 8, 16)
+    >>> maps[0, 0, 2, 2], maps[0, 0, 2, 13] = 0.75, 0.25
+    >>> window_mass(maps, radius=1).tolist()
+    [[0.75]]
+    """
+    side = 2 * radius + 1
+    summed = torch.nn.functional.avg_pool2d(maps.float(), side, stride=1, padding=radius) * side**2
+    return summed.flatten(-2).amax(-1)
 
 
 DECODERS: dict[str, Callable[[Tensor, float], tuple[Tensor, Tensor]]] = {

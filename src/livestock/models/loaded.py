@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class LoadedModel:
     particular order of its boxes. `imgsz` is the size it was trained at, None where the file does not tell; with
     `has_fixed_size` it takes squares of that size alone.
 
+    `architecture` is that of its config, as far as the file tells: what it says of keypoints is read by `poses`.
+
     A call uses `n_threads` and gives predictions on the CPU. If `is_parallel`, several threads may `run` it at a time,
     and on a CPU should: one thread per picture never waits for another.
     """
@@ -42,6 +45,7 @@ class LoadedModel:
     device: str = "cpu"
     n_threads: int | None = None
     is_parallel: bool = False
+    architecture: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, images: Tensor) -> Predictions:
         """Raises as `compute` does."""

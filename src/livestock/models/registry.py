@@ -17,6 +17,8 @@ FAMILIES = {
     "yolox": ".yolox:YoloxFamily",
     "dfine": ".dfine:DFineFamily",
     "rfdetr": ".rfdetr:RfDetrFamily",
+    "heatmap": ".heatmap:HeatMapFamily",
+    "topdown": ".topdown:TopDownFamily",
 }
 
 

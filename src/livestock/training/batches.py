@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -80,14 +80,24 @@ def _shuffle(n_images: int, world: int, seed: int, epoch: int) -> np.ndarray:
     return np.resize(shuffled, -(-n_images // world) * world)
 
 
-class Decoded:
+class Held(Protocol):
+    """What is held in memory: `pixels` `(H, W, 3)` uint8, and what belongs to them."""
+
+    @property
+    def pixels(self) -> np.ndarray: ...
+
+
+Kept = TypeVar("Kept", bound=Held)
+
+
+class Decoded(Generic[Kept]):
     """Pictures in memory by index; those whose own turn is longest ago go first."""
 
     def __init__(self, n_bytes: int) -> None:
         self.n_bytes, self.held = n_bytes, 0
-        self.samples: dict[int, Sample] = {}
+        self.samples: dict[int, Kept] = {}
 
-    def get(self, index: int, read: Callable[[int], Sample], *, is_own: bool = False) -> Sample:
+    def get(self, index: int, read: Callable[[int], Kept], *, is_own: bool = False) -> Kept:
         """The picture of this index, read if it is not held; `is_own` if it is its turn, and not a companion's."""
         if index not in self.samples:
             sample = read(index)
@@ -105,12 +115,14 @@ class Packed:
     """A batch on its way from a worker: `images` `(B, 3, S, S)` uint8, and arrays, which need no shared memory each.
 
     `boxes` `(n, 4)` float32 xyxy px and `class_ids` `(n,)` are those of all images, `n_boxes` says how many of each.
+    `points` `(n, K, 3)` float32, where there are any, are the boxes' keypoints.
     """
 
     images: torch.Tensor
     boxes: np.ndarray
     class_ids: np.ndarray
     n_boxes: list[int]
+    points: np.ndarray | None = None
 
     def pin_memory(self) -> Packed:
         """The same with images in page-locked memory, which a GPU copies by itself; called by the DataLoader."""
@@ -119,7 +131,8 @@ class Packed:
     def unpack(self) -> Batch:
         """The batch for a family's loss, but for the images, which are still uint8: see `Batch.to`."""
         boxes, class_ids = torch.from_numpy(self.boxes), torch.from_numpy(self.class_ids)
-        return Batch(self.images, list(boxes.split(self.n_boxes)), list(class_ids.split(self.n_boxes)))
+        points = None if self.points is None else list(torch.from_numpy(self.points).split(self.n_boxes))
+        return Batch(self.images, list(boxes.split(self.n_boxes)), list(class_ids.split(self.n_boxes)), points)
 
 
 class Batches(Dataset):
@@ -128,7 +141,7 @@ class Batches(Dataset):
     def __init__(self, images: TrainingImages, order: Order, augmentation: Augmentation, n_streams: int, n_bytes: int
                  ) -> None:
         self.images, self.order, self.augmentation, self.n_streams = images, order, augmentation, n_streams
-        self.decoded = Decoded(n_bytes)  # empty until the workers are forked: then each has its own
+        self.decoded: Decoded[Sample] = Decoded(n_bytes)  # empty until the workers are forked: then each has its own
         held = np.sort([-3 * np.prod(self._find_size(index)) for index in range(len(images))]).cumsum()
         n_held = int((-held <= n_bytes).sum())  # however large they are
         self.window = 0 if n_held == len(images) else max(n_held, LEAST_WINDOW)  # 0: companions are drawn from all
@@ -143,7 +156,7 @@ class Batches(Dataset):
     def _make_batch(self, epoch: int, number: int) -> Packed:
         own, read, found = self.order.find_batch(epoch, number), partial(self.decoded.get, read=self._read), []
         stream = self.order.find_stream(epoch, number, self.n_streams, self.window)
-        images = _make_shared(len(own), 3, self.augmentation.side, self.augmentation.side)
+        images = make_shared(len(own), 3, self.augmentation.side, self.augmentation.side)
         for position, index in enumerate(own.tolist()):
             end = len(stream) - len(own) + position + 1
             pool = stream[end - self.window : end] if self.window else np.arange(len(self.images))
@@ -165,9 +178,12 @@ class Batches(Dataset):
 
 
 class Loader:
-    """Batches of one epoch after the other; workers go on with the next epoch while this one is evaluated."""
+    """Batches of one epoch after the other; workers go on with the next epoch while this one is evaluated.
 
-    def __init__(self, dataset: Batches, n_epochs: int, n_workers: int, *, pin_memory: bool = False) -> None:
+    `dataset` has an `order`, and gives the batch of (epoch, number): `Batches`, or `crops.CropBatches`.
+    """
+
+    def __init__(self, dataset: Any, n_epochs: int, n_workers: int, *, pin_memory: bool = False) -> None:
         self.dataset, self.n_epochs, self.n_workers, self.pin_memory = dataset, n_epochs, n_workers, pin_memory
         self.n_batches = dataset.order.n_batches  # an epoch
         self._packed: Iterator[Packed | BadData] = iter(())
@@ -257,7 +273,7 @@ def _set_up_worker(number: int) -> None:
     keep_blocks(of_any_size=True)
 
 
-def _make_shared(*shape: int) -> torch.Tensor:
+def make_shared(*shape: int) -> torch.Tensor:
     """An empty uint8 tensor, in a worker in memory that the training process reads, as `default_collate` makes it."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,13 @@ from ..files.memory import keep_blocks, peak_bytes, reset_peak
 from ..models.base import Batch, Family, Loss
 from ..models.registry import get_family
 from . import resume
-from .batches import make_loader, read_images
 from .ema import Average
 from .hyp import read_hyp
 from .loggers import make_loggers
 from .schedule import Schedule
-from .scores import validate
 from .settings import Place, TrainConfig, find_place
 from .start import build_start
+from .task import find_task
 
 MOST_GRADIENT = 10.0  # the norm that gradients are clipped to, where the hyper-parameters do not say: yolov5's
 REPORT_SECONDS = 1.0
@@ -59,13 +58,14 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
     Raises FloatingPointError when losses or weights are no longer finite; what was written before stays.
     """
     place, family = find_place(config.device), get_family(config.family)
-    if config.save and len(resume.read_rows(run_dir)) >= config.epochs:
+    task = find_task(family)
+    if config.save and resume.is_over(resume.read_rows(run_dir), config):
         if place.is_first:
             resume.finish(run_dir)  # a kill came between the last epoch and the end
         return
     _prepare_process(place)
     hyp = read_hyp(Path(config.hyp), family)
-    images, valid = (read_images(Path(config.data_yaml), part) for part in ("train", "val"))
+    images, valid = (task.read(Path(config.data_yaml), part) for part in ("train", "val"))
 
     # What is trained: the network of the last whole checkpoint, or the start weights made ready for these classes.
     there = resume.find_checkpoint(run_dir) if config.save and config.resumes else None
@@ -80,7 +80,7 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
         model.compile(backend=config.compiler, dynamic=False)
 
     # On what: batches that are a function of seed, epoch and number alone, and how the rates change with them.
-    loader = make_loader(images, hyp, config, family.resize, model_config.stride, place)
+    loader = task.make_loader(images, hyp, config, family, model_config.stride, place)
     schedule = Schedule(config.schedule, config.epochs, loader.n_batches, config.nominal_batch / config.batch, hyp)
     loss = family.make_loss(model, hyp)
     steps = Steps(state, schedule, loss, _wrap(model, place), config, family, hyp, place)
@@ -91,20 +91,20 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
         torch.manual_seed(make_seed(config.seed, epoch, place.rank))  # dropout and the like, whatever came before
         losses = steps.run(epoch, loader.epoch(epoch), report)
         if place.is_first:
-            scores = validate(state.average.model, model_config, family, loss, valid, config, place.device,
-                              epoch / config.epochs)
+            scores = task.validate(state.average.model, model_config, family, loss, valid, config, place.device,
+                                   epoch / config.epochs)
             row = {"epoch": epoch, **losses, **scores, "lr": steps.rate, "seconds": time.monotonic() - started,
                    "gigabytes": _find_peak(place) / 1e9}
             state.epoch, state.history = epoch + 1, [*state.history, row]
             if config.resumes:
                 resume.keep(state, model_config, hyp, run_dir, saves=config.save)
             else:
-                resume.keep_last(state, model_config, hyp, run_dir, config.epochs)
+                resume.keep_last(state, model_config, hyp, run_dir, config)
             for log in watch:
                 log(row)
             report({"epochs_done": epoch + 1.0, "scores": scores, "epoch": row})
-        if place.world > 1:
-            torch.distributed.barrier()
+        if _is_over(state.history, config, place):
+            break
     if place.is_first and config.save:
         resume.finish(run_dir)
     if place.world > 1:
@@ -224,6 +224,14 @@ def _make_scaler(config: TrainConfig, place: Place) -> torch.amp.GradScaler:
 
 def _wrap(model: nn.Module, place: Place) -> nn.Module:
     return DistributedDataParallel(model) if place.world > 1 else model
+
+
+def _is_over(history: Sequence[Mapping[str, float]], config: TrainConfig, place: Place) -> bool:
+    """Whether the training ends here, which the first process knows, and all others are told."""
+    is_over = [resume.is_over(history, config)]
+    if place.world > 1:
+        torch.distributed.broadcast_object_list(is_over, src=0, device=torch.device(place.device))
+    return is_over[0]
 
 
 def _find_peak(place: Place) -> float:

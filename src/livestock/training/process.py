@@ -58,7 +58,7 @@ def train(
     start_labels = _name_start_classes(config, label_of)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json({"config": asdict(config), "start_labels": start_labels}, run_dir / SETTINGS)
-    if not is_finished(run_dir, config.epochs, saves=config.save):
+    if not is_finished(run_dir, config):
         _run_child(config, run_dir, on_epoch)
     return read_history(run_dir)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from ..models.registry import get_family
 
 if TYPE_CHECKING:
     from .loop import State
+    from .settings import TrainConfig
 
 LAST, PREVIOUS, BEST, AVERAGED = "last.safetensors", "previous.safetensors", "best.safetensors", "averaged.safetensors"
 HISTORY = "history.jsonl"
@@ -36,9 +37,28 @@ def read_rows(run_dir: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def is_finished(run_dir: Path, epochs: int, *, saves: bool = True) -> bool:
+def is_over(rows: Sequence[Mapping[str, float]], config: TrainConfig) -> bool:
+    """Whether a training with this history has trained all its epochs, or was patient for long enough.
+
+    >>> from livestock.training.settings import TrainConfig
+    >>> config = TrainConfig("data.yaml", "", "hyp.yaml", imgsz=64, batch=2, epochs=9, patience=2)
+    >>> [is_over([{"AP": score} for score in scores], config) for scores in ([0.3, 0.2], [0.3, 0.2, 0.1])]
+    [False, True]
+    """
+    if len(rows) >= config.epochs or not config.patience or not rows:
+        return len(rows) >= config.epochs
+    ranks = [rank(row) for row in rows]
+    return len(rows) - 1 - ranks.index(max(ranks)) >= config.patience
+
+
+def rank(row: Mapping[str, float]) -> float:
+    """By which epochs are compared, the higher the better: `AP`, or of keypoints less the error over the box, `NME`."""
+    return row["AP"] if "AP" in row else -row["NME"]
+
+
+def is_finished(run_dir: Path, config: TrainConfig) -> bool:
     """Whether all epochs were trained and, if there is to be any, the averaged weights written."""
-    return len(read_rows(run_dir)) >= epochs and (not saves or (run_dir / "weights" / AVERAGED).exists())
+    return is_over(read_rows(run_dir), config) and (not config.save or (run_dir / "weights" / AVERAGED).exists())
 
 
 def find_checkpoint(run_dir: Path) -> Checkpoint | None:
@@ -85,9 +105,11 @@ def load(state: State, checkpoint: Checkpoint, run_dir: Path) -> None:
         state.scaler.load_state_dict(header["scaler"])
 
 
-def keep_last(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: Path, epochs: int) -> None:
+def keep_last(
+    state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: Path, settings: TrainConfig
+) -> None:
     """Writes the history and, after the last epoch, its averaged weights: of a training that would not be resumed."""
-    if state.epoch == epochs:
+    if is_over(state.history, settings):
         _write_epoch(state, config, hyp, run_dir)
     _write_history(state.history, run_dir)
 
@@ -95,7 +117,7 @@ def keep_last(state: State, config: ModelConfig, hyp: Mapping[str, float], run_d
 def keep(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: Path, *, saves: bool) -> None:
     """Writes what an epoch leaves: the checkpoint, its averaged weights, the best so far, and then the history.
 
-    The best epoch is that of the highest `AP`, the later of equals. Raises UnsafeWeights, and keeps the files of the
+    The best epoch is that of the highest `rank`, the later of equals. Raises UnsafeWeights, and keeps the files of the
     epoch before, if a weight is not finite.
     """
     row, weights = state.history[-1], run_dir / "weights"
@@ -107,7 +129,7 @@ def keep(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: P
             **{f"optimizer.{number}.{key}": value for number, moments in state.optimizer.state_dict()["state"].items()
                for key, value in moments.items() if isinstance(value, Tensor)},
         }
-        if row["AP"] >= max(past["AP"] for past in state.history):
+        if rank(row) >= max(map(rank, state.history)):
             write_checkpoint(weights / BEST, config, averaged, header, half=True)
         if (weights / LAST).exists():
             os.replace(weights / LAST, weights / PREVIOUS)
@@ -122,7 +144,8 @@ def keep(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: P
 def _write_epoch(state: State, config: ModelConfig, hyp: Mapping[str, float], run_dir: Path) -> dict[str, Any]:
     """Writes the averaged weights of the epoch that has just ended; returns the header."""
     row = state.history[-1]
-    header = {"epoch": int(row["epoch"]), "hyp": dict(hyp), "AP": row["AP"], "livestock": __version__}
+    measure = "AP" if "AP" in row else "NME"
+    header = {"epoch": int(row["epoch"]), "hyp": dict(hyp), measure: row[measure], "livestock": __version__}
     path = run_dir / f"weights/epoch{row['epoch']:04d}.safetensors"
     write_checkpoint(path, config, state.average.model.state_dict(), header, half=True)
     return header

@@ -33,6 +33,7 @@ class TrainConfig:
     resumes: bool = True  # False: a training of a minute, cut off, begins again, and writes its last weights alone
     compiler: str = ""  # such as "inductor", PyTorch's own, which takes minutes at the start
     bf16: bool = False  # mixed precision in bf16: on GPUs from 2020 on, or a CPU
+    patience: int = 0  # epochs without a better one after which a training ends; 0: it never ends early
     metric_iou: float = 0.75  # the competition's: AP at this IoU chooses the best epoch
     loggers: tuple[str, ...] = field(default=())  # further places to watch it: see `LOGGERS`
 

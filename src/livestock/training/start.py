@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from ..data.pose_set import TrainingObjects
 from ..exceptions import BadData, UnsafeWeights
 from ..models.base import Family, ModelConfig, load_matching
 from ..models.checkpoint import read_checkpoint
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_start(
-    config: TrainConfig, family: Family, images: TrainingImages, hyp: Mapping[str, float],
+    config: TrainConfig, family: Family, images: TrainingImages | TrainingObjects, hyp: Mapping[str, float],
     start_labels: list[str] | None = None,
 ) -> tuple[ModelConfig, nn.Module]:
     """The network before its first step: start weights as far as they fit, the rest random.
@@ -29,7 +30,7 @@ def build_start(
     """
     labels = tuple(images.labels)
     if not config.weights:
-        model_config = family.configure(labels, config.imgsz, config.size)
+        model_config = _name_points(family.configure(labels, config.imgsz, config.size), images)
         model = family.build(model_config)
     else:
         found = read_checkpoint(Path(config.weights))
@@ -37,7 +38,7 @@ def build_start(
             raise BadData(f"{config.weights}: expected weights of the family {config.family}, found "
                           f"{found.config.family}; train with that family, or name other weights")
         known = replace(found.config, labels=tuple(start_labels or found.config.labels))
-        model_config = replace(known, labels=labels, imgsz=config.imgsz)
+        model_config = _name_points(replace(known, labels=labels, imgsz=config.imgsz), images)
         model = family.build(model_config)
         try:
             adapted = family.adapt(found.tensors, known, model_config)
@@ -52,6 +53,14 @@ def build_start(
                     len(report.loaded), _name_few(report.random), _name_few(dropped))
     family.fit_boxes(model, np.concatenate([np.zeros((0, 2)), *images.box_sizes(config.imgsz)]), config.imgsz, hyp)
     return model_config, model
+
+
+def _name_points(config: ModelConfig, images: TrainingImages | TrainingObjects) -> ModelConfig:
+    """The config for the keypoints of a training, by name and mirror image; as it is where there are none."""
+    if not isinstance(images, TrainingObjects):
+        return config
+    own = {"points": list(images.points.names), "flips": list(images.points.flips or [])}
+    return replace(config, architecture={**config.architecture, **own})
 
 
 def _name_few(names: list[str]) -> str:

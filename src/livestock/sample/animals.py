@@ -141,11 +141,12 @@ def _pig(build: Build, animal: Animal) -> None:
     for s in (1, -1):
         build.add((-0.33, 0.12 * s, -0.1), (0.17, 0.09, 0.17))
         build.add((0.32, 0.11 * s, -0.1), (0.13, 0.08, 0.16))
-    build.mark_back(neck=0.47, body1=0.30, body2=0.02, body3=-0.32, body4=-0.60)
+    build.mark_back(neck=0.47, body1=0.30, body2=0.02, body3=-0.32)
+    build.mark_back(0.06, body4=-0.60)  # under the tail
     build.mark_pair("F", (0.27, 0.17, -0.17), 0.02)
     folded = animal.behaviour == "lying" and not flat_out
     drawn_up = folded or animal.behaviour == "sitting"  # the thigh, and the stifle with it
-    build.mark_pair("B", (-0.20, 0.19, -0.07) if drawn_up else (-0.25, 0.17, -0.17), 0.02)
+    build.mark_pair("B", (-0.20, 0.175, -0.07) if drawn_up else (-0.25, 0.17, -0.17), 0.03)
     # The fat of the shoulder and the ham hangs over the bend of the leg: the wrist is looked for below it.
     _legs(build, animal, [(0.34, 0.12), (0.34, -0.12), (-0.36, 0.13), (-0.36, -0.13)], 0.40, 0.05, folded, 0.35)
     for step in range(4):  # a curl
@@ -170,7 +171,7 @@ def _pig_head(build: Build, animal: Animal) -> None:
         build.pair((0.12, 0.13, 0.19), (0.13, 0.07, 0.022), (0.1, 0.45, 0.8))
     build.mark("mouth", build.at((0.44, 0, -0.065)), 0.05)
     build.mark_pair("eye", (0.245, 0.11, 0.052))
-    build.mark_pair("ear", (0.19, 0.145, 0.09) if animal.lop_ears else (0.12, 0.13, 0.19), 0.02)
+    build.mark_pair("ear", (0.19, 0.145, 0.09) if animal.lop_ears else (0.12, 0.13, 0.19), 0.08)
 
 
 def _cow(build: Build, animal: Animal) -> None:
@@ -185,8 +186,9 @@ def _cow(build: Build, animal: Animal) -> None:
     build.pair((-0.6, 0.2, 0.2), (0.15, 0.09, 0.09))
     build.pair((-0.7, 0.16, -0.12), (0.22, 0.14, 0.3))
     build.add((-0.4, 0, -0.38), (0.2, 0.17, 0.13), colour=PINK)
-    build.mark_back(body1=0.48, body2=0.05, body3=-0.58, body4=-0.91)
-    build.mark_pair("F", (0.52, 0.24, -0.24), 0.04)
+    build.mark_back(body1=0.48, body2=0.05, body3=-0.58)
+    build.mark_back(0.04, body4=-0.91)  # under the tail
+    build.mark_pair("F", (0.53, 0.22, -0.24), 0.04)
     build.mark_pair("B", (-0.56, 0.24, -0.22), 0.04)
     _legs(build, animal, [(0.56, 0.18), (0.56, -0.18), (-0.7, 0.19), (-0.7, -0.19)], 0.88, 0.068, lying, 0.05)
     root, tip = build.at((-0.94, 0, 0.2)), build.at((-1.02, 0.06 * np.sin(animal.gait), -0.42))
@@ -213,4 +215,4 @@ def _cow_head(build: Build, animal: Animal) -> None:
         build.pair((-0.02, 0.15, 0.19), (0.13, 0.03, 0.03), (0.2, 0.6, 0.8), HORN)
     build.mark("mouth", build.at((0.49, 0, -0.08)), 0.07)
     build.mark_pair("eye", (0.15, 0.148, 0.065))
-    build.mark_pair("ear", (-0.06, 0.25, 0.05), 0.03)
+    build.mark_pair("ear", (-0.06, 0.25, 0.05), 0.09)

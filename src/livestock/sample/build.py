@@ -81,8 +81,10 @@ class Build:
         for side, s in (("left", 1), ("right", -1)):
             self.mark(f"{side} {name}", self.at((point[0], s * point[1], point[2])), depth)
 
-    def mark_back(self, **along: float) -> None:
+    def mark_back(self, depth: float = 0.0, **along: float) -> None:
         """Names points of the midline of the back: where a plumb line of the current frame at x meets the parts so far.
+
+        Parts that are added later may cover it, up to `depth` metres thick.
 
         >>> build = Build()
         >>> build.add((0, 0, 0), (2, 1, 1))
@@ -94,7 +96,7 @@ class Build:
         starts = np.array([self.at((x, 0, ABOVE)) for x in along.values()])
         shares = entries(self.solid(), starts, rays).min(1)
         for name, start, ray, share in zip(along, starts, rays, shares, strict=True):
-            self.mark(name, start + ray * share)
+            self.mark(name, start + ray * share, depth)
 
     def solid(self) -> Solid:
         """The parts so far, in the body frame."""

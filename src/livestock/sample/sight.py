@@ -104,7 +104,7 @@ def visible_areas(solids: list[Solid], camera: Camera, front: NDArray[np.uint8])
     >>> camera = Camera(np.zeros(3), np.eye(3), focal=100.0, width=200, height=100)
     >>> ball = Solid(np.array([[0.0, 0.0, 10.0]]), np.eye(3)[None], np.zeros((1, 3)))
     >>> near = ball.moved(np.eye(3), np.zeros(3), 0.5)
-    >>> visible_areas([ball, near], camera, np.zeros((100, 200, 4), np.uint8)).round(-1).tolist()  # one covers the other
+    >>> visible_areas([ball, near], camera, np.zeros((100, 200, 4), np.uint8)).round(-1).tolist()  # one behind
     [0.0, 330.0]
     """
     taken = (front[..., 3] > OPAQUE).repeat(FINE, axis=0).repeat(FINE, axis=1)

@@ -159,6 +159,13 @@ def test_every_point_lies_in_or_on_its_animal() -> None:
         assert (surface(solid, joints.places[on_the_back]) > 0.8).all()
 
 
+@pytest.mark.parametrize("species", SPECIES)
+def test_left_is_the_animals_own_left(species: str) -> None:
+    joints = pose(posed(species))[1]
+    across = dict(zip(joints.names, joints.places[:, 1], strict=True))
+    assert all(across[f"left {name}"] > 0 > across[f"right {name}"] for name in SIDED)
+
+
 def test_named_points_are_moved_as_a_solid_is() -> None:
     joints = Joints(["toe"], np.array([[1.0, 0.0, 0.0]]), np.array([0.1]))
     found = joints.moved(rotation(yaw=np.pi / 2), np.array([0.0, 0.0, 5.0]), 2.0)

@@ -20,6 +20,7 @@ from livestock.sample.sight import (
     SLACK,
     SLANT,
     behind_itself,
+    entries,
     in_silhouette,
     see_points,
     visible_areas,
@@ -236,6 +237,13 @@ def test_a_rail_before_the_pen_hides_the_pixels_that_it_covers() -> None:
     points = np.array([[[0, 0, 9], [0, -0.4, 10], [0, 1.1, 10]]], float)
     found = see_points(points, np.full((1, 3), 9.0), [ball(0, 0, 10)], CAMERA, front)
     assert found[0, :, 2].tolist() == [HIDDEN, SEEN, SEEN]
+
+
+def test_a_ray_enters_what_lies_before_it_and_nothing_behind_it() -> None:
+    """It enters a ball of radius 1 at a distance of 10 after 9; one that it starts in it has entered before."""
+    rays = np.array([[0, 0, 2.0], [0, 0, -2.0], [2.0, 0, 0]])
+    assert entries(ball(0, 0, 10), np.zeros(3), rays)[:, 0].tolist() == [4.5, np.inf, np.inf]
+    assert entries(ball(0, 0, 0.5), np.zeros(3), rays)[0, 0] == pytest.approx(-0.25)
 
 
 def test_a_pixel_is_in_a_silhouette_as_far_as_its_outline_goes() -> None:

@@ -213,6 +213,6 @@ def _cow_head(build: Build, animal: Animal) -> None:
     build.pair((-0.06, 0.25, 0.05), (0.15, 0.035, 0.075), (-0.15, 1, -0.1))
     if animal.horns:
         build.pair((-0.02, 0.15, 0.19), (0.13, 0.03, 0.03), (0.2, 0.6, 0.8), HORN)
-    build.mark("mouth", build.at((0.49, 0, -0.08)), 0.07)
+    build.mark("mouth", build.at((0.525, 0, -0.065)), 0.08)
     build.mark_pair("eye", (0.15, 0.148, 0.065))
     build.mark_pair("ear", (-0.06, 0.25, 0.05), 0.09)

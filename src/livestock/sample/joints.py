@@ -4,7 +4,7 @@ Names and order are those of published cattle data, which is labelled from the s
 `F` (elbow) and one `B` (stifle). Here they are those of the side that faces the camera, so that a mirrored picture has
 them in place, and the left and right legs alone change their names.
 
-- `mouth`: the lower edge of the muzzle, in front, on the midline. `eye`; `ear`: the middle of the ear.
+- `mouth`: the front of the muzzle below the nostrils, on the midline. `eye`; `ear`: the middle of the ear.
 - `neck`: the crest of the neck, behind the head. `body1` to `body4`: the midline of the back at the shoulder (withers),
   behind the chest, at the hips and at the root of the tail.
 - `fl1`, `fr1`: the wrist of the left and the right fore leg; `fl2`, `fr2`: the toe. `bl`, `br`: hock and toe behind.

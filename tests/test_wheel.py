@@ -15,8 +15,8 @@ import pytest
 from livestock.config import REPOSITORY
 
 pytestmark = pytest.mark.long
-PARTS = ("src", "hyp", "notebooks", "competition.yaml", "pyproject.toml", "README.md", "LICENSE", "requirements.txt",
-         "requirements-nodeps.txt")
+PARTS = ("src", "hyp", "notebooks", "competition.yaml", "keypoints.yaml", "pyproject.toml", "README.md", "LICENSE",
+         "requirements.txt", "requirements-nodeps.txt")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def call(command: Path, folder: Path, *arguments: str) -> str:
 def test_the_wheel_holds_what_comes_with_the_code(wheel: Path) -> None:
     held = {name.removeprefix("livestock/resources/") for name in zipfile.ZipFile(wheel).namelist()
             if name.startswith("livestock/resources/")}
-    assert held == {"competition.yaml", "requirements.txt", "requirements-nodeps.txt",
+    assert held == {"competition.yaml", "keypoints.yaml", "requirements.txt", "requirements-nodeps.txt",
                     *(f"hyp/{path.name}" for path in (REPOSITORY / "hyp").glob("*.yaml")),
                     *(f"notebooks/{path.name}" for path in (REPOSITORY / "notebooks").glob("*.ipynb"))}
     with zipfile.ZipFile(wheel) as content:  # the files, not links to them

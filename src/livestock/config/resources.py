@@ -1,4 +1,4 @@
-"""Where the files lie that come with the code: `hyp/`, `notebooks/`, `competition.yaml`.
+"""Where the files lie that come with the code: `hyp/`, `notebooks/`, `competition.yaml`, `keypoints.yaml`.
 
 They are data of the package, so that an installed wheel has them too. In a git checkout the folder `resources` holds
 links to the same files at its top, where people look for them.
@@ -12,7 +12,7 @@ from pathlib import Path
 RESOURCES = Path(str(files("livestock"))) / "resources"
 _ABOVE = Path(__file__).resolve().parents[3]
 CHECKOUT = _ABOVE if (_ABOVE / "pyproject.toml").is_file() else None  # None: installed from a wheel
-REPOSITORY = CHECKOUT or RESOURCES  # both hold `hyp/`, `notebooks/` and `competition.yaml` by the same names
+REPOSITORY = CHECKOUT or RESOURCES  # both hold these by the same names
 
 
 def resource(name: str) -> Path:

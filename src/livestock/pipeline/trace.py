@@ -53,7 +53,7 @@ def describe_code() -> dict[str, Any]:
     names = [re.split(r"[\[<>=~! ]", line)[0] for file in ("requirements.txt", "requirements-nodeps.txt")
              for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     return {"python": platform.python_version(), "machine": platform.platform(), "commit": _git("rev-parse", "HEAD"),
-            "changed": _git("status", "--porcelain", "--", "src", "hyp", "competition.yaml"),
+            "changed": _git("status", "--porcelain", "--", "src", "hyp", "competition.yaml", "keypoints.yaml"),
             "packages": {name: _version(name) for name in sorted(names)}}
 
 

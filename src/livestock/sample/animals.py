@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .build import Build, Joints, rotation
 from .coats import Coat, random_coat
-from .solids import Array, Solid, Surface, half_axes
+from .solids import Array, Solid, Surface
 
-Point = tuple[float, float, float]
 BEHAVIOURS = ["lying", "standing", "sitting", "eating"]
-COAT = (-1.0, -1.0, -1.0)
 DARK = (0.07, 0.06, 0.06)
 PINK = (0.82, 0.55, 0.52)
 HORN = (0.78, 0.72, 0.6)
+LEGS = ("fl", "fr", "bl", "br")
+
 
 @dataclass
 class Animal:
@@ -57,57 +58,24 @@ def random_animal(species: str, x: float, y: float, coats: list[int], size: floa
     )
 
 
-def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Array:
-    """Rz(yaw) Ry(-pitch) Rx(roll): pitch > 0 lifts the head, roll > 0 the left side.
-
-    >>> rotation(yaw=np.pi / 2).round(3).tolist()  # x becomes y
-    [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
-    turn = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
-    nod = np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
-    return turn @ nod @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-
-
-class _Build:
-    """Collects ellipsoids; `frame` and `joint` turn and shift those added next."""
-
-    def __init__(self) -> None:
-        self.parts: list[tuple[Array, Array, Point, Point, Point]] = []
-        self.frame: Array = np.eye(3)
-        self.joint: Array = np.zeros(3)
-
-    def at(self, point: Point) -> Array:
-        """A point of the current frame in the body frame."""
-        return self.frame @ np.array(point) + self.joint
-
-    def add(self, centre: Point, radii: Point, axis: Point = (1, 0, 0), colour: Point = COAT) -> None:
-        self.parts.append((self.frame, self.at(centre), radii, axis, colour))
-
-    def pair(self, centre: Point, radii: Point, axis: Point = (1, 0, 0), colour: Point = COAT) -> None:
-        """The part and its mirror image on the other side."""
-        for s in (1, -1):
-            self.add((centre[0], s * centre[1], centre[2]), radii, (axis[0], s * axis[1], axis[2]), colour)
-
-    def limb(self, a: Array, b: Array, radius: float, colour: Point = COAT) -> None:
-        """A rounded bar from a to b, both in the body frame."""
-        radii = (float(np.linalg.norm(b - a)) / 2 + radius * 0.7, radius, radius)
-        self.parts.append((np.eye(3), (a + b) / 2, radii, tuple((b - a).tolist()), colour))
-
-    def solid(self) -> Solid:
-        columns = (np.array(column, float) for column in zip(*self.parts, strict=True))
-        frames, centres, radii, axes, colours = columns
-        return Solid(centres, frames @ half_axes(radii, axes), colours)
-
-
 def animal_solid(animal: Animal) -> Solid:
     """The animal as a solid in the world, standing or lying on the floor."""
-    build = _Build()
+    return pose(animal)[0]
+
+
+def pose(animal: Animal) -> tuple[Solid, Joints]:
+    """The animal's solid in the world, standing or lying on the floor, and its named points there.
+
+    >>> solid, joints = pose(random_animal("cow", 3.0, 4.0, [0], 1.0, np.random.default_rng(0)))
+    >>> round(abs(solid.lowest()), 9), joints.places.shape
+    (0.0, (22, 3))
+    """
+    build = Build()
     (_pig if animal.species == "pig" else _cow)(build, animal)
     solid = build.solid()
-    size = animal.size
+    size, turn = animal.size, rotation(animal.heading)
     place = np.array([animal.x, animal.y, -solid.lowest() * size])
-    return solid.moved(rotation(animal.heading), place, size)
+    return solid.moved(turn, place, size), build.joints().moved(turn, place, size)
 
 
 def body_points(animal: Animal, points: Array) -> Array:
@@ -127,7 +95,7 @@ def coat_colours(animal: Animal, surface: Surface) -> Array:
     return np.where(surface.paint < 0, coat, surface.paint)
 
 
-def _trunk(build: _Build, animal: Animal, height: float, lateral: float) -> None:
+def _trunk(build: Build, animal: Animal, height: float, lateral: float) -> None:
     """Tilts the frame as the posture asks."""
     build.joint = np.array([0, 0, height])
     if animal.behaviour == "sitting":
@@ -136,9 +104,12 @@ def _trunk(build: _Build, animal: Animal, height: float, lateral: float) -> None
         build.frame = rotation(roll=lateral * animal.side)
 
 
-def _legs(build: _Build, animal: Animal, hips: list[tuple[float, float]], drop: float, radius: float,
-          folded: bool) -> None:
-    """Four legs under the `hips` (x, y of the trunk's frame); `drop` is their length."""
+def _legs(build: Build, animal: Animal, hips: list[tuple[float, float]], drop: float, radius: float,
+          folded: bool, wrist: float) -> None:
+    """Four legs under the `hips` (x, y of the trunk's frame); `drop` is their length.
+
+    `wrist` is the share of the lower leg above the named wrist or hock while the leg is stretched.
+    """
     for number, (x, y) in enumerate(hips):
         hip, front = build.at((x, y, -0.1 * drop)), x > 0
         swing = 0.16 * drop * np.sin(animal.gait + [0, np.pi, np.pi, 0][number])
@@ -155,9 +126,12 @@ def _legs(build: _Build, animal: Animal, hips: list[tuple[float, float]], drop: 
         build.limb(hip, knee, radius * 1.5)
         build.limb(knee, foot, radius)
         build.limb(foot + (knee - foot) * 0.08, foot, radius * 1.05, DARK)
+        build.mark(f"{LEGS[number]}1", knee + (foot - knee) * (0 if tucked else wrist), radius * 1.2)
+        toe = (foot - knee) / np.linalg.norm(foot - knee) * radius * 0.7
+        build.mark(f"{LEGS[number]}2", foot + toe, radius)
 
 
-def _pig(build: _Build, animal: Animal) -> None:
+def _pig(build: Build, animal: Animal) -> None:
     g = animal.girth
     flat_out = animal.behaviour == "lying" and abs(animal.head_yaw) < 0.4  # on its side, or on its chest
     _trunk(build, animal, 0.45, 1.35 if flat_out else 0.12)
@@ -167,15 +141,21 @@ def _pig(build: _Build, animal: Animal) -> None:
     for s in (1, -1):
         build.add((-0.33, 0.12 * s, -0.1), (0.17, 0.09, 0.17))
         build.add((0.32, 0.11 * s, -0.1), (0.13, 0.08, 0.16))
-    _legs(build, animal, [(0.34, 0.12), (0.34, -0.12), (-0.36, 0.13), (-0.36, -0.13)], 0.40, 0.05,
-          animal.behaviour == "lying" and not flat_out)
+    build.mark_back(neck=0.47, body1=0.30, body2=0.02, body3=-0.32)
+    build.mark_back(0.06, body4=-0.60)  # under the tail
+    build.mark_pair("F", (0.27, 0.17, -0.17), 0.02)
+    folded = animal.behaviour == "lying" and not flat_out
+    drawn_up = folded or animal.behaviour == "sitting"  # the thigh, and the stifle with it
+    build.mark_pair("B", (-0.20, 0.175, -0.07) if drawn_up else (-0.25, 0.17, -0.17), 0.03)
+    # The fat of the shoulder and the ham hangs over the bend of the leg: the wrist is looked for below it.
+    _legs(build, animal, [(0.34, 0.12), (0.34, -0.12), (-0.36, 0.13), (-0.36, -0.13)], 0.40, 0.05, folded, 0.35)
     for step in range(4):  # a curl
         y, z = 0.03 * np.sin(2.1 * step), 0.1 + 0.03 * np.cos(2.1 * step)
         build.add((-0.61 - 0.02 * step, y, z), (0.03, 0.014, 0.014))
     _pig_head(build, animal)
 
 
-def _pig_head(build: _Build, animal: Animal) -> None:
+def _pig_head(build: Build, animal: Animal) -> None:
     down = {"eating": -0.75, "lying": -0.1}.get(animal.behaviour, -0.2) + animal.head_pitch
     build.joint = build.at((0.46, 0, 0.03))
     build.frame = build.frame @ rotation(animal.head_yaw * 0.8, down)
@@ -189,9 +169,12 @@ def _pig_head(build: _Build, animal: Animal) -> None:
         build.pair((0.19, 0.145, 0.09), (0.14, 0.075, 0.022), (0.8, 0.45, -0.45))
     else:
         build.pair((0.12, 0.13, 0.19), (0.13, 0.07, 0.022), (0.1, 0.45, 0.8))
+    build.mark("mouth", build.at((0.44, 0, -0.065)), 0.05)
+    build.mark_pair("eye", (0.245, 0.11, 0.052))
+    build.mark_pair("ear", (0.19, 0.145, 0.09) if animal.lop_ears else (0.12, 0.13, 0.19), 0.08)
 
 
-def _cow(build: _Build, animal: Animal) -> None:
+def _cow(build: Build, animal: Animal) -> None:
     g = animal.girth
     lying = animal.behaviour == "lying"
     _trunk(build, animal, 0.95, 0.25)
@@ -203,18 +186,23 @@ def _cow(build: _Build, animal: Animal) -> None:
     build.pair((-0.6, 0.2, 0.2), (0.15, 0.09, 0.09))
     build.pair((-0.7, 0.16, -0.12), (0.22, 0.14, 0.3))
     build.add((-0.4, 0, -0.38), (0.2, 0.17, 0.13), colour=PINK)
-    _legs(build, animal, [(0.56, 0.18), (0.56, -0.18), (-0.7, 0.19), (-0.7, -0.19)], 0.88, 0.068, lying)
+    build.mark_back(body1=0.48, body2=0.05, body3=-0.58)
+    build.mark_back(0.04, body4=-0.91)  # under the tail
+    build.mark_pair("F", (0.53, 0.22, -0.24), 0.04)
+    build.mark_pair("B", (-0.56, 0.24, -0.22), 0.04)
+    _legs(build, animal, [(0.56, 0.18), (0.56, -0.18), (-0.7, 0.19), (-0.7, -0.19)], 0.88, 0.068, lying, 0.05)
     root, tip = build.at((-0.94, 0, 0.2)), build.at((-1.02, 0.06 * np.sin(animal.gait), -0.42))
     build.limb(root, tip, 0.028)
     build.limb(tip, tip + (tip - root) * 0.25, 0.05, DARK)
     _cow_head(build, animal)
 
 
-def _cow_head(build: _Build, animal: Animal) -> None:
+def _cow_head(build: Build, animal: Animal) -> None:
     down = {"eating": -0.95, "lying": 0.3}.get(animal.behaviour, 0.22) + animal.head_pitch
     build.joint = build.at((0.72, 0, 0.12))
     build.frame = build.frame @ rotation(animal.head_yaw * 0.9, down)
     build.add((0.14, 0, 0.0), (0.38, 0.17, 0.25), (1, 0, 0.05))
+    build.mark("neck", build.at((0.12, 0, 0.25)))
     build.joint = build.at((0.42, 0, 0.08))
     nod = -0.1 if animal.behaviour == "eating" else -0.75
     build.frame = build.frame @ rotation(animal.head_yaw * 0.5, nod)
@@ -225,3 +213,6 @@ def _cow_head(build: _Build, animal: Animal) -> None:
     build.pair((-0.06, 0.25, 0.05), (0.15, 0.035, 0.075), (-0.15, 1, -0.1))
     if animal.horns:
         build.pair((-0.02, 0.15, 0.19), (0.13, 0.03, 0.03), (0.2, 0.6, 0.8), HORN)
+    build.mark("mouth", build.at((0.525, 0, -0.065)), 0.08)
+    build.mark_pair("eye", (0.15, 0.148, 0.065))
+    build.mark_pair("ear", (-0.06, 0.25, 0.05), 0.09)

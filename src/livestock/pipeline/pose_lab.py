@@ -1,0 +1,304 @@
+"""Experiments with keypoints: settings that differ in one thing, several seeds, judged on images that none has seen.
+
+As `experiment` is for boxes: a `PoseArm` is a setting, all arms of a `PoseLab` share images, size, epochs and schedule
+but for what an arm says itself, and the averaged weights of the last epochs are judged, so that nothing is chosen on
+the images that judge. What a training found is kept by all that it depends on.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from ..config import REPOSITORY, Skeleton
+from ..data.pose_set import write_pose_set
+from ..evaluation.gains import Gain, Judged, draw_gain_counts, find_gain
+from ..evaluation.pixel import find_mean_pose, guess_mean_pose
+from ..evaluation.pose_gains import FEWER_IS_BETTER, judge_poses
+from ..files.hashing import hash_content
+from ..files.progress import one_bar
+from ..tables import read_table, write_table
+from .store import read_records, run_step
+from .train import MACHINE, PLACES
+
+if TYPE_CHECKING:
+    from ..training import TrainConfig
+
+GUESS = "mean pose"  # the guess that looks at no picture, beside every result
+N_TIMED = 32  # objects whose prediction is timed
+VERSION = 1  # of what a training's result means
+
+
+@dataclass(frozen=True)
+class PoseScale:
+    """How big an experiment is: pixels of the input, objects a batch, epochs, trainings of each arm."""
+
+    imgsz: int
+    batch: int
+    epochs: int
+    n_seeds: int
+    patience: int = 0
+    device: str = ""
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class PoseArm:
+    """One setting: a network, what it starts from, and in what it differs from the others.
+
+    `weights` is a file or an official name, "" for random ones. `epochs` is a share of the scale's; `settings` are
+    fields of `TrainConfig`, such as `batch`; `flip` looks at the mirrored object too. With `points` these alone are
+    asked for. `filmed` epochs leave their weights behind.
+    """
+
+    name: str
+    family: str
+    size: str
+    weights: str = ""
+    hyp: Mapping[str, float] = field(default_factory=dict)
+    epochs: float = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    flip: bool = False
+    points: tuple[str, ...] = ()
+    filmed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PoseLab:
+    """Where an experiment takes place: its tables, and the ids of the images that train and of those that judge.
+
+    `images` has groups. Points are looked for in true boxes.
+    """
+
+    root: Path
+    scale: PoseScale
+    images: pd.DataFrame
+    boxes: pd.DataFrame
+    keypoints: pd.DataFrame
+    skeleton: Skeleton
+    train_ids: Sequence[str]
+    judged_ids: Sequence[str]
+    seed: int = 0
+
+    @property
+    def judged(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Images, boxes and keypoints that judge."""
+        return self._part(self.judged_ids)
+
+    @property
+    def trained(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Images, boxes and keypoints that train."""
+        return self._part(self.train_ids)
+
+    def _part(self, ids: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        images, boxes, keypoints = (table[table["image_id"].isin(list(ids))].reset_index(drop=True)
+                                    for table in (self.images, self.boxes, self.keypoints))
+        return images, boxes, keypoints
+
+
+@dataclass(frozen=True)
+class PoseResult:
+    """What one training came to: its points in the boxes that judge, its history, weights, and what is known of it.
+
+    `facts`: `parameters` (millions), `megabytes` in half precision, `seconds` an epoch, `gigabytes`, `epochs`, and
+    `milliseconds` an object at prediction, from the file to its points. `film` has weights by epoch.
+    """
+
+    arm: PoseArm
+    seed: int
+    keypoints: pd.DataFrame
+    history: pd.DataFrame
+    weights: Path
+    facts: dict[str, float]
+    film: dict[int, Path]
+
+
+def split_by_group(images: pd.DataFrame, share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Image ids to train on and, of about this `share`, to judge by: whole groups, drawn with a seed.
+
+    >>> images = pd.DataFrame({"image_id": list("abcd"), "group": [0, 0, 1, -1]})
+    >>> train, judged = split_by_group(images, 0.5, seed=0)
+    >>> sorted(train + judged), ("a" in train) == ("b" in train)
+    (['a', 'b', 'c', 'd'], True)
+    """
+    alone = np.where(images["group"] >= 0, images["group"], -1 - np.arange(len(images)))
+    names = np.random.default_rng(seed).permutation(np.unique(alone))
+    sizes = pd.Series(alone).value_counts().loc[names].cumsum()
+    is_judged = np.isin(alone, names[: int((sizes <= share * len(images)).sum()) or 1])
+    return images.loc[~is_judged, "image_id"].tolist(), images.loc[is_judged, "image_id"].tolist()
+
+
+def run_pose_arms(lab: PoseLab, arms: Sequence[PoseArm]) -> list[PoseResult]:
+    """Trains each arm with each seed; what was trained before is read.
+
+    A session that ends early has one seed of every arm rather than three of the first.
+    """
+    results = []
+    seeds = [lab.seed + number for number in range(lab.scale.n_seeds)]
+    with one_bar("trainings", unit="training", total=len(arms) * len(seeds)) as bar:
+        for seed in seeds:
+            for arm in arms:
+                bar.set_postfix({"now": f"{arm.name}, seed {seed}"})
+                results.append(train_pose_arm(lab, arm, seed))
+                bar.update()
+    order = [arm.name for arm in arms]
+    return sorted(results, key=lambda result: order.index(result.arm.name))
+
+
+def train_pose_arm(lab: PoseLab, arm: PoseArm, seed: int) -> PoseResult:
+    """One training, or what is kept of it."""
+    config, values = _configure(lab, arm, seed), read_pose_values(arm)
+    own = {name: value for name, value in asdict(config).items() if name not in (*PLACES, *MACHINE)}
+    tables = [table.drop(columns=["archive", "member"], errors="ignore").to_dict("list")
+              for part in (lab.trained, lab.judged) for table in part]
+    made_from = {**own, "weights": arm.weights, "values": values, "points": list(arm.points), "flip": arm.flip,
+                 "filmed": list(arm.filmed), "tables": hash_content(tables), "skeleton": asdict(lab.skeleton),
+                 "version": VERSION}
+    key = hash_content(made_from)[:16]
+    folder = lab.root / "interim/poses"
+    kept = [folder / f"{key}.parquet", folder / f"{key}_history.parquet", folder / f"{key}.safetensors",
+            *[folder / f"{key}_{epoch}.safetensors" for epoch in arm.filmed]]
+    run_step(f"pose_{key}", lambda: _train(lab, arm, config, values, kept), outputs=kept, settings=made_from,
+             workspace=lab.root, by="10_heatmap", says=False)
+    return PoseResult(arm, seed, read_table(kept[0]), read_table(kept[1]), kept[2],
+                      read_records(lab.root)[f"pose_{key}"].notes, dict(zip(arm.filmed, kept[3:], strict=True)))
+
+
+def read_pose_values(arm: PoseArm) -> dict[str, float]:
+    """The hyper-parameters of an arm: its family's file, and what it changes."""
+    values = yaml.safe_load((REPOSITORY / f"hyp/{arm.family}.yaml").read_text(encoding="utf-8"))
+    return {**values, **arm.hyp}
+
+
+def _configure(lab: PoseLab, arm: PoseArm, seed: int) -> TrainConfig:
+    from ..models.registry import find_start
+    from ..training import TrainConfig
+
+    start = find_start(arm.family, arm.weights, lab.root / "weights") if arm.weights else None
+    scale = lab.scale
+    settings = {"imgsz": scale.imgsz, "batch": scale.batch, "nominal_batch": scale.batch, "optimizer": "Adam",
+                "epochs": max(round(scale.epochs * arm.epochs), 1), "schedule": "cosine", "patience": scale.patience,
+                "device": scale.device, "workers": scale.workers, **arm.settings}
+    if "batch" in arm.settings:
+        settings["nominal_batch"] = arm.settings["batch"]
+    return TrainConfig("data.yaml", str(start or ""), "hyp.yaml", family=arm.family, size=arm.size, seed=seed,
+                       **settings)
+
+
+def _train(
+    lab: PoseLab, arm: PoseArm, config: TrainConfig, values: Mapping[str, float], kept: Sequence[Path]
+) -> dict[str, float]:
+    """Trains an arm and writes what is kept of it; returns the facts. Its folder is deleted then."""
+    from ..models.checkpoint import read_checkpoint
+    from ..search.space import write_hyp
+    from ..training import train
+
+    run_dir = lab.root / "runs" / kept[0].stem  # a training that was cut off goes on there
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_hyp(values, run_dir / "hyp.yaml", [f"{arm.name}, seed {config.seed}"])
+    tables = [pd.concat(pair, ignore_index=True) for pair in zip(lab.trained, lab.judged, strict=True)]
+    skeleton = keep_points(lab.skeleton, arm.points)
+    # A training needs images for its validation, by which nothing is chosen here: a few are enough.
+    watched = list(lab.judged[2].loc[lab.judged[2]["visible"] > 0, "image_id"].unique()[:8])
+    data_yaml = write_pose_set(run_dir / "data", (tables[0], tables[1], tables[2]), skeleton,
+                               {"train": list(lab.train_ids), "val": watched})
+    kept[0].parent.mkdir(parents=True, exist_ok=True)
+    film = dict(zip(arm.filmed, kept[3:], strict=True))
+
+    def keep_film(row: Mapping[str, float]) -> None:
+        if (epoch := int(row["epoch"])) in film:
+            shutil.copyfile(run_dir / f"weights/epoch{epoch:04d}.safetensors", film[epoch])
+
+    config = replace(config, data_yaml=str(data_yaml.resolve()), hyp=str((run_dir / "hyp.yaml").resolve()))
+    history = train(config, run_dir, on_epoch=keep_film)
+    write_table(history, kept[1])
+    shutil.copyfile(run_dir / "weights/averaged.safetensors", kept[2])
+    found, milliseconds = predict_judged(lab, kept[2], config.device, flip=arm.flip)
+    write_table(found, kept[0])
+    facts = {"parameters": sum(tensor.numel() for tensor in read_checkpoint(kept[2]).tensors.values()) / 1e6,
+             "megabytes": kept[2].stat().st_size / 1e6, "seconds": float(history["seconds"].median()),
+             "gigabytes": float(history["gigabytes"].max()), "epochs": float(len(history)),
+             "milliseconds": milliseconds}
+    shutil.rmtree(run_dir)
+    return facts
+
+
+def keep_points(skeleton: Skeleton, names: Sequence[str]) -> Skeleton:
+    """A skeleton of these points alone, without edges; all of it where none is named. Mirrors that are gone are lost.
+
+    Raises ValueError for a name that it does not have.
+    """
+    if not names:
+        return skeleton
+    known = {point.keypoint for point in skeleton.keypoints}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"points: expected some of {', '.join(sorted(known))}, found {unknown[0]!r}")
+    kept = []
+    for label in skeleton.labels:
+        own = [point for point in skeleton.of(label) if point.keypoint in names]
+        has_all = all(point.flip in names for point in own)
+        kept += [replace(point, index=index, flip=point.flip if has_all else None) for index, point in enumerate(own)]
+    return Skeleton(tuple(kept))
+
+
+def predict_judged(lab: PoseLab, weights: Path, device: str, *, flip: bool = False) -> tuple[pd.DataFrame, float]:
+    """The points that a model finds in the true boxes that judge, and milliseconds an object, pictures read and all.
+
+    Timed are the last `N_TIMED` objects, after all have been predicted once.
+    """
+    from ..models.forward import load_for_inference
+    from ..poses import find_poses
+
+    model = load_for_inference(weights, device)
+    images, boxes, _ = lab.judged
+    found = find_poses(model, images, boxes, flip=flip)
+    timed = boxes.tail(N_TIMED)
+    started = time.perf_counter()
+    find_poses(model, images, timed, flip=flip, batch=1)
+    return found, 1000 * (time.perf_counter() - started) / len(timed)
+
+
+def judge_pose_results(lab: PoseLab, results: Sequence[PoseResult]) -> dict[str, list[Judged]]:
+    """The scores of trainings by arm, seeds in order, all on the same resampled groups; the mean pose as `GUESS`.
+
+    An arm that asks for some of the points is judged by those.
+    """
+    images, boxes, keypoints = lab.judged
+    counts = draw_gain_counts(images, lab.seed)
+    judged: dict[str, list[Judged]] = {}
+    for result in sorted(results, key=lambda result: result.seed):
+        skeleton = keep_points(lab.skeleton, result.arm.points)
+        own = keypoints[keypoints["keypoint"].isin([point.keypoint for point in skeleton.keypoints])]
+        judged.setdefault(result.arm.name, []).append(
+            judge_poses(images, (boxes, own), (boxes, result.keypoints), skeleton, counts))
+    by_arm = {arm: judged[arm] for arm in dict.fromkeys(result.arm.name for result in results)}
+    guess = guess_points(lab)
+    n_seeds = max(map(len, by_arm.values()), default=1)
+    return {**by_arm, GUESS: [judge_poses(images, (boxes, keypoints), (boxes, guess), lab.skeleton, counts)] * n_seeds}
+
+
+def guess_points(lab: PoseLab) -> pd.DataFrame:
+    """The mean pose of the objects that train, put into every box that judges."""
+    _, boxes, keypoints = lab.trained
+    return guess_mean_pose(find_mean_pose(boxes, keypoints), lab.judged[1])
+
+
+def tabulate_poses(results: Sequence[PoseResult], judged: Mapping[str, Sequence[Judged]]) -> pd.DataFrame:
+    """A row an arm: means over seeds of every measure and of the facts of its trainings; index `arm`."""
+    scores = pd.DataFrame([{"arm": arm, **one.scores} for arm, runs in judged.items() for one in runs])
+    facts = pd.DataFrame([{"arm": result.arm.name, **result.facts} for result in results])
+    return scores.groupby("arm", sort=False).mean().join(facts.groupby("arm").mean())
+
+
+def find_pose_gain(judged: Mapping[str, Sequence[Judged]], better: str, worse: str, measure: str) -> Gain:
+    """By how much one arm is better than another: of errors, by how much they fall."""
+    sides = (worse, better) if measure in FEWER_IS_BETTER else (better, worse)
+    return find_gain(judged[sides[0]], judged[sides[1]], measure)

@@ -13,14 +13,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.io import decode_image
+from torchvision.transforms import v2
 
-from livestock.config import Skeleton, read_competition
+from livestock.config import Competition, Skeleton, read_competition, resource
 from livestock.data import folds
+from livestock.data.pose_set import TrainingObjects, read_objects, write_pose_set
 from livestock.files.logs import show_messages
 from livestock.models.heatmap_codec import decode_dark
 from livestock.pipeline.pose_lab import (
@@ -35,8 +43,13 @@ from livestock.pipeline.pose_lab import (
     tabulate_poses,
 )
 from livestock.pipeline.reading import examine
+from livestock.sample import draw_keypoint_sample
+from livestock.sample.keypoints import livestock_skeleton
+from livestock.training.crops import make_crop_loader
+from livestock.training.settings import Place, TrainConfig
 
 JUDGED_SHARE = 1 / 8
+N_DRAWN, N_EPOCHS, BATCH = 24, 3, 32  # of `speed`
 COLUMNS = ["pixels", "median", "q95", "gross", "PCK", "NME", "OKS", "OKS50", "OKS75", "parameters", "megabytes",
            "seconds", "epochs", "milliseconds"]
 Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
@@ -81,9 +94,9 @@ def main() -> None:
     return None
 
 
-def read_tables(path: Path, competition: object) -> Tables:
+def read_tables(path: Path, competition: Competition) -> Tables:
     """Images with groups of near-duplicates, boxes and keypoints of a folder; ids begin with the folder's name."""
-    found = examine("auto", path, competition)  # type: ignore[arg-type]
+    found = examine("auto", path, competition)
     groups = folds.near_duplicate_groups(found.images, hashes=found.hashes)
     images = found.images.assign(group=found.images["image_id"].map(groups).to_numpy())
     return images, found.boxes, found.keypoints
@@ -119,16 +132,77 @@ def report(lab: PoseLab, arm: PoseArm) -> None:
 
 
 def measure_speed() -> None:
-    """Training crops a second against a plain loop of OpenCV, and decoding of 1,000 x 18 maps against a loop."""
+    """Training crops a second against plain torchvision, and decoding of 1,000 x 18 maps against a loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        draw_keypoint_sample(Path(folder), n_train=N_DRAWN, n_test=2)
+        found = examine("auto", Path(folder), read_competition(resource("keypoints.yaml")))
+        ids = list(found.images["image_id"])
+        skeleton = livestock_skeleton()
+        data = write_pose_set(Path(folder) / "set", (found.images, found.boxes, found.keypoints), skeleton,
+                              {"train": ids, "val": ids[:4]})
+        objects = read_objects(data)
+        hyp = {"degrees": 40.0, "scale": 0.4, "translate": 0.05, "hsv_h": 0.015, "hsv_s": 0.4, "hsv_v": 0.3,
+               "fliplr": 0.5}
+        config = TrainConfig(str(data), "", "", imgsz=256, batch=BATCH, epochs=N_EPOCHS, workers=2, device="cpu")
+        loader = make_crop_loader(objects, hyp, config, "fit", Place("cpu"))
+        ours = [count_rate(loader.epoch(epoch), len(objects)) for epoch in range(N_EPOCHS)]
+        loader.close()
+        plain = DataLoader(PlainCrops(objects), BATCH, shuffle=True, num_workers=2)
+        theirs = [count_rate(plain, len(objects)) for _ in range(N_EPOCHS)]
+    print(f"bench keypoints-crops first={ours[0]:.0f}/s ours={max(ours[1:]):.0f}/s torchvision={max(theirs):.0f}/s "
+          f"times={max(ours[1:]) / max(theirs):.1f}")
     maps = torch.rand(1000, 18, 64, 64)
+    seconds = []
+    for decode in (decode_all, decode_one_by_one):
+        started = time.perf_counter()
+        decode(maps)
+        seconds.append(time.perf_counter() - started)
+    print(f"bench keypoints-decode vectorised={seconds[0]:.3f} s loop={seconds[1]:.3f} s "
+          f"times={seconds[1] / seconds[0]:.1f}")
+
+
+class PlainCrops(Dataset):
+    """What one would write: each time the file decoded, the object cut out, then torchvision's transforms."""
+
+    def __init__(self, objects: TrainingObjects) -> None:
+        self.objects = objects
+        self.change = v2.Compose([v2.RandomAffine(40, translate=(0.05, 0.05), scale=(0.6, 1.4)),
+                                  v2.RandomHorizontalFlip(), v2.ColorJitter(0.3, 0.0, 0.4, 0.015)])
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        row, box = self.objects.images.iloc[index], self.objects.boxes[index]
+        image = decode_image(str(Path(row["archive"], row["member"])))
+        side = int(1.25 * max(box[2] - box[0], box[3] - box[1]))
+        left, top = int((box[0] + box[2] - side) / 2), int((box[1] + box[3] - side) / 2)
+        points = tv_tensors.BoundingBoxes(
+            torch.tensor(np.hstack([self.objects.keypoints[index, :, :2], np.ones((18, 2))])), format="CXCYWH",
+            canvas_size=image.shape[-2:])
+        both = v2.functional.resized_crop(image, top, left, side, side, [256, 256]), v2.functional.resized_crop(
+            points, top, left, side, side, [256, 256])
+        changed: tuple[torch.Tensor, torch.Tensor] = self.change(*both)
+        return changed[0], torch.as_tensor(changed[1])
+
+
+def count_rate(batches: Iterable[object], n_objects: int) -> float:
+    """Objects a second."""
     started = time.perf_counter()
+    for _ in batches:
+        pass
+    return n_objects / (time.perf_counter() - started)
+
+
+def decode_all(maps: torch.Tensor) -> None:
+    """As the families do."""
     decode_dark(maps, 4.0)
-    vectorised = time.perf_counter() - started
-    started = time.perf_counter()
-    for one in maps[:50].flatten(0, 1):
-        decode_dark(one[None], 4.0)
-    loop = (time.perf_counter() - started) * len(maps) / 50
-    print(f"bench keypoints-decode vectorised={vectorised:.3f} s loop={loop:.3f} s times={loop / vectorised:.1f}")
+
+
+def decode_one_by_one(maps: torch.Tensor) -> None:
+    """A map at a time, in Python."""
+    for one in maps.flatten(0, 1):
+        decode_dark(one, 4.0)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,14 @@ from .errors import plot_causes, plot_confusion, plot_error_rates, plot_group_th
 from .evolution import plot_importances, plot_moves, plot_start_and_best, plot_trials
 from .experiment import plot_arms, plot_claims, plot_costs, plot_rates
 from .images import choose_images, draw_boxes, plot_groups, plot_images
+from .keypoints import (
+    plot_by_keypoint,
+    plot_errors,
+    plot_histories,
+    plot_maps,
+    plot_objects,
+    plot_pose_arms,
+)
 from .predictions import (
     plot_average_precision,
     plot_confidence,
@@ -36,6 +44,7 @@ __all__ = [
     "plot_box_centres",
     "plot_box_counts",
     "plot_breakdown",
+    "plot_by_keypoint",
     "plot_causes",
     "plot_claims",
     "plot_class_counts",
@@ -48,17 +57,22 @@ __all__ = [
     "plot_distances",
     "plot_empty_images",
     "plot_error_rates",
+    "plot_errors",
     "plot_group_sizes",
     "plot_group_thumbnails",
     "plot_groups",
+    "plot_histories",
     "plot_image_sizes",
     "plot_images",
     "plot_importances",
     "plot_learning_curve",
     "plot_losses",
+    "plot_maps",
     "plot_methods",
     "plot_moves",
+    "plot_objects",
     "plot_overlaps",
+    "plot_pose_arms",
     "plot_precision_recall",
     "plot_rates",
     "plot_ratio_bins",

@@ -32,16 +32,16 @@ Entry = dict[str, Any]
 
 
 def draw_keypoint_sample(directory: Path, *, seed: int = 0, n_train: int = 240, n_test: int = 60,
-                         scale: float = 1 / 3) -> None:
+                         scale: float = 1 / 3, is_alone: bool = False) -> None:
     """Writes the frames of a sample with keypoints to `directory`.
 
     They are `train/images/*.jpg` with `train/_annotations.coco.json`, `test/images/*.jpg` without labels, their truth
     as `truth_test.json` beside, and `sources.csv`. Arguments and frames are those of `draw_sample`: equal seeds give
-    the same pictures there and here. `keypoints.yaml` is the competition's file.
+    the same pictures there and here. If `is_alone` each shows one animal. `keypoints.yaml` is the competition's file.
 
     Raises ValueError for n_train < 8, n_test < 2, a scale outside (0, 1], and images of another sample in the folder.
     """
-    shots = plan_sample(seed=seed, n_train=n_train, n_test=n_test, scale=scale)
+    shots = plan_sample(seed=seed, n_train=n_train, n_test=n_test, scale=scale, is_alone=is_alone)
     _refuse_others(directory, shots)
     with progress_bar("drawing the sample", unit="image", total=len(shots)) as bar:
         for shot in shots:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from .scenes import Frame, random_clip, random_light
 SPECIES = {"cow": "소", "pig": "돼지"}
 MAX_ANIMALS = {"cow": 9, "pig": 20}
 FRAMES_PER_CAMERA = 16
+FRAMES_ALONE = 2  # of an animal that is alone: other animals teach more than the next step of one
 EMPTY_CLIPS = 0.1  # empty clips are short, so that about one image in 25 has no animal
 
 
@@ -29,8 +30,11 @@ class Shot:
     noise: np.random.Generator
 
 
-def plan_sample(*, seed: int = 0, n_train: int = 240, n_test: int = 60, scale: float = 1 / 3) -> list[Shot]:
+def plan_sample(*, seed: int = 0, n_train: int = 240, n_test: int = 60, scale: float = 1 / 3,
+                is_alone: bool = False) -> list[Shot]:
     """The frames of a sample before any of them is drawn: cheap enough to count boxes of many.
+
+    If `is_alone` each shows one animal, near or far, in clips of two frames.
 
     Raises ValueError for n_train < 8, n_test < 2 or a scale outside (0, 1].
     """
@@ -42,7 +46,8 @@ def plan_sample(*, seed: int = 0, n_train: int = 240, n_test: int = 60, scale: f
     rng = np.random.default_rng(seed)
     shots = []
     for species in SPECIES:
-        shots += _plan_species(species, _half(n_train, species), _half(n_test, species), scale, rng)
+        clip = _clip_alone if is_alone else _clip
+        shots += _plan_species(species, _half(n_train, species), _half(n_test, species), scale, rng, clip)
     return shots
 
 
@@ -50,8 +55,8 @@ def _half(count: int, species: str) -> int:
     return count // 2 if species == "pig" else count - count // 2
 
 
-def _plan_species(species: str, n_train: int, n_test: int, scale: float,
-                  rng: np.random.Generator) -> list[Shot]:
+def _plan_species(species: str, n_train: int, n_test: int, scale: float, rng: np.random.Generator,
+                  make_clip: Callable[..., Iterator[Frame]]) -> list[Shot]:
     """Clips of random cameras until there are enough frames; the first test clip has a camera of its own."""
     n_cameras = max(3, n_train // FRAMES_PER_CAMERA)
     barns = [_camera(species, number, scale, rng) for number in range(n_cameras)]
@@ -62,7 +67,7 @@ def _plan_species(species: str, n_train: int, n_test: int, scale: float,
         while len(shots) < end:
             barn = cameras[clip % len(cameras)]
             name = f"{species}_{split}_{clip:03d}"
-            for number, frame in enumerate(_clip(barn, name, end - len(shots), rng)):
+            for number, frame in enumerate(make_clip(barn, name, end - len(shots), rng)):
                 stem = f"livestock_{species}_bbox_{len(shots) + 1:06d}"
                 shots.append(Shot(stem, species, split, name, number, frame, rng.spawn(1)[0]))
             clip += 1
@@ -81,3 +86,7 @@ def _clip(barn: Barn, name: str, at_most: int, rng: np.random.Generator) -> Iter
     n_frames = min(int(rng.integers(2, 4) if empty else rng.integers(4, 9)), at_most)
     n_animals = 0 if empty else 1 + int(rng.beta(1.3, 1.2) * MAX_ANIMALS[barn.species])
     return random_clip(barn, random_light(rng), n_frames, n_animals, name, rng)
+
+
+def _clip_alone(barn: Barn, name: str, at_most: int, rng: np.random.Generator) -> Iterator[Frame]:
+    return random_clip(barn, random_light(rng), min(FRAMES_ALONE, at_most), 1, name, rng)

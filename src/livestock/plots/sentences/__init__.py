@@ -23,6 +23,7 @@ from .errors import (
     describe_worst_images,
 )
 from .experiment import describe_claims, describe_costs, describe_rates, describe_winner
+from .keypoints import describe_by_keypoint, describe_pose_gains, describe_pose_table
 from .scores import (
     describe_average_precision,
     describe_breakdown,
@@ -49,6 +50,7 @@ __all__ = [
     "describe_box_centres",
     "describe_box_counts",
     "describe_breakdown",
+    "describe_by_keypoint",
     "describe_causes",
     "describe_claims",
     "describe_class_counts",
@@ -68,6 +70,8 @@ __all__ = [
     "describe_methods",
     "describe_moves",
     "describe_overlaps",
+    "describe_pose_gains",
+    "describe_pose_table",
     "describe_precision_recall",
     "describe_rates",
     "describe_ratio_bins",

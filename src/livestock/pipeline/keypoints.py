@@ -1,0 +1,161 @@
+"""The questions of `10_heatmap` and `11_pose`: data, settings, and what is claimed about them.
+
+They are those of two projects. One found the noses of pets by a heat map and had tried coordinates and a one-hot map
+before; the other compared settings of top-down pose of cats, in tables whose rows differ in several things. Here each
+question has its arms, which differ in what is asked for alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from ..data import folds
+from ..exceptions import BadData
+from .pose_lab import PoseArm, PoseLab, PoseScale, split_by_group
+from .reading import examine
+from .run import Run
+
+JUDGED_SHARE = {"heatmap": 1 / 8, "topdown": 200 / 1328}  # the second as the project on cats: 1,000, 128 and 200
+N_DRAWN = {"smoke": (8, 2), "demo": (96, 8)}  # images of a sample: to train on and judge by, and for a test
+SCALES: dict[str, PoseScale] = {
+    "smoke": PoseScale(imgsz=64, batch=8, epochs=2, n_seeds=1, device="cpu"),
+    "demo": PoseScale(imgsz=96, batch=16, epochs=8, n_seeds=1, device="cpu", workers=2),
+    "cpu": PoseScale(imgsz=128, batch=16, epochs=20, n_seeds=3, device="cpu", workers=2),
+    "colab": PoseScale(imgsz=256, batch=32, epochs=30, n_seeds=3, patience=3, workers=2),
+}
+LARGE = "colab"  # the profile whose networks are the projects' own
+logger = logging.getLogger(__name__)
+
+
+def find_pose_scale(profile: str) -> PoseScale:
+    """How big the experiments of a profile are; of an unknown one as big as on a GPU."""
+    return SCALES.get(profile, SCALES[LARGE])
+
+
+def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | None = None) -> PoseLab:
+    """Reads the data, groups near-duplicates, and sets whole groups aside to judge by.
+
+    `changes` of the scale, such as `{"n_seeds": 3}`, count where they are not None. For `heatmap`, which looks at whole
+    pictures, those with exactly one object are taken, and a line says how many that is. The `demo` and `smoke`
+    profiles draw a sample where there are no data: for `heatmap` one animal a picture. Raises BadData for a competition
+    without a skeleton, for data without keypoints, and for less than 8 images.
+    """
+    if run.competition.skeleton is None:
+        raise BadData(f"competition {run.competition.name}: expected a skeleton, the keypoints of its classes, found "
+                      "none; name a file that has one as COMPETITION, such as keypoints.yaml")
+    known = {name: value for name, value in (changes or {}).items() if value is not None}
+    scale = replace(find_pose_scale(run.profile.name), **known)  # type: ignore[arg-type]  # numbers, as its fields are
+    found = examine(run.reader, find_data(run, family), run.competition, skip=[run.workspace.root])
+    images, boxes, keypoints = found.images, found.boxes, found.keypoints
+    labelled = boxes["box_id"].isin(keypoints.loc[keypoints["visible"] > 0, "box_id"])
+    if family == "heatmap":
+        n_objects = boxes.groupby("image_id").size()
+        alone = n_objects.index[n_objects == 1]
+        if len(alone) < len(images):
+            logger.info("%s of %s images have exactly one object: the others need boxes first, see 11_pose",
+                        f"{len(alone):,}", f"{len(images):,}")
+        labelled &= boxes["image_id"].isin(alone)
+    boxes = boxes[labelled].reset_index(drop=True)
+    images = images[images["image_id"].isin(boxes["image_id"])].reset_index(drop=True)
+    if len(images) < 8:
+        raise BadData(f"{run.data_dir}: expected 8 images or more with labelled keypoints, found {len(images)} of "
+                      f"{len(found.images)}; `livestock read` says what was left out and why")
+    groups = folds.near_duplicate_groups(images, hashes=found.hashes[images["image_id"]])
+    images = images.assign(group=images["image_id"].map(groups).to_numpy())
+    train, judged = split_by_group(images, JUDGED_SHARE[family], run.seed)
+    keypoints = keypoints[keypoints["box_id"].isin(boxes["box_id"])].reset_index(drop=True)
+    return PoseLab(run.workspace.root, scale, images, boxes, keypoints, run.competition.skeleton, train, judged,
+                   run.seed)
+
+
+def find_data(run: Run, family: str) -> Path:
+    """The folder of the data; where none is named, `demo` and `smoke` draw a sample for this family."""
+    if run.profile.name not in N_DRAWN or run.settings.data:
+        return run.data_dir
+    from ..sample import draw_keypoint_sample
+
+    is_alone = family == "heatmap"
+    folder = run.data_dir.with_name(f"{run.data_dir.name}_{'alone' if is_alone else 'keypoints'}")
+    if not folder.exists():
+        beside = folder.with_name(folder.name + ".part")  # half a sample must not be taken for one
+        shutil.rmtree(beside, ignore_errors=True)
+        n_train, n_test = N_DRAWN[run.profile.name]
+        draw_keypoint_sample(beside, n_train=n_train, n_test=n_test, is_alone=is_alone)
+        beside.rename(folder)
+    return folder
+
+
+def choose_network(profile: str, family: str) -> tuple[str, str]:
+    """Size and start weights of a profile: the projects' own on a GPU, else what a CPU trains in minutes.
+
+    The small one has ImageNet weights that come as a package, so that they are there offline too.
+    """
+    if profile == LARGE:
+        return ("resnet18", "resnet18_imagenet") if family == "heatmap" else ("resnet50", "resnet50_imagenet")
+    return "lite0", "lite0_imagenet"
+
+
+def list_targets(profile: str) -> list[PoseArm]:
+    """Three targets, on one backbone: a place by a fully connected layer, a one-hot map, a Gaussian map."""
+    size, weights = choose_network(profile, "heatmap")
+    drawn = size if profile == LARGE else f"{size}_project"
+    return [PoseArm("place", "heatmap", f"{size}_places", weights),
+            PoseArm("one-hot map", "heatmap", drawn, weights, hyp={"sigma": 0.0}),
+            PoseArm("Gaussian map", "heatmap", drawn, weights)]
+
+
+def list_sigmas(profile: str, imgsz: int) -> list[PoseArm]:
+    """Gaussians of several widths; the project's 7 px were for a side of 256."""
+    gaussian = list_targets(profile)[-1]
+    return [replace(gaussian, name=f"sigma {sigma:g}", hyp={"sigma": sigma * imgsz / 256})
+            for sigma in (3.0, 7.0, 14.0)]
+
+
+def list_cures(profile: str) -> list[PoseArm]:
+    """What the authors wished for, and what does better today: an adaptive radius, and cross-entropy over the map."""
+    size, weights = choose_network(profile, "heatmap")
+    gaussian = list_targets(profile)[-1]
+    light = f"{size}_light" if profile == LARGE else size
+    return [gaussian, replace(gaussian, name="adaptive radius", hyp={"adaptive": 1.0}),
+            PoseArm("cross-entropy", "heatmap", light, weights, hyp={"sigma": 8.0})]
+
+
+def list_ablations(profile: str, skeleton_flips: bool) -> dict[str, list[PoseArm]]:
+    """Questions about top-down pose, each with arms that differ in one thing; the first arm is the same everywhere."""
+    size, weights = choose_network(profile, "topdown")
+    base = PoseArm("base", "topdown", size, weights)
+    questions = {
+        "pretraining": [base, replace(base, name="random weights", weights="")],
+        "rotation and scale": [base, replace(base, name="10 degrees, 0.2", hyp={"degrees": 10.0, "scale": 0.2})],
+        "learning rate": [base, replace(base, name="a third", hyp={"lr0": 0.001 / 3}),
+                          replace(base, name="three times", hyp={"lr0": 0.003})],
+        "half body": [base, replace(base, name="half body 0.3", hyp={"half_body": 0.3})],
+        "epochs": [base, replace(base, name="half the epochs", epochs=0.5)],
+    }
+    if skeleton_flips:
+        questions["mirror"] = [base, replace(base, name="mirrored", hyp={"fliplr": 0.5}),
+                               replace(base, name="mirrored, flip test", hyp={"fliplr": 0.5}, flip=True)]
+    if profile == LARGE:
+        questions["batch"] = [base, replace(base, name="64", settings={"batch": 64})]
+        questions["warm-up"] = [base, replace(base, name="no warm-up", hyp={"warmup_epochs": 0.0})]
+        questions["schedule"] = [base, replace(base, name="steps", settings={"schedule": "step"})]
+        questions["input size"] = [base, replace(base, name="384 px", settings={"imgsz": 384})]
+        questions["architecture"] = [base, *[
+            replace(base, name=name, size=name, weights=f"{name}_imagenet")
+            for name in ("resnet101", "resnet152", "resnest50", "resnest101", "hrnet_w32", "hrnet_w48")]]
+    return questions
+
+
+def describe_arms(arms: list[PoseArm]) -> pd.DataFrame:
+    """A row an arm: network, start weights and what it changes."""
+    rows = [{"arm": arm.name, "family": arm.family, "network": arm.size, "start": arm.weights or "random",
+             "changes": ", ".join(f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
+                                  for name, value in {**arm.hyp, **arm.settings}.items())
+             + (", flip test" if arm.flip else "")} for arm in arms]
+    return pd.DataFrame(rows).set_index("arm")

@@ -24,8 +24,8 @@ def describe_pose_table(table: pd.DataFrame, guess: str) -> str:
     little = " No setting is better than that guess: nothing useful has been learnt." if (
         own.min() >= table.loc[guess, "pixels"]) else ""
     gross = f"{100 * table.loc[best, 'gross']:.0f} %"
-    return (f"Smallest error: {best}, {own.min():.1f} px on average, {gross} of the points beyond 25 px; the {guess} is "
-            f"{table.loc[guess, 'pixels']:.1f} px away.{little}")
+    return (f"Smallest error: {best}, {own.min():.1f} px on average, {gross} of the points beyond 25 px; the {guess} "
+            f"is {table.loc[guess, 'pixels']:.1f} px away.{little}")
 
 
 def describe_pose_gains(gains: Mapping[str, Gain], unit: str = "px") -> str:

@@ -24,7 +24,6 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     label = only_label(source, competition)
     known: set[str] = set()
     boxes: list[clean.RawBox] = []
-    source.points[label] = FoundPoints(NAMES, flips=FLIPS)
     files = [file._replace(path=file.path[: -len(SUFFIX)]) for file in source.with_suffix(SUFFIX)]
     for file, row in clean.match_labels(source, files):
         try:
@@ -34,6 +33,8 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
             continue
         known.add(row.image_id)
         boxes.append(clean.RawBox(file.place, row.image_id, label, (0, 0, row.width, row.height), points))
+    if boxes:
+        source.points[label] = FoundPoints(NAMES, flips=FLIPS)
     return clean.Labels(known, boxes)
 
 

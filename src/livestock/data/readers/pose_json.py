@@ -31,7 +31,7 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     if any(box.points for box in boxes):
         source.points[label] = unnamed_points(max(len(box.points or ()) for box in boxes))
     seen = {number(point.visible) for box in boxes for point in box.points or () if _is_text_or_number(point.visible)}
-    if 1 in seen and 2 not in seen:
+    if competition.skeleton is not None and 1 in seen and 2 not in seen:
         source.report.add(ONE_IS_SEEN, str(source.root), "", "they are taken as flags")
         boxes = [box._replace(points=tuple(map(_from_flag, box.points or ()))) for box in boxes]
     return clean.Labels(known, boxes)

@@ -100,8 +100,9 @@ def test_coco_needs_neither_area_nor_count(area: dict[str, Any], tmp_path: Path)
 
 def test_points_are_in_the_skeletons_order_whatever_the_files(tmp_path: Path) -> None:
     categories = [{"id": 1, "name": "pig", "keypoints": ["TAIL", "hoof", "Snout "]}]
-    reading = read_coco(tmp_path, [{"keypoints": [30, 14, 2, 5, 5, 2, 11, 13, 1]}], categories=categories)
-    assert rows(reading) == [["a.jpg", "snout", 11, 13, 1], ["a.jpg", "tail", 30, 14, 2]]
+    own = [30, 14, 2, 5, 5, 2, 11, 13, 1]
+    reading = read_coco(tmp_path, [{"keypoints": own}, {"keypoints": [0] * 9}], categories=categories)
+    assert rows(reading)[:2] == [["a.jpg", "snout", 11, 13, 1], ["a.jpg", "tail", 30, 14, 2]]
     assert reading.left_out[["reason", "detail"]].to_numpy().tolist() == [[points.EXTRA, "hoof of 1 objects pig"]]
 
 
@@ -391,6 +392,9 @@ def test_lines_of_a_list_that_cannot_be_used(tmp_path: Path) -> None:
     assert [row[0::4] for row in rows(reading)] == [["a.jpg", 2], ["c.jpg", 0]]
     assert [reason for reason in reasons(reading) if reason != clean.NOTHING_LEFT] == [
         clean.NO_IMAGE, clean.UNREADABLE_ROW, points.NO_NUMBER]
+    write(tmp_path, {"noses.txt": 'a.jpg"(10 12)"\nb.jpg,1,2\n'})  # damaged, and no header
+    lost = readers.read("points_list", tmp_path, NOSE).left_out
+    assert lost.loc[lost["file"].str.endswith("noses.txt:1"), "reason"].tolist() == [clean.NO_IMAGE]
     write(tmp_path, {"noses.txt": 'a.jpg,"(10, 12)"\nb.jpg,1,2\na.jpg,1,2\n'})
     with pytest.raises(BadData, match=r"noses\.txt:3: expected one point of 'a\.jpg', found a second .* in line 1"):
         readers.read("points_list", tmp_path, NOSE)

@@ -156,13 +156,12 @@ def _note_objects(kept: Sequence[tuple[RawBox, str]], skeleton: Skeleton, source
 
 
 def _unknown(points: Sequence[RawPoint], expected: tuple[str, ...]) -> list[str]:
-    """The names that the skeleton does not have; of a class that it does not know, how many points without names."""
+    """The labelled points that the skeleton does not name; of a class that it does not know, points without names."""
     if points and points[0].name is None:
         n_labelled = sum(map(_is_labelled, points))
         return [f"{n_labelled} points without names"] if n_labelled and not expected else []
-    names = tuple(str(point.name) for point in points)
-    matched = _match(names, expected)
-    return [name for name in names if name not in matched]
+    matched = _match(tuple(str(point.name) for point in points), expected)
+    return [str(point.name) for point in points if point.name not in matched and _is_labelled(point)]
 
 
 _match: Callable[[tuple[str, ...], tuple[str, ...]], Mapping[str, str]] = functools.lru_cache(maxsize=256)(match_names)

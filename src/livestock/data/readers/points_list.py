@@ -103,8 +103,8 @@ def _read_list(file: File, report: clean.Report) -> list[_Line] | None:
         report.add(clean.UNREADABLE_LABEL, file.place, "", f"{type(error).__name__}: {error}")
         return None
     order = _order(lines[0][1]) or (1, 2)
-    is_header = not _is_picture(lines[0][1][0]) and not any(
-        isinstance(value, float) for value in _place(lines[0][1], order) or ())
+    first = "".join(lines[0][1])  # words alone, for a line that is damaged must not be taken for a header
+    is_header = not _is_picture(lines[0][1][0]) and not any(letter.isdigit() for letter in first)
     return [_Line(number, picture_path(fields[0].strip()) or "", fields, _place(fields, order))
             for number, fields in lines[is_header:]]
 

@@ -14,7 +14,7 @@ from corpus import jpeg
 from typer.testing import CliRunner
 
 from livestock.cli import app
-from livestock.config import Competition, Keypoint, Skeleton, read_competition
+from livestock.config import Competition, Edge, Keypoint, Skeleton, read_competition
 from livestock.data import readers
 from livestock.data.readers import clean, points
 from livestock.data.readers.cat_faces import NAMES as CAT_NAMES
@@ -469,7 +469,8 @@ def test_read_suggests_a_skeleton_that_can_be_pasted(tmp_path: Path) -> None:
     assert pd.read_parquet(tmp_path / "out/keypoints.parquet").empty
     mine.write_text(mine.read_text() + block)
     found = read_competition(mine).skeleton
-    assert found is not None and found.names("pig") == ["snout", "tail"] and len(found.edges) == 1
+    assert found is not None and found.names("pig") == ["snout", "tail"]
+    assert found.edges == (Edge("pig", "snout", "tail"),)
     printed = CliRunner().invoke(app, arguments).stdout
     lines = [line.split() for line in printed.splitlines()]
     assert ["pig", "snout", "1", "0", "1"] in lines and ["tail", "0", "1", "1"] in lines
@@ -478,7 +479,53 @@ def test_read_suggests_a_skeleton_that_can_be_pasted(tmp_path: Path) -> None:
     assert table["visible"].tolist() == [2, 1, 0, 0]
 
 
-def test_01_writes_the_points_of_the_boxes_that_a_correction_leaves(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("reader", "files", "words"), [
+    ("coco", {"l.json": coco([{"keypoints": [1, 2, 2, 3, 4, 2]}], [{"id": 1, "name": "swine"}])}, "point_2, index: 1}"),
+    ("points_list", {"noses.txt": "a.jpg,1,2\n"}, "point_1, index: 0}"),
+    ("pose_json", {"a.json": '{"bboxes": [[1, 2, 9, 9]], "keypoints": [[[1, 2, 1], [3, 4, 1]]]}'}, "point_2"),
+    ("yolo", {"a.txt": "0 .5 .5 .4 .4 .2 .2 .3 .3", "data.yaml": "names: [pig]\nkpt_shape: [2, 2]\nflip_idx: [1, 0]"},
+     "point_2, index: 1, flip: point_1}"),
+    ("yolo", {"a.txt": "0 .5 .5 .4 .4 .2 .2", "data.yaml": "names: [pig]\nkpt_shape: [1, 2]\nkpt_names: {0: [nose]}"},
+     "nose, index: 0}"),
+    ("dlc", {"CollectedData_me.csv": HEAD + "a.jpg,1,2,3,4\n"}, "tail, index: 1}"),
+    ("cat_faces", {"a.jpg.cat": CAT_LINE}, "left_ear_1, index: 3, flip: right_ear_3}"),
+])
+def test_each_format_suggests_its_points(reader: str, files: dict[str, str], words: str, tmp_path: Path) -> None:
+    write(tmp_path, {"a.jpg": A, **files})
+    asking = Competition("t", {"pig": ["swine"]})
+    found = readers.read_data_set("auto", tmp_path, asking)
+    assert found.reader == reader
+    assert f"{{label: pig, keypoint: {words}" in found.suggestion
+    assert reasons(found.train) == [points.UNASKED]
+    assert found.train.keypoints.empty
+    assert readers.read_data_set("auto", tmp_path, asking).suggestion == found.suggestion
+
+
+def test_01_writes_the_keypoints_of_the_images_that_can_be_decoded(tmp_path: Path) -> None:
+    from corpus_images import encode, half, noise
+
+    from livestock.pipeline.prepare import read_data
+    from livestock.pipeline.run import make_run
+
+    lines = "0 .5 .5 .4 .4 .25 .5 2 0 0 0\n"
+    write(tmp_path / "data", {"data.yaml": "names: [pig]\nkpt_shape: [2, 3]", "a.jpg": A, "a.txt": lines,
+                              "b.jpg": half(encode(noise())), "b.txt": lines})
+    mine = tmp_path / "mine.yaml"
+    head = "name: x\nclasses: {pig: []}\n"
+    asked = head + "skeleton:\n  keypoints:\n" + "".join(
+        f"  - {{label: pig, keypoint: {name}, index: {index}}}\n" for index, name in enumerate(["snout", "tail"]))
+    for text, visible in ((asked, [2, 0]), (head, [])):
+        mine.write_text(text)
+        run = make_run(competition=str(mine), profile="smoke", seed=1, reader="auto", workspace=str(tmp_path / "work"),
+                       data=str(tmp_path / "data"))
+        tables = read_data(run)
+        assert tables.images["image_id"].tolist() == ["a.jpg"]
+        assert tables.keypoints["visible"].tolist() == visible
+        written = pd.read_parquet(run.workspace.interim_dir / "keypoints.parquet")
+        pd.testing.assert_frame_equal(tables.keypoints, written)
+
+
+def test_a_correction_keeps_the_points_of_the_boxes_that_a_correction_leaves(tmp_path: Path) -> None:
     from livestock.pipeline.prepare import POINTS_GONE, _of_boxes
 
     reading = read_coco(tmp_path, [{"keypoints": [11, 13, 2, 30, 14, 2]}] * 3)

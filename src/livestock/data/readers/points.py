@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ...config import Competition, FoundPoints, Skeleton, suggest_skeleton
+from ...config.suggest import unnamed_points
 from ...exceptions import BadData
 from ...tables import make_keypoints, new_box_ids
 from .report import Report
@@ -123,9 +124,7 @@ def clean_points(
     """
     skeleton = competition.skeleton
     if skeleton is None:
-        if n_objects := sum(any(map(_is_labelled, box.points or ())) for box in raw):
-            source.report.add(UNASKED, str(source.root), "", f"{n_objects} objects; `skeleton` in the competition's "
-                              "file would ask for them")
+        _note_unasked(raw, source)
         return make_keypoints([])
     label_of = dict(zip(boxes["box_id"], boxes["label"], strict=True))
     ids = new_box_ids([box.image_id for box in raw], "gold")  # as `clean_boxes` numbers them
@@ -134,6 +133,17 @@ def clean_points(
     rows = [(box_id, box.image_id, *point, box.file) for box, box_id, label in kept
             for point in _in_order(box, label, skeleton)]
     return _check(rows, images, source.report)
+
+
+def _note_unasked(raw: Sequence[RawBox], source: Source) -> None:
+    """A line on how many objects have points; classes whose points have no names are noted for `suggest`."""
+    with_points = [box for box in raw if any(map(_is_labelled, box.points or ()))]
+    for box in with_points:
+        if box.points and box.points[0].name is None:
+            source.points.setdefault(box.source_name, unnamed_points(len(box.points)))
+    if with_points:
+        source.report.add(UNASKED, str(source.root), "", f"{len(with_points)} objects; `skeleton` in the competition's "
+                          "file would ask for them")
 
 
 def _is_labelled(point: RawPoint) -> bool:

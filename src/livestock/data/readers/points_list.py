@@ -8,7 +8,6 @@ import re
 from typing import Any, NamedTuple
 
 from ...config import Competition
-from ...config.suggest import unnamed_points
 from ...exceptions import BadData
 from ..archives import IMAGE_SUFFIXES, split_name
 from . import clean
@@ -46,14 +45,15 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     lists = [(file, lines) for file in list_files(source) if (lines := _read_list(file, source.report)) is not None]
     paths = [(file, [line.path for line in lines]) for file, lines in lists]
     for (file, lines), found in zip(lists, Finder(source).find_all(paths), strict=True):
-        source.points[label] = unnamed_points(1)
         boxes += _read_lines(file, lines, found, label, source, known)
     return clean.Labels(known, boxes)
 
 
 def list_files(source: clean.Source) -> list[File]:
-    """The text files whose first lines are of pictures and points."""
-    return [file for suffix in SUFFIXES for file in source.with_suffix(suffix) if is_list(file)]
+    """The text files whose first lines are of pictures and points; those named like a picture are of that one alone."""
+    stems = {split_name(image_id)[1] for image_id in source.images["image_id"]}
+    return [file for suffix in SUFFIXES for file in source.with_suffix(suffix)
+            if split_name(file.path)[1] not in stems and is_list(file)]
 
 
 def is_list(file: File) -> bool:

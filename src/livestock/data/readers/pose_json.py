@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ...config import Competition
-from ...config.suggest import unnamed_points
 from ...exceptions import BadData
 from . import clean
 from .points import ONE_IS_SEEN, RawPoint, only_label
@@ -28,8 +27,6 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
             known.add(row.image_id)
         except (ValueError, KeyError, TypeError) as error:
             source.report.add(clean.UNREADABLE_LABEL, file.place, row.image_id, f"{type(error).__name__}: {error}")
-    if any(box.points for box in boxes):
-        source.points[label] = unnamed_points(max(len(box.points or ()) for box in boxes))
     seen = {number(point.visible) for box in boxes for point in box.points or () if _is_text_or_number(point.visible)}
     if competition.skeleton is not None and 1 in seen and 2 not in seen:
         source.report.add(ONE_IS_SEEN, str(source.root), "", "they are taken as flags")

@@ -100,7 +100,7 @@ def _looks_points_list(source: clean.Source) -> str:
 
 def _looks_pose_json(source: clean.Source) -> str:
     files = source.with_suffix(".json")
-    is_pose = any(pose_json.is_pose(_json(file)) for file in files[:N_LOOKED_AT])
+    is_pose = any(b'"bboxes"' in file.read() and pose_json.is_pose(_json(file)) for file in files[:N_LOOKED_AT])
     return f"{len(files):,} JSON files with `bboxes` and `keypoints`" if is_pose else ""
 
 

@@ -50,7 +50,8 @@ def boxes_and_points(
     for name in NAMES:
         for _ in range(1 if one else draw(st.integers(0, 3))):
             x, y = draw(st.floats(0, SIZE[0] - 2)), draw(st.floats(0, SIZE[1] - 2))
-            corners = (0, 0, *SIZE) if one else (x, y, draw(st.floats(x + 1, SIZE[0])), draw(st.floats(y + 1, SIZE[1])))
+            ends = [draw(st.just(side) | st.floats(low + 1, side)) for low, side in ((x, SIZE[0]), (y, SIZE[1]))]
+            corners = (0, 0, *SIZE) if one else (x, y, *ends)
             label = "pig" if one else draw(st.sampled_from(labels))
             confidence = draw(st.floats(0, 1)) if source == "model" else 1.0
             boxes.append({"image_id": name, "label": label, **dict(zip(XYXY, corners, strict=True)),

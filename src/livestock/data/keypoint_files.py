@@ -61,9 +61,8 @@ def write_coco_keypoints(
     number = {image_id: index for index, image_id in enumerate(images["image_id"], 1)}
     category = {label: index for index, label in enumerate(labels, 1)}
     corners = boxes[XYXY].to_numpy(float)
-    sides = corners[:, 2:] - corners[:, :2]
-    sides = np.where(corners[:, :2] + sides > corners[:, 2:], np.nextafter(sides, 0), sides)  # not out of the image
-    bbox, areas = np.concatenate([corners[:, :2], sides], axis=1).tolist(), (BOX_SHARE * box_area(corners)).tolist()
+    bbox = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
+    areas = (BOX_SHARE * box_area(corners)).tolist()
     annotations = [
         {"id": index, "image_id": number[box.image_id], "category_id": category[box.label], "bbox": bbox[index - 1],
          "area": areas[index - 1], "iscrowd": 0, **_flat(points)}

@@ -45,7 +45,8 @@ SETTINGS = ("--set", "imgsz=160", "--set", "n_seeds=3")
 SHORT_KILLS = {"01_eda": (1, 6), "04_train": (1, 8), "08_inference": (1, 8)}
 SHORT_SKIPS = ("02_split", "03_evolve", "05_errors", "06_silver", "07_final")
 SHORT_SPREAD = 0.0  # it has no trainings that differ by seed
-READERS = ["aihub", "coco", "cvat", "voc", "yolo", "open_images"]
+READERS = ["aihub", "coco", "cvat", "voc", "yolo", "open_images", "coco keypoints", "yolo pose", "dlc", "cat_faces",
+           "points_list", "pose_json"]  # `tests/fuzz.py` has the folders of each
 
 
 def main() -> None:

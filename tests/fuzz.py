@@ -1,11 +1,12 @@
 """Valid files of every label format, damaged at random: only ValueErrors that name the folder, and nothing lost.
 
 `python tests/fuzz.py aihub 10000 0` tries 10,000 damaged folders; what fails is printed with its number, and
-`make_case(reader, seed, number)` makes that folder's files again.
+`make_case(kind, seed, number)` makes that folder's files again. A kind is a reader, or one with keypoints.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -14,6 +15,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,13 +26,25 @@ from corpus import CSV_HEADER, HUGE, zipped
 from corpus_images import PICTURES as ODD
 from corpus_images import encode, halves
 
-from livestock.config import REPOSITORY, read_competition
+from livestock.config import REPOSITORY, Competition, Keypoint, Skeleton, read_competition
 from livestock.data import pictures
 from livestock.data.archives import IMAGE_SUFFIXES, read_image
-from livestock.data.readers import READERS, Reading, clean
-from livestock.tables import check_boxes, check_images
+from livestock.data.readers import READERS, Reading, cat_faces, clean, points_list, tree
+from livestock.tables import check_boxes, check_images, check_keypoints
 
 COMPETITION = read_competition(REPOSITORY / "competition.yaml")
+
+
+def _asks(*names: str) -> Competition:
+    """The competition with these keypoints of cows."""
+    skeleton = Skeleton(tuple(Keypoint("cow", name, index) for index, name in enumerate(names)))
+    return replace(COMPETITION, skeleton=skeleton)
+
+
+READER_OF = {"coco keypoints": "coco", "yolo pose": "yolo"}  # kinds that are no reader's own name
+COMPETITIONS = {"coco keypoints": _asks("nose", "tail"), "yolo pose": _asks("nose", "tail"),
+                "dlc": _asks("nose", "tail"), "cat_faces": _asks(*cat_faces.NAMES), "points_list": _asks("nose"),
+                "pose_json": _asks("nose", "tail")}
 NAMES = ["livestock_cow_1.jpg", "livestock_pig_2.png", "livestock_cow_돼지.jpg"]
 PICTURES = dict(zip(NAMES, [encode(halves(32, 24)), encode(halves(24, 32), "PNG"), encode(halves(32, 24), "JPEG", 6)],
                     strict=True))
@@ -41,7 +55,7 @@ WEIRD = [b"null", b"true", b"NaN", b"-Infinity", b"1e308", b"-1e308", b"1e999", 
          b'"7"', b'""', b"[]", b"{}", b"[" * 500 + b"]" * 500, b"[" * 5000, b'"\\ud800"', b"\xff", b"\0", b"nan", b"",
          b",", b"\n", b"\r", b'"', b"'", b"<", b"</object>", b"<object>", b"&lt;", b"&x;", b"\xef\xbb\xbf", b" "]
 PATTERNS = {"aihub": "*.json", "coco": "*.json", "voc": "*.xml", "yolo": "*.txt", "open_images": "*bbox*.csv",
-            "cvat": "*.xml"}
+            "cvat": "*.xml", "dlc": "*.csv", "cat_faces": "*.cat", "points_list": "*.txt", "pose_json": "*.json"}
 LOST_BOX = [*clean.LOST, clean.UNKNOWN_CLASS]
 LOST_FILE = [clean.UNREADABLE_LABEL, clean.NO_IMAGE, clean.DUPLICATE_LABEL]
 Files = dict[str, bytes]
@@ -91,9 +105,45 @@ def _cvat() -> Files:
     return {"annotations.xml": f"<annotations>{images}</annotations>".encode()}
 
 
+def _coco_keypoints() -> Files:
+    content = json.loads(_coco()["l.json"])
+    for index, annotation in enumerate(content["annotations"]):
+        annotation["keypoints"] = [3, 4, 2, 0, 0, 0] if index % 4 < 2 else [5, 500, 1, 6.5, 7, 2]  # one is outside
+    for category in content["categories"]:
+        category["keypoints"] = ["nose", "tail"]
+    return {"l.json": json.dumps(content).encode()}
+
+
+def _yolo_pose() -> Files:
+    lines = "0 0.5 0.5 0.2 0.2 0 0 0 0 0 0\n1 0.1 0.9 0.5 0.5 0.2 0.3 2 0.4 1.5 1\n"
+    return {f"{name[:-4]}.txt": lines.encode() for name in NAMES} | {
+        "data.yaml": b"names: [pig, cow]\nkpt_shape: [2, 3]\n"}
+
+
+def _dlc() -> Files:
+    rows = [f"{name},3,4.5,{5 * i or ''},{900 if i else ''}" for i, name in enumerate([*NAMES, "gone.jpg"])]
+    head = ["scorer,me,me,me,me", "bodyparts,nose,nose,tail,tail", "coords,x,y,x,y"]
+    return {"CollectedData_me.csv": "\n".join([*head, *rows, ""]).encode()}
+
+
+def _cat_faces() -> Files:
+    return {f"{name}.cat": b"9 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 -3 20 " for name in NAMES}
+
+
+def _points_list() -> Files:
+    rows = [f'{name},"({3 * i}, 4)"' for i, name in enumerate([*NAMES, "gone.jpg"])]
+    return {"noses.txt": "\n".join([*rows, ""]).encode()}
+
+
+def _pose_json() -> Files:
+    content = {"bboxes": BOXES, "keypoints": [[[3, 4, 1], [0, 0, 0]], [[5, 6.5, 1], [500, 8, 1]]] * 2}
+    return {f"{name[:-4]}.json": json.dumps(content).encode() for name in NAMES}
+
+
 BASES: dict[str, Callable[[], Files]] = {
     "aihub": _aihub, "coco": _coco, "voc": _voc, "yolo": _yolo, "open_images": _open_images,
-    "cvat": _cvat,
+    "cvat": _cvat, "coco keypoints": _coco_keypoints, "yolo pose": _yolo_pose, "dlc": _dlc, "cat_faces": _cat_faces,
+    "points_list": _points_list, "pose_json": _pose_json,
 }
 
 
@@ -198,19 +248,26 @@ def _replace_token(content: bytes, rng: np.random.Generator) -> bytes:
     return content[:start] + new + content[end:]
 
 
-def _try(reader: str, folder: Path) -> Counter[str]:
+def _try(kind: str, folder: Path) -> Counter[str]:
+    reader, competition = READER_OF.get(kind, kind), COMPETITIONS.get(kind, COMPETITION)
     try:
-        reading = READERS[reader](folder, COMPETITION)
+        reading = READERS[reader](folder, competition)
     except ValueError as error:
         assert str(folder) in str(error), f"an error that names no file: {error}"
         return Counter(["refused"])
     check_images(reading.images)
-    check_boxes(reading.boxes, reading.images, COMPETITION.labels)
+    check_boxes(reading.boxes, reading.images, competition.labels)
+    if competition.skeleton is not None:
+        check_keypoints(reading.keypoints, reading.boxes, reading.images, competition.skeleton)
+    n_points = [0 if competition.skeleton is None else len(competition.skeleton.names(label))
+                for label in reading.boxes["label"]]
+    assert len(reading.keypoints) == sum(n_points)  # a row a point of each box, labelled or not
     for table in reading:
         table.to_parquet(io.BytesIO())
     _check_pictures(reading, folder)
     _check_labels(reader, reading, folder)
-    counts = Counter(reading.left_out["reason"]) + Counter({"read": 1, "boxes": len(reading.boxes)})
+    counts = Counter(reading.left_out["reason"]) + Counter({
+        "read": 1, "boxes": len(reading.boxes), "labelled points": int((reading.keypoints["visible"] > 0).sum())})
     for row in reading.images.itertuples():
         try:
             assert read_image(row.archive, row.member).shape == (row.height, row.width, 3)
@@ -246,7 +303,8 @@ def _check_labels(reader: str, reading: Reading, folder: Path) -> None:
     contents = [get() for name, get in _labels(reader, folder) if name not in gone]
     expected = sum(COUNTS[reader](content) for content in contents)
     elsewhere = lines["detail"].str.extract(r"^(\d+) boxes of pictures")[0].dropna().astype(int).sum()
-    is_row = lines["reason"].eq(clean.DUPLICATE_LABEL) & lines["file"].str.contains(r"\.csv:\d+$")
+    is_row = lines["reason"].isin([clean.DUPLICATE_LABEL, clean.NO_IMAGE]) & lines["file"].str.contains(
+        r"\.(?:csv|txt):\d+$")
     n_lines = int((lines["reason"].isin(LOST_BOX) | lines["detail"].str.startswith("annotation ") | is_row).sum())
     found = len(reading.boxes) + n_lines + int(elsewhere)
     if reader == "cvat" and lines["reason"].isin([clean.OTHER_SIZE, clean.NO_IMAGE, clean.DUPLICATE_LABEL]).any():
@@ -264,6 +322,9 @@ def _check_labels(reader: str, reading: Reading, folder: Path) -> None:
 def _labels(reader: str, folder: Path) -> list[tuple[str, Callable[[], bytes]]]:
     """Label files by the name that a report gives them, and what reads them."""
     files = [(str(path), path.read_bytes) for path in folder.rglob(PATTERNS[reader]) if path.name != "classes.txt"]
+    if reader == "points_list":  # other texts are no lists
+        files = [(name, get) for name, get in files
+                 if points_list.is_list(tree.File("", str(Path(name).parent), Path(name).name))]
     if reader == "aihub":
         for path in folder.rglob("*.zip"):
             archive = ZipFile(path)
@@ -277,7 +338,22 @@ def _count_objects(content: bytes) -> int:
     return sum(max(len(found.findall("bndbox")), 1) for found in objects)
 
 
+def _count_rows(content: bytes) -> int:
+    return sum(bool(row) for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+
+
+def _count_list(content: bytes) -> int:
+    """The lines of a list; a first one without a picture's name and without a digit is its header."""
+    first = next(filter(None, csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))))
+    is_line = _is_picture(first[0].strip()) or any(letter.isdigit() for letter in "".join(first))
+    return _count_rows(content) - (not is_line)
+
+
 COUNTS: dict[str, Callable[[bytes], int]] = {
+    "dlc": lambda content: _count_rows(content) - 3,
+    "cat_faces": lambda content: 1,
+    "points_list": _count_list,
+    "pose_json": lambda content: len(json.loads(content)["bboxes"]),
     "aihub": lambda content: len(json.loads(content)["label_info"]["annotations"]),
     "coco": lambda content: len(json.loads(content)["annotations"]),
     "voc": _count_objects,

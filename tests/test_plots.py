@@ -11,10 +11,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from livestock import plots
-from livestock.config import Competition
+from livestock.config import Competition, Edge, Keypoint, Skeleton
 from livestock.data.folds import baseline_folds, split_report
 from livestock.labels.silver import Thresholds
-from livestock.tables import make_boxes, make_images
+from livestock.tables import make_boxes, make_images, make_keypoints
 
 LABELS = ["pig", "cow"]
 COMPETITION = Competition(
@@ -386,3 +386,21 @@ def test_what_is_hidden_from_training_is_shown_grey(archive):
     axes = plots.plot_images(archive[:1], make_boxes([]), LABELS, hidden=hidden)
     picture = axes.flat[0].images[0].get_array()
     assert (picture[:9, :9] == 114).all() and not (picture[9:, 9:] == 114).all()
+
+
+def test_keypoints_lie_on_their_pixels_and_edges_need_both_ends(archive):
+    """The centre of a pixel is at 0.5 in a table and at 0 in a picture's axes; a hidden point is hollow."""
+    name = archive["image_id"].iloc[0]
+    boxes = make_boxes([{"image_id": name, "label": "pig", "x_min": 1, "y_min": 1, "x_max": 30, "y_max": 20}] * 2)
+    records = [(0, "snout", 5.5, 6.5, 2), (0, "tail", 20.5, 9.5, 1), (0, "ear", None, None, 0), (1, "snout", 3, 4, 2)]
+    points = make_keypoints([{"box_id": boxes["box_id"][box], "image_id": name, "keypoint": keypoint, "x": x, "y": y,
+                              "visible": visible} for box, keypoint, x, y, visible in records])
+    names = ["snout", "tail", "ear"]
+    skeleton = Skeleton(tuple(Keypoint("pig", each, index) for index, each in enumerate(names)),
+                        (Edge("pig", "snout", "tail"), Edge("pig", "snout", "ear")))
+    ax = plots.plot_images(archive[:1], boxes, LABELS, keypoints=points, skeleton=skeleton).flat[0]
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[5, 6], [20, 9]]]
+    dots = [offset for scatter in ax.collections for offset in scatter.get_offsets().tolist()]
+    assert dots == [[5, 6], [20, 9], [2.5, 3.5]]
+    insides = [colour for scatter in ax.collections for colour in scatter.get_facecolors().tolist()]
+    assert (insides[1] == [1, 1, 1, 1]) and insides[0] == insides[2] != insides[1]

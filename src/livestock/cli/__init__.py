@@ -222,7 +222,7 @@ def fuse(
 def read(
     path: Annotated[Path, typer.Argument(help="a data folder or a zip, as downloaded")],
     reader: ReaderOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="folder for images.parquet, boxes.parquet, left_out.csv")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for images, boxes, keypoints.parquet, left_out.csv")] = None,
     competition: CompetitionOption = None,
     picture: Annotated[Path | None, typer.Option(help="PNG of four images; default: in --out or temporary")] = None,
 ) -> None:

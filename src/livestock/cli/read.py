@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from ..config import Competition
+from ..config import Competition, Skeleton
 from ..data.readers.clean import KEPT
 from ..data.readers.tree import part_of
 from ..files.write import write_bytes
@@ -23,9 +23,10 @@ N_EXAMPLES = 3  # lines of a reason that are printed
 def print_reading(path: Path, reader: str, competition: Competition, out: Path | None, picture: Path) -> bool:
     """Reads and prints; whether every picture file found a decision: it is used, or a line says why not.
 
-    With `out` writes `images.parquet` (test images have their path in the part `test`), `boxes.parquet` and
-    `left_out.csv` there; four images with their boxes go to `picture`. Raises ValueError for data that is refused, and
-    if any of this would be written into the data.
+    With `out` writes `images.parquet` (test images have their path in the part `test`), `boxes.parquet`,
+    `keypoints.parquet` and `left_out.csv` there; four images with their boxes and keypoints go to `picture`. Where the
+    data have keypoints and the competition no skeleton, prints one to paste. Raises ValueError for data that is
+    refused, and if any of this would be written into the data.
     """
     for target in (out, picture):
         if target is not None and path.is_dir() and target.resolve().is_relative_to(path.resolve()):
@@ -34,15 +35,17 @@ def print_reading(path: Path, reader: str, competition: Competition, out: Path |
     typer.echo(f"{path}: read as {found.reader}, {found.why}")
     typer.echo(_counts(found, competition.labels).to_string())
     typer.echo(f"image sizes: {_sizes(found)}")
+    _print_points(found, competition.skeleton)
     _print_left_out(found.left_out)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_table(pd.concat([found.images, found.test_images], ignore_index=True), out / "images.parquet")
         write_table(found.boxes, out / "boxes.parquet")
+        write_table(found.keypoints, out / "keypoints.parquet")
         write_bytes(found.left_out.to_csv(index=False).encode(), out / "left_out.csv")
-        typer.echo(f"tables: {out / 'images.parquet'}, boxes.parquet and left_out.csv beside it")
+        typer.echo(f"tables: {out / 'images.parquet'}, boxes.parquet, keypoints.parquet and left_out.csv beside it")
     if len(found.boxes):
-        _draw(found, competition.labels, picture)
+        _draw(found, competition, picture)
         typer.echo(f"{min(N_SHOWN, len(found.images))} images with their boxes: {picture}")
     else:
         typer.echo("no box of any class: nothing could be trained on this")
@@ -64,6 +67,25 @@ def _counts(found: Examined, labels: list[str]) -> pd.DataFrame:
     if len(found.test_images):
         rows.loc["test, to be answered", "images"] = len(found.test_images)
     return rows.rename_axis(None).astype("Int64").astype(object).where(lambda cells: cells.notna(), "-")
+
+
+def _print_points(found: Examined, skeleton: Skeleton | None) -> None:
+    """How many of each keypoint are seen, hidden and not labelled; without a skeleton the one that the data suggest."""
+    if skeleton is not None:
+        typer.echo(f"keypoints:\n{count_points(found.boxes, found.keypoints, skeleton).to_string()}")
+    elif found.suggestion:
+        typer.echo("the data have keypoints and the competition's file has no skeleton; one to begin with, without "
+                   f"sigmas, to be read through before it is used:\n{found.suggestion}")
+
+
+def count_points(boxes: pd.DataFrame, keypoints: pd.DataFrame, skeleton: Skeleton) -> pd.DataFrame:
+    """How many keypoints are `seen`, `hidden` and `not labelled`: a row a class and point, in the skeleton's order."""
+    rows = pd.MultiIndex.from_tuples([(label, name) for label in skeleton.labels for name in skeleton.names(label)])
+    labels = boxes.set_index("box_id")["label"].reindex(keypoints["box_id"]).to_numpy(object)
+    counts = keypoints.assign(label=labels).groupby(["label", "keypoint", "visible"]).size().unstack()
+    columns = {2: "seen", 1: "hidden", 0: "not labelled"}
+    counts = counts.reindex(index=rows, columns=list(columns)).fillna(0).astype(int)
+    return counts.set_axis(list(columns.values()), axis=1)
 
 
 def _sizes(found: Examined) -> str:
@@ -91,7 +113,7 @@ def _one_line(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", "?", text)[:200]
 
 
-def _draw(found: Examined, labels: list[str], path: Path) -> None:
+def _draw(found: Examined, competition: Competition, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -100,8 +122,9 @@ def _draw(found: Examined, labels: list[str], path: Path) -> None:
     from ..plots import choose_images, plot_images, use_style
 
     use_style()
+    labels = competition.labels
     shown = choose_images(found.images, found.boxes, labels, N_SHOWN, np.random.default_rng(0))
-    plot_images(shown, found.boxes, labels)
+    plot_images(shown, found.boxes, labels, keypoints=found.keypoints, skeleton=competition.skeleton)
     path.parent.mkdir(parents=True, exist_ok=True)
     pyplot.savefig(path, dpi=110, bbox_inches="tight")
     pyplot.close("all")

@@ -7,6 +7,7 @@ from .profile import Profile, get_profile, known_profiles
 from .resources import CHECKOUT, REPOSITORY, require_checkout, resource
 from .settings import RunSettings, read_settings, settings_path, settings_text
 from .skeleton import Edge, Keypoint, Skeleton
+from .suggest import FoundPoints, suggest_skeleton
 from .words import in_words, join_names, meant
 from .workspace import Workspace
 
@@ -15,6 +16,7 @@ __all__ = [
     "REPOSITORY",
     "Competition",
     "Edge",
+    "FoundPoints",
     "Keypoint",
     "Profile",
     "Skeleton",
@@ -34,4 +36,5 @@ __all__ = [
     "settings_path",
     "settings_text",
     "split_overrides",
+    "suggest_skeleton",
 ]

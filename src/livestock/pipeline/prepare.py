@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..data.readers.clean import UNKNOWN_CLASS
+from ..data.readers.clean import LEFT_OUT_COLUMNS, UNKNOWN_CLASS
 from ..exceptions import BadData, MissingResult
 from ..files.write import write_json, write_text
 from ..labels.relabel import apply_relabels, describe_relabels, read_relabels, relabels_path
@@ -24,17 +24,20 @@ logger = logging.getLogger(__name__)
 
 TRUTH_NAME = "truth_test.csv"  # beside the data, in the scorer's format; only ever read to score once
 MISSING_COWS = 0.3  # of the sample that is drawn here: the original found that many cows had no label
+POINTS_GONE = "keypoints of boxes that a correction removed or gave another class: left out"
 VALID_FOLD = 0  # judges what is compared, and is answered where the data has no test set
 
 
 @dataclass(frozen=True)
 class RawTables:
-    """What the readers found, by which reader and `why` that one. `test_images` is empty where there is no test set."""
+    """What the readers found, by which reader and `why` that one. `test_images` is empty where there is no test set,
+    `keypoints` where the competition has no skeleton."""
 
     images: pd.DataFrame
     boxes: pd.DataFrame
     left_out: pd.DataFrame
     test_images: pd.DataFrame
+    keypoints: pd.DataFrame
     reader: str = ""
     why: str = ""
 
@@ -57,16 +60,17 @@ def ensure_data(run: Run) -> None:
 
 
 def read_data(run: Run) -> RawTables:
-    """Raw archives to `images`, `boxes`, `left_out`, `test_images` and `hashes` in `interim/`, and how they were read.
+    """Raw archives to `images`, `boxes`, `keypoints`, `left_out`, `test_images` and `hashes` in `interim/`.
 
-    Images that cannot be decoded are among what is left out. Raises ValueError for data that cannot be used (see
-    `reading.examine`), without a single box, or that the workspace lies on top of.
+    `reading.json` there says how they were read. Images that cannot be decoded are among what is left out. Raises
+    ValueError for data that cannot be used (see `reading.examine`), without a single box, or that the workspace lies
+    on top of.
     """
     ensure_data(run)
     if run.data_dir.resolve() == run.workspace.root.resolve():
         raise ValueError(f"{run.data_dir}: the data folder is the workspace too, where results would lie among the "
                          "data; name another --workspace")
-    names = ["images", "boxes", "left_out", "test_images", "hashes"]
+    names = ["images", "boxes", "left_out", "test_images", "hashes", "keypoints"]
     paths = [run.workspace.interim_dir / f"{name}.parquet" for name in names]
     how_path = run.workspace.interim_dir / "reading.json"
     relabels = relabels_path(run.workspace)
@@ -75,10 +79,13 @@ def read_data(run: Run) -> RawTables:
         found = examine(run.reader, run.data_dir, run.competition, skip=[run.workspace.root])
         boxes, left_out = apply_relabels(found.images, found.boxes, found.left_out, read_relabels(run.workspace),
                                          run.competition.labels, str(relabels))
-        found = found._replace(boxes=boxes, left_out=left_out)
+        keypoints, gone = _of_boxes(found.keypoints, found.boxes, boxes, str(relabels))
+        found = found._replace(boxes=boxes, left_out=pd.concat([left_out, gone], ignore_index=True),
+                               keypoints=keypoints)
         if found.boxes.empty:
             raise BadData(_no_boxes(run.data_dir, found))
-        tables = [found.images, found.boxes, found.left_out, found.test_images, found.hashes.reset_index()]
+        tables = [found.images, found.boxes, found.left_out, found.test_images, found.hashes.reset_index(),
+                  found.keypoints]
         for table, path in zip(tables, paths, strict=True):
             write_table(_below(run.data_dir, table) if "archive" in table else table, path)
         write_json({"reader": found.reader, "why": found.why, "pictures": len(found.pictures)}, how_path)
@@ -90,16 +97,30 @@ def read_data(run: Run) -> RawTables:
         outputs=[*paths, how_path],
         settings={"reader": run.reader, "competition": asdict(run.competition)},
         workspace=run.workspace.root,
-        version=4,  # 2: image_id is the path below the data, every image is decoded; 3: box_id; 4: archives below it
+        version=5,  # 2: image_id is a path, every image is decoded; 3: box_id; 4: archives below data; 5: keypoints
         by="01_eda",
     )
     how = json.loads(how_path.read_text(encoding="utf-8"))
     if sentence := describe_relabels(run.workspace, pd.read_parquet(paths[0], columns=["image_id"])):
         logger.info(sentence)
     write_text(f"{run.data_dir.resolve()}\n", run.workspace.data_dir_path)  # tables say what lies where below it
-    boxes, left_out = (pd.read_parquet(path) for path in paths[1:3])
-    return RawTables(read_images(run, "images"), boxes, left_out, read_images(run, "test_images"), how["reader"],
-                     how["why"])
+    boxes, left_out, keypoints = (pd.read_parquet(paths[index]) for index in (1, 2, 5))
+    return RawTables(read_images(run, "images"), boxes, left_out, read_images(run, "test_images"), keypoints,
+                     how["reader"], how["why"])
+
+
+def _of_boxes(
+    keypoints: pd.DataFrame, before: pd.DataFrame, after: pd.DataFrame, origin: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The keypoints of boxes that a correction left or moved, and lines of `left_out` on those of the others.
+
+    A box that is gone or of another class has other points or none, and a correction has boxes alone.
+    """
+    labels = [boxes.set_index("box_id")["label"].reindex(keypoints["box_id"]) for boxes in (before, after)]
+    is_kept = labels[0].to_numpy(object) == labels[1].to_numpy(object)
+    gone = keypoints[~is_kept].groupby("image_id")["box_id"].nunique()
+    lines = [(origin, image_id, POINTS_GONE, f"of {n_boxes} boxes") for image_id, n_boxes in gone.items()]
+    return keypoints[is_kept].reset_index(drop=True), pd.DataFrame(lines, columns=LEFT_OUT_COLUMNS, dtype=str)
 
 
 def _below(data_dir: Path, images: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,8 @@ class Examined(NamedTuple):
     """What raw data holds: the tables, the perceptual hash of each training image by `image_id`, and how it was read.
 
     `why` says why that `reader` was taken; `pictures` are the paths of all picture files found. Each of them is in one
-    of the images tables or has a line in `left_out`.
+    of the images tables or has a line in `left_out`. `keypoints` are those of the boxes, none where the competition has
+    no skeleton; `suggestion` is then the one that the data would give it (see `config.suggest_skeleton`).
     """
 
     images: pd.DataFrame
@@ -31,6 +32,8 @@ class Examined(NamedTuple):
     reader: str
     why: str
     pictures: list[str]
+    keypoints: pd.DataFrame = clean.NO_POINTS
+    suggestion: str = ""
 
 
 def examine(reader: str, data_dir: Path, competition: Competition, *, skip: Collection[Path] = ()) -> Examined:
@@ -48,13 +51,14 @@ def examine(reader: str, data_dir: Path, competition: Competition, *, skip: Coll
     reasons = {(archive, member): reason for archive, member, reason in faults}
     images, lines = _drop_broken(found.train.images, reasons)
     test_images, test_lines = _drop_broken(test_images, reasons)
-    boxes = found.train.boxes[found.train.boxes["image_id"].isin(images["image_id"])].reset_index(drop=True)
+    boxes, keypoints = (table[table["image_id"].isin(images["image_id"])].reset_index(drop=True)
+                        for table in (found.train.boxes, found.train.keypoints))
     if images.empty:
         raise BadData(f"{data_dir}: none of {len(found.train.images):,} images can be decoded; the first: "
                       f"{lines['file'].iloc[0]}: {lines['detail'].iloc[0]}")
     tables = [*left_out, lines, test_lines]
     return Examined(images, boxes, pd.concat(tables, ignore_index=True), test_images, hashes[images["image_id"]],
-                    found.reader, found.why, found.pictures)
+                    found.reader, found.why, found.pictures, keypoints, found.suggestion)
 
 
 def _drop_broken(images: pd.DataFrame, reasons: dict[tuple[str, str], str]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from ..config import Skeleton
 from ..data.archives import read_image
 from ..data.dataset import paint_grey
 from ..tables import XYXY
@@ -44,12 +45,15 @@ def plot_images(
     title: str = "Images with their boxes",
     n_columns: int = 3,
     hidden: pd.DataFrame | None = None,
+    keypoints: pd.DataFrame | None = None,
+    skeleton: Skeleton | None = None,
 ) -> np.ndarray:
     """Draws each row of `images`, in that order, with its boxes in the colour of their class.
 
     Boxes of a model or silver boxes carry their confidence. Where `boxes` holds gold boxes beside others, the
-    gold ones are dashed. What lies in a box of the table `hidden` is grey, as training sees it. Pictures are read from
-    the archives at full size; axes are in pixels of the original image.
+    gold ones are dashed. What lies in a box of the table `hidden` is grey, as training sees it. The `keypoints` of the
+    boxes are dots, hollow where the point is hidden, and the skeleton's edges lines between them. Pictures are read
+    from the archives at full size; axes are in pixels of the original image.
     """
     axes = _picture_grid(
         [images.iloc[i : i + n_columns] for i in range(0, len(images), n_columns)], n_columns
@@ -63,6 +67,8 @@ def plot_images(
             picture = paint_grey(picture, grey, own[XYXY].to_numpy())
         show_picture(ax, picture, f"{short_name(row.image_id)}: {_describe(own)}")
         draw_boxes(ax, own, labels)
+        if keypoints is not None and skeleton is not None:
+            draw_keypoints(ax, own, keypoints, labels, skeleton)
     for ax in axes.flat[len(images) :]:
         ax.set_axis_off()
     if not len(images):
@@ -104,6 +110,27 @@ def draw_boxes(ax: Axes, boxes: pd.DataFrame, labels: Sequence[str]) -> None:
                 clip_on=True,
                 bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
             )
+
+
+def draw_keypoints(
+    ax: Axes, boxes: pd.DataFrame, keypoints: pd.DataFrame, labels: Sequence[str], skeleton: Skeleton
+) -> None:
+    """Draws the labelled points of some boxes in the colour of their class, and the edges that have both ends.
+
+    Points are in the frame of boxes, where the first pixel's centre is (0.5, 0.5); axes of pictures have it at (0, 0).
+    """
+    palette = class_palette(labels)
+    seen = keypoints[(keypoints["visible"] > 0) & keypoints["box_id"].isin(boxes["box_id"])]
+    points = {box_id: own.set_index("keypoint")[["x", "y", "visible"]] for box_id, own in seen.groupby("box_id")}
+    for box in boxes[boxes["box_id"].isin(list(points))].itertuples():
+        own, colour = points[box.box_id], palette[box.label]
+        x, y = own["x"] - 0.5, own["y"] - 0.5
+        for edge in skeleton.edges:
+            ends = [edge.first, edge.second]
+            if edge.label == box.label and own.index.isin(ends).sum() == 2:
+                ax.plot(x[ends], y[ends], color=colour, lw=1.2, path_effects=HALO)
+        inside = np.where(own["visible"] == 2, colour, "white")
+        ax.scatter(x, y, s=14, c=inside, edgecolors=colour, linewidths=0.9, zorder=3, path_effects=HALO)
 
 
 def plot_groups(

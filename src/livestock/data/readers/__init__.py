@@ -1,4 +1,4 @@
-"""Readers of label formats: each takes a path and gives the two tables and a report of what it left out and why."""
+"""Readers of label formats: each takes a path and gives the tables and a report of what it left out and why."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from ...config import Competition
 from ...exceptions import BadData
-from ...tables import check_boxes, check_images
-from . import aihub, clean, coco, cvat, open_images, tree, voc, yolo
+from ...tables import check_boxes, check_images, check_keypoints
+from . import aihub, cat_faces, clean, coco, cvat, dlc, open_images, points, points_list, pose_json, tree, voc, yolo
 from .clean import Reading
 from .recognise import recognise
 from .report import Report
@@ -20,9 +20,13 @@ __all__ = ["AUTO", "READERS", "DataSet", "Reading", "read", "read_data_set", "re
 AUTO = "auto"  # in place of a reader's name: the layout is recognised
 FORMATS: dict[str, Callable[[clean.Source, Competition], clean.Labels]] = {
     "aihub": aihub.find_labels,
+    "cat_faces": cat_faces.find_labels,
     "coco": coco.find_labels,
     "cvat": cvat.find_labels,
+    "dlc": dlc.find_labels,
     "open_images": open_images.find_labels,
+    "points_list": points_list.find_labels,
+    "pose_json": pose_json.find_labels,
     "voc": voc.find_labels,
     "yolo": yolo.find_labels,
 }
@@ -31,7 +35,8 @@ FORMATS: dict[str, Callable[[clean.Source, Competition], clean.Labels]] = {
 class DataSet(NamedTuple):
     """A data folder as it was read: by which reader and `why`, the training data, and the images to be answered.
 
-    `test` is None where there are none. `pictures` are the paths of all picture files found, used or not.
+    `test` is None where there are none. `pictures` are the paths of all picture files found, used or not. `suggestion`
+    is the skeleton that the data would give a competition that has none, as its file has it, or "".
     """
 
     reader: str
@@ -39,12 +44,13 @@ class DataSet(NamedTuple):
     train: Reading
     test: Reading | None
     pictures: list[str]
+    suggestion: str = ""
 
 
 def read(
     name: str, path: Path, competition: Competition, *, labelled: bool = True, skip: Collection[Path] = ()
 ) -> Reading:
-    """Images, boxes and what was left out, all that lies below `path` or in a zip, read by the reader of this name.
+    """The tables and what was left out, all that lies below `path` or in a zip, read by the reader of this name.
 
     `labelled=False` reads images alone; folders in `skip` are passed over. Raises ValueError for an unknown reader, a
     path that does not exist or has no image, and for archives that are refused (see `archives.list_members`).
@@ -94,7 +100,7 @@ def read_data_set(name: str, path: Path, competition: Competition, *, skip: Coll
     train = train._replace(left_out=train.left_out[~of_test].reset_index(drop=True))
     train = _finish(train, name, path, competition)
     return DataSet(name, why, train, _finish(test, name, path, competition) if len(test_images) else None,
-                   pictures)
+                   pictures, points.suggest(source, competition))
 
 
 def _check(name: str, path: Path) -> None:
@@ -121,15 +127,16 @@ def _look(path: Path, report: Report, skip: Collection[Path], is_test: Callable[
 
 
 def _label(name: str, source: clean.Source, competition: Competition) -> Reading:
-    """The labelled images that are not to be answered, and their boxes."""
+    """The labelled images that are not to be answered, their boxes and the points of these."""
     labels, report = FORMATS[name](source, competition), source.report
     images = source.images[~source.images["image_id"].isin(list(source.test))]
     images = clean.keep_labelled(images, labels, competition, report)
     if source.n_test_labels:
         report.add(clean.OF_TEST, str(source.root), "", f"{source.n_test_labels} labels")
     boxes = clean.clean_boxes(labels.boxes, images, competition, report)
+    keypoints = points.clean_points(labels.boxes, boxes, images, competition, source)
     images = clean.drop_unusable(images, boxes, labels.known, report)
-    return Reading(images, boxes, report.table())
+    return Reading(images, boxes, report.table(), keypoints)
 
 
 def _finish(reading: Reading, name: str, path: Path, competition: Competition) -> Reading:
@@ -139,4 +146,6 @@ def _finish(reading: Reading, name: str, path: Path, competition: Competition) -
         raise BadData(f"{path}: the reader {name!r} found no image to use there ({reasons or 'no image file'})")
     check_images(reading.images, str(path))
     check_boxes(reading.boxes, reading.images, competition.labels, str(path))
+    if competition.skeleton is not None:
+        check_keypoints(reading.keypoints, reading.boxes, reading.images, competition.skeleton, str(path))
     return reading

@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ...config import Competition
+from ...config import Competition, FoundPoints
 from ...exceptions import BadData
 from ...geometry import clip_xyxy
-from ...tables import XYXY, make_boxes, make_images, new_box_ids
+from ...tables import XYXY, make_boxes, make_images, make_keypoints, new_box_ids
 from ..archives import image_size, orientation, split_name
 from .pairs import label_place, label_places
+from .points import CHANGED, RawPoint
 from .report import LEFT_OUT_COLUMNS, Report
 from .tree import BAD_NAME, LOOP, NESTED, OTHER_FORMAT, RESULTS, SYSTEM_FILES, UNPACKED, File
 from .values import is_number, short, to_number
@@ -53,31 +54,39 @@ NOTHING_LEFT = "none of the image's labels can be used: image left out"
 SHARED_ID = "one id of several images: they and their boxes are left out"
 UNREADABLE_ROW = "unreadable row: left out"
 
-KEPT = {BACKGROUND, EMPTY, CLIPPED, TURNED, SCALED, ALL_CROWD, OUTLINE}  # reasons of what is changed, not left out
+# Reasons of what is changed, not left out.
+KEPT = {BACKGROUND, EMPTY, CLIPPED, TURNED, SCALED, ALL_CROWD, OUTLINE, *CHANGED}
 # Reasons of objects that are there and cannot be used: without them an image would teach that nothing is there.
 LOST = [NOT_A_NUMBER, SWAPPED, NO_AREA, OUTSIDE, CROWD, OTHER_SHAPE, PIXELS, ODD_LINE, UNREADABLE_ROW]
 NO_NUMBERS = (np.nan,) * 4
 SWAPS_SIDES = {5, 6, 7, 8}  # EXIF orientations that turn the image on its side
+NO_POINTS = make_keypoints([])
 
 
 class Reading(NamedTuple):
-    """What a reader returns: the two tables, and a `left_out` table with the columns `file, image_id, reason, detail`.
+    """What a reader returns: the tables, and a `left_out` table with the columns `file, image_id, reason, detail`.
 
-    `left_out` also lists what was kept but changed; its reasons say which.
+    `left_out` also lists what was kept but changed; its reasons say which. `keypoints` has a row for each point that
+    the competition's skeleton has of each box, and none without a skeleton.
     """
 
     images: pd.DataFrame
     boxes: pd.DataFrame
     left_out: pd.DataFrame
+    keypoints: pd.DataFrame = NO_POINTS
 
 
 class RawBox(NamedTuple):
-    """A box as its source has it, in xyxy pixels but otherwise unchecked; `file` is the label's."""
+    """A box as its source has it, in xyxy pixels but otherwise unchecked; `file` is the label's.
+
+    `points` are all that the source names of its class, those that are not labelled too; None where it names none.
+    """
 
     file: str
     image_id: str
     source_name: str
     corners: tuple[Any, ...]
+    points: tuple[RawPoint, ...] | None = None
 
 
 @dataclass
@@ -85,7 +94,8 @@ class Source:
     """What a reader of one format looks at: the files, the images found among them, and where to report.
 
     `test` are the ids of images to be answered; their labels are counted and not read. `unusable` are the paths of
-    picture files that cannot be read: their labels are no other image's.
+    picture files that cannot be read: their labels are no other image's. `points` is what the labels say of the
+    keypoints of each class, by the source's name of it.
     """
 
     root: Path
@@ -95,6 +105,7 @@ class Source:
     report: Report
     unusable: tuple[str, ...] = ()
     n_test_labels: int = 0
+    points: dict[str, FoundPoints] = field(default_factory=dict)
 
     def with_suffix(self, suffix: str) -> list[File]:
         """The files whose name ends so, in any case."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from ...config import Competition
+from ...config import Competition, FoundPoints
 from ...exceptions import BadData
 from . import clean
+from .coco_points import points_by_category, points_of
 from .entries import Finder, picture_path
 from .masks import outline_box
+from .points import ODD_POINTS, RawPoint, move
 from .tree import File
 from .values import identifier, is_number, is_true, number, read_json, short
 
@@ -30,6 +32,10 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     `bbox` is `xywh` in pixels; without one it is the box around the segmentation. Boxes with `iscrowd` surround groups
     and are left out, unless a file marks all of its objects so, as exports of masks do. Of the entries of one picture
     the first counts, over all files. Raises BadData naming all where an entry could be of several pictures.
+
+    Keypoints are named by their category, or where it names none they are the skeleton's in its order. An annotation's
+    `area` is not read: exports write that of the box, or none, and OKS takes .53 of the box (see `evaluation.oks`,
+    which takes true areas by `box_id` from whoever has them); nor is `num_keypoints`, which may be missing.
     """
     known: set[str] = set()
     boxes: list[clean.RawBox] = []
@@ -38,7 +44,7 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     names = [(file, [name for image in content["images"] if (name := _file_name(image))]) for file, content in lists]
     for (file, content), found in zip(lists, Finder(source).find_all(names), strict=True):
         matched = _match_images(file, content, found, source, known)
-        boxes += _raw_boxes(file, content, matched, source.report)
+        boxes += _raw_boxes(file, content, matched, source, asks=competition.skeleton is not None)
     return clean.Labels(known, boxes)
 
 
@@ -124,10 +130,12 @@ def _why_not(image_id: str | None, n_names: int, test: frozenset[str], known: se
 
 
 def _raw_boxes(
-    file: File, content: dict[str, Any], matched: dict[Any, _Match], report: clean.Report
+    file: File, content: dict[str, Any], matched: dict[Any, _Match], source: clean.Source, *, asks: bool
 ) -> list[clean.RawBox]:
-    """Boxes as xyxy; an annotation without an image or a readable box is noted."""
-    names, boxes, n_outlines = _category_names(content), [], 0
+    """Boxes as xyxy; an annotation without an image or a readable box is noted, and so are odd points if it `asks`."""
+    names, boxes, n_outlines, report = _category_names(content), [], 0, source.report
+    points = points_by_category(content["categories"])
+    source.points |= {names[key]: found for key, found in points.items() if names[key] not in source.points}
     objects = [found for found in content["annotations"] if isinstance(found, dict)]
     all_crowd = bool(objects) and all(is_true(found.get("iscrowd")) for found in objects) and any(
         found.get("segmentation") for found in objects)
@@ -141,16 +149,30 @@ def _raw_boxes(
         elif is_true(annotation.get("iscrowd")) and not all_crowd:
             report.add(clean.CROWD, file.place, match.image_id, short(annotation.get("bbox")))
         else:
-            category, corners = annotation.get("category_id"), _corners(annotation.get("bbox"))
+            category, corners = identifier(annotation.get("category_id")), _corners(annotation.get("bbox"))
             if not _has_area(corners) and (outline := outline_box(annotation.get("segmentation"))) is not None:
                 corners, n_outlines = outline, n_outlines + 1
-            source_name = names.get(identifier(category), f"category_id {short(category)}")
-            boxes.append(clean.RawBox(file.place, match.image_id, source_name, match.change(corners)))
+            source_name = names.get(category, f"category_id {short(annotation.get('category_id'))}")
+            box = clean.RawBox(file.place, match.image_id, source_name, match.change(corners))
+            own = _points(annotation, points.get(category), box, report if asks else None)
+            boxes.append(box._replace(points=move(own, match.change)))
     if n_outlines:
         report.add(clean.OUTLINE, file.place, "", f"{n_outlines} of {len(objects)} objects")
     if all_crowd:
         report.add(clean.ALL_CROWD, file.place, "", f"{len(objects)} objects")
     return boxes
+
+
+def _points(
+    annotation: dict[str, Any], found: FoundPoints | None, box: clean.RawBox, report: clean.Report | None
+) -> tuple[RawPoint, ...] | None:
+    """The points of a box; None for what cannot be read, which is noted where there is a report."""
+    try:
+        return points_of(annotation, found)
+    except ValueError as error:
+        if report is not None:
+            report.add(ODD_POINTS, box.file, box.image_id, f"{box.source_name}: {error}")
+        return None
 
 
 def _has_area(corners: tuple[Any, ...]) -> bool:

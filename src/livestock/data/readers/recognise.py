@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ...exceptions import BadData
 from ..archives import split_name
-from . import clean, coco, open_images, yolo
+from . import cat_faces, clean, coco, dlc, open_images, points_list, pose_json, yolo
 from .tree import File
 from .values import read_json
 
@@ -24,6 +24,8 @@ def recognise(source: clean.Source) -> tuple[str, str]:
     Raises BadData that lists what was looked for and found where no format is recognised, or more than one.
     """
     found = {name: why for name, look in SILVER_VIEWS.items() if (why := look(source))}
+    if len(found) > 1:  # a list of sizes looks like one of points
+        found.pop("points_list", None)
     if len(found) == 1:
         return next(iter(found.items()))
     if found:
@@ -80,6 +82,28 @@ def _looks_open_images(source: clean.Source) -> str:
     return ""
 
 
+def _looks_cat_faces(source: clean.Source) -> str:
+    files = source.with_suffix(cat_faces.SUFFIX)
+    is_label = any(cat_faces.is_label(file) for file in files[:N_LOOKED_AT])
+    return f"{len(files):,} files *{cat_faces.SUFFIX} of points" if is_label else ""
+
+
+def _looks_dlc(source: clean.Source) -> str:
+    tables = [file.path for file in dlc.table_files(source) if file.path.lower().endswith(".h5") or dlc.is_dlc(file)]
+    return f"tables of scorer, bodyparts and coords in {', '.join(tables[:3])}" if tables else ""
+
+
+def _looks_points_list(source: clean.Source) -> str:
+    lists = [file.path for file in points_list.list_files(source)]
+    return f"lines of a picture and a point in {', '.join(lists[:3])}" if lists else ""
+
+
+def _looks_pose_json(source: clean.Source) -> str:
+    files = source.with_suffix(".json")
+    is_pose = any(b'"bboxes"' in file.read() and pose_json.is_pose(_json(file)) for file in files[:N_LOOKED_AT])
+    return f"{len(files):,} JSON files with `bboxes` and `keypoints`" if is_pose else ""
+
+
 def _json(file: File) -> object:
     try:
         return read_json(file.read())
@@ -93,9 +117,12 @@ def _looks_cvat(source: clean.Source) -> str:
 
 
 SILVER_VIEWS: dict[str, Callable[[clean.Source], str]] = {
-    "aihub": _looks_aihub, "coco": _looks_coco, "cvat": _looks_cvat, "open_images": _looks_open_images,
+    "aihub": _looks_aihub, "cat_faces": _looks_cat_faces, "coco": _looks_coco, "cvat": _looks_cvat, "dlc": _looks_dlc,
+    "open_images": _looks_open_images, "points_list": _looks_points_list, "pose_json": _looks_pose_json,
     "voc": _looks_voc, "yolo": _looks_yolo,
 }
 LOOKED_FOR = ("aihub (one JSON an image with `label_info`), coco (a JSON with images, annotations and categories), "
               "cvat (an XML with <annotations>), voc "
-              "(one XML an image with <annotation>), yolo (one .txt an image), open_images (a table *bbox*.csv)")
+              "(one XML an image with <annotation>), yolo (one .txt an image), open_images (a table *bbox*.csv), dlc "
+              "(CollectedData*.csv of DeepLabCut), cat_faces (one .cat an image), pose_json (one JSON an image with "
+              "bboxes and keypoints), points_list (lines of a picture's name and a point)")

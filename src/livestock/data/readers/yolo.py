@@ -17,6 +17,7 @@ from .entries import picture_path
 from .masks import polygon_box
 from .tree import File
 from .values import is_number, read_json, short, to_number
+from .yolo_points import PointShape, check_line, check_shapes, find_points, n_points_asked, points_of, read_shape
 
 NAME_FILES = ["data.yaml", "any other .yaml or .yml with `names`", "classes.txt", "obj.names and other .names files",
               "_darknet.labels", "notes.json of Label Studio"]
@@ -29,15 +30,19 @@ def find_labels(source: clean.Source, competition: Competition) -> clean.Labels:
     """One text file an image, found by its path: `images/` to `labels/` as YOLO has it, or beside the image.
 
     A line of a polygon, class and at least three points, counts as the box around it; where a `kpt_shape` says that
-    lines are of keypoints, their box is used. Raises BadData where classes are numbers and no file names them, or
-    two files name them otherwise: the order of classes is not guessed.
+    lines are of keypoints, box and points are used (see `yolo_points`). Raises BadData where classes are numbers and no
+    file names them, or two files name them otherwise: the order of classes is not guessed. Where the competition has a
+    skeleton it is raised too, by file and line, for a line of another number of values.
     """
     names = find_names(source)
     known: set[str] = set()
     boxes: list[clean.RawBox] = []
+    if competition.skeleton is not None:
+        check_shapes(names.shapes)
     for file, row in clean.match_labels(source, label_files(source)):
         known.add(row.image_id)
-        boxes += _read_lines(file, row, names, source.report)
+        boxes += _read_lines(file, row, names, competition, source.report)
+    source.points |= find_points(names.shape, names.by_id or {box.source_name: box.source_name for box in boxes})
     if names.by_id is None:
         _check_names(boxes, competition, source)
     return clean.Labels(known, boxes)
@@ -62,17 +67,21 @@ def is_label(file: File) -> bool:
     return not lines or len(lines[0]) > 4 and all(is_number(to_number(part)) for part in lines[0][1:])
 
 
-def _read_lines(file: File, row: Any, names: Names, report: clean.Report) -> list[clean.RawBox]:
+def _read_lines(
+    file: File, row: Any, names: Names, competition: Competition, report: clean.Report
+) -> list[clean.RawBox]:
     boxes, n_outlines = [], 0
     for line_number, line in enumerate(file.read().decode("utf-8-sig", "replace").splitlines(), 1):
         parts = line.split()
         if not parts:
             continue
         values: tuple[Any, ...] = tuple(to_number(part) for part in parts[1:])
-        if names.n_keypoint_values and len(values) == 4 + names.n_keypoint_values:
-            values = values[:4]
         size, where = (row.width, row.height), f"{file.place}:{line_number}"
-        name = names.name_of(parts[0])
+        name, points, shape = names.name_of(parts[0]), None, names.shape
+        if competition.skeleton is not None:
+            check_line(len(values), n_points_asked(competition, name, row.image_id), shape, where)
+        if shape is not None and len(values) == 4 + shape.n_all:
+            values, points = values[:4], points_of(values[4:], shape, names.key_of(parts[0]), size)
         if len(values) >= 4 and any(is_number(value) and abs(value) > MOST_PART for value in values):
             report.add(clean.PIXELS, where, row.image_id, f"{name} {short(list(values))}")
             continue
@@ -86,23 +95,30 @@ def _read_lines(file: File, row: Any, names: Names, report: clean.Report) -> lis
         elif len(values) != 4:
             report.add(clean.ODD_LINE, where, row.image_id, f"{name} {short(list(values))}")
             continue
-        boxes.append(clean.RawBox(where, row.image_id, name, values))
+        boxes.append(clean.RawBox(where, row.image_id, name, values, points))
     if n_outlines:
         report.add(clean.OUTLINE, file.place, row.image_id, f"{n_outlines} of {len(boxes)} lines")
     return boxes
 
 
 class Names:
-    """The source's names of classes by their number as text; `by_id` is None where no file has them."""
+    """The source's names of classes by their number as text; `by_id` is None where no file has them.
 
-    def __init__(self, by_id: dict[str, str] | None, n_keypoint_values: int = 0) -> None:
-        self.by_id, self.n_keypoint_values = by_id, n_keypoint_values
+    `shapes` are what YAML files say of keypoints, by file; the one of most values counts.
+    """
+
+    def __init__(self, by_id: dict[str, str] | None, shapes: dict[str, PointShape]) -> None:
+        self.by_id, self.shapes = by_id, shapes
+        self.shape = max(shapes.values(), key=lambda shape: shape.n_all, default=None)
 
     def name_of(self, class_id: str) -> str:
-        """The name of a class as a label's line has it: a number, which may be written as 0.0, or a name."""
+        """The name of a class as a label's line has it."""
+        return (self.by_id or {}).get(self.key_of(class_id), class_id)
+
+    def key_of(self, class_id: str) -> str:
+        """A class as a label's line has it: a number, which may be written as 0.0, or a name."""
         found = to_number(class_id)
-        key = str(int(found)) if is_number(found) and found == int(found) else class_id
-        return (self.by_id or {}).get(key, class_id)
+        return str(int(found)) if is_number(found) and found == int(found) else class_id
 
 
 def _check_names(boxes: list[clean.RawBox], competition: Competition, source: clean.Source) -> None:
@@ -122,14 +138,15 @@ def find_names(source: clean.Source) -> Names:
     that another one begins with agrees with it: tools that write the names seen so far leave such lists behind.
     """
     found: dict[str, dict[str, str]] = {}
-    n_keypoint_values = 0
+    shapes: dict[str, PointShape] = {}
     for file in source.files:
         name, stem, suffix = split_name(file.path)
         if suffix in (".yaml", ".yml"):
             content = _read_yaml(file, is_expected=stem.lower() == "data")
             if stem.lower() == "data" or isinstance(content, dict) and "names" in content:
                 found[file.place] = _names_of_yaml(file, content)
-                n_keypoint_values = max(n_keypoint_values, _n_values(content.get("kpt_shape")))
+                if (shape := read_shape(content)) is not None:
+                    shapes[file.place] = shape
         elif name.lower() == "classes.txt" or suffix == ".names" or name.lower() == "_darknet.labels":
             found[file.place] = _names_of_lines(file)
         elif name.lower() == "notes.json" and (names := _names_of_notes(file)):
@@ -137,12 +154,12 @@ def find_names(source: clean.Source) -> Names:
     if empty := next((place for place, names in found.items() if not names), None):
         raise BadData(f"{empty}: expected names of classes, found none")
     if not found:
-        return Names(None, n_keypoint_values)
+        return Names(None, shapes)
     first = max(found, key=lambda place: len(found[place]))
     for place, names in found.items():
         if any(found[first].get(class_id, "").casefold() != name.casefold() for class_id, name in names.items()):
             raise BadData(f"{place}: expected the classes of {first}, {found[first]}, found {names}")
-    return Names(found[first], n_keypoint_values)
+    return Names(found[first], shapes)
 
 
 def find_test_images(files: Sequence[File], image_ids: Iterable[str]) -> set[str]:
@@ -197,12 +214,6 @@ def _names_of_yaml(file: File, content: Any) -> dict[str, str]:
         raise BadData(f"{file.place}: expected `names`, a list or a mapping of class names: {error!s:.300}"
                       ) from error
     return {str(class_id): str(name) for class_id, name in pairs}
-
-
-def _n_values(shape: Any) -> int:
-    """How many values the keypoints of a line have by Ultralytics' `kpt_shape`: points, and 2 or 3 values each."""
-    is_shape = isinstance(shape, list) and len(shape) == 2 and all(type(value) is int and value > 0 for value in shape)
-    return shape[0] * shape[1] if is_shape else 0
 
 
 def _names_of_lines(file: File) -> dict[str, str]:

@@ -21,7 +21,7 @@ import yaml
 from ..config import REPOSITORY, Skeleton
 from ..data.pose_set import write_pose_set
 from ..evaluation.gains import Gain, Judged, draw_gain_counts, find_gain
-from ..evaluation.pixel import find_mean_pose, guess_mean_pose
+from ..evaluation.pixel import find_errors, find_mean_pose, guess_mean_pose
 from ..evaluation.pose_gains import FEWER_IS_BETTER, judge_poses
 from ..files.hashing import hash_content
 from ..files.progress import one_bar
@@ -122,7 +122,7 @@ class PoseResult:
 
 
 def split_by_group(images: pd.DataFrame, share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Image ids to train on and, of about this `share`, to judge by: whole groups, drawn with a seed.
+    """Image ids to train on and, of up to this `share`, to judge by: whole groups, drawn with a seed, as many as fit.
 
     >>> images = pd.DataFrame({"image_id": list("abcd"), "group": [0, 0, 1, -1]})
     >>> train, judged = split_by_group(images, 0.5, seed=0)
@@ -131,8 +131,12 @@ def split_by_group(images: pd.DataFrame, share: float, seed: int) -> tuple[list[
     """
     alone = np.where(images["group"] >= 0, images["group"], -1 - np.arange(len(images)))
     names = np.random.default_rng(seed).permutation(np.unique(alone))
-    sizes = pd.Series(alone).value_counts().loc[names].cumsum()
-    is_judged = np.isin(alone, names[: int((sizes <= share * len(images)).sum()) or 1])
+    sizes, chosen, n_left = pd.Series(alone).value_counts(), [], share * len(images)
+    for name in names:
+        if sizes[name] <= n_left:
+            chosen.append(name)
+            n_left -= sizes[name]
+    is_judged = np.isin(alone, chosen or sizes.index[-1:])
     return images.loc[~is_judged, "image_id"].tolist(), images.loc[is_judged, "image_id"].tolist()
 
 
@@ -302,3 +306,57 @@ def find_pose_gain(judged: Mapping[str, Sequence[Judged]], better: str, worse: s
     """By how much one arm is better than another: of errors, by how much they fall."""
     sides = (worse, better) if measure in FEWER_IS_BETTER else (better, worse)
     return find_gain(judged[sides[0]], judged[sides[1]], measure)
+
+
+def see_maps(weights: Path, images: pd.DataFrame, boxes: pd.DataFrame, keypoint: str
+             ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """What a network sees of some objects, `(S, S, 3)` each, and its map of a keypoint `(H, W)`, heights in 0..1.
+
+    Raises ValueError for a network that gives places and no maps, or does not know the keypoint.
+    """
+    import torch
+
+    from ..data.archives import read_image
+    from ..inference import to_tensor
+    from ..models.crops import cut_out, map_crop
+    from ..models.forward import load_fused
+
+    _, config, net = load_fused(weights)
+    parts = config.architecture
+    if keypoint not in parts["points"] or parts["output"] == "places":
+        raise ValueError(f"{weights}: expected maps of {keypoint}, found {parts['output']} of "
+                         f"{', '.join(parts['points'])}")
+    place, pictures = images.set_index("image_id"), []
+    for box in boxes.itertuples():
+        picture = read_image(place.loc[box.image_id, "archive"], place.loc[box.image_id, "member"])
+        corners = np.array([box.x_min, box.y_min, box.x_max, box.y_max])
+        matrix = map_crop(corners, picture.shape[1::-1], config.imgsz, parts["crop"])
+        pictures.append(cut_out(picture, matrix, config.imgsz))
+    with torch.inference_mode():
+        maps = net(to_tensor(pictures))[:, list(parts["points"]).index(keypoint)]
+        if parts["output"] == "softmax":
+            maps = maps.flatten(1).softmax(1).view(maps.shape)
+    return pictures, list(maps.clamp(0, 1).numpy())
+
+
+def choose_extremes(errors: pd.DataFrame, n_each: int = 4) -> tuple[list[int], dict[int, str]]:
+    """The objects with the smallest and the largest mean error, `box_id` from best to worst, and that error in words.
+
+    >>> errors = pd.DataFrame({"box_id": [1, 2, 3], "error": [5.0, 1.0, 9.0]})
+    >>> choose_extremes(errors, n_each=1)
+    ([2, 3], {2: '1.0 px', 3: '9.0 px'})
+    """
+    mean = errors.groupby("box_id")["error"].mean().dropna().sort_values(kind="stable")
+    chosen = list(dict.fromkeys([*mean.index[:n_each], *mean.index[-n_each:]]))
+    return chosen, {int(box_id): f"{mean[box_id]:.1f} px" for box_id in chosen}
+
+
+def list_errors(lab: PoseLab, results: Sequence[PoseResult]) -> dict[str, pd.DataFrame]:
+    """The errors of each arm, all seeds together, of `pixel.find_errors`; the mean pose as `GUESS`."""
+    truth = lab.judged[2]
+    errors: dict[str, list[pd.DataFrame]] = {}
+    for result in results:
+        own = truth[truth["keypoint"].isin(result.keypoints["keypoint"])]
+        errors.setdefault(result.arm.name, []).append(find_errors(own, result.keypoints))
+    by_arm = {arm: pd.concat(tables, ignore_index=True) for arm, tables in errors.items()}
+    return {**by_arm, GUESS: find_errors(truth, guess_points(lab))}

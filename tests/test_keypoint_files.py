@@ -129,6 +129,15 @@ def one_pig(folder: Path, n_boxes: int = 1) -> Tables:
     return images, boxes, points
 
 
+def test_two_objects_of_one_box_stay_two(tmp_path: Path) -> None:
+    images, boxes, points = one_pig(tmp_path, 2)
+    both = make_keypoints(pd.concat([points, points.assign(box_id=boxes["box_id"][1], x=7.0)]))
+    path = write_keypoints_csv(images, boxes, both, tmp_path / "answer.csv")
+    found_boxes, found = read_keypoints_csv(path, images)
+    assert len(found_boxes) == 2
+    assert found.groupby("box_id")["x"].agg(list).tolist() == [[3.5, 9], [7, 7]]
+
+
 def test_a_coco_file_is_as_pycocotools_takes_it(tmp_path: Path) -> None:
     """Points in the skeleton's order though the table has them otherwise, and those it lacks not labelled."""
     content = json.loads(write_coco_keypoints(*one_pig(tmp_path), SKELETON, LABELS, tmp_path / "l.json").read_text())
@@ -221,6 +230,7 @@ def test_a_damaged_submission_is_refused_by_line(text: str, words: str, tmp_path
 
 def test_the_points_of_a_box_are_arranged_by_the_skeleton(tmp_path: Path) -> None:
     _, boxes, points = one_pig(tmp_path, 2)
-    first, second = keypoint_files.arrange_points(boxes, points, SKELETON)
+    none = points.iloc[:1].assign(keypoint="ear_l", x=np.nan, y=np.nan, visible=0)
+    first, second = keypoint_files.arrange_points(boxes, pd.concat([points, none]), SKELETON)
     assert first.tolist() == [[9, 8.25, 2], [0, 0, 0], [3.5, 4, 1]]
     assert second.tolist() == np.zeros((3, 3)).tolist()

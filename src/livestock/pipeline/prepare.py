@@ -30,8 +30,10 @@ VALID_FOLD = 0  # judges what is compared, and is answered where the data has no
 
 @dataclass(frozen=True)
 class RawTables:
-    """What the readers found, by which reader and `why` that one. `test_images` is empty where there is no test set,
-    `keypoints` where the competition has no skeleton."""
+    """What the readers found, by which reader and `why` that one.
+
+    `test_images` is empty where there is no test set, `keypoints` where the competition has no skeleton.
+    """
 
     images: pd.DataFrame
     boxes: pd.DataFrame
@@ -76,12 +78,7 @@ def read_data(run: Run) -> RawTables:
     relabels = relabels_path(run.workspace)
 
     def action() -> None:
-        found = examine(run.reader, run.data_dir, run.competition, skip=[run.workspace.root])
-        boxes, left_out = apply_relabels(found.images, found.boxes, found.left_out, read_relabels(run.workspace),
-                                         run.competition.labels, str(relabels))
-        keypoints, gone = _of_boxes(found.keypoints, found.boxes, boxes, str(relabels))
-        found = found._replace(boxes=boxes, left_out=pd.concat([left_out, gone], ignore_index=True),
-                               keypoints=keypoints)
+        found = _correct(examine(run.reader, run.data_dir, run.competition, skip=[run.workspace.root]), run)
         if found.boxes.empty:
             raise BadData(_no_boxes(run.data_dir, found))
         tables = [found.images, found.boxes, found.left_out, found.test_images, found.hashes.reset_index(),
@@ -107,6 +104,15 @@ def read_data(run: Run) -> RawTables:
     boxes, left_out, keypoints = (pd.read_parquet(paths[index]) for index in (1, 2, 5))
     return RawTables(read_images(run, "images"), boxes, left_out, read_images(run, "test_images"), keypoints,
                      how["reader"], how["why"])
+
+
+def _correct(found: Examined, run: Run) -> Examined:
+    """What was found with corrected labels in the place of the raw ones."""
+    origin = str(relabels_path(run.workspace))
+    boxes, left_out = apply_relabels(found.images, found.boxes, found.left_out, read_relabels(run.workspace),
+                                     run.competition.labels, origin)
+    keypoints, gone = _of_boxes(found.keypoints, found.boxes, boxes, origin)
+    return found._replace(boxes=boxes, left_out=pd.concat([left_out, gone], ignore_index=True), keypoints=keypoints)
 
 
 def _of_boxes(

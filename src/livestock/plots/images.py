@@ -45,8 +45,7 @@ def plot_images(
     title: str = "Images with their boxes",
     n_columns: int = 3,
     hidden: pd.DataFrame | None = None,
-    keypoints: pd.DataFrame | None = None,
-    skeleton: Skeleton | None = None,
+    keypoints: pd.DataFrame | None = None, skeleton: Skeleton | None = None,
 ) -> np.ndarray:
     """Draws each row of `images`, in that order, with its boxes in the colour of their class.
 
@@ -67,8 +66,7 @@ def plot_images(
             picture = paint_grey(picture, grey, own[XYXY].to_numpy())
         show_picture(ax, picture, f"{short_name(row.image_id)}: {_describe(own)}")
         draw_boxes(ax, own, labels)
-        if keypoints is not None and skeleton is not None:
-            draw_keypoints(ax, own, keypoints, labels, skeleton)
+        draw_keypoints(ax, own, keypoints, labels, skeleton)
     for ax in axes.flat[len(images) :]:
         ax.set_axis_off()
     if not len(images):
@@ -113,12 +111,14 @@ def draw_boxes(ax: Axes, boxes: pd.DataFrame, labels: Sequence[str]) -> None:
 
 
 def draw_keypoints(
-    ax: Axes, boxes: pd.DataFrame, keypoints: pd.DataFrame, labels: Sequence[str], skeleton: Skeleton
+    ax: Axes, boxes: pd.DataFrame, keypoints: pd.DataFrame | None, labels: Sequence[str], skeleton: Skeleton | None
 ) -> None:
-    """Draws the labelled points of some boxes in the colour of their class, and the edges that have both ends.
+    """Draws the labelled points of some boxes, if any, in the colour of their class, and the edges that have both ends.
 
     Points are in the frame of boxes, where the first pixel's centre is (0.5, 0.5); axes of pictures have it at (0, 0).
     """
+    if keypoints is None or skeleton is None:
+        return
     palette = class_palette(labels)
     seen = keypoints[(keypoints["visible"] > 0) & keypoints["box_id"].isin(boxes["box_id"])]
     points = {box_id: own.set_index("keypoint")[["x", "y", "visible"]] for box_id, own in seen.groupby("box_id")}

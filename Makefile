@@ -1,8 +1,9 @@
 # make demo       from nothing to answer.csv on the embedded sample: installs, runs every notebook, prints the score
 # make detectors  an experiment on the sample: SSD, RetinaNet, YOLOX and TOOD with one thing changed at a time
+# make keypoints  experiments on the sample: heat maps and top-down pose, from labels to errors in pixels
 # make test       installs if needed, lints, checks types, runs every test but the long ones
 # make test-all   the long tests too: all notebooks on stand-ins for Colab, traced, on other data; half an hour and more
-.PHONY: demo detectors test test-all faults bench install install-colab home notebooks starter clean
+.PHONY: demo detectors keypoints test test-all faults bench install install-colab home notebooks starter clean
 
 # The first Python that runs and is 3.11, 3.12 or 3.13; or say which: make PYTHON=/path/to/python demo
 KNOWN := import sys; print((3, 11) <= sys.version_info < (3, 14) or "")
@@ -19,6 +20,10 @@ demo: $(VENV)/installed
 detectors: $(VENV)/installed
 	$(PIP) --constraint constraints.txt --editable ".[run,yolox]"
 	$(RUN) -m livestock run --profile demo --workspace data --only 09_detectors
+
+keypoints: $(VENV)/installed
+	$(PIP) --constraint constraints.txt --editable ".[run,keypoints]"
+	$(RUN) -m livestock run --profile demo --competition keypoints.yaml --workspace data/keypoints --only 10_heatmap --only 11_pose
 
 test: MARKED := not long
 test-all: MARKED :=
@@ -41,6 +46,7 @@ bench: $(VENV)/installed-dev
 notebooks: $(VENV)/installed
 	$(RUN) -m livestock run --profile demo --workspace data --publish
 	$(RUN) -m livestock run --profile demo --workspace data --only 09_detectors --publish
+	$(RUN) -m livestock run --profile demo --competition keypoints.yaml --workspace data/keypoints --only 10_heatmap --only 11_pose --publish
 	cp data/answer.csv answer.csv
 	cp data/evolved.yaml data/inference.yaml hyp/
 

@@ -31,6 +31,7 @@ from livestock.data import folds
 from livestock.data.pose_set import TrainingObjects, read_objects, write_pose_set
 from livestock.files.logs import show_messages
 from livestock.models.heatmap_codec import decode_dark
+from livestock.pipeline.keypoints import EVERY
 from livestock.pipeline.pose_lab import (
     GUESS,
     PoseArm,
@@ -76,7 +77,8 @@ def main() -> None:
     competition = read_competition(arguments.competition)
     if competition.skeleton is None:
         raise SystemExit(f"{arguments.competition}: expected a skeleton, found none")
-    scale = PoseScale(arguments.imgsz, arguments.batch, arguments.epochs, arguments.seeds, device=arguments.device)
+    scale = PoseScale(EVERY, EVERY, arguments.imgsz, arguments.batch, arguments.epochs, arguments.seeds,
+                      device=arguments.device)
     tables = [read_tables(path, competition) for path in arguments.data]
     if arguments.part == "noses":
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)

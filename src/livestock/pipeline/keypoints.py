@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from ..config import read_competition, resource
 from ..data import folds
 from ..exceptions import BadData
-from .pose_lab import PoseArm, PoseLab, PoseScale, split_by_group
+from .pose_lab import PoseArm, PoseLab, PoseScale, split_by_group, take_objects
 from .reading import examine
 from .run import Run
 
+SIGMA = 7.0  # pixels of the input, whatever its size: the project's
+SHOWN = ["pixels", "median", "gross", "PCK", "OKS", "parameters", "seconds", "milliseconds"]  # of a table of arms
 JUDGED_SHARE = {"heatmap": 1 / 8, "topdown": 200 / 1328}  # the second as the project on cats: 1,000, 128 and 200
-N_DRAWN = {"smoke": (8, 2), "demo": (96, 8)}  # images of a sample: to train on and judge by, and for a test
+EVERY = 1_000_000  # objects: all that there are
+N_DRAWN = {"smoke": (24, 2), "demo": (128, 8)}  # images of a sample: to train on and judge by, and for a test
 SCALES: dict[str, PoseScale] = {
-    "smoke": PoseScale(imgsz=64, batch=8, epochs=2, n_seeds=1, device="cpu"),
-    "demo": PoseScale(imgsz=96, batch=16, epochs=8, n_seeds=1, device="cpu", workers=2),
-    "cpu": PoseScale(imgsz=128, batch=16, epochs=20, n_seeds=3, device="cpu", workers=2),
-    "colab": PoseScale(imgsz=256, batch=32, epochs=30, n_seeds=3, patience=3, workers=2),
+    "smoke": PoseScale(16, 8, imgsz=64, batch=8, epochs=2, n_seeds=1, device="cpu"),
+    "demo": PoseScale(128, 48, imgsz=96, batch=8, epochs=8, n_seeds=1, device="cpu", workers=2),
+    "cpu": PoseScale(EVERY, EVERY, imgsz=128, batch=16, epochs=20, n_seeds=3, device="cpu", workers=2),
+    "colab": PoseScale(EVERY, EVERY, imgsz=256, batch=32, epochs=30, n_seeds=3, patience=3, workers=2),
 }
 LARGE = "colab"  # the profile whose networks are the projects' own
 logger = logging.getLogger(__name__)
@@ -43,12 +48,14 @@ def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | Non
 
     `changes` of the scale, such as `{"n_seeds": 3}`, count where they are not None. For `heatmap`, which looks at whole
     pictures, those with exactly one object are taken, and a line says how many that is. The `demo` and `smoke`
-    profiles draw a sample where there are no data: for `heatmap` one animal a picture. Raises BadData for a competition
+    profiles draw a sample where no data are named: for `heatmap` one animal a picture. Raises BadData for a competition
     without a skeleton, for data without keypoints, and for less than 8 images.
     """
+    if run.competition.skeleton is None and not run.settings.data and run.profile.name in N_DRAWN:
+        run = replace(run, competition=read_competition(resource("keypoints.yaml")))  # the sample's
     if run.competition.skeleton is None:
         raise BadData(f"competition {run.competition.name}: expected a skeleton, the keypoints of its classes, found "
-                      "none; name a file that has one as COMPETITION, such as keypoints.yaml")
+                      "none; name a file that has one as COMPETITION; `livestock read` suggests one for the data")
     known = {name: value for name, value in (changes or {}).items() if value is not None}
     scale = replace(find_pose_scale(run.profile.name), **known)  # type: ignore[arg-type]  # numbers, as its fields are
     found = examine(run.reader, find_data(run, family), run.competition, skip=[run.workspace.root])
@@ -68,14 +75,15 @@ def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | Non
                       f"{len(found.images)}; `livestock read` says what was left out and why")
     groups = folds.near_duplicate_groups(images, hashes=found.hashes[images["image_id"]])
     images = images.assign(group=images["image_id"].map(groups).to_numpy())
-    train, judged = split_by_group(images, JUDGED_SHARE[family], run.seed)
+    train, judged = (take_objects(ids, boxes, n, run.seed) for ids, n in zip(
+        split_by_group(images, JUDGED_SHARE[family], run.seed), (scale.objects, scale.judged), strict=True))
     keypoints = keypoints[keypoints["box_id"].isin(boxes["box_id"])].reset_index(drop=True)
     return PoseLab(run.workspace.root, scale, images, boxes, keypoints, run.competition.skeleton, train, judged,
                    run.seed)
 
 
 def find_data(run: Run, family: str) -> Path:
-    """The folder of the data; where none is named, `demo` and `smoke` draw a sample for this family."""
+    """The folder of the data; where none is named, `demo` and `smoke` draw a sample for this family beside it."""
     if run.profile.name not in N_DRAWN or run.settings.data:
         return run.data_dir
     from ..sample import draw_keypoint_sample
@@ -101,20 +109,28 @@ def choose_network(profile: str, family: str) -> tuple[str, str]:
     return "lite0", "lite0_imagenet"
 
 
-def list_targets(profile: str) -> list[PoseArm]:
-    """Three targets, on one backbone: a place by a fully connected layer, a one-hot map, a Gaussian map."""
+def list_targets(profile: str, points: tuple[str, ...] = ()) -> list[PoseArm]:
+    """Three targets, on one backbone: a place by a fully connected layer, a one-hot map, a Gaussian map.
+
+    They are asked for these `points`, or for all.
+    """
     size, weights = choose_network(profile, "heatmap")
     drawn = size if profile == LARGE else f"{size}_project"
-    return [PoseArm("place", "heatmap", f"{size}_places", weights),
-            PoseArm("one-hot map", "heatmap", drawn, weights, hyp={"sigma": 0.0}),
-            PoseArm("Gaussian map", "heatmap", drawn, weights)]
+    return [PoseArm("place", "heatmap", f"{size}_places", weights, points=points),
+            PoseArm("one-hot map", "heatmap", drawn, weights, hyp={"sigma": 0.0}, points=points),
+            PoseArm("Gaussian map", "heatmap", drawn, weights, hyp={"sigma": SIGMA}, points=points)]
 
 
-def list_sigmas(profile: str, imgsz: int) -> list[PoseArm]:
-    """Gaussians of several widths; the project's 7 px were for a side of 256."""
-    gaussian = list_targets(profile)[-1]
-    return [replace(gaussian, name=f"sigma {sigma:g}", hyp={"sigma": sigma * imgsz / 256})
-            for sigma in (3.0, 7.0, 14.0)]
+def film(arm: PoseArm, lab: PoseLab) -> PoseArm:
+    """The arm that leaves its weights behind at four of its epochs, from the first to the last."""
+    epochs = max(round(lab.scale.epochs * arm.epochs), 1)
+    return replace(arm, filmed=tuple(sorted({round(share * (epochs - 1)) for share in (0, 0.2, 0.5, 1)})))
+
+
+def list_sigmas(profile: str, points: tuple[str, ...] = ()) -> list[PoseArm]:
+    """Gaussians of several widths, in pixels of the input."""
+    gaussian = list_targets(profile, points)[-1]
+    return [replace(gaussian, name=f"sigma {sigma:g}", hyp={"sigma": sigma}) for sigma in (SIGMA / 2, SIGMA, 2 * SIGMA)]
 
 
 def list_cures(profile: str) -> list[PoseArm]:
@@ -122,7 +138,7 @@ def list_cures(profile: str) -> list[PoseArm]:
     size, weights = choose_network(profile, "heatmap")
     gaussian = list_targets(profile)[-1]
     light = f"{size}_light" if profile == LARGE else size
-    return [gaussian, replace(gaussian, name="adaptive radius", hyp={"adaptive": 1.0}),
+    return [gaussian, replace(gaussian, name="adaptive radius", hyp={**gaussian.hyp, "adaptive": 1.0}),
             PoseArm("cross-entropy", "heatmap", light, weights, hyp={"sigma": 8.0})]
 
 
@@ -133,14 +149,15 @@ def list_ablations(profile: str, skeleton_flips: bool) -> dict[str, list[PoseArm
     questions = {
         "pretraining": [base, replace(base, name="random weights", weights="")],
         "rotation and scale": [base, replace(base, name="10 degrees, 0.2", hyp={"degrees": 10.0, "scale": 0.2})],
-        "learning rate": [base, replace(base, name="a third", hyp={"lr0": 0.001 / 3}),
-                          replace(base, name="three times", hyp={"lr0": 0.003})],
         "half body": [base, replace(base, name="half body 0.3", hyp={"half_body": 0.3})],
-        "epochs": [base, replace(base, name="half the epochs", epochs=0.5)],
     }
     if skeleton_flips:
         questions["mirror"] = [base, replace(base, name="mirrored", hyp={"fliplr": 0.5}),
                                replace(base, name="mirrored, flip test", hyp={"fliplr": 0.5}, flip=True)]
+    if profile in ("cpu", LARGE):
+        questions["learning rate"] = [base, replace(base, name="a third", hyp={"lr0": 0.001 / 3}),
+                                      replace(base, name="three times", hyp={"lr0": 0.003})]
+        questions["epochs"] = [base, replace(base, name="half the epochs", epochs=0.5)]
     if profile == LARGE:
         questions["batch"] = [base, replace(base, name="64", settings={"batch": 64})]
         questions["warm-up"] = [base, replace(base, name="no warm-up", hyp={"warmup_epochs": 0.0})]
@@ -159,3 +176,38 @@ def describe_arms(arms: list[PoseArm]) -> pd.DataFrame:
                                   for name, value in {**arm.hyp, **arm.settings}.items())
              + (", flip test" if arm.flip else "")} for arm in arms]
     return pd.DataFrame(rows).set_index("arm")
+
+
+def measure_colours(lab: PoseLab, n_images: int = 64) -> pd.DataFrame:
+    """Mean and deviation of the colours of some pictures that train, 0..1, beside ImageNet's; a row each."""
+    from ..data.archives import read_image
+    from ..models.backbones import MEAN, STD
+
+    images = lab.trained[0]
+    chosen = images.sample(min(n_images, len(images)), random_state=lab.seed)
+    pixels = np.concatenate([read_image(row.archive, row.member)[::8, ::8].reshape(-1, 3)
+                             for row in chosen.itertuples()]) / 255
+    rows = {"mean here": pixels.mean(0), "mean of ImageNet": MEAN, "deviation here": pixels.std(0),
+            "deviation of ImageNet": STD}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["red", "green", "blue"])
+
+
+def measure_costs(lab: PoseLab, arms: Sequence[PoseArm]) -> pd.DataFrame:
+    """A row a network: `parameters` in millions and `gflops`, multiply-adds of one picture, counted by PyTorch."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ..data.pose_set import unite_points
+    from ..models.registry import get_family
+
+    rows, points = [], unite_points(lab.skeleton).names
+    for arm in arms:
+        family, side = get_family(arm.family), int(arm.settings.get("imgsz", lab.scale.imgsz))
+        config = family.configure(lab.skeleton.labels, side, arm.size)
+        net = family.build(replace(config, architecture={**config.architecture, "points": list(points)})).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(torch.zeros(1, 3, side, side))
+        n_parameters = sum(parameter.numel() for parameter in net.parameters())
+        rows.append({"network": arm.size, "imgsz": side, "parameters": n_parameters / 1e6,
+                     "gflops": counter.get_total_flops() / 2e9})
+    return pd.DataFrame(rows).set_index("network")

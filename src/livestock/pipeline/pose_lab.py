@@ -21,7 +21,7 @@ import yaml
 from ..config import REPOSITORY, Skeleton
 from ..data.pose_set import write_pose_set
 from ..evaluation.gains import Gain, Judged, draw_gain_counts, find_gain
-from ..evaluation.pixel import find_errors, find_mean_pose, guess_mean_pose
+from ..evaluation.pixel import find_errors, find_mean_pose, guess_mean_pose, summarise_errors
 from ..evaluation.pose_gains import FEWER_IS_BETTER, judge_poses
 from ..files.hashing import hash_content
 from ..files.progress import one_bar
@@ -39,8 +39,11 @@ VERSION = 1  # of what a training's result means
 
 @dataclass(frozen=True)
 class PoseScale:
-    """How big an experiment is: pixels of the input, objects a batch, epochs, trainings of each arm."""
+    """How big an experiment is: objects to train on and to judge by, at most; pixels of the input; objects a batch;
+    epochs; trainings of each arm."""
 
+    objects: int
+    judged: int
     imgsz: int
     batch: int
     epochs: int
@@ -138,6 +141,18 @@ def split_by_group(images: pd.DataFrame, share: float, seed: int) -> tuple[list[
             n_left -= sizes[name]
     is_judged = np.isin(alone, chosen or sizes.index[-1:])
     return images.loc[~is_judged, "image_id"].tolist(), images.loc[is_judged, "image_id"].tolist()
+
+
+def take_objects(ids: Sequence[str], boxes: pd.DataFrame, most: int, seed: int) -> list[str]:
+    """Some of these image ids, drawn with a seed, that have up to so many objects together; one image at least.
+
+    >>> boxes = pd.DataFrame({"image_id": ["a", "a", "b", "c"]})
+    >>> len(take_objects(["a", "b", "c"], boxes, most=4, seed=0)), len(take_objects(["a"], boxes, most=1, seed=0))
+    (3, 1)
+    """
+    drawn = np.random.default_rng(seed).permutation(np.array(ids, object))
+    total = boxes["image_id"].value_counts().reindex(drawn).fillna(0).cumsum()
+    return sorted(drawn[: max(int((total <= most).sum()), 1)])
 
 
 def run_pose_arms(lab: PoseLab, arms: Sequence[PoseArm]) -> list[PoseResult]:
@@ -360,3 +375,8 @@ def list_errors(lab: PoseLab, results: Sequence[PoseResult]) -> dict[str, pd.Dat
         errors.setdefault(result.arm.name, []).append(find_errors(own, result.keypoints))
     by_arm = {arm: pd.concat(tables, ignore_index=True) for arm, tables in errors.items()}
     return {**by_arm, GUESS: find_errors(truth, guess_points(lab))}
+
+
+def summarise_by_keypoint(errors: pd.DataFrame) -> pd.DataFrame:
+    """Errors by `keypoint` and `visible`, a row each; see `pixel.summarise_errors`."""
+    return summarise_errors(errors, ["keypoint", "visible"]).reset_index()

@@ -53,11 +53,14 @@ def ensure_data(run: Run) -> None:
         return
     if run.profile.name not in ("demo", "smoke"):
         raise BadData(f"{run.data_dir}: no data there; data/README.md says where to get some, --data where it is")
-    from ..sample import draw_sample
+    from ..sample import draw_keypoint_sample, draw_sample
 
     beside = run.data_dir.with_name(run.data_dir.name + ".part")  # half a sample must not be taken for one
     shutil.rmtree(beside, ignore_errors=True)
-    draw_sample(beside, missing_cow_fraction=MISSING_COWS)
+    if run.competition.skeleton is None:
+        draw_sample(beside, missing_cow_fraction=MISSING_COWS)
+    else:
+        draw_keypoint_sample(beside)
     beside.rename(run.data_dir)
 
 

@@ -23,7 +23,14 @@ from .errors import (
     describe_worst_images,
 )
 from .experiment import describe_claims, describe_costs, describe_rates, describe_winner
-from .keypoints import describe_by_keypoint, describe_pose_gains, describe_pose_table
+from .keypoints import (
+    describe_by_keypoint,
+    describe_colours,
+    describe_histories,
+    describe_pose_costs,
+    describe_pose_gains,
+    describe_pose_table,
+)
 from .scores import (
     describe_average_precision,
     describe_breakdown,
@@ -54,6 +61,7 @@ __all__ = [
     "describe_causes",
     "describe_claims",
     "describe_class_counts",
+    "describe_colours",
     "describe_confidence",
     "describe_confusion",
     "describe_costs",
@@ -62,6 +70,7 @@ __all__ = [
     "describe_error_rates",
     "describe_group_errors",
     "describe_group_sizes",
+    "describe_histories",
     "describe_image_sizes",
     "describe_importances",
     "describe_learning",
@@ -70,6 +79,7 @@ __all__ = [
     "describe_methods",
     "describe_moves",
     "describe_overlaps",
+    "describe_pose_costs",
     "describe_pose_gains",
     "describe_pose_table",
     "describe_precision_recall",

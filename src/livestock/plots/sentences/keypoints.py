@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -55,3 +55,36 @@ def describe_by_keypoint(table: pd.DataFrame) -> str:
     best, worst = known.iloc[0], known.iloc[-1]
     return (f"{best['keypoint']} is found best ({best['mean']:.1f} px), {worst['keypoint']} worst "
             f"({worst['mean']:.1f} px).")
+
+
+def describe_histories(histories: Mapping[str, Sequence[pd.DataFrame]], column: str = "train_maps_loss") -> str:
+    """By how much a column of each arm's histories falls from its first epoch to its last, the mean over seeds.
+
+    >>> describe_histories({"place": [pd.DataFrame({"train_maps_loss": [0.4, 0.1]})]})
+    'place: to 25 % of the first epoch.'
+    """
+    shares = {name: np.mean([run[column].iloc[-1] / run[column].iloc[0] for run in runs])
+              for name, runs in histories.items()}
+    words = [f"{name}: to {100 * share:.2g} %" for name, share in shares.items()]
+    return f"{', '.join(words)} of the first epoch."
+
+
+def describe_colours(colours: pd.DataFrame) -> str:
+    """How far the mean colours are from ImageNet's, in deviations; `colours` of `keypoints.measure_colours`."""
+    away = ((colours.loc["mean here"] - colours.loc["mean of ImageNet"]) / colours.loc["deviation of ImageNet"]).abs()
+    return f"The means are up to {away.max():.2f} deviations apart ({away.idxmax()})."
+
+
+def describe_pose_costs(costs: pd.DataFrame) -> str:
+    """The largest network beside the smallest; `costs` of `keypoints.measure_costs`.
+
+    >>> describe_pose_costs(pd.DataFrame({"parameters": [4.0], "gflops": [0.2]}, index=["lite0"]))
+    'lite0: 4.0 million parameters, 0.20 billion multiply-adds a picture.'
+    """
+    ordered = costs.sort_values("gflops")
+    small, large = ordered.iloc[0], ordered.iloc[-1]
+    words = (f"{small.name}: {small['parameters']:.1f} million parameters, {small['gflops']:.2f} billion multiply-adds "
+             "a picture")
+    if len(ordered) == 1:
+        return f"{words}."
+    return f"{words}; {large.name} has {large['gflops'] / small['gflops']:.0f} times as many multiply-adds."

@@ -8,7 +8,6 @@ question has its arms, which differ in what is asked for alone.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..config import read_competition, resource
 from ..data import folds
 from ..exceptions import BadData
 from .pose_lab import PoseArm, PoseLab, PoseScale, split_by_group, take_objects
+from .prepare import N_WITH_KEYPOINTS, draw_whole
 from .reading import examine
 from .run import Run
 
@@ -27,7 +27,6 @@ SIGMA = 7.0  # pixels of the input, whatever its size: the project's
 SHOWN = ["pixels", "median", "gross", "PCK", "OKS", "parameters", "seconds", "milliseconds"]  # of a table of arms
 JUDGED_SHARE = {"heatmap": 1 / 8, "topdown": 200 / 1328}  # the second as the project on cats: 1,000, 128 and 200
 EVERY = 1_000_000  # objects: all that there are
-N_DRAWN = {"smoke": (24, 2), "demo": (128, 8)}  # images of a sample: to train on and judge by, and for a test
 SCALES: dict[str, PoseScale] = {
     "smoke": PoseScale(16, 8, imgsz=64, batch=8, epochs=2, n_seeds=1, device="cpu"),
     "demo": PoseScale(128, 48, imgsz=96, batch=8, epochs=8, n_seeds=1, device="cpu", workers=2),
@@ -51,14 +50,15 @@ def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | Non
     profiles draw a sample where no data are named: for `heatmap` one animal a picture. Raises BadData for a competition
     without a skeleton, for data without keypoints, and for less than 8 images.
     """
-    if run.competition.skeleton is None and not run.settings.data and run.profile.name in N_DRAWN:
+    data_dir = find_data(run, family)
+    if run.competition.skeleton is None and not run.settings.data and run.profile.name in N_WITH_KEYPOINTS:
         run = replace(run, competition=read_competition(resource("keypoints.yaml")))  # the sample's
     if run.competition.skeleton is None:
         raise BadData(f"competition {run.competition.name}: expected a skeleton, the keypoints of its classes, found "
                       "none; name a file that has one as COMPETITION; `livestock read` suggests one for the data")
     known = {name: value for name, value in (changes or {}).items() if value is not None}
     scale = replace(find_pose_scale(run.profile.name), **known)  # type: ignore[arg-type]  # numbers, as its fields are
-    found = examine(run.reader, find_data(run, family), run.competition, skip=[run.workspace.root])
+    found = examine(run.reader, data_dir, run.competition, skip=[run.workspace.root])
     images, boxes, keypoints = found.images, found.boxes, found.keypoints
     labelled = boxes["box_id"].isin(keypoints.loc[keypoints["visible"] > 0, "box_id"])
     if family == "heatmap":
@@ -83,19 +83,14 @@ def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | Non
 
 
 def find_data(run: Run, family: str) -> Path:
-    """The folder of the data; where none is named, `demo` and `smoke` draw a sample for this family beside it."""
-    if run.profile.name not in N_DRAWN or run.settings.data:
+    """The folder of the data; where none is named, `demo` and `smoke` draw a sample, of single animals for `heatmap`."""
+    if run.profile.name not in N_WITH_KEYPOINTS or run.settings.data:
         return run.data_dir
-    from ..sample import draw_keypoint_sample
-
-    is_alone = family == "heatmap"
-    folder = run.data_dir.with_name(f"{run.data_dir.name}_{'alone' if is_alone else 'keypoints'}")
+    folder = run.data_dir
+    if family == "heatmap" or run.competition.skeleton is None:
+        folder = folder.with_name(f"{folder.name}_{'alone' if family == 'heatmap' else 'keypoints'}")
     if not folder.exists():
-        beside = folder.with_name(folder.name + ".part")  # half a sample must not be taken for one
-        shutil.rmtree(beside, ignore_errors=True)
-        n_train, n_test = N_DRAWN[run.profile.name]
-        draw_keypoint_sample(beside, n_train=n_train, n_test=n_test, is_alone=is_alone)
-        beside.rename(folder)
+        draw_whole(folder, run.profile.name, is_alone=family == "heatmap")
     return folder
 
 

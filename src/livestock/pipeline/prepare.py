@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 TRUTH_NAME = "truth_test.csv"  # beside the data, in the scorer's format; only ever read to score once
 MISSING_COWS = 0.3  # of the sample that is drawn here: the original found that many cows had no label
 POINTS_GONE = "keypoints of boxes that a correction removed or gave another class: left out"
+N_WITH_KEYPOINTS = {"smoke": (80, 4), "demo": (128, 8)}  # images of a sample with keypoints: to train on, to answer
 VALID_FOLD = 0  # judges what is compared, and is answered where the data has no test set
 
 
@@ -53,15 +54,21 @@ def ensure_data(run: Run) -> None:
         return
     if run.profile.name not in ("demo", "smoke"):
         raise BadData(f"{run.data_dir}: no data there; data/README.md says where to get some, --data where it is")
+    draw_whole(run.data_dir, run.profile.name if run.competition.skeleton else "")
+
+
+def draw_whole(directory: Path, keypoints_for: str = "", *, is_alone: bool = False) -> None:
+    """Draws a sample into a folder, whole or not at all; one with keypoints for the profile `keypoints_for`."""
     from ..sample import draw_keypoint_sample, draw_sample
 
-    beside = run.data_dir.with_name(run.data_dir.name + ".part")  # half a sample must not be taken for one
+    beside = directory.with_name(directory.name + ".part")  # half a sample must not be taken for one
     shutil.rmtree(beside, ignore_errors=True)
-    if run.competition.skeleton is None:
-        draw_sample(beside, missing_cow_fraction=MISSING_COWS)
+    if keypoints_for:
+        n_train, n_test = N_WITH_KEYPOINTS[keypoints_for]
+        draw_keypoint_sample(beside, n_train=n_train, n_test=n_test, is_alone=is_alone)
     else:
-        draw_keypoint_sample(beside)
-    beside.rename(run.data_dir)
+        draw_sample(beside, missing_cow_fraction=MISSING_COWS)
+    beside.rename(directory)
 
 
 def read_data(run: Run) -> RawTables:

@@ -22,7 +22,7 @@ class TrainConfig:
     batch: int
     epochs: int
     family: str = "yolov5"
-    size: str = ""  # such as yolov5n, of a model with random weights; weights know theirs
+    size: str = ""  # such as yolov5n, of a model with random weights; weights know theirs, but backbones no keypoints
     optimizer: str = "SGD"
     schedule: str = "linear"
     device: str = ""

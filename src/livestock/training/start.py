@@ -38,7 +38,10 @@ def build_start(
             raise BadData(f"{config.weights}: expected weights of the family {config.family}, found "
                           f"{found.config.family}; train with that family, or name other weights")
         known = replace(found.config, labels=tuple(start_labels or found.config.labels))
-        model_config = _name_points(replace(known, labels=labels, imgsz=config.imgsz), images)
+        wanted = replace(known, labels=labels, imgsz=config.imgsz)
+        if config.size and isinstance(images, TrainingObjects):  # weights of a backbone alone, whatever head they had
+            wanted = family.configure(labels, config.imgsz, config.size)
+        model_config = _name_points(wanted, images)
         model = family.build(model_config)
         try:
             adapted = family.adapt(found.tensors, known, model_config)

@@ -83,7 +83,7 @@ def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | Non
 
 
 def find_data(run: Run, family: str) -> Path:
-    """The folder of the data; where none is named, `demo` and `smoke` draw a sample, of single animals for `heatmap`."""
+    """The folder of the data; where none is named, `demo` and `smoke` draw a sample; single animals for `heatmap`."""
     if run.profile.name not in N_WITH_KEYPOINTS or run.settings.data:
         return run.data_dir
     folder = run.data_dir

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ..config import Skeleton
 from ..data.archives import read_image
 from ..tables import XYXY
-from .common import NEUTRAL, PLAIN, new_axes, new_grid, note, set_title
+from .common import NEUTRAL, PLAIN, new_axes, new_grid, note, set_title, use_log_scale
 from .images import HALO, short_name, show_picture
 
 SURROUNDINGS = 0.15  # of a box, shown around it
@@ -118,8 +119,9 @@ def plot_histories(histories: Mapping[str, Sequence[pd.DataFrame]], column: str,
         for number, history in enumerate(runs):
             axes.plot(history["epoch"] + 1, history[column], color=colour, marker=".", label="" if number else name)
     axes.set(title=title, xlabel="epoch", ylabel=label)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(PLAIN)
+    use_log_scale(axes)
+    axes.yaxis.set_minor_formatter(PLAIN)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return axes
 

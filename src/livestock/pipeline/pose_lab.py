@@ -377,6 +377,7 @@ def list_errors(lab: PoseLab, results: Sequence[PoseResult]) -> dict[str, pd.Dat
     return {**by_arm, GUESS: find_errors(truth, guess_points(lab))}
 
 
-def summarise_by_keypoint(errors: pd.DataFrame) -> pd.DataFrame:
-    """Errors by `keypoint` and `visible`, a row each; see `pixel.summarise_errors`."""
-    return summarise_errors(errors, ["keypoint", "visible"]).reset_index()
+def summarise_by_keypoint(errors: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Errors by `keypoint`, in the order of `names`, and `visible`; see `pixel.summarise_errors`."""
+    table = summarise_errors(errors, ["keypoint", "visible"]).reset_index()
+    return table.sort_values("keypoint", key=lambda own: own.map(list(names).index), kind="stable", ignore_index=True)

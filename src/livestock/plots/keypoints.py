@@ -39,7 +39,7 @@ def plot_objects(
         shift, part = cut_surroundings(picture, np.array([getattr(box, name) for name in XYXY]))
         own = keypoints[(keypoints["box_id"] == box.box_id) & (keypoints["visible"] > 0)]
         said = (notes or {}).get(box.box_id, "")
-        show_picture(ax, part, f"{short_name(box.image_id, 26)}{': ' if said else ''}{said}")
+        show_picture(ax, part, f"{short_name(box.image_id.rpartition('/')[2], 26)}{': ' if said else ''}{said}")
         other = None if found is None else found[found["box_id"] == box.box_id]
         draw_points(ax, own, skeleton, box.label, shift, other)
     for ax in axes.flat[len(boxes):]:

@@ -2,9 +2,10 @@
 
 python bench/keypoints.py noses --data DIR     one point an image; an eighth of the groups of near-duplicates judges
 python bench/keypoints.py cattle --data A B    trained on farm A and judged on farm B, and the other way round
+python bench/keypoints.py tubes --data DIR     several objects an image: a detector first, then points in its boxes
 python bench/keypoints.py speed                training crops and decoding, against plain code
 
-`--data` takes what `livestock read` reads with `--competition`, a file with a skeleton. `--epochs`, `--seeds`,
+`--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`. `--epochs`, `--seeds`,
 `--imgsz`, `--size` and `--weights` change the scale. Cut off, it goes on where it was. Prints the mean over seeds of
 each measure, and the gain over the mean pose with its 95 % interval over seeds and groups of images.
 """
@@ -26,16 +27,26 @@ from torchvision import tv_tensors
 from torchvision.io import decode_image
 from torchvision.transforms import v2
 
+import livestock
 from livestock.config import Competition, Skeleton, read_competition, resource
 from livestock.data import folds
 from livestock.data.pose_set import TrainingObjects, read_objects, write_pose_set
+from livestock.evaluation.pixel import (
+    as_true_objects,
+    correct_share,
+    find_errors,
+    find_lengths,
+    summarise_errors,
+)
 from livestock.files.logs import show_messages
+from livestock.models.forward import load_for_inference
 from livestock.models.heatmap_codec import decode_dark
 from livestock.pipeline.keypoints import EVERY
 from livestock.pipeline.pose_lab import (
     GUESS,
     PoseArm,
     PoseLab,
+    PoseResult,
     PoseScale,
     find_pose_gain,
     judge_pose_results,
@@ -43,7 +54,10 @@ from livestock.pipeline.pose_lab import (
     split_by_group,
     tabulate_poses,
 )
+from livestock.pipeline.prepare import VALID_FOLD, read_data, split_data
 from livestock.pipeline.reading import examine
+from livestock.poses import find_poses
+from livestock.postprocess import suppress
 from livestock.sample import draw_keypoint_sample
 from livestock.sample.keypoints import livestock_skeleton
 from livestock.training.crops import make_crop_loader
@@ -59,12 +73,13 @@ Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 def main() -> None:
     """Trains what has not been trained yet, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["noses", "cattle", "speed"])
+    parser.add_argument("part", choices=["noses", "cattle", "tubes", "speed"])
     parser.add_argument("--data", type=Path, nargs="*", default=[])
     parser.add_argument("--competition", type=Path)
     parser.add_argument("--workspace", type=Path, default=Path("data/bench_keypoints"))
     parser.add_argument("--size", default="lite0")
     parser.add_argument("--weights", default="lite0_imagenet")
+    parser.add_argument("--detector", default="", help="start weights of the detector of `tubes`")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--imgsz", type=int, default=256)
@@ -74,11 +89,14 @@ def main() -> None:
     show_messages(logging.INFO)
     if arguments.part == "speed":
         return measure_speed()
+    arguments.competition = arguments.competition or Path(__file__).parent / f"competitions/{arguments.part}.yaml"
     competition = read_competition(arguments.competition)
     if competition.skeleton is None:
         raise SystemExit(f"{arguments.competition}: expected a skeleton, found none")
     scale = PoseScale(EVERY, EVERY, arguments.imgsz, arguments.batch, arguments.epochs, arguments.seeds,
                       device=arguments.device)
+    if arguments.part == "tubes":
+        return find_in_boxes(arguments, scale, competition)
     tables = [read_tables(path, competition) for path in arguments.data]
     if arguments.part == "noses":
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
@@ -94,6 +112,31 @@ def main() -> None:
         print(f"\ntrained on {arguments.data[first].name}, judged on {arguments.data[second].name}")
         report(make_lab(arguments.workspace, scale, both, competition.skeleton, train, judged), arm)
     return None
+
+
+def find_in_boxes(arguments: argparse.Namespace, scale: PoseScale, competition: Competition) -> None:
+    """Trains a detector and top-down pose without fold 0, and finds points in the detector's boxes there.
+
+    The detector is that of the profile `cpu`. A true object that it misses has no points and counts as missed.
+    """
+    run = livestock.make_run(data=arguments.data[0], competition=arguments.competition, profile="cpu",
+                             workspace=arguments.workspace / "tubes", weights=arguments.detector)
+    livestock.train(run)
+    boxes, images = livestock.predict(run), split_data(run).images
+    found = suppress(boxes, iou_threshold=0.6, conf_threshold=0.001)
+    tables = read_data(run)
+    is_judged = images["fold"] == VALID_FOLD
+    lab = PoseLab(arguments.workspace, scale, images, tables.boxes, tables.keypoints, competition.skeleton,  # type: ignore[arg-type]
+                  list(images.loc[~is_judged, "image_id"]), list(images.loc[is_judged, "image_id"]))
+    arm = PoseArm("top-down", "topdown", arguments.size, arguments.weights)
+    results = report(lab, arm)
+    judged, truth, points = lab.judged
+    for result in results:
+        model = load_for_inference(result.weights, scale.device)
+        own = as_true_objects(truth, found, find_poses(model, judged, found))
+        errors = find_errors(points, own)
+        print(f"seed {result.seed}, in the detector's boxes:\n{summarise_errors(errors).round(2).to_string()}\n"
+              f"PCK {correct_share(errors, find_lengths(truth)).iloc[0]:.3f}", flush=True)
 
 
 def read_tables(path: Path, competition: Competition) -> Tables:
@@ -120,8 +163,8 @@ def make_lab(workspace: Path, scale: PoseScale, tables: Tables, skeleton: Skelet
     return PoseLab(workspace, scale, images, boxes, keypoints, skeleton, train, judged)
 
 
-def report(lab: PoseLab, arm: PoseArm) -> None:
-    """Trains an arm with its seeds and prints its table, its gain over the guess, and its points one by one."""
+def report(lab: PoseLab, arm: PoseArm) -> list[PoseResult]:
+    """Trains an arm with its seeds and prints its table and its gain over the guess; returns what was trained."""
     results = run_pose_arms(lab, [arm])
     judged = judge_pose_results(lab, results)
     table = tabulate_poses(results, judged)
@@ -131,6 +174,7 @@ def report(lab: PoseLab, arm: PoseArm) -> None:
     print(table[[name for name in COLUMNS if name in table]].round(4).to_string())
     for measure in ("pixels", "PCK"):
         print(f"{measure}: better than the {GUESS} by {find_pose_gain(judged, arm.name, GUESS, measure)}", flush=True)
+    return results
 
 
 def measure_speed() -> None:

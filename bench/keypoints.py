@@ -5,9 +5,10 @@ python bench/keypoints.py cattle --data A B    trained on farm A and judged on f
 python bench/keypoints.py tubes --data DIR     several objects an image: a detector first, then points in its boxes
 python bench/keypoints.py speed                training crops and decoding, against plain code
 
-`--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`. `--epochs`, `--seeds`,
-`--imgsz`, `--size` and `--weights` change the scale. Cut off, it goes on where it was. Prints the mean over seeds of
-each measure, and the gain over the mean pose with its 95 % interval over seeds and groups of images.
+`--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`.
+`--epochs`, `--seeds`, `--imgsz`, `--size` and `--weights` change the scale. Cut off, it goes on where it was. Prints
+the mean over seeds of each measure, and the gain over the mean pose with its 95 % interval over seeds and groups of
+images.
 """
 
 from __future__ import annotations

@@ -292,10 +292,10 @@ def test_what_is_drawn_is_found_without_a_drift(family: HeatMapFamily, decode: s
 
 def test_the_confidence_of_softmax_is_what_lies_around_the_place() -> None:
     logits = torch.full((1, 1, 32, 32), -20.0)
-    logits[0, 0, 5, 5], logits[0, 0, 25, 25] = math.log(0.7), math.log(0.3)
+    logits[0, 0, 5, 5], logits[0, 0, 5, 6], logits[0, 0, 25, 25] = math.log(0.4), math.log(0.3), math.log(0.3)
     found = TOP.predict(Fixed(logits, "softmax", 4, "soft"), torch.zeros(1, 3, 128, 128)).keypoints
     assert found is not None
-    assert found[0, 0, 0].tolist() == pytest.approx([22, 22, 0.7], abs=1e-3)
+    assert found[0, 0, 0].tolist() == pytest.approx([22 + 4 * 3 / 7, 22, 0.7], abs=1e-3)
     random = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(7))
     sums = [[max(float(own[max(r - 4, 0) : r + 5, max(c - 4, 0) : c + 5].sum()) for r in range(20) for c in range(24))
              for own in image] for image in random]

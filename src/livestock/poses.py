@@ -48,7 +48,7 @@ def find_poses(
     if (flat := ~(corners[:, :2] < corners[:, 2:]).all(1)).any():
         box = boxes[flat].iloc[0]
         raise BadData(f"boxes: box {box['box_id']} in {box['image_id']}: expected x_min < x_max and y_min < y_max, "
-                      f"found {box[XYXY].tolist()}")
+                      f"found {corners[flat][0].tolist()}")
     sizes = images.set_index("image_id").loc[boxes["image_id"], ["width", "height"]].to_numpy(float)
     found = np.zeros((len(boxes), len(parts["points"]), 3))
     with progress_bar("keypoints", unit="object", total=len(boxes)) as bar:

@@ -154,7 +154,7 @@ def read_objects(data_yaml: Path, part: str = "train") -> TrainingObjects:
     if (flat := ~(corners[:, :2] < corners[:, 2:]).all(1)).any():
         box = own[flat].iloc[0]
         raise BadData(f"{folder / 'boxes.parquet'}: box {box['box_id']} in {box['image_id']}: expected x_min < x_max "
-                      f"and y_min < y_max, found {box[XYXY].tolist()}")
+                      f"and y_min < y_max, found {corners[flat][0].tolist()}")
     if unknown := set(own["image_id"]) - set(images["image_id"]):
         raise BadData(f"{folder / 'boxes.parquet'}: expected images of images.parquet, found {min(unknown)!r}")
     points = Points(tuple(content["points"]), None if content["flips"] is None else tuple(content["flips"]),
@@ -197,6 +197,7 @@ def _read_yaml(data_yaml: Path, part: str) -> dict[str, Any]:
         raise BadData(f"{data_yaml}: expected what `write_pose_set` wrote, found {error}") from error
     expected = ("names", "points", "flips", "parts", "sigmas", part)
     if not isinstance(content, dict) or (missing := [key for key in expected if key not in content]):
+        found = f"no {missing[0]}" if isinstance(content, dict) else repr(content)[:80]
         raise BadData(f"{data_yaml}: expected a set of keypoints, as `write_pose_set` writes it, with the keys "
-                      f"{', '.join(expected)}; found {f'no {missing[0]}' if isinstance(content, dict) else content!r}")
+                      f"{', '.join(expected)}; found {found}")
     return content

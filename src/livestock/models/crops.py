@@ -41,10 +41,10 @@ def map_crop(box: np.ndarray, size: tuple[float, float], side: int, crop: Crop) 
 
 def cut_out(picture: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """What a map `(2, 3)` shows of a picture `(H, W, 3)` uint8, `(side, side, 3)`; grey beyond the picture's edge."""
-    scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if scale < SHRUNK:
+    scales = np.hypot(*matrix[:, :2])  # of each axis: "whole" may shrink one and not the other
+    if scales.min() < SHRUNK:
         height, width = picture.shape[:2]
-        small = max(round(width * scale), 1), max(round(height * scale), 1)
+        small = max(round(width * min(scales[0], 1)), 1), max(round(height * min(scales[1], 1)), 1)
         picture = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
         matrix = compose(matrix, affine(scale=(width / small[0], height / small[1])))
     return cv2.warpAffine(picture, to_pixel_centres(matrix), (side, side), flags=cv2.INTER_LINEAR,

@@ -20,10 +20,9 @@ from ..exceptions import BadData
 from .backbones import MEAN, STD
 from .base import Crop, Loss, ModelConfig, Predictions, Resize
 from .common import check_size, group_parameters, move_outputs
-from .pose_net import build_net, make_map_loss, predict_points, require_timm
+from .pose_net import build_net, is_backbone, make_map_loss, predict_points, require_timm
 from .timm_weights import download_backbone, read_mean_std
 
-HALF = (0.5, 0.5, 0.5)  # mean and deviation of the colours for which EfficientNet-Lite was trained
 PROJECT = {"head": "upsample", "channels": [256, 128, 64, 32], "output": "sigmoid", "decode": "argmax"}
 LIGHT = {"head": "upsample", "channels": [128, 128], "output": "softmax", "decode": "soft"}
 PLACES = {"head": "flat", "channels": [], "output": "places", "decode": "argmax"}
@@ -59,10 +58,8 @@ class HeatMapFamily:
         """
         check_size(imgsz, smallest=64)
         require_timm(self.name)
-        import timm
-
         size = size or self.sizes[0]
-        if size not in self.known and not timm.is_model(size):
+        if size not in self.known and not is_backbone(size):
             raise BadData(f"{self.name}: size: expected one of {', '.join(self.sizes)}, or a backbone of timm, found "
                           f"{size!r}")
         parts = {**self.known.get(size, {"backbone": size, **self.usual})}
@@ -115,5 +112,5 @@ class HeatMapFamily:
 def _move_rows(tensor: Tensor, rows: Sequence[int], n_points: int) -> Tensor:
     """Rows of a last layer by the point that they are for, -1 for a new one, which is as small as new layers begin."""
     by_point = tensor.unflatten(0, (n_points, -1))
-    new = torch.randn_like(by_point[0]) * 0.001
-    return torch.stack([by_point[row] if row >= 0 else new for row in rows]).flatten(0, 1)
+    return torch.stack([by_point[row] if row >= 0 else torch.randn_like(by_point[0]) * 0.001 for row in rows]
+                       ).flatten(0, 1)

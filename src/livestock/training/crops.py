@@ -130,22 +130,21 @@ class CropBatches(Dataset):
 
 def read_region(objects: TrainingObjects, index: int, side: int, crop: Crop) -> Region:
     """The part of a picture that crops of an object show. Raises BadData for a picture that cannot be read."""
-    row = objects.images.iloc[index]
-    picture = _read_picture(row["archive"], row["member"])
+    picture = _read_picture(*objects.files[index])
     height, width = picture.shape[:2]
     matrix = map_crop(objects.boxes[index], (width, height), side, crop)
     middle = side / 2
     corners = np.array([[middle - REACH * middle] * 2 + [middle + REACH * middle] * 2])
     x_min, y_min, x_max, y_max = map_boxes(corners, invert(matrix))[0]
-    left, top = max(int(x_min), 0), max(int(y_min), 0)
-    right, bottom = min(math.ceil(x_max), width), min(math.ceil(y_max), height)
-    part = picture[top:max(bottom, top + 1), left:max(right, left + 1)]
-    scale = min(1.0, KEPT_SIDE * max(matrix[0, 0], matrix[1, 1]))
-    size = max(round(part.shape[1] * scale), 1), max(round(part.shape[0] * scale), 1)
+    left, top = min(max(int(x_min), 0), width - 1), min(max(int(y_min), 0), height - 1)  # a pixel at least
+    right, bottom = max(min(math.ceil(x_max), width), left + 1), max(min(math.ceil(y_max), height), top + 1)
+    part = picture[top:bottom, left:right]
+    scales = np.minimum(KEPT_SIDE * matrix.diagonal(), 1)
+    size = max(round(part.shape[1] * scales[0]), 1), max(round(part.shape[0] * scales[1]), 1)
     kept = affine(scale=(size[0] / part.shape[1], size[1] / part.shape[0]))
     if size != part.shape[1::-1]:
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    return Region(np.ascontiguousarray(part), compose(kept, affine(shift=(-left, -top))))
+    return Region(part.copy(), compose(kept, affine(shift=(-left, -top))))
 
 
 @lru_cache(maxsize=2)
@@ -164,9 +163,8 @@ def make_crop(
 
     A point that lies outside of the crop is not labelled any more.
     """
-    row, side = objects.images.iloc[index], rule.side
-    matrix, is_mirrored, points = rule.draw(objects.boxes[index], (row["width"], row["height"]),
-                                            objects.keypoints[index], rng)
+    side, (width, height) = rule.side, objects.sizes[index]
+    matrix, is_mirrored, points = rule.draw(objects.boxes[index], (width, height), objects.keypoints[index], rng)
     image = cut_out(region.pixels, compose(matrix, invert(region.matrix)), side)
     gains = 1 + rng.uniform(-1, 1, 3) * [rule.hyp.get(name, 0) for name in ("hsv_h", "hsv_s", "hsv_v")]
     change_colours(image, gains)

@@ -48,10 +48,11 @@ def train(
     weights that stand in another order than in `data_yaml`, by name or by a synonym that `label_of` knows, are moved to
     their places first: each label starts from what is known of it.
 
-    Writes `weights/best.safetensors` (highest AP at `metric_iou` on the validation images, the later of equals) and
-    `weights/averaged.safetensors` (mean of the last epochs), in half precision, `history.jsonl` and `train.log`.
-    Several GPUs go through torchrun. Raises RuntimeError with the end of the log if the process fails, UnsafeWeights
-    for start weights that are refused, ValueError for a `compiler` with several GPUs or `bf16` with one that cannot.
+    Writes `weights/best.safetensors` (highest AP at `metric_iou` on the validation images, of keypoints the lowest NME,
+    the later of equals) and `weights/averaged.safetensors` (mean of the last epochs), in half precision,
+    `history.jsonl` and `train.log`. Several GPUs go through torchrun. Raises RuntimeError with the end of the log if
+    the process fails, UnsafeWeights for start weights that are refused, ValueError for a `compiler` with several GPUs
+    or `bf16` with one that cannot.
     """
     run_dir = run_dir.resolve()
     _check_precision(config)
@@ -67,7 +68,8 @@ def read_history(run_dir: Path) -> pd.DataFrame:
     """One row an epoch: each part of the loss (`train_...`, `val_...`), scores, learning rate, seconds.
 
     `AP` is that at the competition's IoU, by which the best epoch is chosen; beside it AP50, AP75, mAP50_95, precision
-    and recall. Raises StaleResult for a training of an older version.
+    and recall. Of keypoints it is `NME`, beside PCK, pixels and median: see `pose_scores.validate_poses`. Raises
+    StaleResult for a training of an older version.
     """
     rows = read_rows(run_dir)
     if not rows:

@@ -281,3 +281,13 @@ def test_regions_stay_in_memory_up_to_a_budget(tmp_path: Path) -> None:
     held = sum(region.pixels.nbytes for region in batches.decoded.samples.values())
     assert held == batches.decoded.held <= 40_000 and 1 <= len(batches.decoded.samples) < 6
     assert all(region.pixels.base is None for region in batches.decoded.samples.values())  # no view of a whole picture
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("crop", "hyp", "words"), [
+    ("fit", {"mosaic": 0.5}, "mosaic: expected 0, since it is there for boxes and not for keypoints; found 0.5"),
+    ("whole", {"half_body": 0.3}, "half_body: expected 0 where whole pictures are seen"),
+])
+def test_what_keypoints_have_no_use_for_is_refused(crop: str, hyp: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        CropRule(64, crop, hyp, None, ("upper",))  # type: ignore[arg-type]

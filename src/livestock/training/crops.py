@@ -31,6 +31,7 @@ from .settings import Place, TrainConfig
 REACH = 1.6  # what is kept around an object, in sides of its crop: a scale of 0.5 and a turn show some more as grey
 KEPT_SIDE = 1.25  # pixels of the crop's side that are kept, in sides of the input
 HALF_BODY_LEAST = 8  # labelled points of an object of which half may be left out (HRNet's own training)
+OF_BOXES = ("mosaic", "mixup", "copy_paste", "shear", "perspective", "flipud")  # augmentation that only boxes have
 HALF_BODY_PADDING = 1.5  # of the box around half of the points
 
 
@@ -48,8 +49,8 @@ class CropRule:
     `degrees`: turned by up to so many. `scale`: seen larger or smaller by up to this share. `translate`: moved by up to
     this share of the side. `fliplr`: the chance to be mirrored, for objects whose points all have a mirror image.
     `half_body`: the chance that only the upper or the lower points are shown and labelled, where at least
-    `HALF_BODY_LEAST` are. `hsv_h`, `hsv_s`, `hsv_v` as for boxes. Raises ValueError for values out of range, for a
-    mirror that the skeleton lacks, and for half a body without parts.
+    `HALF_BODY_LEAST` are. `hsv_h`, `hsv_s`, `hsv_v` as for boxes. Raises ValueError for values out of range, for what
+    boxes alone have, for a mirror that the skeleton lacks, and for half a body without parts or without a box.
     """
 
     side: int
@@ -59,6 +60,10 @@ class CropRule:
     parts: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        for name in OF_BOXES:
+            if self.hyp.get(name, 0):
+                raise ValueError(f"{name}: expected 0, since it is there for boxes and not for keypoints; found "
+                                 f"{self.hyp[name]}")
         for name in ("fliplr", "half_body"):
             if not 0 <= self.hyp.get(name, 0) <= 1:
                 raise ValueError(f"{name}: expected a probability from 0 to 1, found {self.hyp[name]}")
@@ -67,6 +72,9 @@ class CropRule:
         if self.hyp.get("fliplr", 0) and self.flips is None:
             raise ValueError("fliplr: expected 0, since the skeleton has no `flip` for its keypoints: a mirrored "
                              f"object would have them on the wrong side; found {self.hyp['fliplr']}")
+        if self.hyp.get("half_body", 0) and self.crop == "whole":
+            raise ValueError("half_body: expected 0 where whole pictures are seen, since there is no box to cut out; "
+                             f"found {self.hyp['half_body']}")
         if self.hyp.get("half_body", 0) and not all(self.parts):
             raise ValueError("half_body: expected 0, or a `part`, upper or lower, of every keypoint in the skeleton; "
                              f"found {self.hyp['half_body']} and {self.parts.count('')} keypoints without one")
@@ -74,7 +82,7 @@ class CropRule:
     def draw(self, box: np.ndarray, size: tuple[float, float], points: np.ndarray, rng: np.random.Generator
              ) -> tuple[np.ndarray, bool, np.ndarray]:
         """A random map `(2, 3)` from a picture to the input, whether it mirrors, and the points `(K, 3)` that stay."""
-        if self.crop != "whole" and rng.random() < self.hyp.get("half_body", 0):
+        if rng.random() < self.hyp.get("half_body", 0):
             box, points = self._halve(box, points, rng)
         side, hyp = self.side, self.hyp
         scale = 1 + rng.uniform(-1, 1) * hyp.get("scale", 0)
@@ -192,8 +200,12 @@ def make_crop_loader(objects: TrainingObjects, hyp: Mapping[str, float], config:
                      ) -> Loader:
     """The augmented batches of a training, `config.batch` objects in all processes together, in forked workers.
 
-    Raises ValueError for hyper-parameters that augmentation does not take.
+    Raises ValueError for hyper-parameters that augmentation does not take, and BadData where whole pictures are seen
+    for one with several objects: its map could not say whose point is meant.
     """
+    if crop == "whole" and (of_image := objects.images["image_id"].value_counts()).max() > 1:
+        raise BadData(f"{of_image.index[0]}: expected one object in a picture that is seen whole, found "
+                      f"{of_image.iloc[0]}; take the family topdown, which sees each in its box")
     order = Order(len(objects), max(config.batch // where.world, 1), config.seed, where.rank, where.world)
     n_bytes = min(CACHE_BYTES, psutil.virtual_memory().total // 8) // (max(config.workers, 1) * where.world)
     rule = CropRule(config.imgsz, crop, hyp, objects.points.flips, objects.points.parts)

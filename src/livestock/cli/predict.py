@@ -185,9 +185,9 @@ def _find_known(boxes: pd.DataFrame, images: pd.DataFrame, path: Path, folder: P
     """The boxes of pictures that are there; which are not is said. Raises BadData where there is none of them."""
     is_known = boxes["image_id"].isin(images["image_id"])
     if (~is_known).any():
-        words = (f"{path}: {boxes.loc[~is_known, 'image_id'].nunique():,} of {boxes['image_id'].nunique():,} images are "
-                 f"not in {folder}, such as {boxes.loc[~is_known, 'image_id'].iloc[0]!r}; it has "
-                 f"{images['image_id'].iloc[0]!r}")
+        strange = boxes.loc[~is_known, "image_id"]
+        words = (f"{path}: {strange.nunique():,} of {boxes['image_id'].nunique():,} images are not in {folder}, such "
+                 f"as {strange.iloc[0]!r}; it has {images['image_id'].iloc[0]!r}")
         if not is_known.any():
             raise BadData(words)
         typer.echo(f"{words}: their boxes are left out")

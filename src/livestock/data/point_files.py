@@ -62,7 +62,7 @@ def read_rows(path: Path, needed: Collection[str]) -> pd.DataFrame:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             header = next(reader, [])
-            lines = {reader.line_num: row for row in reader if row}
+            lines = dict((reader.line_num, row) for row in reader if row)
     except (csv.Error, UnicodeDecodeError) as error:
         raise BadData(f"{path}: expected a CSV file in UTF-8, found {error}") from error
     if missing := [name for name in needed if name not in header]:
@@ -104,11 +104,8 @@ def _read_csv(path: Path) -> PointFile:
     has_boxes, has_labels = set(XYXY) <= set(rows), "label" in rows
     table = pd.DataFrame({"image_id": rows["image_id"], "object": rows.get("object", "0"),
                           "label": rows.get("label", ONE_LABEL), "keypoint": rows["keypoint"], "visible": visible})
-    for axis, corner in (("x", 0.0), ("y", 0.0)):
-        table[axis] = numbers[axis]
-        for end, value in (("min", corner), ("max", corner + 1)):
-            table[f"{axis}_{end}"] = numbers[f"{axis}_{end}"] if has_boxes else value
-    table["confidence"] = numbers.get("confidence", 1.0)
+    corners = numbers[XYXY] if has_boxes else pd.DataFrame([[0.0, 0, 1, 1]] * len(rows), rows.index, XYXY)
+    table = table.assign(x=numbers["x"], y=numbers["y"], confidence=numbers.get("confidence", 1.0), **corners)
     key = ["image_id", "object"]
     _refuse(path, rows, table.duplicated([*key, "keypoint"]), "expected each point of an object once, found it again")
     flat = (table["x_min"] >= table["x_max"]) | (table["y_min"] >= table["y_max"])
@@ -121,8 +118,7 @@ def _read_csv(path: Path) -> PointFile:
     # COCO's results have one score an object: without one it is the mean of its points'.
     sure = numbers["object_confidence"].groupby([table[name] for name in key], sort=False).first().to_numpy() if (
         "object_confidence" in numbers) else of_object["confidence"].mean().to_numpy()
-    boxes = make_boxes(objects[["image_id", "label", *XYXY]].assign(confidence=sure, source="model", row=range(
-        len(objects))), origin=str(path))
+    boxes = make_boxes(objects[["image_id", "label", *XYXY]].assign(confidence=sure, source="model"), origin=str(path))
     ids = dict(zip(map(tuple, objects.sort_values("image_id", kind="stable")[key].to_numpy()), boxes["box_id"],
                    strict=True))
     points = make_keypoints(table.assign(box_id=[ids[pair] for pair in map(tuple, table[key].to_numpy())],

@@ -40,8 +40,8 @@ def quantize_onnx(
     Weights have a scale a channel, activations one a tensor, asymmetric, from the smallest to the largest value seen
     on `images`, which are prepared as for inference: some 50, none of them scored later. Feature maps of up to
     `float_stride` pixels of the picture by pixel stay in float, and so do the last convolutions and all that follows
-    them. The file is for ONNX Runtime alone. A network of keypoints is calibrated on the objects in `boxes`, a table, as
-    it cuts them out; those of the family heatmap, which see whole pictures, need none. Raises ValueError without
+    them. The file is for ONNX Runtime alone. A network of keypoints is calibrated on the objects in `boxes`, a table,
+    as it cuts them out; those of the family heatmap, which see whole pictures, need none. Raises ValueError without
     images, BadData without such boxes, and UnsafeWeights for a file that `export_onnx` did not write.
     """
     import onnx
@@ -145,8 +145,8 @@ def _raised_floors(model: Any, ranges: Any, excluded: Collection[str]) -> dict[s
 
 
 def _find_float_nodes(model: Any, float_stride: int) -> list[str]:
-    """Names of the nodes at the picture's size, to begin with, and of the last convolutions and all behind them."""
-    return sorted({*_find_early(model, float_stride), *_find_late(model)})
+    """Names of the nodes at the picture's size, of the last convolutions and all behind them, and of those of sizes."""
+    return sorted({*_find_early(model, float_stride), *_find_late(model), *_find_sizes(model)})
 
 
 def _find_early(model: Any, float_stride: int) -> list[str]:
@@ -173,5 +173,19 @@ def _find_late(model: Any) -> list[str]:
         if is_before or node.op_type == "Conv":
             before_conv |= set(node.input)
         if not is_before:
+            names.append(node.name)
+    return names
+
+
+def _find_sizes(model: Any) -> list[str]:
+    """Names of the nodes that compute with sizes, such as how far EfficientNet pads: in int8 it would pad otherwise."""
+    fixed = {tensor.name for tensor in model.graph.initializer} | {
+        node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    sizes: set[str] = set()
+    names = []
+    for node in model.graph.node:  # in the order of computation
+        inputs = {name for name in node.input if name} - fixed
+        if node.op_type == "Shape" or (inputs and inputs <= sizes):
+            sizes |= set(node.output)
             names.append(node.name)
     return names

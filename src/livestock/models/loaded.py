@@ -64,8 +64,8 @@ class LoadedModel:
         if n_points and (found.keypoints is None or found.keypoints.shape != (*expected, n_points, 3)):
             shape = None if found.keypoints is None else tuple(found.keypoints.shape)
             raise UnsafeWeights(f"{self.path}: expected keypoints {(*expected, n_points, 3)}, found {shape}")
-        points = found.scores if found.keypoints is None else found.keypoints
-        if (found.boxes.isnan().any() | found.scores.isnan().any() | points.isnan().any()).item():  # once: the CPU waits for a GPU here
+        parts = [part for part in (found.boxes, found.scores, found.keypoints) if part is not None]
+        if torch.stack([part.isnan().any() for part in parts]).any().item():  # once: the CPU waits for a GPU here
             raise UnsafeWeights(f"{self.path}: expected numbers, found NaN in the output for pictures of the shape "
                                 f"{tuple(images.shape)}: half precision that overflows, or weights that are damaged; "
                                 "try the device 'cpu'")

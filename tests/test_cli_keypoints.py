@@ -222,12 +222,12 @@ skeleton:
 
 
 def write_coco(path: Path, objects: list[tuple[str, str, list[float], list[float]]]) -> Path:
-    """A truth of these objects: picture, label, bbox and keypoints (nose, tail); the area is half the box."""
+    """A truth of these objects: picture, label, bbox and keypoints (nose, tail); the area is a quarter of the box."""
     names = sorted({name for name, *_ in objects})
     categories = [{"id": number, "name": label, "keypoints": ["nose", "tail"]} for number, label in ((1, "pig"),
                                                                                                      (2, "cow"))]
     annotations = [{"id": nth, "image_id": names.index(name), "category_id": 1 if label == "pig" else 2, "bbox": bbox,
-                    "area": bbox[2] * bbox[3] / 2, "iscrowd": 0, "keypoints": points}
+                    "area": bbox[2] * bbox[3] / 4, "iscrowd": 0, "keypoints": points}
                    for nth, (name, label, bbox, points) in enumerate(objects)]
     images = [{"id": nth, "file_name": name, "width": 200, "height": 200} for nth, name in enumerate(names)]
     content = {"images": images,
@@ -286,17 +286,24 @@ def test_points_are_scored_by_their_boxes_with_exact_figures(scored: Path) -> No
     # The mean pose of the pig's nose lies at (1/3, 3/8) of the box, 5 px from each of the two; others are alone.
     assert cells(lines, "nose")[10:] == ["3.33", "0.333"]
     assert cells(lines, "all points")[10:] == ["2.00", "0.600"]
-    # OKS of the pigs: (1 + exp(-25 / (8 .05² 600))) / 2 = .5623 + ..., and exp(-4 / (8 .05² 600)); the cow is missed.
-    first, second = (1 + np.exp(-25 / 12)) / 2, np.exp(-4 / 12)
-    assert (round(first, 3), round(second, 3)) == (0.562, 0.717)
-    # Thresholds .5 and .55 find both pigs (AP 1), .6 to .7 only the second, which is more confident (AP 51/101).
-    ap = (2 * 1 + 3 * 51 / 101) / 10 / 2  # the mean over pig and cow, of which none is found
+    # OKS of the pigs: (1 + exp(-25 / (8 .05² 300))) / 2 and exp(-4 / (8 .05² 300)): both above .5, none above .55.
+    assert (round((1 + np.exp(-25 / 6)) / 2, 3), round(np.exp(-4 / 6), 3)) == (0.508, 0.513)
+    # So one of ten thresholds finds both pigs; none finds the cow, over which the mean is, too.
     assert next(line for line in lines if "OKS" in line) == (
-        f"OKS AP {ap:.4f}, at .5 0.5000, at .75 0.0000 (areas of the file)")
+        "OKS AP 0.0500, at .5 0.5000, at .75 0.0000 (areas of the file)")
     assert "cow: no sigma is given for tail; OKS uses the default 0.05" in lines
     assert "mean error: 2.33 px, 95 % interval 2.00 to 2.50 over 2 images" in lines
     assert any("puts each point where it lies on average in the boxes of this truth" in line for line in lines)
     assert any("images as independent" in line for line in lines)
+
+
+def test_crowds_and_objects_without_points_are_not_judged(scored: Path) -> None:
+    before = score("truth.json", "answer.csv")
+    content = json.loads((scored / "truth.json").read_text())
+    one = content["annotations"][0]
+    content["annotations"] += [{**one, "id": 8, "iscrowd": 1}, {**one, "id": 9, "keypoints": [], "bbox": [0, 0, 0, 0]}]
+    (scored / "truth.json").write_text(json.dumps(content))
+    assert score("truth.json", "answer.csv") == before
 
 
 def test_the_threshold_of_boxes_counts(scored: Path) -> None:

@@ -144,7 +144,8 @@ def test_each_way_to_read_a_map_is_exported(decode: str, tmp_path: Path) -> None
     weights = write_sharp("topdown", "resnet18", tmp_path / "w.safetensors", decode=decode)
     loaded = load_for_inference(export.export_onnx(weights, tmp_path / "w.onnx"))
     images = draw_blobs(2, IMGSZ, IMGSZ)
-    assert find_differences(load_for_inference(weights, "cpu")(images), loaded(images)).small
+    found = find_differences(load_for_inference(weights, "cpu")(images), loaded(images))
+    assert found.points < 0.05 and found.heights < 1e-3
 
 
 def test_an_export_whose_points_differ_gets_no_name(

@@ -27,7 +27,7 @@ from ..models.metadata import KEYPOINTS, METADATA, Metadata, write_metadata
 
 OPSET = 17  # the first with layer normalisation as one operator, and after those with quantisation by channel and grids
 BOXES_PX, SCORES = 0.5, 1e-3  # the most by which an export may differ from PyTorch
-POINTS_PX = 0.05  # the same of keypoints, whose confidences count as scores
+POINTS_PX = 2.0  # the same of keypoints: untrained maps are so flat that rounding decides between neighbouring cells
 ALIKE = 0.75  # of all points: in noise two places of a map are about as high, and rounding decides which is the highest
 N_NOISE = 8  # pictures of it for networks of keypoints: with few points one that rounding moves must not count
 LEAST_SCORE = 0.01  # of a box of a set that is compared

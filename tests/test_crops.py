@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_poses import FACE, GREY, draw_blob, find_blob, make_object, read_pose_set
 
+from livestock.exceptions import BadData
 from livestock.geometry import affine, compose, invert, map_boxes, map_points, mirror_affine
 from livestock.models.base import Crop
 from livestock.models.crops import PADDING, cut_out, map_crop
@@ -291,3 +292,13 @@ def test_regions_stay_in_memory_up_to_a_budget(tmp_path: Path) -> None:
 def test_what_keypoints_have_no_use_for_is_refused(crop: str, hyp: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         CropRule(64, crop, hyp, None, ("upper",))  # type: ignore[arg-type]
+
+
+@pytest.mark.bad_input
+def test_a_whole_picture_of_several_objects_is_refused(tmp_path: Path) -> None:
+    objects = read_pose_set(tmp_path, n=4, n_valid=0)
+    config = TrainConfig("data.yaml", "", "hyp.yaml", imgsz=64, batch=2, epochs=1, workers=0)
+    twice = replace(objects, images=objects.images.assign(image_id="a.png"))
+    with pytest.raises(BadData, match=r"^a.png: expected one object in a picture that is seen whole, found 4; take"):
+        make_crop_loader(twice, {}, config, "whole", Place("cpu"))
+    make_crop_loader(twice, {}, config, "fit", Place("cpu")).close()

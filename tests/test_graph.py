@@ -132,6 +132,26 @@ ATTACKS: dict[str, tuple[str, list[Any], list[Any]]] = {
     "divides by a pixel": ("it divides whole numbers by 'n', which is not known to be above 0", [
         node("Cast", "images", "n", to=TensorProto.INT64), node("Div", "n n", "whole"),
         node("Cast", "whole", to=TensorProto.FLOAT)], []),
+    "remainders of a division by zero": ("sizes that cannot be computed: a division by 0", [
+        node("Shape", "images", "size"), node("Mod", "size nothing", "shape"), node("ConstantOfShape", "shape")],
+        [whole("nothing", 0, 0, 0, 0)]),
+    "remainders of a division by a pixel": ("it divides whole numbers by 'n', which is not known to be above 0", [
+        node("Cast", "images", "n", to=TensorProto.INT64), node("Mod", "n n", "whole"),
+        node("Cast", "whole", to=TensorProto.FLOAT)], []),
+    "averages millions of neighbours": ("1,000,000 multiplications", [
+        node("AveragePool", "images", kernel_shape=[4001, 4001], pads=[2000] * 4)], []),
+    "cuts off most of what it convolves": ("128 numbers in a tensor", [  # 400 for each pixel, of which one is left
+        node("Expand", "one shape", "weight"), node("ConvTranspose", "images weight", pads=[9, 9, 10, 10])],
+        [helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]), whole("shape", 3, 1, 20, 20)]),
+    "convolves thousands of maps": ("1,000,000 multiplications", [
+        node("Expand", "one shape", "x0"), node("Expand", "one square", "weight"),
+        *(node("ConvTranspose", f"x{n} weight", f"x{n + 1}") for n in range(5)), node("Identity", "x5")],
+        [helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]), whole("shape", 1, 2048, 63, 63),
+         whole("square", 2048, 2048, 1, 1)]),
+    "multiplies and adds large matrices": ("1,000,000 multiplications", [
+        node("Expand", "one shape", "x0"), *(node("Gemm", f"x{n} x0", f"x{n + 1}") for n in range(4)),
+        node("Identity", "x4")],
+        [helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0]), whole("shape", 2896, 2896)]),
     "another file": ("its tensor 'weight' lies in another file", [node("Mul", "images weight")], [external()]),
     "one name twice": ("two of its tensors have one name", [
         node("Identity", "images"), node("ConstantOfShape", "shape")], [whole("shape", 10**9)]),

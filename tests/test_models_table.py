@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from livestock.cli import app
 from livestock.cli.models import read_models
 from livestock.config import REPOSITORY, read_competition
-from livestock.config.profile import FAMILIES, get_profile
+from livestock.config.profile import FAMILIES, POSE_FAMILIES, get_profile
 from livestock.models.dfine_sizes import PRETRAINED as DFINE
 from livestock.models.label_sets import OBJECTS365
 from livestock.models.registry import FAMILIES as REGISTERED
@@ -37,15 +37,17 @@ def size_of(family: str, name: str) -> str:
 
 
 def test_every_family_is_in_the_table_and_in_the_registry() -> None:
-    assert set(TABLE.index.get_level_values("family")) == set(FAMILIES)
-    assert set(REGISTERED) == {*FAMILIES, "heatmap", "topdown"}  # which find keypoints, and no boxes
+    assert set(TABLE.index.get_level_values("family")) == {*FAMILIES, *POSE_FAMILIES} == set(REGISTERED)
+    assert not set(FAMILIES) & set(POSE_FAMILIES)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *POSE_FAMILIES])
 def test_names_are_those_that_weights_takes(family: str) -> None:
-    names = set(TABLE.loc[family].index)
-    assert names <= {*OFFICIAL[family], *get_family(family).sizes}
-    whole = {name for name in OFFICIAL[family] if not name.endswith("_imagenet")}
+    names, official = set(TABLE.loc[family].index), OFFICIAL.get(family, ())  # nobody publishes heads of keypoints
+    assert names <= {*official, *get_family(family).sizes}
+    if family in POSE_FAMILIES:
+        assert names == set(get_family(family).sizes)
+    whole = {name for name in official if not name.endswith("_imagenet")}
     assert whole <= names  # of backbones alone the notes speak
     assert all((REPOSITORY / "hyp" / hyp).exists() for hyp in TABLE.loc[family, "hyp"])
 
@@ -57,7 +59,8 @@ def test_parameters_are_as_many_as_it_says(family: str, name: str) -> None:
     labels = OBJECTS365 if name.endswith("obj365") else [f"class {number}" for number in range(80)]
     with torch.device("cpu" if family == "yolov5" else "meta"):  # a meta device allocates nothing
         size = size_of(family, name)
-        side = RFDETR_SIZES[size][1] if family == "rfdetr" else 640  # it has an embedding for each place
+        # RF-DETR has an embedding for each place, and heads that give places have weights for each.
+        side = RFDETR_SIZES[size][1] if family == "rfdetr" else 256 if family in POSE_FAMILIES else 640
         model = known.build(known.configure(labels, side, size))
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     assert TABLE.loc[(family, name), "M"] == pytest.approx(n_parameters / 1e6, rel=0.01, abs=0.1)
@@ -82,6 +85,8 @@ def test_the_command_says_what_fits() -> None:
     fits = {line.split()[0]: line.split()[3] for line in out.output.splitlines()[1:-2]}
     assert fits["yolov5m6.pt"] == "yes" and fits["yolov5l6.pt"] == "no"
     assert len(out.output.splitlines()) == len(TABLE) + 3
+    kinds = {line.split()[1] for line in out.output.splitlines()[1:-2] if "keypoints" in line}
+    assert kinds == set(POSE_FAMILIES)
     scores = [float(line.split()[4]) for line in out.output.splitlines()[2:20]]
     assert scores == sorted(scores, reverse=True)
 

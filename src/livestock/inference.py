@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from .data.archives import read_image
+from .exceptions import BadData
 from .files.memory import keep_blocks
 from .files.progress import progress_bar
 from .geometry import clip_xyxy, compose, invert, map_boxes, mirror_affine
@@ -71,8 +72,12 @@ def find_candidates(
     `origin` goes into the numbers of the boxes (see `tables.ids`): candidates that are to be concatenated need one
     each. By default it is the weights' path, `imgsz` and `flip`. A box has the same number whatever `keep` drops.
 
-    Raises ValueError if the model's classes are not `labels` in that order, see `labels.check_labels`.
+    Raises ValueError if the model's classes are not `labels` in that order, see `labels.check_labels`, and BadData for
+    a model that finds keypoints: it knows of no box.
     """
+    if "points" in model.architecture:
+        raise BadData(f"{model.path}: expected weights that find boxes, found {model.family}, which finds keypoints of "
+                      "objects; use `livestock predict --weights`, or `livestock.poses.find_poses`")
     check_labels(model.labels, labels, model.path, label_of)
     keep_blocks()
     look = _Look(imgsz, flip, conf_floor, max_per_image)

@@ -67,7 +67,8 @@ def check_pose_model(model: LoadedModel, *, flip: bool = False) -> dict:
     parts = dict(model.architecture)
     if "points" not in parts:
         raise BadData(f"{model.path}: expected weights that find keypoints, such as those of the families heatmap and "
-                      f"topdown, found {model.family or 'a detector'}")
+                      f"topdown, found {model.family or 'a detector'}; its boxes are what `livestock predict` writes, "
+                      "and `livestock.inference.find_candidates` finds")
     if flip and not parts["flips"]:
         raise BadData(f"{model.path}: flip: expected mirror images of its keypoints, found none: its skeleton has no "
                       "`flip`, so a mirrored object would have them on the wrong side")

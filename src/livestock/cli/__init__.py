@@ -190,7 +190,7 @@ def train(
 def predict(
     weights: Annotated[Path, typer.Option(help="a file of weights: .safetensors, .pt or .onnx")],
     images: Annotated[Path, typer.Option(help="folder of images, or of the zips they are in")],
-    out: Annotated[Path, typer.Option(help="CSV to write: image_id, label, confidence, corners in pixels")],
+    out: Annotated[Path, typer.Option(help="CSV to write: image_id, label, confidence, corners; or a row a keypoint")],
     iou: Annotated[
         float | None,
         typer.Option(help="of two boxes of a class that overlap more, the less confident goes; default: 0.6, and 1 for "
@@ -199,12 +199,21 @@ def predict(
     conf: Annotated[float, typer.Option(help="boxes of less confidence are left out")] = 0.25,
     imgsz: Annotated[int, typer.Option(help="pixels of the longer side; 0: as the model was trained")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda:0 ...; default: a GPU if there is one")] = "",
+    boxes: Annotated[Path | None, typer.Option(help="of keypoints: the objects, a CSV as this writes of a detector")]
+    = None,
+    detector: Annotated[Path | None, typer.Option(help="of keypoints: weights that find the objects")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="of keypoints: look at the mirrored object too")] = False,
 ) -> None:
-    """Writes the boxes that a model sees in images, as a table; `livestock run` writes a submission."""
-    from .predict import write_predictions
+    """Writes the boxes that a model sees in images, as a table; `livestock run` writes a submission.
 
-    boxes = write_predictions(weights, images, out, iou=iou, conf=conf, imgsz=imgsz, device=device)
-    typer.echo(f"{out}: {len(boxes):,} boxes in {boxes['image_id'].nunique():,} images")
+    Weights of the families heatmap and topdown give keypoints: image_id, object, keypoint, x, y, confidence. The
+    objects are those of --boxes or of --detector, whose label and corners are written too, else each whole picture.
+    """
+    from .predict import Objects, write_predictions
+
+    found = write_predictions(weights, images, out, iou=iou, conf=conf, imgsz=imgsz, device=device,
+                              objects=Objects(boxes, detector, flip))
+    typer.echo(f"{out}: {found}")
 
 
 @app.command()
@@ -277,21 +286,34 @@ def sample(
 
 @app.command()
 def score(
-    truth: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,XMin,XMax,YMin,YMax")],
-    answer: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,Conf,XMin,XMax,YMin,YMax")],
+    truth: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,XMin,XMax,YMin,YMax; keypoints: COCO's JSON, or "
+                                               "a CSV as `predict` writes with a column visible")],
+    answer: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,Conf,XMin,XMax,YMin,YMax; keypoints: a CSV as "
+                                                "`predict` writes")],
     other: Annotated[Path | None, typer.Argument(help="a second answer, to compare with the first")] = None,
-    iou: Annotated[float, typer.Option(help="IoU from which a box counts as found")] = 0.75,
+    iou: Annotated[float | None, typer.Option(help="IoU from which a box counts as found; default: 0.75, and 0.5 for "
+                                                   "the boxes of keypoints")] = None,
     images: Annotated[Path | None, typer.Option(help="the images, to group near-duplicates for the interval")] = None,
     group_pattern: Annotated[str | None, typer.Option(help="images whose paths agree in its (groups) are one")] = None,
+    competition: Annotated[Path | None, typer.Option(help="of keypoints: the file whose skeleton has sigmas")] = None,
 ) -> None:
     """Prints mAP as the competition's scorer has it and as is usual, with each class's AP.
 
     With two answers also how far apart they are, with the 95 % interval over groups of near-duplicates if the images
     are given, else over images, which is too narrow where several are frames of one camera.
-    """
-    from .score import print_scores
 
-    print_scores(truth, answer, other, iou, images, group_pattern)
+    Of keypoints: errors in pixels, the share within 5 % of the diagonal of the object's box (PCK), OKS AP where
+    --competition has a skeleton, and beside it what a guess is worth that looks at no image.
+    """
+    from ..data.point_files import holds_points
+    from .score import IOU, print_scores
+    from .score_points import POINTS_IOU, print_point_scores
+
+    if holds_points(truth):
+        files = [path for path in (answer, other) if path is not None]
+        print_point_scores(truth, files, competition, images, group_pattern, POINTS_IOU if iou is None else iou)
+    else:
+        print_scores(truth, answer, other, IOU if iou is None else iou, images, group_pattern)
 
 
 @app.command()

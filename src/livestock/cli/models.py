@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from ..config import Competition, resource
-from ..config.profile import FAMILIES
+from ..config.profile import FAMILIES, POSE_FAMILIES
 from ..exceptions import BadData
 
 MODELS_FILE = "hyp/models.yaml"
@@ -33,13 +33,13 @@ def print_models(competition: Competition) -> None:
         typer.echo(f"{row['name']:29}{row['family']:11}{row['MB']:6.1f}  {'yes' if row['fits'] else 'no':12}"
                    f"{figures[0]}{figures[1]}{side}  {row['hyp']:15}{row['licence']:13} {row['note']}".rstrip())
     typer.echo("AP and AP75: COCO's val2017, percent, as published at that size in pixels; of other data a hint. MB: "
-               "in half precision, with 80 classes (obj365: 365)")
+               "in half precision, with 80 classes (obj365: 365); heatmap, topdown: one keypoint, at 256 px")
     if not table["fits"].any():
         smallest = table.loc[table["MB"].idxmin()]
         raise BadData(f"weight_limit_bytes: {limit:,} is less than any model needs; the smallest is {smallest['name']} "
                       f"of {smallest['family']} with {smallest['MB']:.1f} MB in half precision")
-    typer.echo("train one with: livestock run --data PATH --profile colab --family FAMILY --weights NAME --hyp hyp/FILE"
-               " --set imgsz=PX; or --profile colab_best")
+    typer.echo("train a detector with: livestock run --data PATH --profile colab --family FAMILY --weights NAME --hyp "
+               "hyp/FILE --set imgsz=PX; or --profile colab_best")
 
 
 def read_models() -> pd.DataFrame:
@@ -52,8 +52,8 @@ def read_models() -> pd.DataFrame:
     content: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
     rows = []
     for family, entry in content.items():
-        if family not in FAMILIES:
-            raise BadData(f"{path}: {family}: expected one of {', '.join(FAMILIES)}")
+        if family not in (*FAMILIES, *POSE_FAMILIES):
+            raise BadData(f"{path}: {family}: expected one of {', '.join((*FAMILIES, *POSE_FAMILIES))}")
         for name, model in entry["models"].items():
             if unknown := model.keys() - KEYS:
                 raise BadData(f"{path}: {name}: expected the keys {', '.join(sorted(KEYS))}, found {sorted(unknown)}")

@@ -1,53 +1,197 @@
-"""What `livestock predict` does."""
+"""What `livestock predict` does: boxes of a detector, or keypoints of objects."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import typer
 
 from ..data.archives import IMAGE_SUFFIXES, read_image
+from ..data.point_files import read_rows, to_numbers
 from ..exceptions import BadData
 from ..files.write import write_text
+from ..tables import XYXY, make_boxes
 from .check import list_pictures
 
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+
 COLUMNS = ["image_id", "label", "confidence", "x_min", "y_min", "x_max", "y_max"]
+POINT_COLUMNS = ["image_id", "object", "keypoint", "x", "y", "confidence"]  # where the whole picture is the object
+OBJECT_COLUMNS = ["image_id", "object", "label", "keypoint", "x", "y", "confidence", *XYXY, "object_confidence"]
 IOU_THRESHOLD = 0.6  # of the suppression, where none is named
 
 
-def write_predictions(
-    weights: Path, images: Path, out: Path, *, iou: float | None, conf: float, imgsz: int, device: str
-) -> pd.DataFrame:
-    """Writes the boxes that these weights see in every picture of a folder or zip as CSV, and returns them.
+@dataclass(frozen=True)
+class Objects:
+    """Where the objects lie whose keypoints are asked for; without `boxes` and `detector` a picture is one object.
 
-    Columns `image_id, label, confidence, x_min, y_min, x_max, y_max`, in pixels of each image. Pictures that cannot be
-    read are named and left out. Raises UnsafeWeights for weights that are refused, BadData where no picture can be
-    read, before `out` is written. Without `iou` boxes are suppressed at 0.6, and not at all where a network marks an
-    object once.
+    `boxes` is a CSV as `livestock predict` of a detector writes it, `detector` are weights that find them. With `flip`
+    the mirrored objects are looked at too.
     """
-    from ..inference import find_candidates
-    from ..models.forward import load_for_inference
-    from ..postprocess import suppress
 
-    loaded = load_for_inference(weights, device)
-    size = imgsz or loaded.imgsz
-    if not size:
-        raise BadData(f"{weights}: expected to know the image size that it was trained at, found none; give --imgsz")
+    boxes: Path | None = None
+    detector: Path | None = None
+    flip: bool = False
+
+
+def write_predictions(
+    weights: Path, images: Path, out: Path, *, iou: float | None, conf: float, imgsz: int, device: str,
+    objects: Objects | None = None,
+) -> str:
+    """Writes what these weights see in every picture of a folder or zip as CSV, and returns in words how much that is.
+
+    Boxes: columns `image_id, label, confidence, x_min, y_min, x_max, y_max`, in pixels of each image. Without `iou`
+    they are suppressed at 0.6, and not at all where a network marks an object once.
+
+    Keypoints: a row a point, `image_id, object, keypoint, x, y, confidence`, in pixels of each image. Where `objects`
+    says which boxes they belong to, `label` is that of the box and its corners and `object_confidence` come last;
+    `object` is the box's place among those of its image, from 0. Boxes of a file all count, those of a detector as
+    above. `imgsz` is that of the network that sees whole pictures.
+
+    Pictures that cannot be read are named and left out. Raises UnsafeWeights for weights that are refused, BadData
+    where no picture can be read, for what these weights cannot do, and for boxes that cannot be used, all before `out`
+    is written.
+    """
+    from ..models.forward import load_for_inference
+
+    objects, loaded = objects or Objects(), load_for_inference(weights, device)
+    finds_points = "points" in loaded.architecture
+    if finds_points:
+        _check_options(loaded, objects, imgsz)
+    elif given := [name for name, value in vars(objects).items() if value]:
+        raise BadData(f"{weights}: --{given[0]}: expected weights that find keypoints, found {loaded.family}, which "
+                      "finds boxes")
+    detector = load_for_inference(objects.detector, device) if objects.detector else loaded
+    size = 0 if finds_points and not objects.detector else _find_size(detector, imgsz)
     table, report = measure_pictures(images)
     for line in report:
         typer.echo(line)
     if table.empty:
         raise BadData(f"{images}: expected pictures ending in {', '.join(sorted(IMAGE_SUFFIXES))} that can be decoded, "
                       "found none")
-    seen = find_candidates(loaded, table, list(loaded.labels), imgsz=size, conf_floor=conf)
+    if objects.boxes:
+        boxes = _find_known(read_boxes(objects.boxes), table, objects.boxes, images)
+    elif size:
+        boxes = _find_boxes(detector, table, size, iou, conf)
+    else:
+        boxes = _whole_pictures(loaded, table)
+    if finds_points:
+        return _write_poses(loaded, table, boxes, out, objects)
+    write_text(boxes[COLUMNS].to_csv(index=False, float_format="%.6g"), out)
+    return f"{len(boxes):,} boxes in {boxes['image_id'].nunique():,} images"
+
+
+def _find_size(detector: LoadedModel, imgsz: int) -> int:
+    """Pixels of the longer side of a picture."""
+    if not (size := imgsz or detector.imgsz):
+        raise BadData(f"{detector.path}: expected to know the image size that it was trained at, found none; give "
+                      "--imgsz")
+    return size
+
+
+def _find_boxes(
+    detector: LoadedModel, images: pd.DataFrame, size: int, iou: float | None, conf: float
+) -> pd.DataFrame:
+    """A boxes table of what a detector sees, suppressed."""
+    from ..inference import find_candidates
+    from ..postprocess import suppress
+
+    seen = find_candidates(detector, images, list(detector.labels), imgsz=size, conf_floor=conf)
     if iou is None:
-        iou = IOU_THRESHOLD if loaded.needs_nms else 1.0
-    boxes = suppress(seen.boxes, iou_threshold=iou, conf_threshold=conf)[COLUMNS]
-    write_text(boxes.to_csv(index=False, float_format="%.6g"), out)
-    return boxes
+        iou = IOU_THRESHOLD if detector.needs_nms else 1.0
+    return suppress(seen.boxes, iou_threshold=iou, conf_threshold=conf)
+
+
+def _check_options(loaded: LoadedModel, objects: Objects, imgsz: int) -> None:
+    """Raises BadData for options that contradict each other, or that weights of keypoints cannot do."""
+    from ..poses import check_pose_model
+
+    crop = check_pose_model(loaded, flip=objects.flip)["crop"]
+    if objects.boxes and objects.detector:
+        raise BadData("--boxes and --detector: expected one of them, found both")
+    if crop == "whole" and (objects.boxes or objects.detector):
+        raise BadData(f"{loaded.path}: --{'boxes' if objects.boxes else 'detector'}: expected weights that cut objects "
+                      f"out of their picture, such as those of topdown, found {loaded.family}, which looks at the "
+                      "whole picture: leave the option out")
+    if imgsz and not objects.detector and imgsz != loaded.imgsz:
+        raise BadData(f"{loaded.path}: --imgsz: a network of keypoints sees objects at the size of its training alone: "
+                      f"expected {loaded.imgsz} or nothing, found {imgsz}")
+
+
+def _whole_pictures(loaded: LoadedModel, images: pd.DataFrame) -> pd.DataFrame:
+    """A boxes table in which each picture is one object; said where these weights are made for objects in boxes."""
+    if loaded.architecture["crop"] != "whole":
+        typer.echo(f"{loaded.path}: without --boxes and --detector each whole picture is taken as the one object; "
+                   f"{loaded.family} was trained on objects cut out by their boxes")
+    corners = {"x_min": 0, "y_min": 0, "x_max": images["width"], "y_max": images["height"]}
+    return make_boxes(pd.DataFrame({"image_id": images["image_id"], "label": loaded.labels[0], **corners,
+                                    "source": "model"}))
+
+
+def _write_poses(
+    loaded: LoadedModel, images: pd.DataFrame, boxes: pd.DataFrame, out: Path, objects: Objects
+) -> str:
+    """Finds and writes the keypoints in these boxes, and says which pictures and boxes have none."""
+    from ..poses import find_poses
+
+    strange = boxes[~boxes["label"].isin(loaded.labels)]
+    if len(strange):
+        known, found = ", ".join(loaded.labels), ", ".join(sorted(set(strange["label"])))
+        if len(strange) == len(boxes):
+            raise BadData(f"{objects.boxes or objects.detector}: expected boxes of {known}, whose keypoints "
+                          f"{loaded.path} finds, found {found} alone")
+        typer.echo(f"{len(strange):,} of {len(boxes):,} boxes are left out: {loaded.path} has no keypoints of {found}")
+        boxes = boxes.drop(strange.index)
+    if len(empty := images.loc[~images["image_id"].isin(boxes["image_id"]), "image_id"]):
+        typer.echo(f"{len(empty):,} of {len(images):,} pictures have no object and no row, such as {empty.iloc[0]}")
+    points = find_poses(loaded, images, boxes, flip=objects.flip)
+    write_text(to_point_rows(points, boxes, with_boxes=bool(objects.boxes or objects.detector)).to_csv(
+        index=False, float_format="%.6g"), out)
+    return f"{len(points):,} points of {len(boxes):,} objects in {boxes['image_id'].nunique():,} images"
+
+
+def to_point_rows(points: pd.DataFrame, boxes: pd.DataFrame, *, with_boxes: bool) -> pd.DataFrame:
+    """A row a point, `POINT_COLUMNS`, or `OBJECT_COLUMNS` with what is known of its box; see `write_predictions`."""
+    own = boxes.assign(object=boxes.groupby("image_id", sort=False).cumcount(), object_confidence=boxes["confidence"])
+    rows = points.merge(own[["box_id", "object", "label", *XYXY, "object_confidence"]], on="box_id", how="left")
+    return rows[OBJECT_COLUMNS if with_boxes else POINT_COLUMNS]
+
+
+def read_boxes(path: Path) -> pd.DataFrame:
+    """The boxes of a CSV as `write_predictions` writes it; further columns are ignored.
+
+    Raises BadData naming file and line: a missing column, something that is not a finite number, a box without area,
+    a confidence outside of 0..1.
+    """
+    rows = read_rows(path, COLUMNS)
+    numbers = to_numbers(rows, path, COLUMNS[2:])
+    corners = numbers[XYXY].to_numpy()
+    for is_wrong, expected in (
+            ((corners[:, :2] >= corners[:, 2:]).any(1), "x_min < x_max and y_min < y_max"),
+            (~numbers["confidence"].between(0, 1).to_numpy(), "a confidence of 0 to 1")):
+        if is_wrong.any():
+            row = numbers[is_wrong].iloc[0]
+            raise BadData(f"{path}: line {row.name} ({rows.at[row.name, 'image_id']}): expected {expected}, found "
+                          f"{row.to_dict()}")
+    return make_boxes(rows[["image_id", "label"]].assign(**numbers, source="model"), origin=str(path))
+
+
+def _find_known(boxes: pd.DataFrame, images: pd.DataFrame, path: Path, folder: Path) -> pd.DataFrame:
+    """The boxes of pictures that are there; which are not is said. Raises BadData where there is none of them."""
+    is_known = boxes["image_id"].isin(images["image_id"])
+    if (~is_known).any():
+        strange = boxes.loc[~is_known, "image_id"]
+        words = (f"{path}: {strange.nunique():,} of {boxes['image_id'].nunique():,} images are not in {folder}, such "
+                 f"as {strange.iloc[0]!r}; it has {images['image_id'].iloc[0]!r}")
+        if not is_known.any():
+            raise BadData(words)
+        typer.echo(f"{words}: their boxes are left out")
+    return boxes[is_known].reset_index(drop=True)
 
 
 def measure_pictures(folder: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -29,6 +29,7 @@ from ..exceptions import BadData
 from ..tables import XYXY, by_falling_confidence
 from .check import find_images
 
+IOU = 0.75  # from which a box counts as found, where none is named
 LOW_SCORE = 0.1  # that a slip may explain
 MOST_STRANGE = 100  # names that are compared with the known ones
 N_RESAMPLES = 1000  # of images, for intervals

@@ -1,6 +1,7 @@
 """A model as other runtimes take it: ONNX, and TorchScript; each with the decoding of boxes inside.
 
-Their output is one tensor `(B, N, 4 + C)`: xyxy in pixels of the input, and scores; see `models.metadata`.
+Their output is one tensor `(B, N, 4 + C)`: xyxy in pixels of the input, and scores; of networks of keypoints
+`(B, 1, 4 + C + 3 K)`, all ways to read a place from a map inside; see `models.metadata`.
 """
 
 from __future__ import annotations
@@ -17,36 +18,47 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ..exceptions import BadData
 from ..inference import picture_batches, to_tensor
-from ..models.base import Family, ModelConfig, Predictions
+from ..models.base import Family, ModelConfig, PoseFamily, Predictions
 from ..models.forward import load_for_inference, load_fused
 from ..models.loaded import LoadedModel
-from ..models.metadata import METADATA, Metadata, write_metadata
+from ..models.metadata import KEYPOINTS, METADATA, Metadata, write_metadata
 
 OPSET = 17  # the first with layer normalisation as one operator, and after those with quantisation by channel and grids
 BOXES_PX, SCORES = 0.5, 1e-3  # the most by which an export may differ from PyTorch
+POINTS_PX = 2.0  # the same of keypoints: untrained maps are so flat that rounding decides between neighbouring cells
+ALIKE = 0.75  # of all points: in noise two places of a map are about as high, and rounding decides which is the highest
+N_NOISE = 8  # pictures of it for networks of keypoints: with few points one that rounding moves must not count
 LEAST_SCORE = 0.01  # of a box of a set that is compared
 
 
 @dataclass(frozen=True)
 class Differences:
-    """The largest differences of two models: `boxes` in pixels of the network's input, `scores` in 0..1."""
+    """The largest differences of two models: `boxes` in pixels of the network's input, `scores` in 0..1.
+
+    `points` is the distance in pixels that three quarters of all keypoints do not exceed, see `ALIKE`, and `heights`
+    the largest difference of their confidences.
+    """
 
     boxes: float
     scores: float
+    points: float = 0.0
+    heights: float = 0.0
 
     @property
     def small(self) -> bool:
         """Whether an export may differ so much; NaN may not."""
-        return self.boxes <= BOXES_PX and self.scores <= SCORES
+        return (self.boxes <= BOXES_PX and self.scores <= SCORES and self.points <= POINTS_PX
+                and self.heights <= SCORES)
 
 
 def export_onnx(weights: Path, target: Path) -> Path:
     """Writes the model of a `.pt` or `.safetensors` file as ONNX in float32, for any batch, height and width.
 
-    Models that stretch pictures (D-FINE) are written for squares of their training size alone. Needs only what is
-    installed with this package: no onnxscript, so PyTorch's older exporter. Raises ValueError if the file gives other
-    boxes than PyTorch.
+    Models that stretch pictures (D-FINE), and those of keypoints, are written for squares of their training size alone.
+    Needs only what is installed with this package: no onnxscript, so PyTorch's older exporter. Raises ValueError if
+    the file gives other boxes or points than PyTorch.
     """
     import onnx
 
@@ -85,9 +97,13 @@ def export_torchscript(weights: Path, target: Path) -> Path:
 def compare_exports(weights: Path, exported: Path, images: pd.DataFrame, *, imgsz: int, batch: int = 16) -> Differences:
     """How far the boxes and scores of `exported`, a file of this run, lie from those of `weights` on real images.
 
-    Boxes that no threshold would let through (a score below 0.001) count too.
+    Boxes that no threshold would let through (a score below 0.001) count too. Raises BadData for networks of keypoints:
+    their pictures are objects, see `poses.find_poses`.
     """
     first, second = load_for_inference(weights, "cpu"), load_for_inference(exported, "cpu", trusted=True)
+    if "points" in first.architecture:
+        raise BadData(f"{weights}: expected weights that find boxes, found {first.family}, which finds keypoints; "
+                      "compare what `poses.find_poses` gives for both files")
     found = [
         find_differences(first(pictures), second(pictures), ordered=first.needs_nms)
         for _, chunk in picture_batches(images, imgsz, first.stride, batch, first.resize)
@@ -105,15 +121,27 @@ def find_differences(first: Predictions, second: Predictions, *, ordered: bool =
     >>> boxes, scores = torch.tensor([[[0.0, 0, 4, 4], [8, 8, 9, 9]]]), torch.ones(1, 2, 1)
     >>> one, other = Predictions(boxes, scores), Predictions(boxes.flip(1) + 0.25, scores)
     >>> find_differences(one, other, ordered=False)
-    Differences(boxes=0.25, scores=0.0)
+    Differences(boxes=0.25, scores=0.0, points=0.0, heights=0.0)
     """
     if first.boxes.shape != second.boxes.shape or first.scores.shape != second.scores.shape:
         return Differences(float("inf"), float("inf"))
+    if first.keypoints is not None or second.keypoints is not None:
+        return _compare_points(first, second)
     if ordered:
         return Differences(_largest(first.boxes - second.boxes), _largest(first.scores - second.scores))
     images = [_compare_sets(*(Predictions(one.boxes[n], one.scores[n]) for one in pair))
               for pair in ((first, second), (second, first)) for n in range(len(first.boxes))]
     return _largest_of(images)
+
+
+def _compare_points(first: Predictions, second: Predictions) -> Differences:
+    """Of predictions in one order, as networks of keypoints give them: one an image."""
+    boxes, scores = _largest(first.boxes - second.boxes), _largest(first.scores - second.scores)
+    if first.keypoints is None or second.keypoints is None or first.keypoints.shape != second.keypoints.shape:
+        return Differences(boxes, scores, float("inf"), float("inf"))
+    apart = (first.keypoints - second.keypoints).flatten(0, -2).double()
+    distance = torch.hypot(apart[:, 0], apart[:, 1]).quantile(ALIKE) if len(apart) else torch.zeros(())
+    return Differences(boxes, scores, float(distance), _largest(apart[:, 2]))
 
 
 def _compare_sets(found: Predictions, others: Predictions) -> Differences:
@@ -135,7 +163,7 @@ def _largest(differences: Tensor) -> float:
 
 
 class _OneOutput(nn.Module):
-    """From images `(B, 3, H, W)` to one tensor `(B, N, 4 + C)`."""
+    """From images `(B, 3, H, W)` to one tensor `(B, N, 4 + C)`, or `(B, N, 4 + C + 3 K)` with K keypoints."""
 
     def __init__(self, family: Family, model: nn.Module) -> None:
         super().__init__()
@@ -143,7 +171,8 @@ class _OneOutput(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         found = self.family.predict(self.model, images)
-        return torch.cat([found.boxes, found.scores], dim=-1)
+        points = [] if found.keypoints is None else [found.keypoints.flatten(-2)]
+        return torch.cat([found.boxes, found.scores, *points], dim=-1)
 
 
 def _exportable(weights: Path) -> tuple[nn.Module, Metadata]:
@@ -153,8 +182,9 @@ def _exportable(weights: Path) -> tuple[nn.Module, Metadata]:
 
 def _describe(family: Family, config: ModelConfig) -> Metadata:
     # A network that is given squares may keep their size where it is traced: D-FINE its positions and box sizes.
+    keypoints = {name: config.architecture[name] for name in KEYPOINTS} if isinstance(family, PoseFamily) else {}
     return Metadata(list(config.labels), config.stride, config.family, family.resize, config.imgsz, family.needs_nms,
-                    has_fixed_size=family.resize == "stretch")
+                    has_fixed_size=family.resize == "stretch" or bool(keypoints), architecture=keypoints)
 
 
 def _traced_shape(metadata: Metadata) -> tuple[int, int, int]:
@@ -177,7 +207,7 @@ def _check_noise(weights: Path, exported: Path) -> None:
 
 def _checked_shapes(model: LoadedModel) -> list[tuple[int, int, int]]:
     if model.has_fixed_size and model.imgsz:
-        return [(n, model.imgsz, model.imgsz) for n in (1, 3)]
+        return [(n, model.imgsz, model.imgsz) for n in ((N_NOISE,) if "points" in model.architecture else (1, 3))]
     return [(1, 3 * model.stride, 5 * model.stride), (3, 4 * model.stride, model.stride)]
 
 

@@ -9,17 +9,21 @@ float kernel is faster and more exact than a table of sigmoids and a product in 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..data.archives import read_image
+from ..exceptions import BadData
 from ..inference import picture_batches, to_tensor
+from ..models.crops import cut_out, map_crop
 from ..models.forward import load_for_inference
 from ..models.loaded import LoadedModel
 from ..models.metadata import METADATA
+from ..tables import XYXY
 from .convert import beside_target, silence
 
 QUANTISED = ["Conv", "Concat", "MaxPool", "Add", "Resize"]
@@ -28,15 +32,17 @@ SILU_FLOOR = -6.0  # below it SiLU is within 0.015 of 0: the 256 steps of int8 g
 
 
 def quantize_onnx(
-    source: Path, images: pd.DataFrame, target: Path, *, imgsz: int, float_stride: int = FLOAT_STRIDE
+    source: Path, images: pd.DataFrame, target: Path, *, imgsz: int, float_stride: int = FLOAT_STRIDE,
+    boxes: pd.DataFrame | None = None,
 ) -> Path:
     """Writes an ONNX file of `export_onnx` with int8 weights and activations, calibrated on the images of a table.
 
     Weights have a scale a channel, activations one a tensor, asymmetric, from the smallest to the largest value seen
     on `images`, which are prepared as for inference: some 50, none of them scored later. Feature maps of up to
     `float_stride` pixels of the picture by pixel stay in float, and so do the last convolutions and all that follows
-    them. The file is for ONNX Runtime alone. Raises ValueError without images or for a file that `export_onnx` did not
-    write.
+    them. The file is for ONNX Runtime alone. A network of keypoints is calibrated on the objects in `boxes`, a table,
+    as it cuts them out; those of the family heatmap, which see whole pictures, need none. Raises ValueError without
+    images, BadData without such boxes, and UnsafeWeights for a file that `export_onnx` did not write.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quant_pre_process, quantize_static
@@ -45,6 +51,7 @@ def quantize_onnx(
     if images.empty:
         raise ValueError(f"{source}: expected images to calibrate with, found an empty table")
     loaded = load_for_inference(source)
+    pictures = _find_pictures(images, boxes, imgsz, loaded)
     metadata = {entry.key: entry.value for entry in onnx.load(source).metadata_props}[METADATA]
     with beside_target(target) as beside, tempfile.TemporaryDirectory() as folder, silence():
         prepared = str(Path(folder) / "prepared.onnx")
@@ -54,9 +61,9 @@ def quantize_onnx(
         onnx.save(model, prepared)
         excluded = _find_float_nodes(model, float_stride)
         calibrator = create_calibrator(Path(prepared), QUANTISED, str(Path(folder) / "augmented.onnx"))
-        calibrator.collect_data(_pictures(images, imgsz, loaded))
+        calibrator.collect_data(_reader(pictures))
         quantize_static(
-            prepared, str(beside), _pictures(images, imgsz, loaded), quant_format=QuantFormat.QDQ,
+            prepared, str(beside), _reader(pictures), quant_format=QuantFormat.QDQ,
             calibrate_method=CalibrationMethod.MinMax,  # the others cannot take pictures of several sizes
             op_types_to_quantize=QUANTISED, nodes_to_exclude=excluded, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
@@ -69,17 +76,38 @@ def quantize_onnx(
     return target
 
 
-def _pictures(images: pd.DataFrame, imgsz: int, loaded: LoadedModel) -> Any:
-    """The images one by one, as ONNX Runtime's calibration asks for them."""
+def _find_pictures(
+    images: pd.DataFrame, boxes: pd.DataFrame | None, imgsz: int, loaded: LoadedModel
+) -> Callable[[], Iterator[list[np.ndarray]]]:
+    """A function that gives what the network sees, a picture at a time: whole pictures, or objects in boxes."""
+    crop = loaded.architecture.get("crop", "whole")
+    if crop == "whole":
+        return lambda: (chunk for _, chunk in picture_batches(images, imgsz, loaded.stride, 1, loaded.resize))
+    if boxes is None or not (own := boxes[boxes["image_id"].isin(images["image_id"])].to_dict("records")):
+        raise BadData(f"{loaded.path}: expected boxes of these images to calibrate with, since this network sees "
+                      f"objects cut out of them ({crop}), found none")
+    rows = images.set_index("image_id")
+
+    def cut() -> Iterator[list[np.ndarray]]:
+        for box in own:
+            picture = read_image(rows.at[box["image_id"], "archive"], rows.at[box["image_id"], "member"])
+            corners = np.array([box[name] for name in XYXY])
+            yield [cut_out(picture, map_crop(corners, picture.shape[1::-1], imgsz, crop), imgsz)]
+
+    return cut
+
+
+def _reader(pictures: Callable[[], Iterator[list[np.ndarray]]]) -> Any:
+    """The pictures one by one, as ONNX Runtime's calibration asks for them."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Pictures(CalibrationDataReader):
         def __init__(self) -> None:
-            self.chunks = picture_batches(images, imgsz, loaded.stride, 1, loaded.resize)
+            self.chunks = pictures()
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             chunk = next(self.chunks, None)
-            return None if chunk is None else {"images": to_tensor(chunk[1]).numpy()}
+            return None if chunk is None else {"images": to_tensor(chunk).numpy()}
 
     return Pictures()
 
@@ -117,8 +145,8 @@ def _raised_floors(model: Any, ranges: Any, excluded: Collection[str]) -> dict[s
 
 
 def _find_float_nodes(model: Any, float_stride: int) -> list[str]:
-    """Names of the nodes at the picture's size, to begin with, and of the last convolutions and all behind them."""
-    return sorted({*_find_early(model, float_stride), *_find_late(model)})
+    """Names of the nodes at the picture's size, of the last convolutions and all behind them, and of those of sizes."""
+    return sorted({*_find_early(model, float_stride), *_find_late(model), *_find_sizes(model)})
 
 
 def _find_early(model: Any, float_stride: int) -> list[str]:
@@ -145,5 +173,19 @@ def _find_late(model: Any) -> list[str]:
         if is_before or node.op_type == "Conv":
             before_conv |= set(node.input)
         if not is_before:
+            names.append(node.name)
+    return names
+
+
+def _find_sizes(model: Any) -> list[str]:
+    """Names of the nodes that compute with sizes, such as how far EfficientNet pads: in int8 it would pad otherwise."""
+    fixed = {tensor.name for tensor in model.graph.initializer} | {
+        node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    sizes: set[str] = set()
+    names = []
+    for node in model.graph.node:  # in the order of computation
+        inputs = {name for name in node.input if name} - fixed
+        if node.op_type == "Shape" or (inputs and inputs <= sizes):
+            sizes |= set(node.output)
             names.append(node.name)
     return names

@@ -35,15 +35,18 @@ OPERATORS = {
         "TopK",
         # TOOD: group normalisation; SSD: the longer side; RF-DETR: proposals outside of the picture
         "InstanceNormalization", "Max", "Or",
+        # networks of keypoints: maps from features, the highest cell of a map, its column; padding of EfficientNet
+        "ArgMax", "AveragePool", "Ceil", "ConvTranspose", "Gemm", "LessOrEqual", "Mod", "Sign",
     },
     "com.microsoft": {"QuickGelu"},
 }
 FOLDED = {  # what lies between the size of a picture and another shape
-    "Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Identity", "Mul", "Range",
-    "Reshape", "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Add", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Identity", "Mod",
+    "Mul", "Range", "Reshape", "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 }
+DIVISIONS = {"Div", "Mod"}
 MOST_FOLDED = 1 << 12  # numbers in a tensor of sizes, such as the columns of a grid
-MOST_NODES, MOST_ROUNDS = 20_000, 10
+MOST_NODES, MOST_ROUNDS = 20_000, 30
 MOST_TOTAL = 8_000  # numbers in all tensors of a pass, by pixel: about four times those of yolov5x6 in int8
 NOMINAL = 256  # pixels, both sides of the picture that a file is checked with before it is loaded
 EINSUM = re.compile(rb" *[a-z]+ *, *[a-z]+ *-> *[a-z]+ *")  # of two tensors, each dimension by its letter
@@ -241,7 +244,7 @@ def _check_divisions(graph: Any, values: dict[str, np.ndarray], path: Path) -> N
     types = {info.name: info.type.tensor_type.elem_type for info in infos}
     types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Div" and types.get(node.input[1]) not in (
+        if node.op_type in DIVISIONS and types.get(node.input[1]) not in (
                 TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
             divisor = values.get(node.input[1])
             if divisor is None or (divisor <= 0).any():
@@ -272,7 +275,7 @@ def _fold(nodes: list[Any], values: dict[str, np.ndarray], shapes: dict[str, tup
         elif node.op_type in FOLDED and all(one in known for one in inputs) and (
                 _is_short_range([known[one] for one in inputs]) if node.op_type == "Range"
                 else math.prod(shapes.get(name, (MOST_FOLDED + 1,))) <= MOST_FOLDED):
-            if node.op_type == "Div" and known[inputs[1]].dtype.kind != "f" and (known[inputs[1]] <= 0).any():
+            if node.op_type in DIVISIONS and known[inputs[1]].dtype.kind != "f" and (known[inputs[1]] <= 0).any():
                 raise ValueError(f"a division by {known[inputs[1]].min()}")
             outputs: Any = ReferenceEvaluator(node).run(None, {one: known[one] for one in inputs})
             folded[name] = known[name] = np.asarray(outputs[0])
@@ -295,9 +298,11 @@ def _check_demands(graph: Any, shapes: dict[str, tuple[int, ...]], shape: tuple[
             continue  # in the file
         made = {name: math.prod(shapes[name]) / area for name in node.output if name}
         held |= made
-        in_one, most_held = max(in_one, *made.values()), max(most_held, sum(held.values()))
-        total += sum(made.values())
-        work += sum(made.values()) * _work_of(node, shapes)
+        columns = _columns_of(node, shapes) / area
+        in_one = max(in_one, columns, *made.values())
+        most_held = max(most_held, sum(held.values()) + columns)
+        total += sum(made.values()) + columns
+        work += columns * shapes[node.input[1]][0] if columns else sum(made.values()) * _work_of(node, shapes)
         held = {name: size for name, size in held.items() if last_use.get(name, -1) > index}
     for what, found, most in (("numbers in a tensor", in_one, MOST_IN_ONE), ("numbers to hold", most_held, MOST_HELD),
                               ("numbers in all", total, MOST_TOTAL), ("multiplications", work, MOST_WORK)):
@@ -306,16 +311,26 @@ def _check_demands(graph: Any, shapes: dict[str, tuple[int, ...]], shape: tuple[
                                 f"the most of a published model, found {found:,.0f} for pictures of {shape}")
 
 
+def _columns_of(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Numbers that a transposed convolution makes before it adds them up, whatever of them it then cuts off; else 0."""
+    if node.op_type != "ConvTranspose":
+        return 0
+    pictures, weight = (shapes[name] for name in node.input[:2])
+    return pictures[0] * math.prod(pictures[2:]) * math.prod(weight[1:])
+
+
 def _work_of(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     """Multiplications for each number that a node makes."""
     if node.op_type == "Conv":
         return math.prod(shapes[node.input[1]][1:])
     if node.op_type == "MatMul":
         return shapes[node.input[0]][-1]
+    if node.op_type == "Gemm":
+        return max(shapes[node.input[0]])  # either side may be the one that is summed over
     if node.op_type == "Einsum":
         return _summed_of(node, shapes)
     kernels = [attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape"]
-    return math.prod(kernels[0]) if node.op_type == "MaxPool" and kernels else 1
+    return math.prod(kernels[0]) if node.op_type in ("MaxPool", "AveragePool") and kernels else 1
 
 
 def _summed_of(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:

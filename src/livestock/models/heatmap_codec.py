@@ -86,7 +86,7 @@ def decode_dark(maps: Tensor, stride: float) -> tuple[Tensor, Tensor]:
     is_peak = (dxx < 0) & (dyy < 0) & (determinant > 0) & _is_inside(maps, row, column)
     safe = torch.where(is_peak, determinant, torch.ones_like(determinant))
     shift_x, shift_y = (dxy * dy - dyy * dx) / safe, (dxy * dx - dxx * dy) / safe
-    is_peak &= (shift_x.abs() <= 1) & (shift_y.abs() <= 1)
+    is_peak = is_peak & (shift_x.abs() <= 1) & (shift_y.abs() <= 1)  # not in place: ONNX has no such operator
     x, y = (torch.where(is_peak, shift, torch.zeros_like(shift)) for shift in (shift_x, shift_y))
     return _to_pixels(column + x, row + y, stride), value
 

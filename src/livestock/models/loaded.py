@@ -60,7 +60,12 @@ class LoadedModel:
             raise UnsafeWeights(f"{self.path}: expected boxes ({expected[0]}, N, 4) and scores ({expected[0]}, N, "
                                 f"{len(self.labels)}) for the labels {list(self.labels)}, found "
                                 f"{tuple(found.boxes.shape)} and {tuple(found.scores.shape)}")
-        if (found.boxes.isnan().any() | found.scores.isnan().any()).item():  # once: the CPU waits for a GPU here
+        n_points = len(self.architecture.get("points", ()))
+        if n_points and (found.keypoints is None or found.keypoints.shape != (*expected, n_points, 3)):
+            shape = None if found.keypoints is None else tuple(found.keypoints.shape)
+            raise UnsafeWeights(f"{self.path}: expected keypoints {(*expected, n_points, 3)}, found {shape}")
+        parts = [part for part in (found.boxes, found.scores, found.keypoints) if part is not None]
+        if torch.stack([part.isnan().any() for part in parts]).any().item():  # once: the CPU waits for a GPU here
             raise UnsafeWeights(f"{self.path}: expected numbers, found NaN in the output for pictures of the shape "
                                 f"{tuple(images.shape)}: half precision that overflows, or weights that are damaged; "
                                 "try the device 'cpu'")

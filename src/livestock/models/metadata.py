@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from ..exceptions import UnsafeWeights
-from .base import Resize
+from .base import Crop, Resize
 
 METADATA = "livestock"
+KEYPOINTS = ("points", "flips", "crop")  # what the architecture of a network of keypoints says of them, see `poses`
+OPTIONAL = {"architecture"}  # of networks of keypoints alone
+MOST_POINTS = 1_000
 MOST_STRIDE, MOST_IMGSZ = 1024, 1 << 14  # pixels
 
 
@@ -21,6 +24,9 @@ class Metadata:
 
     Files of the first version say `labels` and `stride` alone, and are all of yolov5; `has_centres` marks them: their
     output is `(B, N, 5 + C)`: cx, cy, w, h, objectness and classes, in place of `(B, N, 4 + C)`: xyxy and scores.
+
+    Files of networks of keypoints say their `KEYPOINTS`, too, as `architecture`; their output is `(B, N, 4 + C + 3 K)`:
+    behind the scores x, y and confidence of each point.
     """
 
     labels: list[str]
@@ -31,16 +37,23 @@ class Metadata:
     needs_nms: bool = True
     has_fixed_size: bool = False
     has_centres: bool = False
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_points(self) -> int:
+        """Of each object."""
+        return len(self.architecture.get("points", ()))
 
     @property
     def n_columns(self) -> int:
         """Of the output, the last dimension."""
-        return (5 if self.has_centres else 4) + len(self.labels)
+        return (5 if self.has_centres else 4) + len(self.labels) + 3 * self.n_points
 
 
 def write_metadata(metadata: Metadata) -> str:
     """The JSON that `read_metadata` reads."""
-    return json.dumps({name: value for name, value in asdict(metadata).items() if name != "has_centres"})
+    left_out = {"has_centres"} | (set() if metadata.architecture else OPTIONAL)
+    return json.dumps({name: value for name, value in asdict(metadata).items() if name not in left_out})
 
 
 def read_metadata(text: str | bytes, path: Path) -> Metadata:
@@ -57,7 +70,7 @@ def read_metadata(text: str | bytes, path: Path) -> Metadata:
         raise UnsafeWeights(_expected(path, text))
     if set(content) == {"labels", "stride"}:
         content["has_centres"] = True
-    elif content.keys() != (expected := Metadata.__dataclass_fields__.keys() - {"has_centres"}):
+    elif content.keys() - OPTIONAL != (expected := Metadata.__dataclass_fields__.keys() - {"has_centres"} - OPTIONAL):
         raise UnsafeWeights(f"{path}: metadata {METADATA!r}: expected the keys {sorted(expected)}, found "
                             f"{str(sorted(content))[:200]}")
     for key, (is_right, what) in CHECKS.items():
@@ -80,6 +93,16 @@ def _is_pixels(value: Any, most: int) -> bool:
     return type(value) is int and 1 <= value <= most
 
 
+def _is_of_keypoints(value: Any) -> bool:
+    """Whether it says what is needed of keypoints: different names, each one's mirror image or none, a known crop."""
+    if not isinstance(value, dict) or set(value) != set(KEYPOINTS) or not _is_labels(value["points"]):
+        return False
+    points, flips = value["points"], value["flips"]
+    is_mirror = isinstance(flips, list) and all(type(flip) is int for flip in flips) and (
+        not flips or sorted(flips) == list(range(len(points))) and all(flips[flips[k]] == k for k in flips))
+    return 1 <= len(points) == len(set(points)) <= MOST_POINTS and is_mirror and value["crop"] in get_args(Crop)
+
+
 CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "labels": (_is_labels, "a list of labels"),
     "stride": (lambda value: _is_pixels(value, MOST_STRIDE), f"a stride of 1 to {MOST_STRIDE} pixels"),
@@ -88,4 +111,5 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "imgsz": (lambda value: value is None or _is_pixels(value, MOST_IMGSZ), f"a size of 1 to {MOST_IMGSZ} pixels"),
     "needs_nms": (lambda value: isinstance(value, bool), "true or false"),
     "has_fixed_size": (lambda value: isinstance(value, bool), "true or false"),
+    "architecture": (_is_of_keypoints, f"{', '.join(KEYPOINTS)} of keypoints"),
 }

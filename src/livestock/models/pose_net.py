@@ -226,8 +226,9 @@ def predict_points(model: nn.Module, images: Tensor) -> Predictions:
     """
     net: Any = model
     maps, side = net(images), images.shape[-1]
+    n_images = images.shape[0]  # not `len` nor `ones_like`, of which an export would keep the traced number
     if net.output == "places":
-        place, confidence = maps * side, torch.ones_like(maps[..., 0])
+        place, confidence = maps * side, images.new_ones(n_images, maps.shape[1])
     else:
         if net.output == "softmax":
             maps = maps.flatten(-2).softmax(-1).unflatten(-1, maps.shape[-2:])
@@ -235,6 +236,6 @@ def predict_points(model: nn.Module, images: Tensor) -> Predictions:
         if net.output == "softmax":
             confidence = window_mass(maps)
     points = torch.cat([place, confidence.clamp(0, 1)[..., None]], -1)[:, None]
-    box = images.new_tensor([0, 0, side, side]).expand(len(images), 1, 4)
-    return Predictions(box, images.new_ones(len(images), 1, net.n_labels), points)
+    box = images.new_tensor([0, 0, side, side]).expand(n_images, 1, 4)
+    return Predictions(box, images.new_ones(n_images, 1, net.n_labels), points)
 

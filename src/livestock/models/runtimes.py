@@ -68,7 +68,8 @@ def _make_loaded(
 ) -> LoadedModel:
     return LoadedModel(
         path, _split_output(run, metadata, path), metadata.labels, metadata.stride, metadata.resize,
-        metadata.needs_nms, metadata.imgsz, metadata.family, metadata.has_fixed_size, device, n_threads)
+        metadata.needs_nms, metadata.imgsz, metadata.family, metadata.has_fixed_size, device, n_threads,
+        architecture=metadata.architecture)
 
 
 def _split_output(run: Callable[[Tensor], Tensor], metadata: Metadata, path: Path) -> Run:
@@ -83,6 +84,9 @@ def _split_output(run: Callable[[Tensor], Tensor], metadata: Metadata, path: Pat
         if found.ndim != 3 or (found.shape[0], found.shape[2]) != (len(images), n_columns):
             raise UnsafeWeights(f"{path}: expected an output ({len(images)}, N, {n_columns}) for the labels "
                                 f"{metadata.labels}, found {tuple(found.shape)}")
+        if n_points := metadata.n_points:
+            first = 4 + len(metadata.labels)
+            return Predictions(found[..., :4], found[..., 4:first], found[..., first:].unflatten(-1, (n_points, 3)))
         if not metadata.has_centres:
             return Predictions(found[..., :4], found[..., 4:])
         half = found[..., 2:4] / 2

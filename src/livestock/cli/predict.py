@@ -11,7 +11,7 @@ import pandas as pd
 import typer
 
 from ..data.archives import IMAGE_SUFFIXES, read_image
-from ..data.point_files import read_rows, to_numbers
+from ..data.point_files import read_rows, to_numbers, write_points
 from ..exceptions import BadData
 from ..files.write import write_text
 from ..tables import XYXY, make_boxes
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
 
 COLUMNS = ["image_id", "label", "confidence", "x_min", "y_min", "x_max", "y_max"]
-POINT_COLUMNS = ["image_id", "object", "keypoint", "x", "y", "confidence"]  # where the whole picture is the object
-OBJECT_COLUMNS = ["image_id", "object", "label", "keypoint", "x", "y", "confidence", *XYXY, "object_confidence"]
 IOU_THRESHOLD = 0.6  # of the suppression, where none is named
 
 
@@ -150,16 +148,8 @@ def _write_poses(
     if len(empty := images.loc[~images["image_id"].isin(boxes["image_id"]), "image_id"]):
         typer.echo(f"{len(empty):,} of {len(images):,} pictures have no object and no row, such as {empty.iloc[0]}")
     points = find_poses(loaded, images, boxes, flip=objects.flip)
-    write_text(to_point_rows(points, boxes, with_boxes=bool(objects.boxes or objects.detector)).to_csv(
-        index=False, float_format="%.6g"), out)
+    write_points(images, boxes, points, out, with_boxes=bool(objects.boxes or objects.detector))
     return f"{len(points):,} points of {len(boxes):,} objects in {boxes['image_id'].nunique():,} images"
-
-
-def to_point_rows(points: pd.DataFrame, boxes: pd.DataFrame, *, with_boxes: bool) -> pd.DataFrame:
-    """A row a point, `POINT_COLUMNS`, or `OBJECT_COLUMNS` with what is known of its box; see `write_predictions`."""
-    own = boxes.assign(object=boxes.groupby("image_id", sort=False).cumcount(), object_confidence=boxes["confidence"])
-    rows = points.merge(own[["box_id", "object", "label", *XYXY, "object_confidence"]], on="box_id", how="left")
-    return rows[OBJECT_COLUMNS if with_boxes else POINT_COLUMNS]
 
 
 def read_boxes(path: Path) -> pd.DataFrame:

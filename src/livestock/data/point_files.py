@@ -1,8 +1,14 @@
-"""Files of keypoints that are scored: COCO's JSON, and CSVs with a row a point as `livestock predict` writes them."""
+"""Keypoints that are submitted and scored: a CSV with a row a point, written and read, and COCO's JSON, read.
+
+The CSV has `image_id,object,keypoint,x,y,confidence`; `object` counts those of an image from 0. Where an image has
+several objects each row also has the `label`, the corners and the `object_confidence` of its own. x and y are empty
+where a point is not labelled. There is no column for hidden points: they come back as seen.
+"""
 
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +18,18 @@ import numpy as np
 import pandas as pd
 
 from ..exceptions import BadData
+from ..files.write import write_text
 from ..tables import XYXY, make_boxes, make_keypoints
 from .readers.coco import is_coco
+from .readers.points import CENTRE
 from .readers.values import identifier, is_number, is_true, number, read_json, short
-from .submission import differs_little
+from .submission import answer_names, differs_little
 
+POINT_COLUMNS = ["image_id", "object", "keypoint", "x", "y", "confidence"]
+OBJECT_COLUMNS = ["image_id", "object", "label", "keypoint", "x", "y", "confidence", *XYXY, "object_confidence"]
 NEEDED = ["image_id", "keypoint", "x", "y"]
 NUMBERS = ["x", "y", "visible", "confidence", *XYXY, "object_confidence"]
+logger = logging.getLogger(__name__)
 ONE_LABEL = "object"  # of objects whose file has none
 
 
@@ -36,6 +47,36 @@ class PointFile:
     areas: pd.Series
     has_boxes: bool
     has_labels: bool
+
+
+def write_points(
+    images: pd.DataFrame, boxes: pd.DataFrame, keypoints: pd.DataFrame, path: Path, *, answer_name: str = "path",
+    with_boxes: bool | None = None, from_centre: bool = False,
+) -> Path:
+    """Writes the keypoints of `boxes` in pixels; `answer_name` is how the competition calls an image.
+
+    `with_boxes` writes what is known of objects always or never; by default where an image has several. `from_centre`
+    writes the numbers of pixels, for competitions that count from the centre of the first one, as OpenCV does. Boxes
+    without a row in `keypoints` have none here, which is logged. Raises BadData for two images of one name, and for
+    points of a box or image that is not there.
+    """
+    if len(strange := keypoints[~keypoints["box_id"].isin(boxes["box_id"])]):
+        raise BadData(f"{path}: expected points of the boxes alone, found one of box {strange['box_id'].iloc[0]} in "
+                      f"{strange['image_id'].iloc[0]!r}")
+    if len(unknown := boxes[~boxes["image_id"].isin(images["image_id"])]):
+        raise BadData(f"{path}: expected boxes of the images alone, found {unknown['image_id'].iloc[0]!r}")
+    if n_without := int((~boxes["box_id"].isin(keypoints["box_id"])).sum()):
+        logger.warning("%s: %s of %s boxes have no keypoints and are not in it", path, n_without, len(boxes))
+    nth = boxes.groupby("image_id", sort=False).cumcount()
+    own = boxes.assign(object=nth, object_confidence=boxes["confidence"])
+    rows = keypoints.merge(own[["box_id", "object", "label", *XYXY, "object_confidence"]], on="box_id", how="left")
+    rows = rows.sort_values(["image_id", "object"], kind="stable")
+    rows["image_id"] = rows["image_id"].map(answer_names(images, answer_name))
+    rows[["x", "y"]] -= CENTRE if from_centre else 0.0
+    has_several = bool((nth > 0).any()) if with_boxes is None else with_boxes
+    columns = OBJECT_COLUMNS if has_several else POINT_COLUMNS
+    write_text(rows[columns].to_csv(index=False, float_format="%.6g", lineterminator="\n"), path)
+    return path
 
 
 def holds_points(path: Path) -> bool:

@@ -30,7 +30,6 @@ from torchvision.transforms import v2
 
 import livestock
 from livestock.config import Competition, Skeleton, read_competition, resource
-from livestock.data import folds
 from livestock.data.pose_set import TrainingObjects, read_objects, write_pose_set
 from livestock.evaluation.pixel import (
     as_true_objects,
@@ -55,7 +54,7 @@ from livestock.pipeline.pose_lab import (
     split_by_group,
     tabulate_poses,
 )
-from livestock.pipeline.prepare import VALID_FOLD, read_data, split_data
+from livestock.pipeline.prepare import VALID_FOLD, group_images, read_data, split_data
 from livestock.pipeline.reading import examine
 from livestock.poses import find_poses
 from livestock.postprocess import suppress
@@ -143,7 +142,7 @@ def find_in_boxes(arguments: argparse.Namespace, scale: PoseScale, competition: 
 def read_tables(path: Path, competition: Competition) -> Tables:
     """Images with groups of near-duplicates, boxes and keypoints of a folder; ids begin with the folder's name."""
     found = examine("auto", path, competition)
-    groups = folds.near_duplicate_groups(found.images, hashes=found.hashes)
+    groups = group_images(found.images, found.hashes, competition, path, found.test_images["image_id"])
     images = found.images.assign(group=found.images["image_id"].map(groups).to_numpy())
     return images, found.boxes, found.keypoints
 

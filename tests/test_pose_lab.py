@@ -150,15 +150,52 @@ def test_the_guess_looks_at_no_picture(lab: PoseLab) -> None:
     assert found.loc[found["keypoint"] == "head", "x"].unique() == pytest.approx([mean.loc["head", "x"]])
 
 
-def test_arms_differ_from_the_first_in_one_thing() -> None:
+def test_arms_differ_from_the_first_in_one_thing(lab: PoseLab) -> None:
     for profile in ("demo", "cpu", "colab"):
-        for question, arms in keypoints.list_ablations(profile, skeleton_flips=True).items():
+        for question, arms in keypoints.list_ablations(profile, lab).items():
             for arm in arms[1:]:
-                differing = [name for name in ("family", "size", "hyp", "epochs", "settings", "points")
+                differing = [name for name in ("family", "size", "hyp", "epochs", "settings", "points", "flip")
                              if getattr(arm, name) != getattr(arms[0], name)]
                 if arm.weights != arms[0].weights and "size" not in differing:
                     differing.append("weights")  # a network comes with weights of its own
                 assert len(differing) == 1, (profile, question, arm)
+
+
+def test_what_the_skeleton_has_not_is_not_asked(lab: PoseLab) -> None:
+    assert {"mirror", "flip test"} <= set(keypoints.list_ablations("demo", lab)) and (
+        "half body" not in keypoints.list_ablations("demo", lab))  # it has no parts
+    plain = Skeleton(tuple(replace(point, flip=None) for point in SKELETON.keypoints))
+    assert set(keypoints.list_ablations("demo", replace(lab, skeleton=plain))) == {"pretraining", "rotation and scale"}
+
+
+def test_the_guess_is_judged_by_the_points_that_are_asked_for(lab: PoseLab) -> None:
+    result = pose_lab.PoseResult(replace(TINY, points=("head",)), 0, shift(lab.judged[2], 0.0), pd.DataFrame(),
+                                 Path("w"), {}, {})
+    truth = lab.judged[2][lab.judged[2]["keypoint"] == "head"]
+    expected = find_errors(truth, pose_lab.guess_points(lab))["error"].mean()
+    assert pose_lab.judge_pose_results(lab, [result])[GUESS][0].scores["pixels"] == pytest.approx(expected)
+
+
+def test_poses_are_ranked_by_their_points_and_not_by_their_order(tmp_path: Path) -> None:
+    images, boxes, points = draw_tables(tmp_path, 4)
+    wrong = points["image_id"].isin(["0.png", "1.png"])
+    found = shift(points, 0.0).assign(x=points["x"] + np.where(wrong, 40.0, 0.0),
+                                      confidence=np.where(wrong, 0.2, 0.9))
+    scores = [judge_poses(images, (boxes, points), (order, found), SKELETON, draw_gain_counts(images, 0)).scores["OKS"]
+              for order in (boxes, boxes.iloc[::-1])]
+    assert scores == pytest.approx([0.5] * 2)  # the two right ones first: recall .5 at precision 1
+
+
+def test_other_pictures_are_another_training(lab: PoseLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = []
+    monkeypatch.setattr(pose_lab, "run_step", lambda step, *args, **options: keys.append(step))
+    monkeypatch.setattr(pose_lab, "read_table", lambda path: pd.DataFrame())
+    monkeypatch.setattr(pose_lab, "read_records", lambda root: pytest.fail("nothing was trained"))
+    for change in (lambda: None, lambda: Image.new("RGB", (SIDE, SIDE)).save(Path(lab.images["archive"][0], "0.png"))):
+        change()
+        with pytest.raises(pytest.fail.Exception):
+            pose_lab.train_pose_arm(lab, TINY, 0)
+    assert len(set(keys)) == 2
 
 
 def test_a_competition_without_a_skeleton_is_refused_where_data_are_named(tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ def find_gain(better: Sequence[Judged], worse: Sequence[Judged], measure: str, l
     if n_seeds < 2 or n_groups < 2 or np.isnan(mean):
         return Gain(mean, float("nan"), float("nan"), n_seeds)
     of_groups = np.mean([one.resampled[measure] - other.resampled[measure]
-                         for one, other in zip(better, worse, strict=True)], axis=0).std(ddof=1)
+                         for one, other in zip(better, worse, strict=True)], axis=0)
+    of_groups = np.nanstd(of_groups, ddof=1)  # a resample may have nothing to score
     of_groups *= np.sqrt(n_groups / (n_groups - 1))
     tail = (1 + level) / 2
     half = np.hypot(stdtrit(n_seeds - 1, tail) * by_seed.std(ddof=1) / np.sqrt(n_seeds),

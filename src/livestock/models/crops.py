@@ -7,11 +7,12 @@ from typing import get_args
 import cv2
 import numpy as np
 
-from ..geometry import affine, compose, to_pixel_centres
+from ..geometry import affine, compose, invert, map_boxes, to_pixel_centres
 from .base import Crop
 from .prepare import GREY
 
 PADDING = 1.25  # of "fit": the side of the square, in longer sides of the box (Xiao et al., ECCV 2018)
+REACH = 2  # pixels of the picture beyond what is seen, for the interpolation
 SHRUNK = 0.5  # a picture that a map makes smaller than this is averaged first: a warp reads four pixels and no more
 
 
@@ -41,6 +42,10 @@ def map_crop(box: np.ndarray, size: tuple[float, float], side: int, crop: Crop) 
 
 def cut_out(picture: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
     """What a map `(2, 3)` shows of a picture `(H, W, 3)` uint8, `(side, side, 3)`; grey beyond the picture's edge."""
+    corners, size = map_boxes(np.array([[0.0, 0, side, side]]), invert(matrix))[0], np.array(picture.shape[1::-1])
+    left, top = np.floor(corners[:2] - REACH).clip(0, size - 1).astype(int)
+    right, bottom = np.ceil(corners[2:] + REACH).clip([left + 1, top + 1], size).astype(int)
+    picture, matrix = picture[top:bottom, left:right], compose(matrix, affine(shift=(left, top)))  # what is seen alone
     scales = np.hypot(*matrix[:, :2])  # of each axis: "whole" may shrink one and not the other
     if scales.min() < SHRUNK:
         height, width = picture.shape[:2]

@@ -16,22 +16,24 @@ import numpy as np
 import pandas as pd
 
 from ..config import read_competition, resource
-from ..data import folds
+from ..data.pose_set import unite_points
 from ..exceptions import BadData
+from ..training.crops import HALF_BODY_LEAST
 from .pose_lab import PoseArm, PoseLab, PoseScale, split_by_group, take_objects
-from .prepare import N_WITH_KEYPOINTS, draw_whole
+from .prepare import N_WITH_KEYPOINTS, draw_whole, group_images
 from .reading import examine
 from .run import Run
 
 SIGMA = 7.0  # pixels of the input, whatever its size: the project's
 SHOWN = ["pixels", "median", "gross", "PCK", "OKS", "parameters", "seconds", "milliseconds"]  # of a table of arms
 JUDGED_SHARE = {"heatmap": 1 / 8, "topdown": 200 / 1328}  # the second as the project on cats: 1,000, 128 and 200
+SAMPLE_FILE = "sources.csv"  # in a folder with a drawn sample
 EVERY = 1_000_000  # objects: all that there are
 SCALES: dict[str, PoseScale] = {
     "smoke": PoseScale(16, 8, imgsz=64, batch=8, epochs=2, n_seeds=1, device="cpu"),
     "demo": PoseScale(128, 48, imgsz=96, batch=8, epochs=8, n_seeds=1, device="cpu", workers=2),
     "cpu": PoseScale(EVERY, EVERY, imgsz=128, batch=16, epochs=20, n_seeds=3, device="cpu", workers=2),
-    "colab": PoseScale(EVERY, EVERY, imgsz=256, batch=32, epochs=30, n_seeds=3, patience=3, workers=2),
+    "colab": PoseScale(EVERY, EVERY, imgsz=256, batch=32, epochs=30, n_seeds=3, workers=2),
 }
 LARGE = "colab"  # the profile whose networks are the projects' own
 logger = logging.getLogger(__name__)
@@ -73,18 +75,23 @@ def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | Non
     if len(images) < 8:
         raise BadData(f"{run.data_dir}: expected 8 images or more with labelled keypoints, found {len(images)} of "
                       f"{len(found.images)}; `livestock read` says what was left out and why")
-    groups = folds.near_duplicate_groups(images, hashes=found.hashes[images["image_id"]])
+    others = set(found.images["image_id"]) - set(images["image_id"]) | set(found.test_images["image_id"])
+    groups = group_images(images, found.hashes[images["image_id"]], run.competition, data_dir, others)
     images = images.assign(group=images["image_id"].map(groups).to_numpy())
+    if groups.nunique() < 2:
+        raise BadData(f"{data_dir}: expected two groups of images or more, one to judge by, found one: all "
+                      f"{len(images):,} images are alike, or `group_pattern` or `groups.csv` puts them together")
     train, judged = (take_objects(ids, boxes, n, run.seed) for ids, n in zip(
         split_by_group(images, JUDGED_SHARE[family], run.seed), (scale.objects, scale.judged), strict=True))
     keypoints = keypoints[keypoints["box_id"].isin(boxes["box_id"])].reset_index(drop=True)
     return PoseLab(run.workspace.root, scale, images, boxes, keypoints, run.competition.skeleton, train, judged,
-                   run.seed)
+                   run.seed, is_whole=family == "heatmap")
 
 
 def find_data(run: Run, family: str) -> Path:
     """The folder of the data; where none is named, `demo` and `smoke` draw a sample; single animals for `heatmap`."""
-    if run.profile.name not in N_WITH_KEYPOINTS or run.settings.data:
+    is_own = run.data_dir.exists() and not (run.data_dir / SAMPLE_FILE).exists()
+    if run.profile.name not in N_WITH_KEYPOINTS or run.settings.data or is_own:
         return run.data_dir
     folder = run.data_dir
     if family == "heatmap" or run.competition.skeleton is None:
@@ -94,12 +101,17 @@ def find_data(run: Run, family: str) -> Path:
     return folder
 
 
+def is_large(profile: str) -> bool:
+    """Whether a profile has the projects' own networks; an unknown one is taken for one of a GPU."""
+    return profile not in SCALES or profile == LARGE
+
+
 def choose_network(profile: str, family: str) -> tuple[str, str]:
     """Size and start weights of a profile: the projects' own on a GPU, else what a CPU trains in minutes.
 
     The small one has ImageNet weights that come as a package, so that they are there offline too.
     """
-    if profile == LARGE:
+    if is_large(profile):
         return ("resnet18", "resnet18_imagenet") if family == "heatmap" else ("resnet50", "resnet50_imagenet")
     return "lite0", "lite0_imagenet"
 
@@ -110,7 +122,7 @@ def list_targets(profile: str, points: tuple[str, ...] = ()) -> list[PoseArm]:
     They are asked for these `points`, or for all.
     """
     size, weights = choose_network(profile, "heatmap")
-    drawn = size if profile == LARGE else f"{size}_project"
+    drawn = size if is_large(profile) else f"{size}_project"
     return [PoseArm("place", "heatmap", f"{size}_places", weights, points=points),
             PoseArm("one-hot map", "heatmap", drawn, weights, hyp={"sigma": 0.0}, points=points),
             PoseArm("Gaussian map", "heatmap", drawn, weights, hyp={"sigma": SIGMA}, points=points)]
@@ -129,31 +141,42 @@ def list_sigmas(profile: str, points: tuple[str, ...] = ()) -> list[PoseArm]:
 
 
 def list_cures(profile: str) -> list[PoseArm]:
-    """What the authors wished for, and what does better today: an adaptive radius, and cross-entropy over the map."""
+    """What the authors wished for, an adaptive radius, and what one would take today.
+
+    That differs in more than one thing, which its name says: maps at a quarter of the side, learnt by cross-entropy and
+    read by their mean place.
+    """
     size, weights = choose_network(profile, "heatmap")
     gaussian = list_targets(profile)[-1]
-    light = f"{size}_light" if profile == LARGE else size
+    light = f"{size}_light" if is_large(profile) else size
     return [gaussian, replace(gaussian, name="adaptive radius", hyp={**gaussian.hyp, "adaptive": 1.0}),
-            PoseArm("cross-entropy", "heatmap", light, weights, hyp={"sigma": 8.0})]
+            PoseArm("light head, cross-entropy", "heatmap", light, weights, hyp={"sigma": 8.0})]
 
 
-def list_ablations(profile: str, skeleton_flips: bool) -> dict[str, list[PoseArm]]:
-    """Questions about top-down pose, each with arms that differ in one thing; the first arm is the same everywhere."""
+def list_ablations(profile: str, lab: PoseLab) -> dict[str, list[PoseArm]]:
+    """Questions about top-down pose, each with arms that differ from its first in one thing.
+
+    Half a body is asked about only where each keypoint has a part and some object enough labelled points, a mirror only
+    where all have their mirror images.
+    """
+    points, labelled = unite_points(lab.skeleton), lab.trained[2].query("visible > 0").groupby("box_id").size()
     size, weights = choose_network(profile, "topdown")
     base = PoseArm("base", "topdown", size, weights)
     questions = {
         "pretraining": [base, replace(base, name="random weights", weights="")],
         "rotation and scale": [base, replace(base, name="10 degrees, 0.2", hyp={"degrees": 10.0, "scale": 0.2})],
-        "half body": [base, replace(base, name="half body 0.3", hyp={"half_body": 0.3})],
     }
-    if skeleton_flips:
-        questions["mirror"] = [base, replace(base, name="mirrored", hyp={"fliplr": 0.5}),
-                               replace(base, name="mirrored, flip test", hyp={"fliplr": 0.5}, flip=True)]
-    if profile in ("cpu", LARGE):
+    if all(points.parts) and labelled.max() >= HALF_BODY_LEAST:
+        questions["half body"] = [base, replace(base, name="half body 0.3", hyp={"half_body": 0.3})]
+    if points.flips is not None:
+        mirrored = replace(base, name="mirrored", hyp={"fliplr": 0.5})
+        questions["mirror"] = [base, mirrored]
+        questions["flip test"] = [mirrored, replace(mirrored, name="mirrored, flip test", flip=True)]
+    if profile == "cpu" or is_large(profile):
         questions["learning rate"] = [base, replace(base, name="a third", hyp={"lr0": 0.001 / 3}),
                                       replace(base, name="three times", hyp={"lr0": 0.003})]
         questions["epochs"] = [base, replace(base, name="half the epochs", epochs=0.5)]
-    if profile == LARGE:
+    if is_large(profile):
         questions["batch"] = [base, replace(base, name="64", settings={"batch": 64})]
         questions["warm-up"] = [base, replace(base, name="no warm-up", hyp={"warmup_epochs": 0.0})]
         questions["schedule"] = [base, replace(base, name="steps", settings={"schedule": "step"})]
@@ -192,7 +215,6 @@ def measure_costs(lab: PoseLab, arms: Sequence[PoseArm]) -> pd.DataFrame:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ..data.pose_set import unite_points
     from ..models.registry import get_family
 
     rows, points = [], unite_points(lab.skeleton).names
@@ -206,3 +228,9 @@ def measure_costs(lab: PoseLab, arms: Sequence[PoseArm]) -> pd.DataFrame:
         rows.append({"network": arm.size, "imgsz": side, "parameters": n_parameters / 1e6,
                      "gflops": counter.get_total_flops() / 2e9})
     return pd.DataFrame(rows).set_index("network")
+
+
+def show_tables(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of all questions, one below the other, the columns of `SHOWN` that there are."""
+    every = pd.concat(tables)
+    return every[[name for name in SHOWN if name in every]].round(3)

@@ -7,6 +7,7 @@ the images that judge. What a training found is kept by all that it depends on.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -19,11 +20,12 @@ import pandas as pd
 import yaml
 
 from ..config import REPOSITORY, Skeleton
+from ..data.archives import stamp_members
 from ..data.pose_set import write_pose_set
 from ..evaluation.gains import Gain, Judged, draw_gain_counts, find_gain
 from ..evaluation.pixel import find_errors, find_mean_pose, guess_mean_pose, summarise_errors
 from ..evaluation.pose_gains import FEWER_IS_BETTER, judge_poses
-from ..files.hashing import hash_content
+from ..files.hashing import fingerprint, hash_content
 from ..files.progress import one_bar
 from ..tables import read_table, write_table
 from .store import read_records, run_step
@@ -32,8 +34,10 @@ from .train import MACHINE, PLACES
 if TYPE_CHECKING:
     from ..training import TrainConfig
 
+logger = logging.getLogger(__name__)
 GUESS = "mean pose"  # the guess that looks at no picture, beside every result
-N_TIMED = 32  # objects whose prediction is timed
+N_TIMED = 24  # objects whose prediction is timed, each by itself
+N_WATCHED = 8  # images of a training that it is validated on
 VERSION = 1  # of what a training's result means
 
 
@@ -48,7 +52,6 @@ class PoseScale:
     batch: int
     epochs: int
     n_seeds: int
-    patience: int = 0
     device: str = ""
     workers: int = 0
 
@@ -78,7 +81,7 @@ class PoseArm:
 class PoseLab:
     """Where an experiment takes place: its tables, and the ids of the images that train and of those that judge.
 
-    `images` has groups. Points are looked for in true boxes.
+    `images` has groups. Points are looked for in true boxes, or in whole pictures if `is_whole`.
     """
 
     root: Path
@@ -90,6 +93,7 @@ class PoseLab:
     train_ids: Sequence[str]
     judged_ids: Sequence[str]
     seed: int = 0
+    is_whole: bool = False
 
     @property
     def judged(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -139,6 +143,9 @@ def split_by_group(images: pd.DataFrame, share: float, seed: int) -> tuple[list[
         if sizes[name] <= n_left:
             chosen.append(name)
             n_left -= sizes[name]
+    if n_left > share * len(images) / 2:
+        logger.warning("%d of %d images can judge, where %.0f were wanted: groups of images that are alike stay whole",
+                       np.isin(alone, chosen).sum(), len(images), share * len(images))
     is_judged = np.isin(alone, chosen or sizes.index[-1:])
     return images.loc[~is_judged, "image_id"].tolist(), images.loc[is_judged, "image_id"].tolist()
 
@@ -176,17 +183,21 @@ def train_pose_arm(lab: PoseLab, arm: PoseArm, seed: int) -> PoseResult:
     """One training, or what is kept of it."""
     config, values = _configure(lab, arm, seed), read_pose_values(arm)
     own = {name: value for name, value in asdict(config).items() if name not in (*PLACES, *MACHINE)}
-    tables = [table.drop(columns=["archive", "member"], errors="ignore").to_dict("list")
-              for part in (lab.trained, lab.judged) for table in part]
-    made_from = {**own, "weights": arm.weights, "values": values, "points": list(arm.points), "flip": arm.flip,
-                 "filmed": list(arm.filmed), "tables": hash_content(tables), "skeleton": asdict(lab.skeleton),
+    parts = lab.trained, lab.judged
+    tables = [table.drop(columns=["archive", "member", "group", "fold"], errors="ignore").to_dict("list")
+              for part in parts for table in part]
+    pictures = [stamp_members(part[0]["archive"].tolist(), part[0]["member"].tolist()) for part in parts]
+    made_from = {**own, "start": fingerprint(Path(config.weights)) if config.weights else "", "values": values,
+                 "points": list(arm.points), "flip": arm.flip,
+                 "filmed": list(arm.filmed), "tables": hash_content(tables), "pictures": hash_content(pictures),
+                 "skeleton": [[one.label, one.keypoint, one.flip, one.part] for one in lab.skeleton.keypoints],
                  "version": VERSION}
     key = hash_content(made_from)[:16]
     folder = lab.root / "interim/poses"
     kept = [folder / f"{key}.parquet", folder / f"{key}_history.parquet", folder / f"{key}.safetensors",
             *[folder / f"{key}_{epoch}.safetensors" for epoch in arm.filmed]]
     run_step(f"pose_{key}", lambda: _train(lab, arm, config, values, kept), outputs=kept, settings=made_from,
-             workspace=lab.root, by="10_heatmap", says=False)
+             workspace=lab.root, by="10_heatmap" if arm.family == "heatmap" else "11_pose", says=False)
     return PoseResult(arm, seed, read_table(kept[0]), read_table(kept[1]), kept[2],
                       read_records(lab.root)[f"pose_{key}"].notes, dict(zip(arm.filmed, kept[3:], strict=True)))
 
@@ -204,7 +215,7 @@ def _configure(lab: PoseLab, arm: PoseArm, seed: int) -> TrainConfig:
     start = find_start(arm.family, arm.weights, lab.root / "weights") if arm.weights else None
     scale = lab.scale
     settings = {"imgsz": scale.imgsz, "batch": scale.batch, "nominal_batch": scale.batch, "optimizer": "Adam",
-                "epochs": max(round(scale.epochs * arm.epochs), 1), "schedule": "cosine", "patience": scale.patience,
+                "epochs": max(round(scale.epochs * arm.epochs), 1), "schedule": "cosine",
                 "device": scale.device, "workers": scale.workers, **arm.settings}
     if "batch" in arm.settings:
         settings["nominal_batch"] = arm.settings["batch"]
@@ -225,8 +236,10 @@ def _train(
     write_hyp(values, run_dir / "hyp.yaml", [f"{arm.name}, seed {config.seed}"])
     tables = [pd.concat(pair, ignore_index=True) for pair in zip(lab.trained, lab.judged, strict=True)]
     skeleton = keep_points(lab.skeleton, arm.points)
-    # A training needs images for its validation, by which nothing is chosen here: a few are enough.
-    watched = list(lab.judged[2].loc[lab.judged[2]["visible"] > 0, "image_id"].unique()[:8])
+    # A training needs images for its validation, by which nothing is chosen here: a few of its own are enough.
+    points = lab.trained[2]
+    has_point = (points["visible"] > 0) & points["keypoint"].isin([point.keypoint for point in skeleton.keypoints])
+    watched = list(points.loc[has_point, "image_id"].unique()[:N_WATCHED])
     data_yaml = write_pose_set(run_dir / "data", (tables[0], tables[1], tables[2]), skeleton,
                                {"train": list(lab.train_ids), "val": watched})
     kept[0].parent.mkdir(parents=True, exist_ok=True)
@@ -269,9 +282,9 @@ def keep_points(skeleton: Skeleton, names: Sequence[str]) -> Skeleton:
 
 
 def predict_judged(lab: PoseLab, weights: Path, device: str, *, flip: bool = False) -> tuple[pd.DataFrame, float]:
-    """The points that a model finds in the true boxes that judge, and milliseconds an object, pictures read and all.
+    """The points that a model finds in the objects that judge, and milliseconds an object, its picture read and all.
 
-    Timed are the last `N_TIMED` objects, after all have been predicted once.
+    That is the median over the last `N_TIMED` objects, one after the other, after all have been predicted once.
     """
     from ..models.forward import load_for_inference
     from ..poses import find_poses
@@ -279,16 +292,20 @@ def predict_judged(lab: PoseLab, weights: Path, device: str, *, flip: bool = Fal
     model = load_for_inference(weights, device)
     images, boxes, _ = lab.judged
     found = find_poses(model, images, boxes, flip=flip)
-    timed = boxes.tail(N_TIMED)
-    started = time.perf_counter()
-    find_poses(model, images, timed, flip=flip, batch=1)
-    return found, 1000 * (time.perf_counter() - started) / len(timed)
+    timed, seconds = boxes.tail(N_TIMED), []
+    with one_bar("milliseconds", unit="object", total=len(timed)) as bar:
+        for row in range(len(timed)):
+            started = time.perf_counter()
+            find_poses(model, images, timed.iloc[[row]], flip=flip, batch=1)
+            seconds.append(time.perf_counter() - started)
+            bar.update()
+    return found, 1000 * float(np.median(seconds))
 
 
 def judge_pose_results(lab: PoseLab, results: Sequence[PoseResult]) -> dict[str, list[Judged]]:
     """The scores of trainings by arm, seeds in order, all on the same resampled groups; the mean pose as `GUESS`.
 
-    An arm that asks for some of the points is judged by those.
+    An arm that asks for some of the points is judged by those, and the guess by what all arms ask for.
     """
     images, boxes, keypoints = lab.judged
     counts = draw_gain_counts(images, lab.seed)
@@ -299,15 +316,29 @@ def judge_pose_results(lab: PoseLab, results: Sequence[PoseResult]) -> dict[str,
         judged.setdefault(result.arm.name, []).append(
             judge_poses(images, (boxes, own), (boxes, result.keypoints), skeleton, counts))
     by_arm = {arm: judged[arm] for arm in dict.fromkeys(result.arm.name for result in results)}
-    guess = guess_points(lab)
-    n_seeds = max(map(len, by_arm.values()), default=1)
-    return {**by_arm, GUESS: [judge_poses(images, (boxes, keypoints), (boxes, guess), lab.skeleton, counts)] * n_seeds}
+    skeleton = keep_points(lab.skeleton, _shared_points(results))
+    own = keypoints[keypoints["keypoint"].isin([point.keypoint for point in skeleton.keypoints])]
+    guess = judge_poses(images, (boxes, own), (boxes, guess_points(lab)), skeleton, counts)
+    return {**by_arm, GUESS: [guess] * max(map(len, by_arm.values()), default=1)}
+
+
+def _shared_points(results: Sequence[PoseResult]) -> tuple[str, ...]:
+    """The points that all these arms ask for; () for all of the skeleton."""
+    asked = {result.arm.points for result in results}
+    return asked.pop() if len(asked) == 1 else ()
 
 
 def guess_points(lab: PoseLab) -> pd.DataFrame:
-    """The mean pose of the objects that train, put into every box that judges."""
-    _, boxes, keypoints = lab.trained
-    return guess_mean_pose(find_mean_pose(boxes, keypoints), lab.judged[1])
+    """The mean pose of the objects that train, put into every box that judges; or into every picture."""
+    parts = [(images, boxes) for images, boxes, _ in (lab.trained, lab.judged)]
+    train, judged = (_whole_pictures(*part) if lab.is_whole else part[1] for part in parts)
+    return guess_mean_pose(find_mean_pose(train, lab.trained[2]), judged)
+
+
+def _whole_pictures(images: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
+    """The boxes with the corners of their pictures."""
+    sizes = images.set_index("image_id").loc[boxes["image_id"], ["width", "height"]].to_numpy(float)
+    return boxes.assign(x_min=0.0, y_min=0.0, x_max=sizes[:, 0], y_max=sizes[:, 1])
 
 
 def tabulate_poses(results: Sequence[PoseResult], judged: Mapping[str, Sequence[Judged]]) -> pd.DataFrame:
@@ -374,7 +405,8 @@ def list_errors(lab: PoseLab, results: Sequence[PoseResult]) -> dict[str, pd.Dat
         own = truth[truth["keypoint"].isin(result.keypoints["keypoint"])]
         errors.setdefault(result.arm.name, []).append(find_errors(own, result.keypoints))
     by_arm = {arm: pd.concat(tables, ignore_index=True) for arm, tables in errors.items()}
-    return {**by_arm, GUESS: find_errors(truth, guess_points(lab))}
+    shared = _shared_points(results)
+    return {**by_arm, GUESS: find_errors(truth[truth["keypoint"].isin(shared)] if shared else truth, guess_points(lab))}
 
 
 def summarise_by_keypoint(errors: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

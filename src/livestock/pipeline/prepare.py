@@ -6,11 +6,13 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from ..config import Competition
 from ..data.readers.clean import LEFT_OUT_COLUMNS, UNKNOWN_CLASS
 from ..exceptions import BadData, MissingResult
 from ..files.write import write_json, write_text
@@ -162,6 +164,27 @@ def _no_boxes(data_dir: Path, found: Examined) -> str:
             f"nothing to train on ({words}{names})")
 
 
+def group_images(
+    images: pd.DataFrame, hashes: pd.Series, competition: Competition, data_dir: Path, others: Iterable[str] = ()
+) -> pd.Series:
+    """The group of each image by `image_id`: near-duplicates, `group_pattern` and `groups.csv` of the data united.
+
+    `hashes` are perceptual ones by `image_id`; `others` are images that `groups.csv` may list too.
+    """
+    from ..data import folds
+
+    known, listed = [], data_dir / folds.GROUPS_NAME
+    if competition.group_pattern is not None:
+        known.append(caught := folds.groups_by_pattern(images["image_id"], competition.group_pattern))
+        if (n_others := int(caught.isna().sum())):
+            logger.warning("groups: group_pattern is not found in %s of %s images, such as %r: they go by "
+                           "near-duplicates alone", f"{n_others:,}", f"{len(images):,}",
+                           caught.index[caught.isna()][0])
+    if listed.is_file():
+        known.append(folds.read_groups(listed, [*images["image_id"], *others]))
+    return folds.unite_groups(folds.near_duplicate_groups(images, hashes=hashes), known)
+
+
 def find_groups(run: Run) -> pd.Series:
     """The group of each training image by `image_id`; written to `interim/groups.parquet`.
 
@@ -176,16 +199,7 @@ def find_groups(run: Run) -> pd.Series:
 
     def action() -> None:
         images, hashes = pd.read_parquet(images_path), pd.read_parquet(hashes_path).set_index("image_id")["hash"]
-        known = []
-        if run.competition.group_pattern is not None:
-            known.append(caught := folds.groups_by_pattern(images["image_id"], run.competition.group_pattern))
-            if (n_others := int(caught.isna().sum())):
-                logger.warning("groups: group_pattern is not found in %s of %s images, such as %r: they go by "
-                               "near-duplicates alone", f"{n_others:,}", f"{len(images):,}",
-                               caught.index[caught.isna()][0])
-        if listed.is_file():  # it may list the test images too
-            known.append(folds.read_groups(listed, [*images["image_id"], *pd.read_parquet(test_path)["image_id"]]))
-        groups = folds.unite_groups(folds.near_duplicate_groups(images, hashes=hashes), known)
+        groups = group_images(images, hashes, run.competition, run.data_dir, pd.read_parquet(test_path)["image_id"])
         write_table(groups.reset_index(), path)
 
     run_step(

@@ -36,9 +36,11 @@ def describe_pose_gains(gains: Mapping[str, Gain], unit: str = "px") -> str:
     """
     words = []
     for claim, gain in gains.items():
-        interval = "one seed" if np.isnan(gain.low) else f"{gain.low:+.2f} to {gain.high:+.2f}, {gain.n_seeds} seeds"
+        interval = f"{gain.low:+.2f} to {gain.high:+.2f}, {gain.n_seeds} seeds"
+        if np.isnan(gain.low):
+            interval = "one seed" if gain.n_seeds < 2 else "too few groups"
         words.append(f"{claim}: {decide([gain])}, {gain.mean:+.2f} {unit} ({interval})")
-    if gains and all(np.isnan(gain.low) for gain in gains.values()):
+    if gains and all(gain.n_seeds < 2 for gain in gains.values()):
         words.append("One seed shows nothing: N_SEEDS = 3 would.")
     return "\n".join(words)
 

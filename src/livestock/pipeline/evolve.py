@@ -54,7 +54,7 @@ def make_search(
     start_hyp: str = "",
     n_trials: int | None = None,
     storage: str = "",
-    sampler: str = "cmaes",
+    sampler: str = "genetic",
     pruner: str = "none",
     fitness: str = "AP",
     budget_minutes: float | None = None,

@@ -57,7 +57,7 @@ class Search:
     identity: Mapping[str, Any]
     n_trials: int
     epochs: int  # of a trial
-    sampler: str = "cmaes"
+    sampler: str = "genetic"
     pruner: str = "none"
     fitness: str = "yolov5"
     parent: str = "single"

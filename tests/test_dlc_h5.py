@@ -91,7 +91,7 @@ def unpack(name: str) -> bytes:
 
 @pytest.mark.parametrize("name", ["paths", "parts"])
 def test_the_table_of_pandas_fixed_format_is_read(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("h5py")
+    pytest.importorskip("h5py", reason="no h5py: pip install h5py")
     write(tmp_path, unpack(name))
     found = readers.read_data_set("auto", tmp_path, PIG)
     assert found.reader == "dlc"
@@ -104,7 +104,7 @@ def test_the_table_of_pandas_fixed_format_is_read(name: str, tmp_path: Path) -> 
 
 @pytest.mark.bad_input
 def test_a_table_whose_names_are_pickled_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("h5py")
+    pytest.importorskip("h5py", reason="no h5py: pip install h5py")
     write(tmp_path, unpack("table"))
     with pytest.raises(BadData, match=r"_me\.h5: expected a table .*'frame_table', whose names are pickled"):
         readers.read("dlc", tmp_path, PIG)
@@ -113,7 +113,7 @@ def test_a_table_whose_names_are_pickled_is_refused(tmp_path: Path) -> None:
 @pytest.mark.bad_input
 def test_a_damaged_table_is_refused_or_read(tmp_path: Path) -> None:
     """Bytes are replaced anywhere: nothing but a reading or a BadData that names the file comes of it."""
-    pytest.importorskip("h5py")
+    pytest.importorskip("h5py", reason="no h5py: pip install h5py")
     n_refused, path = 0, write(tmp_path, b"")
     for seed in range(60):
         rng, content = np.random.default_rng(seed), bytearray(unpack(["paths", "parts"][seed % 2]))

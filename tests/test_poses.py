@@ -14,7 +14,7 @@ from small_models import draw_blobs
 from test_pose_net import EARS, configure
 from torch import nn
 
-from livestock.exceptions import BadData
+from livestock.exceptions import BadData, UnsafeWeights
 from livestock.geometry import invert, map_points
 from livestock.models.base import Predictions
 from livestock.models.crops import cut_out, map_crop
@@ -159,7 +159,7 @@ def test_what_cannot_be_is_refused(tables: tuple[pd.DataFrame, pd.DataFrame]) ->
     with pytest.raises(BadData, match=r"boxes: box 100 in i0: expected x_min < x_max and y_min < y_max, found \["):
         find_poses(model, images, flat)
     without = with_run(model, lambda inputs: Predictions(torch.zeros(len(inputs), 1, 4), torch.ones(len(inputs), 1, 1)))
-    with pytest.raises(BadData, match="fake: expected keypoints in what it predicts, found none"):
+    with pytest.raises(UnsafeWeights, match=r"fake: expected keypoints \(9, 1, 3, 3\), found None"):
         find_poses(without, images, boxes)
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from livestock.config import REPOSITORY, Workspace, get_profile, read_competition
-from livestock.config.profile import FAMILY_STARTS
+from livestock.config.profile import FAMILY_STARTS, POSE_FAMILIES
 from livestock.models import hub
 from livestock.models.checkpoint import read_checkpoint, trained_bytes, write_checkpoint
 from livestock.models.registry import get_family
@@ -198,6 +198,7 @@ FAMILY_OF = {start["hyp"]: family for family, start in FAMILY_STARTS.items()}  #
 @pytest.mark.parametrize("name", HYP_FILES)
 def test_the_repositorys_hyper_parameters_are_sound(name: str) -> None:
     own = "dfine" if name == "dfine_l.yaml" else FAMILY_OF.get(name, "yolov5")
+    own = Path(name).stem if Path(name).stem in POSE_FAMILIES else own
     path, family = REPOSITORY / "hyp" / name, get_family(own)
     assert find_hyp_faults(read_hyp(path, family), family.defaults) == []
     assert set(COMMON) <= set(read_hyp(path))

@@ -190,7 +190,8 @@ def train(
 def predict(
     weights: Annotated[Path, typer.Option(help="a file of weights: .safetensors, .pt or .onnx")],
     images: Annotated[Path, typer.Option(help="folder of images, or of the zips they are in")],
-    out: Annotated[Path, typer.Option(help="CSV to write: image_id, label, confidence, corners; or a row a keypoint")],
+    out: Annotated[Path, typer.Option(help="CSV to write: image_id, label, confidence, corners; or a row a keypoint; "
+                                         "in pixels, the picture's corner at (0, 0)")],
     iou: Annotated[
         float | None,
         typer.Option(help="of two boxes of a class that overlap more, the less confident goes; default: 0.6, and 1 for "

@@ -185,6 +185,14 @@ def _choice(*known: str) -> Callable[[Any], str]:
     return clean
 
 
+def _family(value: Any) -> str:
+    """A family that finds boxes; raises Fault for another name, with what trains those that find keypoints."""
+    if isinstance(value, str) and value.strip().casefold() in POSE_FAMILIES:
+        raise Fault(f"expected one of {', '.join(map(repr, FAMILIES))}, found {short(value)}, which finds keypoints "
+                    "and no boxes: the notebooks 10_heatmap and 11_pose train it")
+    return _choice(*FAMILIES)(value)
+
+
 def _loggers(value: Any) -> str:
     """Names between commas, each a known one."""
     names = [name.strip() for name in _text(value).split(",") if name.strip()]
@@ -217,6 +225,6 @@ CLEANERS: dict[str, Callable[[Any], Any]] = {
     "trial_epochs": _whole(1),
     "n_verified": _whole(1),
     "n_seeds": _whole(1),
-    "family": _choice(*FAMILIES),
+    "family": _family,
     "loggers": _loggers,
 }

@@ -31,7 +31,7 @@ SAMPLE_FILE = "sources.csv"  # in a folder with a drawn sample
 EVERY = 1_000_000  # objects: all that there are
 SCALES: dict[str, PoseScale] = {
     "smoke": PoseScale(16, 8, imgsz=64, batch=8, epochs=2, n_seeds=1, device="cpu"),
-    "demo": PoseScale(128, 48, imgsz=96, batch=8, epochs=8, n_seeds=1, device="cpu", workers=2),
+    "demo": PoseScale(96, 48, imgsz=96, batch=8, epochs=8, n_seeds=1, device="cpu", workers=2),
     "cpu": PoseScale(EVERY, EVERY, imgsz=128, batch=16, epochs=20, n_seeds=3, device="cpu", workers=2),
     "colab": PoseScale(EVERY, EVERY, imgsz=256, batch=32, epochs=30, n_seeds=3, workers=2),
 }

@@ -120,7 +120,6 @@ def plot_histories(histories: Mapping[str, Sequence[pd.DataFrame]], column: str,
             axes.plot(history["epoch"] + 1, history[column], color=colour, marker=".", label="" if number else name)
     axes.set(title=title, xlabel="epoch", ylabel=label)
     use_log_scale(axes)
-    axes.yaxis.set_minor_formatter(PLAIN)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return axes

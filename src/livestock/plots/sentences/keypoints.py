@@ -67,7 +67,7 @@ def describe_histories(histories: Mapping[str, Sequence[pd.DataFrame]], column: 
     """
     shares = {name: np.mean([run[column].iloc[-1] / run[column].iloc[0] for run in runs])
               for name, runs in histories.items()}
-    words = [f"{name}: to {100 * share:.2g} %" for name, share in shares.items()]
+    words = [f"{name}: to {100 * share:.3g} %" for name, share in shares.items()]
     return f"{', '.join(words)} of the first epoch."
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from corpus import jpeg
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from livestock.config import Competition, Edge, Keypoint, Skeleton
@@ -111,8 +111,7 @@ def test_dlc_comes_back(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Pat
 @FAST
 @given(tables=boxes_and_points(hidden=False, source="model", labels=["pig", "cow"]), from_centre=st.booleans())
 def test_a_submission_comes_back(tables: tuple[pd.DataFrame, pd.DataFrame], from_centre: bool, tmp_path: Path) -> None:
-    if tables[1].empty:
-        return
+    assume(len(tables[1]))
     path = write_points(images_in(tmp_path), *tables, tmp_path / "answer.csv", with_boxes=True, from_centre=from_centre)
     found = read_points(path)
     shift = 0.5 if from_centre else 0.0

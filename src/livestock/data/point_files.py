@@ -7,7 +7,6 @@ where a point is not labelled. There is no column for hidden points: they come b
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from ..tables import XYXY, make_boxes, make_keypoints
 from .readers.coco import is_coco
 from .readers.points import CENTRE
 from .readers.values import identifier, is_number, is_true, number, read_json, short
-from .submission import answer_names, differs_little
+from .submission import answer_names, differs_little, read_fields
 
 POINT_COLUMNS = ["image_id", "object", "keypoint", "x", "y", "confidence"]
 OBJECT_COLUMNS = ["image_id", "object", "label", "keypoint", "x", "y", "confidence", *XYXY, "object_confidence"]
@@ -99,23 +98,17 @@ def read_points(path: Path) -> PointFile:
 
 def read_rows(path: Path, needed: Collection[str]) -> pd.DataFrame:
     """A CSV's fields as text, the index the line of each row. Raises BadData naming file, line and column."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            lines = dict((reader.line_num, row) for row in reader if row)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise BadData(f"{path}: expected a CSV file in UTF-8, found {error}") from error
-    if missing := [name for name in needed if name not in header]:
-        hint = next(filter(None, (differs_little(name, missing) for name in header)), "")
-        raise BadData(f"{path}: line 1: missing column {missing[0]!r}{f': {hint}' if hint else ''}; expected "
-                      f"{','.join(needed)}, found {','.join(header) or 'an empty file'}")
-    if len(set(header)) < len(header):
-        raise BadData(f"{path}: line 1: a column is there twice: {','.join(header)}")
-    for line, row in lines.items():
-        if len(row) != len(header):
-            raise BadData(f"{path}: line {line}: expected {len(header)} fields, found {len(row)}: {row}")
-    return pd.DataFrame(list(lines.values()), index=list(lines), columns=header, dtype=object)
+
+    def check(header: list[str]) -> None:
+        """Refuses a header that lacks a column or has one twice."""
+        if missing := [name for name in needed if name not in header]:
+            hint = next(filter(None, (differs_little(name, missing) for name in header)), "")
+            raise BadData(f"{path}: line 1: missing column {missing[0]!r}{f': {hint}' if hint else ''}; expected "
+                          f"{','.join(needed)}, found {','.join(header) or 'an empty file'}")
+        if len(set(header)) < len(header):
+            raise BadData(f"{path}: line 1: a column is there twice: {','.join(header)}")
+
+    return read_fields(path, check)
 
 
 def to_numbers(rows: pd.DataFrame, path: Path, columns: Sequence[str], optional: Collection[str] = ()) -> pd.DataFrame:

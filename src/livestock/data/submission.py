@@ -335,7 +335,14 @@ def _sizes(rows: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
 
 
 def _read_lines(path: Path, columns: list[str]) -> pd.DataFrame:
-    """The file's fields as text; the index is the line of each row."""
+    return read_fields(path, lambda header: _check_header(path, header, columns))
+
+
+def read_fields(path: Path, check_header: Callable[[list[str]], None]) -> pd.DataFrame:
+    """A CSV's fields as text; the index is the line of each row. `check_header` raises for columns that do not do.
+
+    Raises BadData naming file and line for what is no CSV in UTF-8, and for a row of another length.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -343,7 +350,7 @@ def _read_lines(path: Path, columns: list[str]) -> pd.DataFrame:
             lines = dict((reader.line_num, row) for row in reader if row)
     except (csv.Error, UnicodeDecodeError) as error:
         raise BadData(f"{path}: expected a CSV file in UTF-8, found {error}") from error
-    _check_header(path, header, columns)
+    check_header(header)
     for line, row in lines.items():
         if len(row) != len(header):
             raise BadData(f"{path}: line {line}: expected {len(header)} fields, found {len(row)}: {row}")

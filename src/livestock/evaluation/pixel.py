@@ -16,6 +16,7 @@ from ..tables import XYXY, make_keypoints
 from .bootstrap import draw_group_counts, interval
 from .matching import match_ground_truth
 
+SHARE = 0.05  # of an object's length, such as the diagonal of its box, within which a point is right
 GROSS = 25.0  # pixels: an error beyond it found another place altogether
 KEY = ["box_id", "keypoint"]
 
@@ -96,7 +97,7 @@ def find_lengths(
     return pd.Series(np.hypot(apart["x"], apart["y"]).to_numpy(), index=boxes["box_id"].to_numpy())
 
 
-def correct_share(errors: pd.DataFrame, lengths: pd.Series, share: float = 0.05, by: str = "") -> pd.Series:
+def correct_share(errors: pd.DataFrame, lengths: pd.Series, share: float = SHARE, by: str = "") -> pd.Series:
     """PCK: the share of labelled points that lie within `share` of their object's length; missed ones do not.
 
     By `keypoint` or `visible` or another column, or of all points. Points of an object without a length do not count.
@@ -175,12 +176,25 @@ def mean_error_interval(
     """
     value = errors.set_index(KEY)["error"]
     values = value if other is None else other.set_index(KEY)["error"].reindex(value.index) - value
-    table = pd.DataFrame({"image_id": errors["image_id"].to_numpy(), "value": values.to_numpy()}).dropna()
-    per_image = table.groupby("image_id")["value"].agg(["sum", "size"]).reindex(images["image_id"]).fillna(0)
     counts = draw_group_counts(np.random.default_rng(seed), images["group"].to_numpy(), n_resamples)
-    total, n_points = counts @ per_image["sum"].to_numpy(), counts @ per_image["size"].to_numpy()
-    drawn = total[n_points > 0] / n_points[n_points > 0]
-    own_groups = images.loc[images["image_id"].isin(table["image_id"]), "group"]
+    drawn = resample_mean(errors["image_id"], values, images["image_id"], counts)
+    drawn = drawn[np.isfinite(drawn)]
+    own_groups = images.loc[images["image_id"].isin(errors["image_id"][values.notna().to_numpy()]), "group"]
     n_groups = own_groups[own_groups >= 0].nunique() + int((own_groups < 0).sum())
     low, high = interval(drawn) if n_groups > 1 else (float("nan"), float("nan"))
-    return float(table["value"].mean()), low, high
+    return float(values.mean()), low, high
+
+
+def resample_mean(image_ids: pd.Series, values: pd.Series, images: pd.Series, counts: np.ndarray) -> np.ndarray:
+    """The mean of values, one a point, in each resample of `images`, `(n_resamples,)`; NaN where it has none.
+
+    `image_ids` are those of the values; `counts` `(n_resamples, len(images))` is how often each image is drawn.
+
+    >>> names, values = pd.Series(["a", "a", "b"]), pd.Series([1.0, 3.0, 8.0])
+    >>> resample_mean(names, values, pd.Series(["a", "b"]), np.array([[1, 1], [2, 0]])).tolist()
+    [4.0, 2.0]
+    """
+    table = pd.DataFrame({"image_id": image_ids.to_numpy(), "value": values.to_numpy(float)}).dropna()
+    per_image = table.groupby("image_id")["value"].agg(["sum", "size"]).reindex(images).fillna(0)
+    total, n_points = counts @ per_image["sum"].to_numpy(), counts @ per_image["size"].to_numpy()
+    return np.divide(total, n_points, out=np.full(len(counts), np.nan), where=n_points > 0)

@@ -11,10 +11,9 @@ from ..config import Skeleton
 from .bootstrap import resample
 from .gains import Judged, count_groups
 from .oks import match_poses
-from .pixel import GROSS, correct_share, find_errors, find_lengths, summarise_errors
+from .pixel import GROSS, SHARE, correct_share, find_errors, find_lengths, resample_mean, summarise_errors
 from .precision import COCO_IOUS, score
 
-SHARE = 0.05  # of the diagonal of an object's box, within which a point is right: PCK
 FEWER_IS_BETTER = ("pixels", "NME", "gross")  # a gain in these is by how much they fall
 
 
@@ -32,12 +31,12 @@ def judge_poses(
     errors, lengths = find_errors(keypoints, found[1]), find_lengths(boxes)
     summary = summarise_errors(errors).iloc[0]
     scores = {"pixels": float(summary["mean"]), "median": float(summary["median"]), "q95": float(summary["q95"]),
-              "gross": float(summary["gross"]), "PCK": float(correct_share(errors, lengths, SHARE).iloc[0])}
+              "gross": float(summary["gross"]), "PCK": float(correct_share(errors, lengths).iloc[0])}
     share = errors["error"] / errors["box_id"].map(lengths)
     scores["NME"] = float(share.mean())
     is_gross = (errors["error"] > GROSS).where(errors["error"].notna())
     values = {"pixels": errors["error"], "NME": share, "gross": is_gross, "PCK": (share <= SHARE).astype(float)}
-    resampled = {name: _resample_mean(errors["image_id"], value, images["image_id"], counts)
+    resampled = {name: resample_mean(errors["image_id"], value, images["image_id"], counts)
                  for name, value in values.items()}
     if max(len(skeleton.names(label)) for label in skeleton.labels) > 1:
         matches = match_poses(truth, (_by_points(*found), found[1]), skeleton, tuple(COCO_IOUS), areas)
@@ -53,11 +52,3 @@ def _by_points(boxes: pd.DataFrame, keypoints: pd.DataFrame) -> pd.DataFrame:
     """The boxes with the mean confidence of their points, times their own: by it COCO's AP ranks poses."""
     mean = keypoints.groupby("box_id")["confidence"].mean()
     return boxes.assign(confidence=boxes["confidence"] * boxes["box_id"].map(mean).fillna(0.0))
-
-
-def _resample_mean(image_ids: pd.Series, values: pd.Series, images: pd.Series, counts: np.ndarray) -> np.ndarray:
-    """The mean of values, one a point, of each resample of images; NaN where none of a resample has one."""
-    table = pd.DataFrame({"image_id": image_ids.to_numpy(), "value": values.to_numpy(float)}).dropna()
-    per_image = table.groupby("image_id")["value"].agg(["sum", "size"]).reindex(images).fillna(0)
-    total, n_points = counts @ per_image["sum"].to_numpy(), counts @ per_image["size"].to_numpy()
-    return np.divide(total, n_points, out=np.full(len(counts), np.nan), where=n_points > 0)

@@ -93,6 +93,7 @@ class Interrupted(KeyboardInterrupt):
 class NotebookFailed(ValueError):
     """A cell raised; the message says which notebook, what, and where its executed copy lies."""
 
+PAGE_WIDTH = 900  # pixels of a figure with photographs in a committed notebook
 LARGE_FIGURE = 100_000  # bytes of a PNG; plots stay below, grids of photographs do not
 
 
@@ -351,10 +352,12 @@ def publish_outputs(executed: list[Executed]) -> None:
 
 
 def _to_jpeg(png: str) -> bytes:
-    """A figure, base64, as a JPEG."""
+    """A figure, base64, as a JPEG that is not wider than a page."""
     content = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
-        picture.convert("RGB").save(content, "JPEG", quality=75, optimize=True, progressive=True)
+        page = picture.convert("RGB")
+        page.thumbnail((PAGE_WIDTH, 10 * PAGE_WIDTH))
+        page.save(content, "JPEG", quality=75, optimize=True, progressive=True)
     return content.getvalue()
 
 

@@ -135,7 +135,24 @@ class Packed:
         return Batch(self.images, list(boxes.split(self.n_boxes)), list(class_ids.split(self.n_boxes)), points)
 
 
-class Batches(Dataset):
+class WholeBatches(Dataset):
+    """A data set whose item of (epoch, number) is a whole batch, of boxes or of keypoints; `order` says of what."""
+
+    order: Order
+
+    def __getitem__(self, which: tuple[int, int]) -> Packed | BadData:
+        """An error is returned, not raised: from another process it would come with a page of calls."""
+        try:
+            return self.make_batch(*which)
+        except BadData as error:
+            return error
+
+    def make_batch(self, epoch: int, number: int) -> Packed:
+        """The batch of this number of an epoch. Raises BadData for a picture that cannot be read."""
+        raise NotImplementedError
+
+
+class Batches(WholeBatches):
     """The data set whose item of (epoch, number) is a whole batch; `n_bytes` of pictures each worker may hold."""
 
     def __init__(self, images: TrainingImages, order: Order, augmentation: Augmentation, n_streams: int, n_bytes: int
@@ -146,14 +163,7 @@ class Batches(Dataset):
         n_held = int((-held <= n_bytes).sum())  # however large they are
         self.window = 0 if n_held == len(images) else max(n_held, LEAST_WINDOW)  # 0: companions are drawn from all
 
-    def __getitem__(self, which: tuple[int, int]) -> Packed | BadData:
-        """An error is returned, not raised: from another process it would come with a page of calls."""
-        try:
-            return self._make_batch(*which)
-        except BadData as error:
-            return error
-
-    def _make_batch(self, epoch: int, number: int) -> Packed:
+    def make_batch(self, epoch: int, number: int) -> Packed:
         own, read, found = self.order.find_batch(epoch, number), partial(self.decoded.get, read=self._read), []
         stream = self.order.find_stream(epoch, number, self.n_streams, self.window)
         images = make_shared(len(own), 3, self.augmentation.side, self.augmentation.side)
@@ -178,12 +188,9 @@ class Batches(Dataset):
 
 
 class Loader:
-    """Batches of one epoch after the other; workers go on with the next epoch while this one is evaluated.
+    """Batches of one epoch after the other; workers go on with the next epoch while this one is evaluated."""
 
-    `dataset` has an `order`, and gives the batch of (epoch, number): `Batches`, or `crops.CropBatches`.
-    """
-
-    def __init__(self, dataset: Any, n_epochs: int, n_workers: int, *, pin_memory: bool = False) -> None:
+    def __init__(self, dataset: WholeBatches, n_epochs: int, n_workers: int, *, pin_memory: bool = False) -> None:
         self.dataset, self.n_epochs, self.n_workers, self.pin_memory = dataset, n_epochs, n_workers, pin_memory
         self.n_batches = dataset.order.n_batches  # an epoch
         self._packed: Iterator[Packed | BadData] = iter(())

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import psutil
 import torch
-from torch.utils.data import Dataset
 
 from ..data.archives import read_image
 from ..data.pose_set import TrainingObjects
@@ -25,7 +24,7 @@ from ..geometry import affine, compose, flip_boxes, flip_keypoints, invert, map_
 from ..models.base import Batch, Crop
 from ..models.crops import cut_out, map_crop
 from .augment import change_colours
-from .batches import CACHE_BYTES, DRAWS, Decoded, Loader, Order, Packed, make_shared
+from .batches import CACHE_BYTES, DRAWS, Decoded, Loader, Order, Packed, WholeBatches, make_shared
 from .settings import Place, TrainConfig
 
 REACH = 1.6  # what is kept around an object, in sides of its crop: a scale of 0.5 and a turn show some more as grey
@@ -106,21 +105,14 @@ class CropRule:
         return np.concatenate([middle - half, middle + half]), np.where(chosen[:, None], points, 0)
 
 
-class CropBatches(Dataset):
+class CropBatches(WholeBatches):
     """The data set whose item of (epoch, number) is a whole batch; `n_bytes` of regions each worker may hold."""
 
     def __init__(self, objects: TrainingObjects, order: Order, rule: CropRule, n_bytes: int) -> None:
         self.objects, self.order, self.rule = objects, order, rule
         self.decoded: Decoded[Region] = Decoded(n_bytes)  # empty until the workers are forked: then each has its own
 
-    def __getitem__(self, which: tuple[int, int]) -> Packed | BadData:
-        """An error is returned, not raised: from another process it would come with a page of calls."""
-        try:
-            return self._make_batch(*which)
-        except BadData as error:
-            return error
-
-    def _make_batch(self, epoch: int, number: int) -> Packed:
+    def make_batch(self, epoch: int, number: int) -> Packed:
         own = self.order.find_batch(epoch, number)
         images = make_shared(len(own), 3, self.rule.side, self.rule.side)
         found = []

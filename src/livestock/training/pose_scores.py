@@ -15,8 +15,6 @@ from ..poses import find_poses
 from .crops import plain_crops
 from .settings import TrainConfig
 
-SHARE = 0.05  # of the diagonal of an object's box, within which a point is right
-
 
 def validate_poses(
     model: nn.Module, model_config: ModelConfig, family: PoseFamily, loss: Loss, objects: TrainingObjects,
@@ -31,7 +29,7 @@ def validate_poses(
     names = list(objects.points.names)
     errors = find_errors(keypoints[keypoints["keypoint"].isin(names)], found)
     lengths = find_lengths(boxes)
-    scores = {"PCK": float(correct_share(errors, lengths, SHARE).iloc[0]),
+    scores = {"PCK": float(correct_share(errors, lengths).iloc[0]),
               "NME": normalised_mean_error(errors, lengths), "pixels": float(errors["error"].mean()),
               "median": float(errors["error"].median())}
     return {**scores, **_losses(model, loss, objects, config, family, device, progress)}

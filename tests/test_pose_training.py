@@ -16,7 +16,7 @@ from test_training import assert_same, train_here
 
 from livestock.config import REPOSITORY, Keypoint, Skeleton
 from livestock.data.pose_set import read_objects
-from livestock.evaluation.pixel import find_errors, find_mean_pose, guess_mean_pose
+from livestock.evaluation.pixel import SHARE, find_errors, find_mean_pose, guess_mean_pose
 from livestock.exceptions import BadData
 from livestock.models.base import PoseFamily
 from livestock.models.checkpoint import load_model, read_checkpoint
@@ -26,7 +26,7 @@ from livestock.models.registry import get_family
 from livestock.models.topdown import DECONV, TopDownFamily
 from livestock.poses import find_poses
 from livestock.training import TrainConfig, loop, read_history, resume, train
-from livestock.training.pose_scores import SHARE, validate_poses
+from livestock.training.pose_scores import validate_poses
 from livestock.training.start import build_start
 from livestock.training.task import BOXES, KEYPOINTS, find_task
 

@@ -3,11 +3,13 @@
 python bench/train.py                                                           the demo's, some minutes on 2 cores
 python bench/train.py --device 0 --size yolov5m6 --imgsz 1280 --batch 16 --images 160 --variants fp16,bf16,compile
 python bench/train.py --data shared/data/livestock/fold0.yaml                   other images, a data.yaml
+python bench/train.py --variants ours,floor                                     warm-up of 100 batches, or as asked
 
 The same pictures, hyper-parameters, start weights, batch, image size and seeds for both; each run in a process of its
 own. The seconds are those from the end of the first epoch to that of the last, each with its validation. Both models
-of the last epoch are judged by the same code. Stock warms up for at least 100 batches; `--warmup-floor` gives ours the
-same, to see what it is worth. Prints the difference in AP with its 95 % interval over seeds (Student's t, pairwise).
+of the last epoch are judged by the same code. Stock warms up for at least 100 batches; the variant `floor` gives ours
+the same, to see what it is worth. Prints the difference in AP with its 95 % interval over seeds (Student's t,
+pairwise), of each variant to stock, and of each further variant to the first.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from livestock.training import TrainConfig
 ROOT = REPOSITORY / "data/bench_train"
 BAR_CPU, BAR_GPU = 1.0, 1.5
 VARIANTS: dict[str, dict[str, Any]] = {
-    "ours": {}, "fp16": {}, "bf16": {"bf16": True}, "compile": {"compiler": "inductor"},
+    "ours": {}, "floor": {}, "fp16": {}, "bf16": {"bf16": True}, "compile": {"compiler": "inductor"},
     "bf16 compile": {"bf16": True, "compiler": "inductor"},
 }
 
@@ -58,7 +60,6 @@ def main() -> None:
     parser.add_argument("--weights", default="starter.safetensors", help="start weights: a file, .pt of YOLOv5 too")
     parser.add_argument("--variants", default="ours")
     parser.add_argument("--data", default="", help="a data.yaml in place of the sample")
-    parser.add_argument("--warmup-floor", action="store_true", help="ours warms up for at least 100 batches too")
     arguments = parser.parse_args()
     data_yaml = Path(arguments.data) if arguments.data else write_data(
         arguments.images, arguments.imgsz, arguments.repeat)
@@ -66,43 +67,50 @@ def main() -> None:
     start = None if arguments.size else find_start("yolov5", arguments.weights, ROOT)
     config = TrainConfig(
         data_yaml=str(data_yaml), weights=str(start or ""), size=arguments.size,
-        hyp=str(write_hyp(arguments, n_images)), imgsz=arguments.imgsz, batch=arguments.batch, epochs=arguments.epochs,
-        device=arguments.device, workers=arguments.workers, nominal_batch=arguments.nominal_batch)
+        hyp=str(REPOSITORY / "hyp" / arguments.hyp), imgsz=arguments.imgsz, batch=arguments.batch,
+        epochs=arguments.epochs, device=arguments.device, workers=arguments.workers,
+        nominal_batch=arguments.nominal_batch)
     names = arguments.variants.split(",")
     found: dict[str, list[tuple[float, dict[str, float]]]] = {name: [] for name in [*names, "stock"]}
     for seed in range(arguments.runs):
         for name, runs in found.items():
             own = replace(config, seed=seed, **VARIANTS.get(name, {}))
+            if name == "floor":
+                own = replace(own, hyp=str(write_floor(Path(own.hyp), n_images, own.batch)))
             runs.append(in_new_process(train_stock if name == "stock" else train_ours, own))
             print(f"# {name}, seed {seed}: {n_images / runs[-1][0]:.1f} images/s, " +
                   ", ".join(f"{score} {value:.3f}" for score, value in runs[-1][1].items()), flush=True)
     for name in names:
         report(name, found[name], found["stock"], n_images, arguments)
+    for name in names[1:]:
+        print(f"# {name} - {names[0]}: {describe_gains(found[name], found[names[0]])}")
 
 
 def report(name: str, ours: list, stock: list, n_images: int, arguments: Any) -> None:
     """The bench's line, and one with the gain in AP."""
     pace = [n_images / statistics.median(seconds for seconds, _ in runs) for runs in (ours, stock)]
-    gains = {score: mean_interval(np.subtract(*([runs[1][score] for runs in who] for who in (ours, stock))))
-             for score in ("AP75", "AP50", "mAP50_95")}
-    said = "; ".join(f"{score} {np.mean([run[1][score] for run in ours]):.3f}, ours - stock {mean:+.4f} ({low:+.4f} to "
-                     f"{high:+.4f})" for score, (mean, low, high) in gains.items())
     print_line(
         "train", 1000 / pace[0], 1000 / pace[1], ratio=BAR_CPU if arguments.device == "cpu" else BAR_GPU,
         more=f" per 1,000 images; {name} {pace[0]:.1f} images/s, stock {pace[1]:.1f}; after {arguments.epochs} epochs "
-        f"{said}, {len(ours)} seeds; {arguments.size or Path(arguments.weights).stem}, {arguments.imgsz} px, batch "
+        f"ours - stock {describe_gains(ours, stock)}, {len(ours)} seeds; "
+        f"{arguments.size or Path(arguments.weights).stem}, {arguments.imgsz} px, batch "
         f"{arguments.batch}, {arguments.workers} workers, {arguments.device}")
 
 
-def write_hyp(arguments: Any, n_images: int) -> Path:
-    """The hyper-parameters; with `--warmup-floor` with the 100 batches that stock warms up for at least."""
-    source = REPOSITORY / "hyp" / arguments.hyp
-    if not arguments.warmup_floor:
-        return source
+def describe_gains(ours: list, others: list) -> str:
+    """Each score of ours, and what it gains over the others with the same seeds, with the interval over seeds."""
+    scores = {score: [np.array([run[1][score] for run in who]) for who in (ours, others)]
+              for score in ("AP75", "AP50", "mAP50_95")}
+    return "; ".join("{} {:.3f}, {:+.4f} ({:+.4f} to {:+.4f})".format(score, own.mean(), *mean_interval(own - other))
+                     for score, (own, other) in scores.items())
+
+
+def write_floor(source: Path, n_images: int, batch: int) -> Path:
+    """These hyper-parameters with the 100 batches that stock warms up for at least."""
     values = yaml.safe_load(source.read_text(encoding="utf-8"))
-    n_batches = -(-n_images // arguments.batch)
+    n_batches = -(-n_images // batch)
+    path = ROOT / f"floor_{n_batches}_{source.name}"
     values["warmup_epochs"] = max(values["warmup_epochs"], 100 / n_batches)
-    path = ROOT / f"floor_{n_batches}_{arguments.hyp}"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path
 

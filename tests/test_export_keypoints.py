@@ -21,7 +21,7 @@ from livestock import export
 from livestock.exceptions import BadData, UnsafeWeights
 from livestock.export.convert import find_differences
 from livestock.inference import find_candidates, to_tensor
-from livestock.models import graph, pose_net
+from livestock.models import graph
 from livestock.models.base import Predictions
 from livestock.models.checkpoint import write_checkpoint
 from livestock.models.forward import load_for_inference
@@ -105,7 +105,7 @@ def test_an_export_gives_pytorchs_points_of_real_pictures(
 def test_an_export_says_what_is_needed_of_its_points(family: str, size: str, files: Files) -> None:
     weights, onnx_file = files(family, size)
     first, second = load_for_inference(weights, "cpu"), load_for_inference(onnx_file, "cpu")
-    expected = {"points": POINTS, "flips": FLIPS, "crop": "whole" if family == "heatmap" else "fit"}
+    expected = {"points": POINTS, "flips": FLIPS, "owners": [], "crop": "whole" if family == "heatmap" else "fit"}
     assert dict(second.architecture) == expected
     assert check_pose_model(second, flip=True) == expected
     for name in ("family", "labels", "stride", "imgsz", "resize", "needs_nms"):
@@ -210,14 +210,15 @@ def test_each_kind_of_weights_says_which_command_takes_it(
 @pytest.mark.bad_input
 @pytest.mark.parametrize("changes", [
     {"points": []}, {"points": ["a", "a", "b"]}, {"points": "abc"}, {"flips": [0, 1]}, {"flips": [1, 2, 0]},
-    {"flips": [0, 2, True]}, {"crop": "round"}, {"crop": []}, {"more": 1}])
+    {"flips": [0, 2, True]}, {"owners": [[0]]}, {"owners": [[0], [0], []]}, {"owners": [[0], [0], [-1]]},
+    {"owners": [[0], [0], [True]]}, {"owners": None}, {"crop": "round"}, {"crop": []}, {"more": 1}])
 def test_metadata_that_says_something_else_of_keypoints_is_refused(changes: dict[str, Any]) -> None:
-    right = {"points": POINTS, "flips": FLIPS, "crop": "fit"}
+    right = {"points": POINTS, "flips": FLIPS, "owners": [[0], [0, 1], [1]], "crop": "fit"}
     text = write_metadata(Metadata(["pig"], 32, "topdown", architecture=right))
     assert read_metadata(text, Path("w.onnx")).n_columns == 4 + 1 + 9
     content = json.loads(text)
     content["architecture"] = {**right, **changes}
-    with pytest.raises(UnsafeWeights, match=r"metadata 'livestock': expected points, flips, crop of keypoints"):
+    with pytest.raises(UnsafeWeights, match=r"metadata 'livestock': expected points, flips, owners, crop of keypoints"):
         read_metadata(json.dumps(content), Path("w.onnx"))
 
 
@@ -232,7 +233,7 @@ def test_more_or_fewer_points_than_the_file_says_are_refused(files: Files, tmp_p
     model = onnx.load(files("topdown", "resnet18")[1])
     for points in (["one"], [f"point {number}" for number in range(9)]):
         text = write_metadata(Metadata(["pig", "cow"], 32, "topdown", "letterbox", IMGSZ, False, True, architecture={
-            "points": points, "flips": [], "crop": "fit"}))
+            "points": points, "flips": [], "owners": [], "crop": "fit"}))
         del model.metadata_props[:]
         onnx.helper.set_model_props(model, {METADATA: text})
         onnx.save(model, tmp_path / "other.onnx")
@@ -247,12 +248,6 @@ def test_predictions_without_the_points_they_promise_are_refused(files: Files, k
     odd = replace(loaded, run=lambda images: Predictions(torch.zeros(1, 1, 4), torch.zeros(1, 1, 2), keypoints))
     with pytest.raises(UnsafeWeights, match=r"expected (keypoints \(1, 1, 3, 3\), found|numbers, found NaN)"):
         odd(to_tensor([np.zeros((IMGSZ, IMGSZ, 3), np.uint8)]))
-
-
-def test_points_of_metadata_and_of_weights_are_bounded_alike() -> None:
-    from livestock.models import metadata
-
-    assert metadata.MOST_POINTS == pose_net.MOST_POINTS
 
 
 def test_a_box_of_whole_pictures_is_enough_for_heat_maps(files: Files, drawn: tuple[pd.DataFrame, Any]) -> None:

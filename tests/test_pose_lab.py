@@ -133,6 +133,17 @@ def test_what_an_arm_says_makes_it_another_training(lab: PoseLab) -> None:
     assert len({pose_lab.train_pose_arm(brief, arm, 0).weights.stem for arm in arms}) == len(arms)
 
 
+def test_two_ways_to_look_share_a_training(lab: PoseLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Skeleton((Keypoint("pig", "head", 0, "tail", 0.05), Keypoint("pig", "tail", 1, "head", 0.05)))
+    mirrored = replace(lab, skeleton=pair, scale=replace(SCALE, epochs=1))
+    plain = pose_lab.train_pose_arm(mirrored, TINY, 0)
+    monkeypatch.setattr(livestock.training, "train", lambda *args, **options: pytest.fail("trained again"))
+    other = pose_lab.train_pose_arm(mirrored, replace(TINY, flip=True), 0)
+    assert other.weights == plain.weights and not other.keypoints[["x", "y"]].equals(plain.keypoints[["x", "y"]])
+    fewer = replace(mirrored, judged_ids=list(lab.judged_ids)[:1])
+    assert set(pose_lab.train_pose_arm(fewer, TINY, 0).keypoints["image_id"]) == set(fewer.judged_ids)
+
+
 def test_points_that_stay_lose_a_mirror_that_is_gone() -> None:
     pair = Skeleton((Keypoint("pig", "left", 0, "right"), Keypoint("pig", "right", 1, "left"),
                      Keypoint("pig", "tail", 2, "tail")))

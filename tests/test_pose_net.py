@@ -104,7 +104,7 @@ def test_outputs_have_their_ranges_and_first_maps_are_almost_flat(output: str) -
     ("mean", [math.nan, 0, 0]), ("std", [0, 1, 1]), ("std", "abc"), ("points", []), ("points", ["a", "a", "b"]),
     ("points", "abc"), ("points", [1, 2, 3]), ("points", [f"{k}" for k in range(1001)]), ("flips", [1, 2, 0]),
     ("flips", [0, 2]), ("flips", [0, 1, 3]), ("flips", [0.0, 2.0, 1.0]), ("flips", ["a", 1, 2]), ("flips", 3),
-    ("flips", None),
+    ("flips", None), ("owners", None), ("owners", [[0]]), ("owners", [[0], [0], []]), ("owners", [[0], [0], [-1]]),
 ])
 def test_a_damaged_entry_is_refused_by_name(entry: str, value: object) -> None:
     with pytest.raises(UnsafeWeights, match=f"^topdown: {entry}: expected"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -105,6 +106,25 @@ def test_points_are_clipped_to_their_picture(tables: tuple[pd.DataFrame, pd.Data
     assert (places[:, 0] == sizes * [0, 1]).all() and (places[:, 1] == sizes * [1, 0]).all()
     middle = (boxes[["x_min", "y_min"]].to_numpy() + boxes[["x_max", "y_max"]].to_numpy()) / 2
     np.testing.assert_allclose(places[:, 2], middle.clip(0, sizes), atol=1e-6)
+
+
+def test_an_object_has_the_points_of_its_class_alone(
+    tables: tuple[pd.DataFrame, pd.DataFrame], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nose of cats and dogs, left of dogs, right of cats; of birds nothing is known."""
+    (images, boxes), parts = tables, dict(make_model().architecture)
+    model = replace(make_model(), labels=["cat", "dog"], architecture={**parts, "owners": [[0, 1], [1], [0]]})
+    boxes = boxes.assign(label=(["cat", "dog", "bird"] * 3)[: len(boxes)])
+    with caplog.at_level("INFO"):
+        found = find_poses(model, images, boxes)
+    label = found["box_id"].map(boxes.set_index("box_id")["label"])
+    own = found["keypoint"].groupby(label).agg(lambda names: sorted(set(names))).to_dict()
+    assert own == {"cat": ["nose", "right"], "dog": ["left", "nose"]}
+    every = find_poses(make_model(), images, boxes)  # the same places where it has them
+    both = found.merge(every, on=["box_id", "keypoint"], suffixes=("", "_every"))
+    assert len(both) == len(found) == 2 * (boxes["label"] != "bird").sum()
+    assert (both[["x", "y"]].to_numpy() == both[["x_every", "y_every"]].to_numpy()).all()
+    assert "the model knows those of cat, dog, and nothing of bird" in caplog.text
 
 
 def test_a_mirror_changes_nothing_where_the_network_is_the_same_for_both(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from .models.crops import cut_out, map_crop
 from .models.loaded import LoadedModel
 from .tables import XYXY, make_keypoints
 
+logger = logging.getLogger(__name__)
 BATCH = 32  # objects at a time
 SAME_PLACE = 0.1  # of the input's side: a point and that of the mirrored picture nearer than this are averaged
 
@@ -34,11 +36,13 @@ class _Cut(NamedTuple):
 def find_poses(
     model: LoadedModel, images: pd.DataFrame, boxes: pd.DataFrame, *, flip: bool = False, batch: int = BATCH
 ) -> pd.DataFrame:
-    """A keypoints table of source `model`: every point of the model in every box, in pixels of the original image.
+    """A keypoints table of source `model`: the points of a box's class in every box, in pixels of the original image.
 
-    `boxes` are of any source, truth or a detector. Points are clipped to their image. With `flip` the mirrored object
-    is looked at too; places that agree are averaged, of others the more confident one counts. Raises BadData for a
-    model that has no keypoints, a flip without mirror images, a box without area or whose image is not in `images`.
+    Where classes have different points, a box whose class the model does not know has none, which the log says; where
+    all have the same, the class is not looked at. `boxes` are of any source, truth or a detector. Points are clipped to
+    their image. With `flip` the mirrored object is looked at too; places that agree are averaged, of others the more
+    confident one counts. Raises BadData for a model that has no keypoints, a flip without mirror images, a box without
+    area or whose image is not in `images`.
     """
     parts = check_pose_model(model, flip=flip)
     side = model.imgsz or 256
@@ -59,7 +63,7 @@ def find_poses(
                 places = map_points(own[:, :2], invert(cut.matrix)).clip(0, sizes[cut.row])
                 found[cut.row] = np.column_stack([places, own[:, 2]])
             bar.update(len(cuts))
-    return _to_table(boxes, found, parts["points"])
+    return _to_table(boxes, found, parts["points"], _has_point(boxes["label"], model.labels, parts))
 
 
 def check_pose_model(model: LoadedModel, *, flip: bool = False) -> dict:
@@ -125,8 +129,19 @@ def _points(model: LoadedModel, images: torch.Tensor) -> np.ndarray:
     return found[:, 0].numpy().astype(float)
 
 
-def _to_table(boxes: pd.DataFrame, found: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """A keypoints table from points `(N, K, 3)`: x, y, confidence."""
+def _has_point(labels: pd.Series, known: Sequence[str], parts: Mapping[str, Any]) -> np.ndarray:
+    """Whether a box of each label has each point, `(N, K)`."""
+    points, owners = parts["points"], parts["owners"]
+    if not owners:
+        return np.ones((len(labels), len(points)), bool)
+    if unknown := sorted(set(labels) - set(known)):
+        logger.info("%d boxes have no keypoints: the model knows those of %s, and nothing of %s",
+                    labels.isin(unknown).sum(), ", ".join(known), ", ".join(unknown))
+    return np.column_stack([labels.isin([known[number] for number in own if number < len(known)]) for own in owners])
+
+
+def _to_table(boxes: pd.DataFrame, found: np.ndarray, names: Sequence[str], is_own: np.ndarray) -> pd.DataFrame:
+    """A keypoints table from points `(N, K, 3)`: x, y, confidence; of those that are the object's own `(N, K)`."""
     n_points = len(names)
     table = pd.DataFrame({
         "box_id": np.repeat(boxes["box_id"].to_numpy(), n_points),
@@ -134,4 +149,4 @@ def _to_table(boxes: pd.DataFrame, found: np.ndarray, names: Sequence[str]) -> p
         "keypoint": np.tile(np.array(names, object), len(boxes)),
         "x": found[..., 0].ravel(), "y": found[..., 1].ravel(), "visible": 2, "confidence": found[..., 2].ravel(),
         "source": "model"})
-    return make_keypoints(table)
+    return make_keypoints(table[is_own.ravel()].reset_index(drop=True))

@@ -15,6 +15,7 @@ from ..data.point_files import ONE_LABEL, PointFile, read_points
 from ..evaluation.oks import evaluate_oks
 from ..evaluation.pixel import (
     GROSS,
+    SHARE,
     as_true_objects,
     correct_share,
     find_errors,
@@ -29,7 +30,6 @@ from ..tables import XYXY
 from .score import INDEPENDENT, find_groups
 
 POINTS_IOU = 0.5  # from which a box is that of a true object, where none is named
-SHARE = 0.05  # of the diagonal of an object's box, within which a point is right
 SEEN = {2: "seen", 1: "hidden"}
 FIGURES = ["mean", "median", "sd", "min", "max", "q95"]  # pixels
 

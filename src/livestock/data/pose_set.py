@@ -32,13 +32,14 @@ class Points:
     """The keypoints of all classes together: one name is one output of a network, whatever class has it.
 
     `flips` are the indexes of their mirror images, None where a class must not be mirrored; `parts` upper, lower or "";
-    `sigmas` those of OKS.
+    `sigmas` those of OKS. `owners` has the ids of the classes that have each point; it is empty where all have all.
     """
 
     names: tuple[str, ...]
     flips: tuple[int, ...] | None
     parts: tuple[str, ...]
     sigmas: tuple[float, ...]
+    owners: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def unite_points(skeleton: Skeleton) -> Points:
 
     >>> from livestock.config import Keypoint
     >>> ears = Skeleton((Keypoint("pig", "l", 0, "r"), Keypoint("pig", "r", 1, "l"), Keypoint("cow", "l", 0)))
-    >>> unite_points(ears).names, unite_points(ears).flips
-    (('l', 'r'), None)
+    >>> unite_points(ears).names, unite_points(ears).flips, unite_points(ears).owners
+    (('l', 'r'), None, ((0, 1), (0,)))
     """
     first: dict[str, Any] = {}
     for label in skeleton.labels:
@@ -99,9 +100,13 @@ def unite_points(skeleton: Skeleton) -> Points:
     names = tuple(first)
     flips = {name: {point.flip for label in skeleton.labels for point in skeleton.of(label) if point.keypoint == name}
              for name in names}
+    owners = tuple(tuple(number for number, label in enumerate(skeleton.labels)
+                         if name in {point.keypoint for point in skeleton.of(label)}) for name in names)
+    is_shared = all(len(own) == len(skeleton.labels) for own in owners)
     has_mirror = all(len(each) == 1 and None not in each for each in flips.values())
     return Points(names, tuple(names.index(flips[name].pop()) for name in names) if has_mirror else None,
-                  tuple(point.part or "" for point, _ in first.values()), tuple(sigma for _, sigma in first.values()))
+                  tuple(point.part or "" for point, _ in first.values()), tuple(sigma for _, sigma in first.values()),
+                  () if is_shared else owners)
 
 
 def write_pose_set(
@@ -126,7 +131,7 @@ def write_pose_set(
     united = unite_points(skeleton)
     content: dict[str, Any] = {"names": skeleton.labels, "points": list(united.names),
                "flips": None if united.flips is None else list(united.flips), "parts": list(united.parts),
-               "sigmas": list(united.sigmas)}
+               "sigmas": list(united.sigmas), "owners": [list(own) for own in united.owners]}
     for part, ids in parts.items():
         write_text("".join(f"{image_id}\n" for image_id in ids), directory / f"{part}.txt")
         content[part] = f"{part}.txt"
@@ -158,7 +163,7 @@ def read_objects(data_yaml: Path, part: str = "train") -> TrainingObjects:
     if unknown := set(own["image_id"]) - set(images["image_id"]):
         raise BadData(f"{folder / 'boxes.parquet'}: expected images of images.parquet, found {min(unknown)!r}")
     points = Points(tuple(content["points"]), None if content["flips"] is None else tuple(content["flips"]),
-                    tuple(content["parts"]), tuple(content["sigmas"]))
+                    tuple(content["parts"]), tuple(content["sigmas"]), tuple(map(tuple, content["owners"])))
     array = find_places(own, keypoints, points.names)
     has_point = (array[..., 2] > 0).any(1)
     if not has_point.any():
@@ -195,7 +200,7 @@ def _read_yaml(data_yaml: Path, part: str) -> dict[str, Any]:
         content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadData(f"{data_yaml}: expected what `write_pose_set` wrote, found {error}") from error
-    expected = ("names", "points", "flips", "parts", "sigmas", part)
+    expected = ("names", "points", "flips", "parts", "sigmas", "owners", part)
     if not isinstance(content, dict) or (missing := [key for key in expected if key not in content]):
         found = f"no {missing[0]}" if isinstance(content, dict) else repr(content)[:80]
         raise BadData(f"{data_yaml}: expected a set of keypoints, as `write_pose_set` writes it, with the keys "

@@ -128,7 +128,8 @@ class PoseFamily(Family, Protocol):
     """A family whose networks see one object at a time, cut out of its picture, and find its keypoints.
 
     Each image of a `Batch` shows one object, the first of its boxes; `Predictions` have one box an image, all of it.
-    The architecture has `points`, their names in order, and `flips`, the index of each one's mirror image.
+    The architecture has `points`, their names in order, `flips`, the index of each one's mirror image, and `owners`,
+    the ids of the classes that have each; `flips` is empty without mirror images, `owners` where all classes have all.
     """
 
     crop: Crop

@@ -65,7 +65,7 @@ class HeatMapFamily:
         parts = {**self.known.get(size, {"backbone": size, **self.usual})}
         mean, std = read_mean_std(parts["backbone"], (MEAN, STD))
         architecture = {**parts, "crop": self.crop, "mean": list(mean), "std": list(std), "points": ["point"],
-                        "flips": []}
+                        "flips": [], "owners": []}
         return ModelConfig(self.name, tuple(labels), imgsz, architecture=architecture)
 
     def build(self, config: ModelConfig) -> nn.Module:

@@ -12,7 +12,7 @@ from ..exceptions import UnsafeWeights
 from .base import Crop, Resize
 
 METADATA = "livestock"
-KEYPOINTS = ("points", "flips", "crop")  # what the architecture of a network of keypoints says of them, see `poses`
+KEYPOINTS = ("points", "flips", "owners", "crop")  # what the architecture says of keypoints, see `poses`
 OPTIONAL = {"architecture"}  # of networks of keypoints alone
 MOST_POINTS = 1_000
 MOST_STRIDE, MOST_IMGSZ = 1024, 1 << 14  # pixels
@@ -93,14 +93,26 @@ def _is_pixels(value: Any, most: int) -> bool:
     return type(value) is int and 1 <= value <= most
 
 
-def _is_of_keypoints(value: Any) -> bool:
+def is_of_keypoints(value: Any) -> bool:
     """Whether it says what is needed of keypoints: different names, each one's mirror image or none, a known crop."""
     if not isinstance(value, dict) or set(value) != set(KEYPOINTS) or not _is_labels(value["points"]):
         return False
-    points, flips = value["points"], value["flips"]
-    is_mirror = isinstance(flips, list) and all(type(flip) is int for flip in flips) and (
-        not flips or sorted(flips) == list(range(len(points))) and all(flips[flips[k]] == k for k in flips))
-    return 1 <= len(points) == len(set(points)) <= MOST_POINTS and is_mirror and value["crop"] in get_args(Crop)
+    points = value["points"]
+    return (1 <= len(points) == len(set(points)) <= MOST_POINTS and value["crop"] in get_args(Crop)
+            and are_flips(value["flips"], len(points)) and are_owners(value["owners"], len(points)))
+
+
+def are_flips(value: Any, n_points: int) -> bool:
+    """Whether these are the indexes of the mirror images of so many points, each leading back; or none at all."""
+    return isinstance(value, list | tuple) and all(type(flip) is int for flip in value) and (
+        not value or sorted(value) == list(range(n_points)) and all(value[value[k]] == k for k in value))
+
+
+def are_owners(value: Any, n_points: int) -> bool:
+    """Whether these are the ids of classes that have each of so many points; or none, where all classes have all."""
+    return isinstance(value, list | tuple) and len(value) in (0, n_points) and all(
+        isinstance(own, list | tuple) and 1 <= len(own) <= MOST_POINTS
+        and all(type(number) is int and number >= 0 for number in own) for own in value)
 
 
 CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -111,5 +123,5 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "imgsz": (lambda value: value is None or _is_pixels(value, MOST_IMGSZ), f"a size of 1 to {MOST_IMGSZ} pixels"),
     "needs_nms": (lambda value: isinstance(value, bool), "true or false"),
     "has_fixed_size": (lambda value: isinstance(value, bool), "true or false"),
-    "architecture": (_is_of_keypoints, f"{', '.join(KEYPOINTS)} of keypoints"),
+    "architecture": (is_of_keypoints, f"{', '.join(KEYPOINTS)} of keypoints"),
 }

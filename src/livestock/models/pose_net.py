@@ -20,12 +20,14 @@ from .backbones import Normalise
 from .base import Batch, Crop, Loss, ModelConfig, Predictions
 from .common import SMALLEST, check_entries
 from .heatmap_codec import DECODERS, encode_gaussian, encode_one_hot, window_mass
+from .metadata import MOST_POINTS, are_flips, are_owners
 
 HEADS = ("upsample", "deconv", "finest", "flat")
 OUTPUTS = ("sigmoid", "linear", "softmax", "places")
 KNOWN: dict[str, Container] = {"head": HEADS, "output": OUTPUTS, "crop": get_args(Crop), "decode": DECODERS}
-ENTRIES = ("backbone", "head", "channels", "output", "decode", "crop", "mean", "std", "points", "flips")
-MOST_POINTS, MOST_PARAMETERS = 1_000, 400_000_000
+ENTRIES = ("backbone", "head", "channels", "output", "decode", "crop", "mean", "std", "points", "flips",
+           "owners")
+MOST_PARAMETERS = 400_000_000
 NARROWEST = 0.3  # cells: a Gaussian narrower than that is nearly 0 in all cells where its peak lies between them
 SMALLEST_RADIUS = 0.25  # of the widest: of the Gaussian of an object that is small in its picture
 
@@ -141,7 +143,7 @@ def require_timm(family: str) -> None:
 def check_pose_config(config: ModelConfig) -> None:
     """Raises UnsafeWeights naming the first entry that is not as it should be."""
     parts = check_entries(config, ENTRIES)
-    points, flips, backbone, channels = parts["points"], parts["flips"], parts["backbone"], parts["channels"]
+    points, backbone, channels = parts["points"], parts["backbone"], parts["channels"]
     is_names = isinstance(points, list | tuple) and all(isinstance(name, str) for name in points)
     require_timm(config.family)
     wrong = {
@@ -152,9 +154,8 @@ def check_pose_config(config: ModelConfig) -> None:
         "mean": not _are_colours(parts["mean"], least=0.0), "std": not _are_colours(parts["std"], least=1e-3),
         "points": not (is_names and 1 <= len(points) <= MOST_POINTS and len(set(points)) == len(points)),
     }
-    wrong["flips"] = wrong["points"] or not isinstance(flips, list | tuple) or not (
-        not flips or all(type(k) is int for k in flips) and sorted(flips) == list(range(len(points)))
-        and all(flips[flips[k]] == k for k in flips))
+    wrong["flips"] = wrong["points"] or not are_flips(parts["flips"], len(points))
+    wrong["owners"] = wrong["points"] or not are_owners(parts["owners"], len(points))
     if names := [name for name, is_wrong in wrong.items() if is_wrong]:
         raise UnsafeWeights(f"{config.family}: {names[0]}: expected what a network of keypoints has there, found "
                             f"{str(parts[names[0]])[:80]!r}")

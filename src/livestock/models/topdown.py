@@ -19,14 +19,19 @@ LIGHT = {"head": "upsample", "channels": [128, 128], "output": "softmax", "decod
 
 
 class TopDownFamily(HeatMapFamily):
-    """Keypoints of the object in a box; its sizes are networks, and so is the name of any backbone of timm."""
+    """Keypoints of the object in a box; its sizes are networks, and so is the name of any backbone of timm.
+
+    `_fine` has maps at half of the side.
+    """
 
     name = "topdown"
     crop: Crop = "fit"
     known: Mapping[str, Mapping[str, Any]] = {
         "lite0": {"backbone": "tf_efficientnet_lite0", **LIGHT},
+        "lite0_fine": {"backbone": "tf_efficientnet_lite0", **LIGHT, "channels": [128, 128, 128]},
         "resnet18": {"backbone": "resnet18", **DECONV},
         "resnet50": {"backbone": "resnet50", **DECONV},
+        "resnet50_fine": {"backbone": "resnet50", **DECONV, "channels": [256, 256, 256, 256]},
         "resnet101": {"backbone": "resnet101", **DECONV},
         "resnet152": {"backbone": "resnet152", **DECONV},
         "resnest50": {"backbone": "resnest50d", **DECONV},

@@ -175,6 +175,7 @@ def list_ablations(profile: str, lab: PoseLab) -> dict[str, list[PoseArm]]:
     if profile == "cpu" or is_large(profile):
         questions["learning rate"] = [base, replace(base, name="a third", hyp={"lr0": 0.001 / 3}),
                                       replace(base, name="three times", hyp={"lr0": 0.003})]
+        questions["heat-map size"] = [base, replace(base, name="half of the side", size=f"{size}_fine")]
         questions["epochs"] = [base, replace(base, name="half the epochs", epochs=0.5)]
     if is_large(profile):
         questions["batch"] = [base, replace(base, name="64", settings={"batch": 64})]

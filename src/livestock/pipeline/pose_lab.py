@@ -183,23 +183,32 @@ def train_pose_arm(lab: PoseLab, arm: PoseArm, seed: int) -> PoseResult:
     """One training, or what is kept of it."""
     config, values = _configure(lab, arm, seed), read_pose_values(arm)
     own = {name: value for name, value in asdict(config).items() if name not in (*PLACES, *MACHINE)}
-    parts = lab.trained, lab.judged
-    tables = [table.drop(columns=["archive", "member", "group", "fold"], errors="ignore").to_dict("list")
-              for part in parts for table in part]
-    pictures = [stamp_members(part[0]["archive"].tolist(), part[0]["member"].tolist()) for part in parts]
     made_from = {**own, "start": fingerprint(Path(config.weights)) if config.weights else "", "values": values,
-                 "points": list(arm.points), "flip": arm.flip,
-                 "filmed": list(arm.filmed), "tables": hash_content(tables), "pictures": hash_content(pictures),
+                 "points": list(arm.points), "filmed": list(arm.filmed), "tables": _stamp(lab.trained),
                  "skeleton": [[one.label, one.keypoint, one.flip, one.part] for one in lab.skeleton.keypoints],
                  "version": VERSION}
     key = hash_content(made_from)[:16]
-    folder = lab.root / "interim/poses"
-    kept = [folder / f"{key}.parquet", folder / f"{key}_history.parquet", folder / f"{key}.safetensors",
+    looks = {"training": key, "flip": arm.flip, "tables": _stamp(lab.judged), "device": lab.scale.device}
+    found = f"{key}_{hash_content(looks)[:8]}"
+    folder, by = lab.root / "interim/poses", "10_heatmap" if arm.family == "heatmap" else "11_pose"
+    kept = [folder / f"{key}_history.parquet", folder / f"{key}.safetensors",
             *[folder / f"{key}_{epoch}.safetensors" for epoch in arm.filmed]]
+    points = folder / f"{found}.parquet"
     run_step(f"pose_{key}", lambda: _train(lab, arm, config, values, kept), outputs=kept, settings=made_from,
-             workspace=lab.root, by="10_heatmap" if arm.family == "heatmap" else "11_pose", says=False)
-    return PoseResult(arm, seed, read_table(kept[0]), read_table(kept[1]), kept[2],
-                      read_records(lab.root)[f"pose_{key}"].notes, dict(zip(arm.filmed, kept[3:], strict=True)))
+             workspace=lab.root, by=by, says=False)
+    run_step(f"points_{found}", lambda: _predict(lab, arm, kept[1], points), outputs=[points], settings=looks,
+             workspace=lab.root, by=by, says=False)
+    records = read_records(lab.root)
+    return PoseResult(arm, seed, read_table(points), read_table(kept[0]), kept[1],
+                      {**records[f"pose_{key}"].notes, **records[f"points_{found}"].notes},
+                      dict(zip(arm.filmed, kept[2:], strict=True)))
+
+
+def _stamp(part: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]) -> str:
+    """What a part's tables and pictures are known by."""
+    tables = [table.drop(columns=["archive", "member", "group", "fold"], errors="ignore").to_dict("list")
+              for table in part]
+    return hash_content([tables, stamp_members(part[0]["archive"].tolist(), part[0]["member"].tolist())])
 
 
 def read_pose_values(arm: PoseArm) -> dict[str, float]:
@@ -226,24 +235,22 @@ def _configure(lab: PoseLab, arm: PoseArm, seed: int) -> TrainConfig:
 def _train(
     lab: PoseLab, arm: PoseArm, config: TrainConfig, values: Mapping[str, float], kept: Sequence[Path]
 ) -> dict[str, float]:
-    """Trains an arm and writes what is kept of it; returns the facts. Its folder is deleted then."""
+    """Trains an arm and writes its history, weights and film; returns the facts. Its folder is deleted then."""
     from ..models.checkpoint import read_checkpoint
     from ..search.space import write_hyp
     from ..training import train
 
-    run_dir = lab.root / "runs" / kept[0].stem  # a training that was cut off goes on there
+    run_dir = lab.root / "runs" / kept[1].stem  # a training that was cut off goes on there
     run_dir.mkdir(parents=True, exist_ok=True)
     write_hyp(values, run_dir / "hyp.yaml", [f"{arm.name}, seed {config.seed}"])
-    tables = [pd.concat(pair, ignore_index=True) for pair in zip(lab.trained, lab.judged, strict=True)]
     skeleton = keep_points(lab.skeleton, arm.points)
     # A training needs images for its validation, by which nothing is chosen here: a few of its own are enough.
     points = lab.trained[2]
     has_point = (points["visible"] > 0) & points["keypoint"].isin([point.keypoint for point in skeleton.keypoints])
     watched = list(points.loc[has_point, "image_id"].unique()[:N_WATCHED])
-    data_yaml = write_pose_set(run_dir / "data", (tables[0], tables[1], tables[2]), skeleton,
-                               {"train": list(lab.train_ids), "val": watched})
+    data_yaml = write_pose_set(run_dir / "data", lab.trained, skeleton, {"train": list(lab.train_ids), "val": watched})
     kept[0].parent.mkdir(parents=True, exist_ok=True)
-    film = dict(zip(arm.filmed, kept[3:], strict=True))
+    film = dict(zip(arm.filmed, kept[2:], strict=True))
 
     def keep_film(row: Mapping[str, float]) -> None:
         if (epoch := int(row["epoch"])) in film:
@@ -251,16 +258,20 @@ def _train(
 
     config = replace(config, data_yaml=str(data_yaml.resolve()), hyp=str((run_dir / "hyp.yaml").resolve()))
     history = train(config, run_dir, on_epoch=keep_film)
-    write_table(history, kept[1])
-    shutil.copyfile(run_dir / "weights/averaged.safetensors", kept[2])
-    found, milliseconds = predict_judged(lab, kept[2], config.device, flip=arm.flip)
-    write_table(found, kept[0])
-    facts = {"parameters": sum(tensor.numel() for tensor in read_checkpoint(kept[2]).tensors.values()) / 1e6,
-             "megabytes": kept[2].stat().st_size / 1e6, "seconds": float(history["seconds"].median()),
-             "gigabytes": float(history["gigabytes"].max()), "epochs": float(len(history)),
-             "milliseconds": milliseconds}
+    write_table(history, kept[0])
+    shutil.copyfile(run_dir / "weights/averaged.safetensors", kept[1])
+    facts = {"parameters": sum(tensor.numel() for tensor in read_checkpoint(kept[1]).tensors.values()) / 1e6,
+             "megabytes": kept[1].stat().st_size / 1e6, "seconds": float(history["seconds"].median()),
+             "gigabytes": float(history["gigabytes"].max()), "epochs": float(len(history))}
     shutil.rmtree(run_dir)
     return facts
+
+
+def _predict(lab: PoseLab, arm: PoseArm, weights: Path, path: Path) -> dict[str, float]:
+    """Writes the points that an arm finds in the objects that judge; returns how long one takes."""
+    found, milliseconds = predict_judged(lab, weights, lab.scale.device, flip=arm.flip)
+    write_table(found, path)
+    return {"milliseconds": milliseconds}
 
 
 def keep_points(skeleton: Skeleton, names: Sequence[str]) -> Skeleton:

@@ -59,10 +59,12 @@ def build_start(
 
 
 def _name_points(config: ModelConfig, images: TrainingImages | TrainingObjects) -> ModelConfig:
-    """The config for the keypoints of a training, by name and mirror image; as it is where there are none."""
+    """The config for the keypoints of a training: names, mirror images, classes; as it is where there are none."""
     if not isinstance(images, TrainingObjects):
         return config
-    own = {"points": list(images.points.names), "flips": list(images.points.flips or [])}
+    points = images.points
+    own = {"points": list(points.names), "flips": list(points.flips or []),
+           "owners": [list(ids) for ids in points.owners]}
     return replace(config, architecture={**config.architecture, **own})
 
 

@@ -17,6 +17,7 @@ from .tree import File
 from .values import short, to_number
 
 HEADER = ["scorer", "bodyparts", "coords"]  # the first cells of the three rows above the numbers
+INDIVIDUALS = ["scorer", "individuals", "bodyparts"]  # those of a project with several animals a picture
 TABLE_NAME = "collecteddata"  # how a table of labels begins; predictions are called otherwise
 
 
@@ -67,7 +68,7 @@ def _is_named_so(file: File) -> bool:
 def is_dlc(file: File) -> bool:
     """Whether a CSV has DeepLabCut's three rows above its numbers, and they are of labels, not of predictions."""
     lines = file.read()[:1_000_000].decode("utf-8-sig", "replace").splitlines()[:3]
-    return [line.partition(",")[0] for line in lines] == HEADER and "likelihood" not in lines[2]
+    return [line.partition(",")[0] for line in lines] in (HEADER, INDIVIDUALS) and "likelihood" not in lines[2]
 
 
 def _read_table(file: File, report: clean.Report) -> _Table | None:
@@ -94,8 +95,15 @@ class _NoTable(ValueError):
 
 
 def _table_of(grid: Sequence[tuple[int, list[str]]]) -> _Table:
-    """A table from the cells of its lines. Raises BadData for a body part that does not have x and y, each once."""
+    """A table from the cells of its lines.
+
+    Raises BadData for a body part that does not have x and y, each once, and for several animals a picture.
+    """
     head = [line for _, line in grid[:3]]
+    if [line[0] if line else "" for line in head] == INDIVIDUALS:
+        names = short(sorted({*head[1][1:]} - {""}))
+        raise BadData(f"line 2: expected one animal a picture, found the individuals {names}: their boxes "
+                      "are not in the file; write COCO keypoints, with a box an animal, in its place")
     if [line[0] if line else "" for line in head] != HEADER:
         raise _NoTable(f"expected rows that begin with {', '.join(HEADER)}, found {short([line[:1] for line in head])}")
     n_index = next((index for index, cell in enumerate(head[2]) if index and cell), len(head[2]))

@@ -80,8 +80,10 @@ def only_label(source: Source, competition: Competition) -> str:
     skeleton = competition.skeleton
     labels = competition.labels if skeleton is None else skeleton.labels
     if len(labels) != 1:
-        raise BadData(f"{source.root}: these labels name no class: expected a skeleton of one class, or a competition "
-                      f"of one, found {labels}")
+        raise BadData(f"{source.root}: these labels name no class: expected a competition, or its skeleton, of one "
+                      f"class, found {', '.join(labels)}; write a file with the two lines\n  name: mine\n  classes: "
+                      "{object: []}\nwith your names in place of mine and object, and name it with --competition; "
+                      "`livestock read` then suggests the skeleton")
     return labels[0]
 
 

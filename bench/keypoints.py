@@ -18,6 +18,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +61,12 @@ from livestock.poses import find_poses
 from livestock.postprocess import suppress
 from livestock.sample import draw_keypoint_sample
 from livestock.sample.keypoints import livestock_skeleton
+from livestock.tables import XYXY
 from livestock.training.crops import make_crop_loader
 from livestock.training.settings import Place, TrainConfig
 
 JUDGED_SHARE = 1 / 8
+SQUARE = 256  # pixels
 N_DRAWN, N_EPOCHS, BATCH = 24, 3, 32  # of `speed`
 COLUMNS = ["pixels", "median", "q95", "gross", "PCK", "NME", "OKS", "OKS50", "OKS75", "parameters", "megabytes",
            "seconds", "epochs", "milliseconds"]
@@ -100,8 +103,13 @@ def main() -> None:
     tables = [read_tables(path, competition) for path in arguments.data]
     if arguments.part == "noses":
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
-        arm = PoseArm("heat map", "heatmap", arguments.size, arguments.weights, hyp={"sigma": 8.0})
-        report(make_lab(arguments.workspace, scale, tables[0], competition.skeleton, train, judged), arm)
+        arm = PoseArm("heat map", "heatmap", arguments.size, arguments.weights, hyp={"sigma": 8.0, "fliplr": 0.5},
+                      flip=True)
+        lab = make_lab(arguments.workspace, scale, tables[0], competition.skeleton, train, judged)
+        print("in pixels of the pictures")
+        results = report(lab, arm)
+        print(f"in pixels of pictures stretched to {SQUARE} x {SQUARE}")
+        print_scores(*stretch(lab, results), arm)
         return None
     for first, second in ((0, 1), (1, 0)):
         both = join(tables[0], tables[1])
@@ -163,9 +171,28 @@ def make_lab(workspace: Path, scale: PoseScale, tables: Tables, skeleton: Skelet
     return PoseLab(workspace, scale, images, boxes, keypoints, skeleton, train, judged)
 
 
+def stretch(lab: PoseLab, results: list[PoseResult]) -> tuple[PoseLab, list[PoseResult]]:
+    """The same as if every picture were a square of this size, in which others have given their errors."""
+    scales = SQUARE / lab.images.set_index("image_id")[["width", "height"]]
+
+    def move(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+        own = scales.loc[table["image_id"]].to_numpy()
+        return table.assign(**{name: table[name] * own[:, "xy".index(name[0])] for name in columns})
+
+    whole = replace(lab, images=lab.images.assign(width=SQUARE, height=SQUARE), boxes=move(lab.boxes, XYXY),
+                    keypoints=move(lab.keypoints, ["x", "y"]))
+    return whole, [replace(result, keypoints=move(result.keypoints, ["x", "y"])) for result in results]
+
+
 def report(lab: PoseLab, arm: PoseArm) -> list[PoseResult]:
     """Trains an arm with its seeds and prints its table and its gain over the guess; returns what was trained."""
     results = run_pose_arms(lab, [arm])
+    print_scores(lab, results, arm)
+    return results
+
+
+def print_scores(lab: PoseLab, results: list[PoseResult], arm: PoseArm) -> None:
+    """The table of an arm, and its gain over the guess."""
     judged = judge_pose_results(lab, results)
     table = tabulate_poses(results, judged)
     print(f"{len(lab.train_ids)} images to train on, {len(lab.judged_ids)} that judge, in "
@@ -174,7 +201,8 @@ def report(lab: PoseLab, arm: PoseArm) -> list[PoseResult]:
     print(table[[name for name in COLUMNS if name in table]].round(4).to_string())
     for measure in ("pixels", "PCK"):
         print(f"{measure}: better than the {GUESS} by {find_pose_gain(judged, arm.name, GUESS, measure)}", flush=True)
-    return results
+    each = ", ".join(f"{run.scores['pixels']:.2f}" for run in judged[arm.name])
+    print(f"mean error of each seed: {each} px", flush=True)
 
 
 def measure_speed() -> None:

@@ -117,6 +117,11 @@ def test_heat_maps_give_a_row_a_point_of_each_whole_picture(here: Path, weights:
     assert not np.allclose(found["x"], find(weights["heatmap"], whole())["x"])  # the flip counts
 
 
+def test_places_can_count_from_the_middle_of_the_first_pixel(here: Path, weights: dict[str, Path]) -> None:
+    found, moved = (predict(weights["heatmap"], *more)[1] for more in ([], ["--from-centre"]))
+    assert moved[["x", "y"]].to_numpy() == pytest.approx(found[["x", "y"]].to_numpy() - 0.5)
+
+
 def test_top_down_takes_whole_pictures_where_there_is_no_box_and_says_so(here: Path, weights: dict[str, Path]) -> None:
     out, found = predict(weights["topdown"])
     assert out[0] == (f"{weights['topdown']}: without --boxes and --detector each whole picture is taken as the one "
@@ -179,6 +184,7 @@ def test_boxes_that_cannot_be_used_are_counted(here: Path, weights: dict[str, Pa
     ("heatmap", ["--detector", "{detector}"], "--detector: expected weights that cut objects out of their picture"),
     ("heatmap", ["--imgsz", "96"], "--imgsz: a network of keypoints sees objects at the size of its training alone: "
                                    "expected 64 or nothing, found 96"),
+    ("detector", ["--from-centre"], "detector.safetensors: --from-centre: expected weights that find keypoints, found"),
     ("plain", ["--flip"], "flip: expected mirror images of its keypoints, found none"),
     ("topdown", ["--boxes", "none.csv"], "No such file or directory: 'none.csv'"),
     ("topdown", ["--boxes", "hens.csv"], "hens.csv: expected boxes of pig, cow, whose keypoints "),

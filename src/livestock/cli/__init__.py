@@ -204,6 +204,8 @@ def predict(
     = None,
     detector: Annotated[Path | None, typer.Option(help="of keypoints: weights that find the objects")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="of keypoints: look at the mirrored object too")] = False,
+    from_centre: Annotated[bool, typer.Option("--from-centre", help="of keypoints: (0, 0) is the middle of the first "
+                                              "pixel, as in lists, .cat files and DeepLabCut")] = False,
 ) -> None:
     """Writes the boxes that a model sees in images, as a table; `livestock run` writes a submission.
 
@@ -213,7 +215,7 @@ def predict(
     from .predict import Objects, write_predictions
 
     found = write_predictions(weights, images, out, iou=iou, conf=conf, imgsz=imgsz, device=device,
-                              objects=Objects(boxes, detector, flip))
+                              objects=Objects(boxes, detector, flip, from_centre))
     typer.echo(f"{out}: {found}")
 
 

@@ -29,12 +29,13 @@ class Objects:
     """Where the objects lie whose keypoints are asked for; without `boxes` and `detector` a picture is one object.
 
     `boxes` is a CSV as `livestock predict` of a detector writes it, `detector` are weights that find them. With `flip`
-    the mirrored objects are looked at too.
+    the mirrored objects are looked at too; with `from_centre` places count from the centre of the first pixel.
     """
 
     boxes: Path | None = None
     detector: Path | None = None
     flip: bool = False
+    from_centre: bool = False
 
 
 def write_predictions(
@@ -62,8 +63,8 @@ def write_predictions(
     if finds_points:
         _check_options(loaded, objects, imgsz)
     elif given := [name for name, value in vars(objects).items() if value]:
-        raise BadData(f"{weights}: --{given[0]}: expected weights that find keypoints, found {loaded.family}, which "
-                      "finds boxes")
+        raise BadData(f"{weights}: --{given[0].replace('_', '-')}: expected weights that find keypoints, found "
+                      f"{loaded.family}, which finds boxes")
     detector = load_for_inference(objects.detector, device) if objects.detector else loaded
     size = 0 if finds_points and not objects.detector else _find_size(detector, imgsz)
     table, report = measure_pictures(images)
@@ -148,7 +149,8 @@ def _write_poses(
     if len(empty := images.loc[~images["image_id"].isin(boxes["image_id"]), "image_id"]):
         typer.echo(f"{len(empty):,} of {len(images):,} pictures have no object and no row, such as {empty.iloc[0]}")
     points = find_poses(loaded, images, boxes, flip=objects.flip)
-    write_points(images, boxes, points, out, with_boxes=bool(objects.boxes or objects.detector))
+    write_points(images, boxes, points, out, with_boxes=bool(objects.boxes or objects.detector),
+                 from_centre=objects.from_centre)
     return f"{len(points):,} points of {len(boxes):,} objects in {boxes['image_id'].nunique():,} images"
 
 

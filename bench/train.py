@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1, help="how often each image comes an epoch")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--runs", type=int, default=5, help="seeds")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--imgsz", type=int, default=demo.imgsz)
@@ -72,7 +73,7 @@ def main() -> None:
         nominal_batch=arguments.nominal_batch)
     names = arguments.variants.split(",")
     found: dict[str, list[tuple[float, dict[str, float]]]] = {name: [] for name in [*names, "stock"]}
-    for seed in range(arguments.runs):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.runs):
         for name, runs in found.items():
             own = replace(config, seed=seed, **VARIANTS.get(name, {}))
             if name == "floor":

@@ -197,16 +197,21 @@ def test_poses_are_ranked_by_their_points_and_not_by_their_order(tmp_path: Path)
     assert scores == pytest.approx([0.5] * 2)  # the two right ones first: recall .5 at precision 1
 
 
-def test_other_pictures_are_another_training(lab: PoseLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = []
+def test_other_pictures_are_another_training_and_other_judges_are_not(
+    lab: PoseLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
     monkeypatch.setattr(pose_lab, "run_step", lambda step, *args, **options: keys.append(step))
     monkeypatch.setattr(pose_lab, "read_table", lambda path: pd.DataFrame())
     monkeypatch.setattr(pose_lab, "read_records", lambda root: pytest.fail("nothing was trained"))
-    for change in (lambda: None, lambda: Image.new("RGB", (SIDE, SIDE)).save(Path(lab.images["archive"][0], "0.png"))):
-        change()
+    archive = Path(lab.images["archive"][0])
+    for changed in (None, lab.train_ids[0], lab.judged_ids[0]):
+        if changed:
+            Image.new("RGB", (SIDE, SIDE)).save(archive / changed)
         with pytest.raises(pytest.fail.Exception):
             pose_lab.train_pose_arm(lab, TINY, 0)
-    assert len(set(keys)) == 2
+    trainings, points = keys[::2], keys[1::2]
+    assert trainings[0] != trainings[1] == trainings[2] and len(set(points)) == 3
 
 
 def test_a_competition_without_a_skeleton_is_refused_where_data_are_named(tmp_path: Path) -> None:

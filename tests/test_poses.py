@@ -46,10 +46,12 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.D
     return make_images(records), make_boxes(boxes).sample(frac=1, random_state=1).reset_index(drop=True)
 
 
-def make_model(crop: str = "fit", flips: bool = True) -> LoadedModel:
+def make_model(crop: str = "fit", flips: bool = True, labels: tuple[str, ...] = ("cat",), owners: list | None = None
+               ) -> LoadedModel:
     """A random network whose places differ from object to object."""
     torch.manual_seed(0)
-    config = configure(crop=crop, flips=EARS["flips"] if flips else [])
+    config = configure(crop=crop, flips=EARS["flips"] if flips else [], owners=owners or [])
+    config = replace(config, labels=labels)
     net = TOP.build(config).eval()
     nn.init.normal_(net.last.weight, std=1.0)
     return wrap_model(TOP, config, net, "cpu")
@@ -112,8 +114,7 @@ def test_an_object_has_the_points_of_its_class_alone(
     tables: tuple[pd.DataFrame, pd.DataFrame], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nose of cats and dogs, left of dogs, right of cats; of birds nothing is known."""
-    (images, boxes), parts = tables, dict(make_model().architecture)
-    model = replace(make_model(), labels=["cat", "dog"], architecture={**parts, "owners": [[0, 1], [1], [0]]})
+    (images, boxes), model = tables, make_model(labels=("cat", "dog"), owners=[[0, 1], [1], [0]])
     boxes = boxes.assign(label=(["cat", "dog", "bird"] * 3)[: len(boxes)])
     with caplog.at_level("INFO"):
         found = find_poses(model, images, boxes)

@@ -133,6 +133,27 @@ def test_what_an_arm_says_makes_it_another_training(lab: PoseLab) -> None:
     assert len({pose_lab.train_pose_arm(brief, arm, 0).weights.stem for arm in arms}) == len(arms)
 
 
+def test_a_training_that_diverges_finds_nothing_and_stops_no_other(
+    lab: PoseLab, caplog: pytest.LogCaptureFixture
+) -> None:
+    two = replace(lab, scale=replace(SCALE, n_seeds=2, epochs=1))
+    wild = replace(TINY, name="wild", hyp={"lr0": 1e12, "warmup_epochs": 0.0})
+    results = pose_lab.run_pose_arms(two, [TINY, wild])
+    assert [result.arm.name for result in results] == ["tiny", "tiny", "wild", "wild"]
+    assert results[2].keypoints.empty and "wild, seed 0: the training diverged, so it finds nothing" in caplog.text
+    judged = pose_lab.judge_pose_results(two, results)
+    assert judged["wild"][0].scores["PCK"] == judged["wild"][0].scores["OKS"] == 0
+    assert np.isnan(judged["wild"][0].scores["pixels"])
+    table = pose_lab.tabulate_poses(results, judged)
+    assert table.loc["wild", "PCK"] == 0 < table.loc["tiny", "parameters"]
+    gain = pose_lab.find_pose_gain(judged, "wild", "tiny", "pixels")
+    assert np.isnan(gain.mean) and plots.sentences.describe_pose_gains({"wild": gain}).startswith("wild: not shown")
+    histories = {arm: [one.history for one in results if one.arm.name == arm] for arm in ("tiny", "wild")}
+    plots.plot_histories(histories, "train_maps_loss", title="", label="")
+    plt.close("all")
+    assert "tiny: to" in plots.sentences.describe_histories(histories)
+
+
 def test_two_ways_to_look_share_a_training(lab: PoseLab, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Skeleton((Keypoint("pig", "head", 0, "tail", 0.05), Keypoint("pig", "tail", 1, "head", 0.05)))
     mirrored = replace(lab, skeleton=pair, scale=replace(SCALE, epochs=1))

@@ -49,6 +49,7 @@ def judge_poses(
 
 
 def _by_points(boxes: pd.DataFrame, keypoints: pd.DataFrame) -> pd.DataFrame:
-    """The boxes with the mean confidence of their points, times their own: by it COCO's AP ranks poses."""
+    """The boxes that have points, with their mean confidence times their own: by it COCO's AP ranks poses."""
+    boxes = boxes[boxes["box_id"].isin(keypoints["box_id"])]
     mean = keypoints.groupby("box_id")["confidence"].mean()
     return boxes.assign(confidence=boxes["confidence"] * boxes["box_id"].map(mean).fillna(0.0))

@@ -27,7 +27,9 @@ from ..evaluation.pixel import find_errors, find_mean_pose, guess_mean_pose, sum
 from ..evaluation.pose_gains import FEWER_IS_BETTER, judge_poses
 from ..files.hashing import fingerprint, hash_content
 from ..files.progress import one_bar
-from ..tables import read_table, write_table
+from ..files.write import write_bytes
+from ..tables import make_keypoints, read_table, write_table
+from .experiment import DIVERGED
 from .store import read_records, run_step
 from .train import MACHINE, PLACES
 
@@ -116,7 +118,8 @@ class PoseResult:
     """What one training came to: its points in the boxes that judge, its history, weights, and what is known of it.
 
     `facts`: `parameters` (millions), `megabytes` in half precision, `seconds` an epoch, `gigabytes`, `epochs`, and
-    `milliseconds` an object at prediction, from the file to its points. `film` has weights by epoch.
+    `milliseconds` an object at prediction, from the file to its points. `film` has weights by epoch. A training that
+    diverged found no point: its files of weights have no bytes.
     """
 
     arm: PoseArm
@@ -235,7 +238,10 @@ def _configure(lab: PoseLab, arm: PoseArm, seed: int) -> TrainConfig:
 def _train(
     lab: PoseLab, arm: PoseArm, config: TrainConfig, values: Mapping[str, float], kept: Sequence[Path]
 ) -> dict[str, float]:
-    """Trains an arm and writes its history, weights and film; returns the facts. Its folder is deleted then."""
+    """Trains an arm and writes its history, weights and film; returns the facts. Its folder is deleted then.
+
+    A training that diverges would do so again: it is kept, with weights of no bytes.
+    """
     from ..models.checkpoint import read_checkpoint
     from ..search.space import write_hyp
     from ..training import train
@@ -257,7 +263,18 @@ def _train(
             shutil.copyfile(run_dir / f"weights/epoch{epoch:04d}.safetensors", film[epoch])
 
     config = replace(config, data_yaml=str(data_yaml.resolve()), hyp=str((run_dir / "hyp.yaml").resolve()))
-    history = train(config, run_dir, on_epoch=keep_film)
+    try:
+        history = train(config, run_dir, on_epoch=keep_film)
+    except RuntimeError as error:
+        if DIVERGED not in str(error):
+            raise
+        logger.warning("%s, seed %d: the training diverged, so it finds nothing: lr0 %g", arm.name, config.seed,
+                       values["lr0"])
+        write_table(pd.DataFrame([{"epoch": 0, "train_maps_loss": np.nan}]), kept[0])
+        for path in kept[1:]:
+            write_bytes(b"", path)
+        shutil.rmtree(run_dir)
+        return {"epochs": float(config.epochs)}
     write_table(history, kept[0])
     shutil.copyfile(run_dir / "weights/averaged.safetensors", kept[1])
     facts = {"parameters": sum(tensor.numel() for tensor in read_checkpoint(kept[1]).tensors.values()) / 1e6,
@@ -269,6 +286,9 @@ def _train(
 
 def _predict(lab: PoseLab, arm: PoseArm, weights: Path, path: Path) -> dict[str, float]:
     """Writes the points that an arm finds in the objects that judge; returns how long one takes."""
+    if not weights.stat().st_size:  # it diverged
+        write_table(make_keypoints([]), path)
+        return {}
     found, milliseconds = predict_judged(lab, weights, lab.scale.device, flip=arm.flip)
     write_table(found, path)
     return {"milliseconds": milliseconds}

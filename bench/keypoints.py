@@ -101,10 +101,11 @@ def main() -> None:
     if arguments.part == "tubes":
         return find_in_boxes(arguments, scale, competition)
     tables = [read_tables(path, competition) for path in arguments.data]
+    has_flip = competition.skeleton.flip_indexes(competition.skeleton.labels[0]) is not None
     if arguments.part == "noses":
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
-        arm = PoseArm("heat map", "heatmap", arguments.size, arguments.weights, hyp={"sigma": 8.0, "fliplr": 0.5},
-                      flip=True)
+        arm = PoseArm("heat map", "heatmap", arguments.size, arguments.weights,
+                      hyp={"sigma": 8.0, "fliplr": 0.5 * has_flip}, flip=has_flip)
         lab = make_lab(arguments.workspace, scale, tables[0], competition.skeleton, train, judged)
         print("in pixels of the pictures")
         results = report(lab, arm)
@@ -114,7 +115,6 @@ def main() -> None:
     for first, second in ((0, 1), (1, 0)):
         both = join(tables[0], tables[1])
         train, judged = (list(tables[number][0]["image_id"]) for number in (first, second))
-        has_flip = competition.skeleton.flip_indexes(competition.skeleton.labels[0]) is not None
         arm = PoseArm("top-down", "topdown", arguments.size, arguments.weights, hyp={"fliplr": 0.5 * has_flip},
                       flip=has_flip)
         print(f"\ntrained on {arguments.data[first].name}, judged on {arguments.data[second].name}")

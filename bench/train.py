@@ -93,7 +93,7 @@ def report(name: str, ours: list, stock: list, n_images: int, arguments: Any) ->
     print_line(
         "train", 1000 / pace[0], 1000 / pace[1], ratio=BAR_CPU if arguments.device == "cpu" else BAR_GPU,
         more=f" per 1,000 images; {name} {pace[0]:.1f} images/s, stock {pace[1]:.1f}; after {arguments.epochs} epochs "
-        f"ours - stock {describe_gains(ours, stock)}, {len(ours)} seeds; "
+        f"{name} - stock {describe_gains(ours, stock)}, {len(ours)} seeds; "
         f"{arguments.size or Path(arguments.weights).stem}, {arguments.imgsz} px, batch "
         f"{arguments.batch}, {arguments.workers} workers, {arguments.device}")
 

@@ -181,7 +181,7 @@ def test_int8_finds_about_the_same_points(
         small = export.quantize_onnx(whole, images, tmp_path / f"{family}.onnx", imgsz=IMGSZ, boxes=own)
         assert small.stat().st_size < 0.75 * whole.stat().st_size
         points, others = (find_poses(load_for_inference(path), images, boxes) for path in (whole, small))
-        assert (points["confidence"] - others["confidence"]).abs().mean() < 0.25
+        assert (points["confidence"] - others["confidence"]).abs().mean() < 0.2
         nodes = onnx.load(small).graph.node
         last = max(index for index, node in enumerate(nodes) if node.op_type == "Conv")
         assert not [node.name for node in nodes[last + 1:] if node.op_type == "QuantizeLinear"]
@@ -212,14 +212,16 @@ def test_each_kind_of_weights_says_which_command_takes_it(
 @pytest.mark.parametrize("changes", [
     {"points": []}, {"points": ["a", "a", "b"]}, {"points": "abc"}, {"flips": [0, 1]}, {"flips": [1, 2, 0]},
     {"flips": [0, 2, True]}, {"owners": [[0]]}, {"owners": [[0], [0], []]}, {"owners": [[0], [0], [-1]]},
+    {"owners": [[0], [0], [2]]}, {"owners": [[0], [0], [1, 1]]},
     {"owners": [[0], [0], [True]]}, {"owners": None}, {"crop": "round"}, {"crop": []}, {"more": 1}])
 def test_metadata_that_says_something_else_of_keypoints_is_refused(changes: dict[str, Any]) -> None:
     right = {"points": POINTS, "flips": FLIPS, "owners": [[0], [0, 1], [1]], "crop": "fit"}
-    text = write_metadata(Metadata(["pig"], 32, "topdown", architecture=right))
-    assert read_metadata(text, Path("w.onnx")).n_columns == 4 + 1 + 9
+    text = write_metadata(Metadata(["pig", "cow"], 32, "topdown", architecture=right))
+    assert read_metadata(text, Path("w.onnx")).n_columns == 4 + 2 + 9
     content = json.loads(text)
     content["architecture"] = {**right, **changes}
-    with pytest.raises(UnsafeWeights, match=r"metadata 'livestock': expected points, flips, owners, crop of keypoints"):
+    with pytest.raises(UnsafeWeights, match=r"metadata 'livestock': expected (points, flips, owners, crop of keypoints|"
+                                            r"owners that are ids of 2 labels)"):
         read_metadata(json.dumps(content), Path("w.onnx"))
 
 

@@ -450,6 +450,15 @@ def test_several_animals_a_picture_are_refused_by_name(tmp_path: Path) -> None:
         readers.read_data_set("auto", tmp_path, PIG)
 
 
+def test_a_single_individual_is_a_table_as_any_other_and_predictions_are_no_labels(tmp_path: Path) -> None:
+    head = "scorer,me,me,me,me\nindividuals,ann,ann,ann,ann\nbodyparts,snout,snout,tail,tail\n"
+    net = "scorer,n,n,n\nindividuals,ann,ann,ann\nbodyparts,snout,snout,snout\ncoords,x,y,likelihood\na.jpg,1,2,.9\n"
+    write(tmp_path, {"a.jpg": A, "CollectedData_me.csv": f"{head}coords,x,y,x,y\na.jpg,10,12,3,4\n", "net.csv": net})
+    reading = readers.read_data_set("auto", tmp_path, PIG)
+    assert reading.reader == "dlc"
+    assert rows(reading.train) == [["a.jpg", "snout", 10.5, 12.5, 2], ["a.jpg", "tail", 3.5, 4.5, 2]]
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize("reader", ["dlc", "cat_faces", "points_list", "pose_json"])
 def test_labels_without_a_class_need_a_competition_of_one(reader: str, tmp_path: Path) -> None:

@@ -144,7 +144,11 @@ def test_a_training_that_diverges_finds_nothing_and_stops_no_other(
     judged = pose_lab.judge_pose_results(two, results)
     assert judged["wild"][0].scores["PCK"] == judged["wild"][0].scores["OKS"] == 0
     assert np.isnan(judged["wild"][0].scores["pixels"])
+    errors = pose_lab.list_errors(two, results)
+    assert errors["wild"]["error"].isna().all() and len(errors["wild"]) == len(errors["tiny"])
     table = pose_lab.tabulate_poses(results, judged)
+    half = {**judged, "half": [judged["tiny"][0], judged["wild"][1]]}
+    assert np.isnan(pose_lab.tabulate_poses(results, half).loc["half", "pixels"])
     assert table.loc["wild", "PCK"] == 0 < table.loc["tiny", "parameters"]
     gain = pose_lab.find_pose_gain(judged, "wild", "tiny", "pixels")
     assert np.isnan(gain.mean) and plots.sentences.describe_pose_gains({"wild": gain}).startswith("wild: not shown")
@@ -233,6 +237,21 @@ def test_other_pictures_are_another_training_and_other_judges_are_not(
             pose_lab.train_pose_arm(lab, TINY, 0)
     trainings, points = keys[::2], keys[1::2]
     assert trainings[0] != trainings[1] == trainings[2] and len(set(points)) == 3
+
+
+def test_points_are_found_again_where_weights_are_others(lab: PoseLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    brief = replace(lab, scale=replace(SCALE, epochs=1))
+    first = pose_lab.train_pose_arm(brief, TINY, 0)
+    first.weights.unlink()
+    other = pose_lab.train_pose_arm(brief, replace(TINY, name="other", hyp={"degrees": 5.0}), 0).weights.read_bytes()
+
+    def put(lab: PoseLab, arm: PoseArm, config: object, values: object, kept: list[Path]) -> dict[str, float]:
+        kept[1].write_bytes(other)
+        return {}
+
+    monkeypatch.setattr(pose_lab, "_train", put)
+    again = pose_lab.train_pose_arm(brief, TINY, 0)
+    assert not again.keypoints[["x", "y"]].equals(first.keypoints[["x", "y"]])
 
 
 def test_a_competition_without_a_skeleton_is_refused_where_data_are_named(tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def test_outputs_have_their_ranges_and_first_maps_are_almost_flat(output: str) -
     ("points", "abc"), ("points", [1, 2, 3]), ("points", [f"{k}" for k in range(1001)]), ("flips", [1, 2, 0]),
     ("flips", [0, 2]), ("flips", [0, 1, 3]), ("flips", [0.0, 2.0, 1.0]), ("flips", ["a", 1, 2]), ("flips", 3),
     ("flips", None), ("owners", None), ("owners", [[0]]), ("owners", [[0], [0], []]), ("owners", [[0], [0], [-1]]),
+    ("owners", [[0], [0], [1]]), ("owners", [[0], [0], [0, 0]]),
 ])
 def test_a_damaged_entry_is_refused_by_name(entry: str, value: object) -> None:
     with pytest.raises(UnsafeWeights, match=f"^topdown: {entry}: expected"):

@@ -126,6 +126,7 @@ def test_an_object_has_the_points_of_its_class_alone(
     assert len(both) == len(found) == 2 * (boxes["label"] != "bird").sum()
     assert (both[["x", "y"]].to_numpy() == both[["x_every", "y_every"]].to_numpy()).all()
     assert "the model knows those of cat, dog, and nothing of bird" in caplog.text
+    assert len(find_poses(model, images, boxes, has_classes=False)) == len(every)  # as of whole pictures
 
 
 def test_a_mirror_changes_nothing_where_the_network_is_the_same_for_both(

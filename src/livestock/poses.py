@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -34,15 +34,16 @@ class _Cut(NamedTuple):
 
 
 def find_poses(
-    model: LoadedModel, images: pd.DataFrame, boxes: pd.DataFrame, *, flip: bool = False, batch: int = BATCH
+    model: LoadedModel, images: pd.DataFrame, boxes: pd.DataFrame, *, flip: bool = False, batch: int = BATCH,
+    has_classes: bool = True,
 ) -> pd.DataFrame:
     """A keypoints table of source `model`: the points of a box's class in every box, in pixels of the original image.
 
     Where classes have different points, a box whose class the model does not know has none, which the log says; where
-    all have the same, the class is not looked at. `boxes` are of any source, truth or a detector. Points are clipped to
-    their image. With `flip` the mirrored object is looked at too; places that agree are averaged, of others the more
-    confident one counts. Raises BadData for a model that has no keypoints, a flip without mirror images, a box without
-    area or whose image is not in `images`.
+    all have the same, or without `has_classes`, the class is not looked at. `boxes` are of any source, truth or a
+    detector. Points are clipped to their image. With `flip` the mirrored object is looked at too; places that agree are
+    averaged, of others the more confident one counts. Raises BadData for a model that has no keypoints, a flip without
+    mirror images, a box without area or whose image is not in `images`.
     """
     parts = check_pose_model(model, flip=flip)
     side = model.imgsz or 256
@@ -53,6 +54,7 @@ def find_poses(
         box = boxes[flat].iloc[0]
         raise BadData(f"boxes: box {box['box_id']} in {box['image_id']}: expected x_min < x_max and y_min < y_max, "
                       f"found {corners[flat][0].tolist()}")
+    is_own = _has_point(boxes["label"], model.labels, parts["owners"] if has_classes else (), len(parts["points"]))
     sizes = images.set_index("image_id").loc[boxes["image_id"], ["width", "height"]].to_numpy(float)
     found = np.zeros((len(boxes), len(parts["points"]), 3))
     with progress_bar("keypoints", unit="object", total=len(boxes)) as bar:
@@ -63,11 +65,11 @@ def find_poses(
                 places = map_points(own[:, :2], invert(cut.matrix)).clip(0, sizes[cut.row])
                 found[cut.row] = np.column_stack([places, own[:, 2]])
             bar.update(len(cuts))
-    return _to_table(boxes, found, parts["points"], _has_point(boxes["label"], model.labels, parts))
+    return _to_table(boxes, found, parts["points"], is_own)
 
 
 def check_pose_model(model: LoadedModel, *, flip: bool = False) -> dict:
-    """What a model says of its keypoints: `points`, `flips`, `crop`. Raises BadData for one that finds boxes alone."""
+    """What a model says of its keypoints: `points`, `flips`, `owners`, `crop`. Raises BadData where it has none."""
     parts = dict(model.architecture)
     if "points" not in parts:
         raise BadData(f"{model.path}: expected weights that find keypoints, such as those of the families heatmap and "
@@ -129,15 +131,14 @@ def _points(model: LoadedModel, images: torch.Tensor) -> np.ndarray:
     return found[:, 0].numpy().astype(float)
 
 
-def _has_point(labels: pd.Series, known: Sequence[str], parts: Mapping[str, Any]) -> np.ndarray:
+def _has_point(labels: pd.Series, known: Sequence[str], owners: Sequence[Sequence[int]], n_points: int) -> np.ndarray:
     """Whether a box of each label has each point, `(N, K)`."""
-    points, owners = parts["points"], parts["owners"]
     if not owners:
-        return np.ones((len(labels), len(points)), bool)
+        return np.ones((len(labels), n_points), bool)
     if unknown := sorted(set(labels) - set(known)):
         logger.info("%d boxes have no keypoints: the model knows those of %s, and nothing of %s",
                     labels.isin(unknown).sum(), ", ".join(known), ", ".join(unknown))
-    return np.column_stack([labels.isin([known[number] for number in own if number < len(known)]) for own in owners])
+    return np.column_stack([labels.isin([known[number] for number in own]) for own in owners])
 
 
 def _to_table(boxes: pd.DataFrame, found: np.ndarray, names: Sequence[str], is_own: np.ndarray) -> pd.DataFrame:

@@ -148,8 +148,9 @@ def _write_poses(
         boxes = boxes.drop(strange.index)
     if len(empty := images.loc[~images["image_id"].isin(boxes["image_id"]), "image_id"]):
         typer.echo(f"{len(empty):,} of {len(images):,} pictures have no object and no row, such as {empty.iloc[0]}")
-    points = find_poses(loaded, images, boxes, flip=objects.flip)
-    write_points(images, boxes, points, out, with_boxes=bool(objects.boxes or objects.detector),
+    are_named = bool(objects.boxes or objects.detector)
+    points = find_poses(loaded, images, boxes, flip=objects.flip, has_classes=are_named)
+    write_points(images, boxes, points, out, with_boxes=are_named,
                  from_centre=objects.from_centre)
     return f"{len(points):,} points of {len(boxes):,} objects in {boxes['image_id'].nunique():,} images"
 

@@ -1,8 +1,8 @@
 """What a training of keypoints reads: tables of two lists of objects, and the points that are asked for.
 
-A folder with `data.yaml` (labels, names of the points, their mirror images, parts and sigmas), `images.parquet`,
-`boxes.parquet` and `keypoints.parquet`. Pictures stay where they are, since a training sees them once: each object is
-cut out of its picture and kept in memory.
+A folder with `data.yaml` (labels, names of the points, their mirror images, parts, sigmas and classes) and the tables
+`images.parquet`, `boxes.parquet` and `keypoints.parquet`. Pictures stay where they are, since a training sees them
+once: each object is cut out of its picture and kept in memory.
 """
 
 from __future__ import annotations

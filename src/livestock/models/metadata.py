@@ -77,7 +77,11 @@ def read_metadata(text: str | bytes, path: Path) -> Metadata:
         if key in content and not is_right(content[key]):
             raise UnsafeWeights(f"{path}: metadata {METADATA!r}: expected {what}, found {key} = "
                                 f"{str(content[key])[:80]}")
-    return Metadata(**content)
+    found = Metadata(**content)
+    if found.n_points and not are_owners(found.architecture["owners"], found.n_points, len(found.labels)):
+        raise UnsafeWeights(f"{path}: metadata {METADATA!r}: expected owners that are ids of {len(found.labels)} "
+                            f"labels, found {str(found.architecture['owners'])[:80]}")
+    return found
 
 
 def _expected(path: Path, text: str | bytes) -> str:
@@ -93,13 +97,13 @@ def _is_pixels(value: Any, most: int) -> bool:
     return type(value) is int and 1 <= value <= most
 
 
-def is_of_keypoints(value: Any) -> bool:
+def _is_of_keypoints(value: Any) -> bool:
     """Whether it says what is needed of keypoints: different names, each one's mirror image or none, a known crop."""
     if not isinstance(value, dict) or set(value) != set(KEYPOINTS) or not _is_labels(value["points"]):
         return False
     points = value["points"]
     return (1 <= len(points) == len(set(points)) <= MOST_POINTS and value["crop"] in get_args(Crop)
-            and are_flips(value["flips"], len(points)) and are_owners(value["owners"], len(points)))
+            and are_flips(value["flips"], len(points)))
 
 
 def are_flips(value: Any, n_points: int) -> bool:
@@ -108,11 +112,11 @@ def are_flips(value: Any, n_points: int) -> bool:
         not value or sorted(value) == list(range(n_points)) and all(value[value[k]] == k for k in value))
 
 
-def are_owners(value: Any, n_points: int) -> bool:
+def are_owners(value: Any, n_points: int, n_labels: int) -> bool:
     """Whether these are the ids of classes that have each of so many points; or none, where all classes have all."""
     return isinstance(value, list | tuple) and len(value) in (0, n_points) and all(
-        isinstance(own, list | tuple) and 1 <= len(own) <= MOST_POINTS
-        and all(type(number) is int and number >= 0 for number in own) for own in value)
+        isinstance(own, list | tuple) and own and all(type(number) is int and 0 <= number < n_labels for number in own)
+        and len(set(own)) == len(own) for own in value)
 
 
 CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
@@ -123,5 +127,5 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "imgsz": (lambda value: value is None or _is_pixels(value, MOST_IMGSZ), f"a size of 1 to {MOST_IMGSZ} pixels"),
     "needs_nms": (lambda value: isinstance(value, bool), "true or false"),
     "has_fixed_size": (lambda value: isinstance(value, bool), "true or false"),
-    "architecture": (is_of_keypoints, f"{', '.join(KEYPOINTS)} of keypoints"),
+    "architecture": (_is_of_keypoints, f"{', '.join(KEYPOINTS)} of keypoints"),
 }

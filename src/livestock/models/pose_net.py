@@ -155,7 +155,7 @@ def check_pose_config(config: ModelConfig) -> None:
         "points": not (is_names and 1 <= len(points) <= MOST_POINTS and len(set(points)) == len(points)),
     }
     wrong["flips"] = wrong["points"] or not are_flips(parts["flips"], len(points))
-    wrong["owners"] = wrong["points"] or not are_owners(parts["owners"], len(points))
+    wrong["owners"] = wrong["points"] or not are_owners(parts["owners"], len(points), len(config.labels))
     if names := [name for name, is_wrong in wrong.items() if is_wrong]:
         raise UnsafeWeights(f"{config.family}: {names[0]}: expected what a network of keypoints has there, found "
                             f"{str(parts[names[0]])[:80]!r}")

@@ -41,6 +41,7 @@ GUESS = "mean pose"  # the guess that looks at no picture, beside every result
 N_TIMED = 24  # objects whose prediction is timed, each by itself
 N_WATCHED = 8  # images of a training that it is validated on
 VERSION = 1  # of what a training's result means
+POINTS_VERSION = 1  # of what its points mean
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class PoseResult:
 
     `facts`: `parameters` (millions), `megabytes` in half precision, `seconds` an epoch, `gigabytes`, `epochs`, and
     `milliseconds` an object at prediction, from the file to its points. `film` has weights by epoch. A training that
-    diverged found no point: its files of weights have no bytes.
+    diverged found no point and has `epochs` alone: its files of weights have no bytes.
     """
 
     arm: PoseArm
@@ -187,11 +188,11 @@ def train_pose_arm(lab: PoseLab, arm: PoseArm, seed: int) -> PoseResult:
     config, values = _configure(lab, arm, seed), read_pose_values(arm)
     own = {name: value for name, value in asdict(config).items() if name not in (*PLACES, *MACHINE)}
     made_from = {**own, "start": fingerprint(Path(config.weights)) if config.weights else "", "values": values,
-                 "points": list(arm.points), "filmed": list(arm.filmed), "tables": _stamp(lab.trained),
+                 "points": list(arm.points), "filmed": list(arm.filmed), "tables": _stamp(*lab.trained),
                  "skeleton": [[one.label, one.keypoint, one.flip, one.part] for one in lab.skeleton.keypoints],
                  "version": VERSION}
     key = hash_content(made_from)[:16]
-    looks = {"training": key, "flip": arm.flip, "tables": _stamp(lab.judged), "device": lab.scale.device}
+    looks = {"training": key, "flip": arm.flip, "tables": _stamp(*lab.judged[:2])}
     found = f"{key}_{hash_content(looks)[:8]}"
     folder, by = lab.root / "interim/poses", "10_heatmap" if arm.family == "heatmap" else "11_pose"
     kept = [folder / f"{key}_history.parquet", folder / f"{key}.safetensors",
@@ -199,19 +200,19 @@ def train_pose_arm(lab: PoseLab, arm: PoseArm, seed: int) -> PoseResult:
     points = folder / f"{found}.parquet"
     run_step(f"pose_{key}", lambda: _train(lab, arm, config, values, kept), outputs=kept, settings=made_from,
              workspace=lab.root, by=by, says=False)
-    run_step(f"points_{found}", lambda: _predict(lab, arm, kept[1], points), outputs=[points], settings=looks,
-             workspace=lab.root, by=by, says=False)
+    run_step(f"points_{found}", lambda: _predict(lab, arm, kept[1], points), inputs=[kept[1]], outputs=[points],
+             settings=looks, workspace=lab.root, version=POINTS_VERSION, by=by, says=False)
     records = read_records(lab.root)
     return PoseResult(arm, seed, read_table(points), read_table(kept[0]), kept[1],
                       {**records[f"pose_{key}"].notes, **records[f"points_{found}"].notes},
                       dict(zip(arm.filmed, kept[2:], strict=True)))
 
 
-def _stamp(part: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]) -> str:
-    """What a part's tables and pictures are known by."""
-    tables = [table.drop(columns=["archive", "member", "group", "fold"], errors="ignore").to_dict("list")
-              for table in part]
-    return hash_content([tables, stamp_members(part[0]["archive"].tolist(), part[0]["member"].tolist())])
+def _stamp(images: pd.DataFrame, *tables: pd.DataFrame) -> str:
+    """What pictures and tables of them are known by."""
+    said = [table.drop(columns=["archive", "member", "group", "fold"], errors="ignore").to_dict("list")
+            for table in (images, *tables)]
+    return hash_content([said, stamp_members(images["archive"].tolist(), images["member"].tolist())])
 
 
 def read_pose_values(arm: PoseArm) -> dict[str, float]:
@@ -240,7 +241,7 @@ def _train(
 ) -> dict[str, float]:
     """Trains an arm and writes its history, weights and film; returns the facts. Its folder is deleted then.
 
-    A training that diverges would do so again: it is kept, with weights of no bytes.
+    A training that diverges would do so again on this device: it is kept, with weights of no bytes.
     """
     from ..models.checkpoint import read_checkpoint
     from ..search.space import write_hyp
@@ -373,10 +374,13 @@ def _whole_pictures(images: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabulate_poses(results: Sequence[PoseResult], judged: Mapping[str, Sequence[Judged]]) -> pd.DataFrame:
-    """A row an arm: means over seeds of every measure and of the facts of its trainings; index `arm`."""
+    """A row an arm: means over seeds of every measure and of the facts of its trainings; index `arm`.
+
+    Errors are NaN where a seed found nothing, since those of the others would make the arm look better than it is.
+    """
     scores = pd.DataFrame([{"arm": arm, **one.scores} for arm, runs in judged.items() for one in runs])
     facts = pd.DataFrame([{"arm": result.arm.name, **result.facts} for result in results])
-    return scores.groupby("arm", sort=False).mean().join(facts.groupby("arm").mean())
+    return scores.groupby("arm", sort=False).agg(lambda own: own.mean(skipna=False)).join(facts.groupby("arm").mean())
 
 
 def find_pose_gain(judged: Mapping[str, Sequence[Judged]], better: str, worse: str, measure: str) -> Gain:
@@ -389,7 +393,7 @@ def see_maps(weights: Path, images: pd.DataFrame, boxes: pd.DataFrame, keypoint:
              ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """What a network sees of some objects, `(S, S, 3)` each, and its map of a keypoint `(H, W)`, heights in 0..1.
 
-    Raises ValueError for a network that gives places and no maps, or does not know the keypoint.
+    Raises ValueError for a network that gives places and no maps, or does not know the keypoint, and for none at all.
     """
     import torch
 
@@ -398,6 +402,8 @@ def see_maps(weights: Path, images: pd.DataFrame, boxes: pd.DataFrame, keypoint:
     from ..models.crops import cut_out, map_crop
     from ..models.forward import load_fused
 
+    if not weights.stat().st_size:
+        raise ValueError(f"{weights}: expected a network, found a training that diverged; a lower lr0 helps")
     _, config, net = load_fused(weights)
     parts = config.architecture
     if keypoint not in parts["points"] or parts["output"] == "places":
@@ -433,7 +439,8 @@ def list_errors(lab: PoseLab, results: Sequence[PoseResult]) -> dict[str, pd.Dat
     truth = lab.judged[2]
     errors: dict[str, list[pd.DataFrame]] = {}
     for result in results:
-        own = truth[truth["keypoint"].isin(result.keypoints["keypoint"])]
+        names = [point.keypoint for point in keep_points(lab.skeleton, result.arm.points).keypoints]
+        own = truth[truth["keypoint"].isin(names)]
         errors.setdefault(result.arm.name, []).append(find_errors(own, result.keypoints))
     by_arm = {arm: pd.concat(tables, ignore_index=True) for arm, tables in errors.items()}
     shared = _shared_points(results)

@@ -67,8 +67,9 @@ def _is_named_so(file: File) -> bool:
 
 def is_dlc(file: File) -> bool:
     """Whether a CSV has DeepLabCut's three rows above its numbers, and they are of labels, not of predictions."""
-    lines = file.read()[:1_000_000].decode("utf-8-sig", "replace").splitlines()[:3]
-    return [line.partition(",")[0] for line in lines] in (HEADER, INDIVIDUALS) and "likelihood" not in lines[2]
+    lines = file.read()[:1_000_000].decode("utf-8-sig", "replace").splitlines()[:4]
+    return [line.partition(",")[0] for line in lines[:3]] in (HEADER, INDIVIDUALS) and not any(
+        "likelihood" in line for line in lines)
 
 
 def _read_table(file: File, report: clean.Report) -> _Table | None:
@@ -99,11 +100,12 @@ def _table_of(grid: Sequence[tuple[int, list[str]]]) -> _Table:
 
     Raises BadData for a body part that does not have x and y, each once, and for several animals a picture.
     """
+    if [line[0] if line else "" for _, line in grid[:3]] == INDIVIDUALS and "likelihood" not in grid[3:4][0][1]:
+        if len(names := sorted({*grid[1][1][1:]} - {""})) > 1:
+            raise BadData(f"line 2: expected one animal a picture, found the individuals {short(names)}: their boxes "
+                          "are not in the file; write COCO keypoints, with a box an animal, in its place")
+        grid = [grid[0], *grid[2:]]
     head = [line for _, line in grid[:3]]
-    if [line[0] if line else "" for line in head] == INDIVIDUALS:
-        names = short(sorted({*head[1][1:]} - {""}))
-        raise BadData(f"line 2: expected one animal a picture, found the individuals {names}: their boxes "
-                      "are not in the file; write COCO keypoints, with a box an animal, in its place")
     if [line[0] if line else "" for line in head] != HEADER:
         raise _NoTable(f"expected rows that begin with {', '.join(HEADER)}, found {short([line[:1] for line in head])}")
     n_index = next((index for index, cell in enumerate(head[2]) if index and cell), len(head[2]))

@@ -22,8 +22,8 @@ from livestock.exceptions import BadData, UnsafeWeights
 from livestock.export.convert import find_differences
 from livestock.inference import find_candidates, to_tensor
 from livestock.models import graph
-from livestock.models.base import Predictions
-from livestock.models.checkpoint import write_checkpoint
+from livestock.models.base import Predictions, load_matching
+from livestock.models.checkpoint import read_checkpoint, write_checkpoint
 from livestock.models.forward import load_for_inference
 from livestock.models.metadata import METADATA, Metadata, read_metadata, write_metadata
 from livestock.models.registry import get_family
@@ -38,24 +38,30 @@ Files = Callable[[str, str], tuple[Path, Path]]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def write_sharp(family: str, size: str, path: Path, **changes: Any) -> Path:
-    """Weights as those of a trained network are: each map has a peak, which lies elsewhere in each picture."""
+def write_sharp(family: str, size: str, path: Path, start: str = "", **changes: Any) -> Path:
+    """Weights as those of a trained network are: each map has a peak, which lies elsewhere in each picture.
+
+    With the name of official weights as `start` the head alone is random.
+    """
     known = get_family(family)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         config = known.configure(["pig", "cow"], IMGSZ, size)
         config = replace(config, architecture={**config.architecture, "points": POINTS, "flips": FLIPS, **changes})
-        model = known.build(config).eval()
-        norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        model: Any = known.build(config).eval()
+        if start:
+            load_matching(model.body, {name.removeprefix("body."): tensor for name, tensor in read_checkpoint(
+                known.find_pretrained(start, path.parent)).tensors.items()})
+        norms = [module for module in (model.head if start else model).modules()
+                 if isinstance(module, torch.nn.BatchNorm2d)]
         for norm in norms:
             norm.train().momentum = None
             norm.reset_running_stats()
         for _ in range(4):
             known.predict(model, draw_blobs(8, IMGSZ, IMGSZ))
-        last: Any = model.last
         maps = model.eval()(draw_blobs(8, IMGSZ, IMGSZ))
         if config.architecture["output"] != "places":
-            last.weight.mul_((4.0 if config.architecture["output"] == "softmax" else 1.0) / maps.std())
+            model.last.weight.mul_((4.0 if config.architecture["output"] == "softmax" else 1.0) / maps.std())
     write_checkpoint(path, config, model.state_dict())
     return path
 
@@ -170,18 +176,29 @@ def test_differences_of_points_are_distances_and_heights() -> None:
     assert find_differences(first, Predictions(boxes, scores)).points == float("inf")
 
 
+def test_a_map_whose_size_an_export_computes_is_not_refused(
+    files: Files, drawn: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
+    """EfficientNet pads by what it computes: ONNX does not know the width by which a cell's number is divided."""
+    points, others = (find_poses(load_for_inference(path, "cpu"), *drawn) for path in files("heatmap", "lite0_project"))
+    assert others["confidence"].to_numpy() == pytest.approx(points["confidence"].to_numpy(), abs=1e-3)
+
+
 def test_int8_finds_about_the_same_points(
     files: Files, drawn: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
 ) -> None:
-    """About: of random weights, whose confidences differ by .02 to .12 from one kind of processor to another."""
+    """Behind ImageNet's weights, much nearer than the points of one picture are to those of another."""
     images, boxes = drawn
-    for family, size in (("topdown", "resnet18"), ("heatmap", "lite0")):
-        whole = files(family, size)[1]
+    for family, size, start in (("topdown", "resnet18", ""), ("topdown", "lite0", "lite0_imagenet"),
+                                ("heatmap", "lite0", "lite0_imagenet")):
+        weights = write_sharp(family, size, tmp_path / f"{family}_{size}.safetensors", start=start)
+        whole = export.export_onnx(weights, weights.with_suffix(".onnx"))
         own = boxes if family == "topdown" else None
         small = export.quantize_onnx(whole, images, tmp_path / f"{family}.onnx", imgsz=IMGSZ, boxes=own)
         assert small.stat().st_size < 0.75 * whole.stat().st_size
         points, others = (find_poses(load_for_inference(path), images, boxes) for path in (whole, small))
-        assert (points["confidence"] - others["confidence"]).abs().mean() < 0.2
+        apart = (points["confidence"] - others["confidence"]).abs().mean()
+        assert apart < 0.1 and (not start or apart < 0.5 * points["confidence"].std())
         nodes = onnx.load(small).graph.node
         last = max(index for index, node in enumerate(nodes) if node.op_type == "Conv")
         assert not [node.name for node in nodes[last + 1:] if node.op_type == "QuantizeLinear"]

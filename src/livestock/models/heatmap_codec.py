@@ -132,7 +132,8 @@ DECODERS: dict[str, Callable[[Tensor, float], tuple[Tensor, Tensor]]] = {
 def _find_peak(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Column, row and value of the highest cell of each map; the first of equals."""
     value, place = maps.flatten(-2).max(-1)
-    return place % maps.shape[-1], place // maps.shape[-1], value
+    width = int(maps.shape[-1])  # a number in an export too, where a shape is a tensor that might be 0
+    return place % width, place // width, value
 
 
 def _at(maps: Tensor, row: Tensor, column: Tensor) -> Tensor:

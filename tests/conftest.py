@@ -36,6 +36,13 @@ def messages() -> Iterator[None]:
     logger.handlers[:], logger.level, logger.propagate = before
 
 
+@pytest.fixture
+def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RF-DETR with ten queries, which it takes by rank: of 300 of a random network two are level but for rounding, and
+    where they change places both give another box."""
+    monkeypatch.setattr("livestock.models.rfdetr.N_QUERIES", 10)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images; they have no clear licence, so they are not in the repository."""

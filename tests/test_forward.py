@@ -27,7 +27,7 @@ from livestock.models.registry import get_family
 from livestock.models.yolov5 import architecture as yolov5_architecture
 from livestock.models.yolov5.library import STARTER
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_queries")
 FAMILIES = [("yolov5", 64), ("retinanet", 64), ("ssd", 64), ("tood", 64), ("yolox", 128), ("dfine", 256),
             ("rfdetr", 288)]
 
@@ -50,16 +50,6 @@ def pictures() -> list[torch.Tensor]:
     return [draw_blobs(1, 192, 320), draw_blobs(1, 160, 256)]
 
 
-def share_of_equal(found: Predictions, expected: Predictions, **tolerances: float) -> float:
-    """The share of boxes whose corners and scores agree, in one order.
-
-    RF-DETR takes its queries by rank: which of two places that are level comes first is rounding, and both then differ.
-    """
-    same = [torch.isclose(one, other, **tolerances).all(-1)
-            for one, other in ((found.boxes, expected.boxes), (found.scores, expected.scores))]
-    return float((same[0] & same[1]).float().mean())
-
-
 def assert_equal(found: Predictions, expected: Predictions, **tolerances: Any) -> None:
     torch.testing.assert_close(found.boxes, expected.boxes, **tolerances)
     torch.testing.assert_close(found.scores, expected.scores, **tolerances)
@@ -75,10 +65,7 @@ def test_a_file_gives_what_the_family_predicts(family: str, imgsz: int, tmp_path
     images = draw_blobs(2, imgsz, imgsz)
     with torch.inference_mode():
         expected = get_family(family).predict(model, images)
-    if family == "rfdetr":
-        assert share_of_equal(loaded(images), expected, rtol=1e-4, atol=1e-3) > 0.98
-    else:
-        assert_equal(loaded(images), expected, rtol=1e-4, atol=2e-3 if family == "yolov5" else 1e-3)
+    assert_equal(loaded(images), expected, rtol=1e-4, atol=2e-3 if family == "yolov5" else 1e-3)
     assert (loaded.labels, loaded.imgsz, loaded.family, loaded.device) == (LABELS, imgsz, family, "cpu")
     assert (loaded.needs_nms, loaded.resize) == {
         "dfine": (False, "stretch"), "rfdetr": (False, "stretch"),

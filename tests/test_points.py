@@ -448,6 +448,18 @@ def test_several_animals_a_picture_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"CollectedData_me\.csv: line 2: expected one animal a picture, found the "
                                       r"individuals .*ann.*bob.*COCO keypoints"):
         readers.read_data_set("auto", tmp_path, PIG)
+    write(tmp_path, {"CollectedData_me.csv": "".join(table.splitlines(keepends=True)[:3])})  # cut off
+    with pytest.raises(BadData, match="expected one animal a picture"):
+        readers.read("dlc", tmp_path, PIG)
+    write(tmp_path, {"CollectedData_me.csv": "scorer,me\nindividuals,ann\nbodyparts,snout\n"})
+    with pytest.raises(BadData, match="1 x unreadable label"):
+        readers.read("dlc", tmp_path, PIG)
+
+
+def test_a_path_that_says_likelihood_is_no_prediction(tmp_path: Path) -> None:
+    table = "scorer,me,me,me,me\nbodyparts,snout,snout,tail,tail\ncoords,x,y,x,y\nlikelihood/a.jpg,1,2,3,4\n"
+    write(tmp_path, {"likelihood/a.jpg": A, "table.csv": table})
+    assert len(readers.read_data_set("auto", tmp_path, PIG).train.boxes) == 1
 
 
 def test_a_single_individual_is_a_table_as_any_other_and_predictions_are_no_labels(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_what_is_written_is_read(data_yaml: Path, tmp_path: Path) -> None:
     train, valid = read_objects(data_yaml), read_objects(data_yaml, "val")
     assert train.labels == ("pig", "cow") and train.points == unite_points(SKELETON) == valid.points
     assert train.points.names == UNITED and train.points.flips == (0, 2, 1, 3)
-    assert train.points.owners == ((0,), (0, 1), (0, 1), (1,)) and train.points == read_objects(data_yaml, "val").points
+    assert train.points.owners == ((0,), (0, 1), (0, 1), (1,))
     assert train.points.parts == ("upper", "upper", "upper", "lower") and train.points.sigmas[0] == 0.1
     assert len(train) == 2 and len(valid) == 1  # the pig of b has no labelled point, and the bird no keypoints
     assert train.class_ids.tolist() == [0, 1] and valid.class_ids.tolist() == [1]

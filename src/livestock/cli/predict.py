@@ -150,8 +150,7 @@ def _write_poses(
         typer.echo(f"{len(empty):,} of {len(images):,} pictures have no object and no row, such as {empty.iloc[0]}")
     are_named = bool(objects.boxes or objects.detector)
     points = find_poses(loaded, images, boxes, flip=objects.flip, has_classes=are_named)
-    write_points(images, boxes, points, out, with_boxes=are_named,
-                 from_centre=objects.from_centre)
+    write_points(images, boxes, points, out, with_boxes=are_named, from_centre=objects.from_centre)
     return f"{len(points):,} points of {len(boxes):,} objects in {boxes['image_id'].nunique():,} images"
 
 

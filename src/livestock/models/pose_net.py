@@ -25,8 +25,7 @@ from .metadata import MOST_POINTS, are_flips, are_owners
 HEADS = ("upsample", "deconv", "finest", "flat")
 OUTPUTS = ("sigmoid", "linear", "softmax", "places")
 KNOWN: dict[str, Container] = {"head": HEADS, "output": OUTPUTS, "crop": get_args(Crop), "decode": DECODERS}
-ENTRIES = ("backbone", "head", "channels", "output", "decode", "crop", "mean", "std", "points", "flips",
-           "owners")
+ENTRIES = ("backbone", "head", "channels", "output", "decode", "crop", "mean", "std", "points", "flips", "owners")
 MOST_PARAMETERS = 400_000_000
 NARROWEST = 0.3  # cells: a Gaussian narrower than that is nearly 0 in all cells where its peak lies between them
 SMALLEST_RADIUS = 0.25  # of the widest: of the Gaussian of an object that is small in its picture

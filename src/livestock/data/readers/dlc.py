@@ -68,8 +68,9 @@ def _is_named_so(file: File) -> bool:
 def is_dlc(file: File) -> bool:
     """Whether a CSV has DeepLabCut's three rows above its numbers, and they are of labels, not of predictions."""
     lines = file.read()[:1_000_000].decode("utf-8-sig", "replace").splitlines()[:4]
-    return [line.partition(",")[0] for line in lines[:3]] in (HEADER, INDIVIDUALS) and not any(
-        "likelihood" in line for line in lines)
+    cells = [line.partition(",")[0] for line in lines]
+    n_head = 4 if cells[:3] == INDIVIDUALS else 3
+    return cells[:3] in (HEADER, INDIVIDUALS) and "likelihood" not in lines[:n_head][-1]
 
 
 def _read_table(file: File, report: clean.Report) -> _Table | None:
@@ -100,8 +101,9 @@ def _table_of(grid: Sequence[tuple[int, list[str]]]) -> _Table:
 
     Raises BadData for a body part that does not have x and y, each once, and for several animals a picture.
     """
-    if [line[0] if line else "" for _, line in grid[:3]] == INDIVIDUALS and "likelihood" not in grid[3:4][0][1]:
-        if len(names := sorted({*grid[1][1][1:]} - {""})) > 1:
+    if [line[0] if line else "" for _, line in grid[:3]] == INDIVIDUALS:
+        is_prediction = any("likelihood" in line for _, line in grid[3:4])
+        if len(names := sorted({*grid[1][1][1:]} - {""})) > 1 and not is_prediction:
             raise BadData(f"line 2: expected one animal a picture, found the individuals {short(names)}: their boxes "
                           "are not in the file; write COCO keypoints, with a box an animal, in its place")
         grid = [grid[0], *grid[2:]]
@@ -117,9 +119,10 @@ def _table_of(grid: Sequence[tuple[int, list[str]]]) -> _Table:
         raise _NoTable(f"expected the columns x and y, found {short(sorted({coord for _, coord in columns}))}: "
                        "predictions are no labels")
     if twice := next((column for column in columns if columns.count(column) > 1), None):
-        raise BadData(f"line 2: expected each body part once, found {' of '.join(reversed(twice))} a second time")
+        raise BadData(f"line {grid[1][0]}: expected each body part once, found {' of '.join(reversed(twice))} "
+                      "a second time")
     if lonely := next((part for part, _ in columns if not {(part, "x"), (part, "y")} <= {*columns}), None):
-        raise BadData(f"line 3: expected x and y of each body part, found one of {lonely!r} alone")
+        raise BadData(f"line {grid[2][0]}: expected x and y of each body part, found one of {lonely!r} alone")
     rows = [(number, picture_path("/".join(line[:n_index])) or "", line[n_index:]) for number, line in grid[3:] if line]
     return _Table(columns, rows)
 

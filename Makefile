@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	cp data/answer.csv answer.csv
 
 detectors: $(VENV)/installed
-	$(PIP) --constraint constraints.txt --editable ".[run,yolox]"
+	$(PIP) --constraint constraints.txt --editable ".[run,yolox,keypoints]"
 	$(RUN) -m livestock run --profile demo --workspace data --only 09_detectors
 
 keypoints: $(VENV)/installed

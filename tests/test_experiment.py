@@ -219,7 +219,7 @@ def test_arms_differ_in_what_is_asked_for_alone(lab: Lab, on_gpu: bool) -> None:
     tood = arms[-1]
     plain, deformable = detectors.list_deformable(tood)
     assert replace(deformable, name=plain.name, size=plain.size) == plain
-    assert deformable.size == ("resnet50_dcn_imagenet" if on_gpu else "resnet18_dcn")
+    assert deformable.size == ("resnet50_dcn_imagenet" if on_gpu else "lite0_dcn_imagenet")
     without, epochs, images = detectors.list_mosaic(replace(tood, hyp={"lr0": 0.02}))
     assert epochs.hyp == images.hyp == {"lr0": 0.02, "mosaic": 1.0}
     assert (without.hyp, epochs.epochs, images.epochs) == ({"lr0": 0.02}, 1.0, 0.25)
@@ -262,6 +262,6 @@ def test_claims_are_about_arms_that_are_there(lab: Lab) -> None:
 def test_the_control_table_says_what_is_equal(lab: Lab) -> None:
     arms = detectors.list_detectors(own=False, on_gpu=False)
     table = experiment.describe_lab(lab, arms)
-    assert table.loc["backbone or start weights"].tolist() == ["resnet18", True]
+    assert table.loc["backbone or start weights"].tolist() == ["lite0_imagenet", True]
     assert not table.loc["family", "equal"]
     assert yaml.safe_load(table.loc["epochs", "value"]) == SCALE.epochs

@@ -25,7 +25,7 @@ IN_GOOGLE = {"google.protobuf": "protobuf"}  # several packages put modules into
 COLAB_ALONE = {"google.colab"}  # on Colab, and nowhere to be installed from
 # Extras that only some files need, inside functions; all else is required by `livestock` itself.
 OPTIONAL = {f"src/livestock/models/{name}": "dfine" for name in ("dfine", "hub", "rfdetr")} | {
-    f"src/livestock/models/{name}": "keypoints" for name in ("pose_net", "timm_weights")}
+    f"src/livestock/models/{name}": "keypoints" for name in ("backbones", "pose_net", "timm_weights")}
 OF_ITS_USERS = {  # no extras: who has an account there installs it, and who has DeepLabCut has it
     "src/livestock/training/loggers.py": "wandb", "src/livestock/data/readers/dlc_h5.py": "h5py"}
 NOT_IMPORTED = {

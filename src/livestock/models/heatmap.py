@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ..exceptions import BadData
-from .backbones import MEAN, STD
+from .backbones import MEAN, STD, require_timm
 from .base import Crop, Loss, ModelConfig, Predictions, Resize
 from .common import check_size, group_parameters, move_outputs
-from .pose_net import build_net, is_backbone, make_map_loss, predict_points, require_timm
+from .pose_net import build_net, is_backbone, make_map_loss, predict_points
 from .timm_weights import download_backbone, read_mean_std
 
 PROJECT = {"head": "upsample", "channels": [256, 128, 64, 32], "output": "sigmoid", "decode": "argmax"}
@@ -57,7 +57,7 @@ class HeatMapFamily:
         Raises BadData for a side that is no multiple of 32, and for a name that timm does not have.
         """
         check_size(imgsz, smallest=64)
-        require_timm(self.name)
+        require_timm(f"the model family {self.name}")
         size = size or self.sizes[0]
         if size not in self.known and not is_backbone(size):
             raise BadData(f"{self.name}: size: expected one of {', '.join(self.sizes)}, or a backbone of timm, found "

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from importlib.util import find_spec
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ..exceptions import UnsafeWeights
-from .backbones import Normalise
+from .backbones import Normalise, require_timm
 from .base import Batch, Crop, Loss, ModelConfig, Predictions
 from .common import SMALLEST, check_entries
 from .heatmap_codec import DECODERS, encode_gaussian, encode_one_hot, window_mass
@@ -133,18 +132,12 @@ def is_backbone(name: str) -> bool:
     return re.fullmatch(r"[a-z0-9_]{1,60}", name) is not None and bool(timm.is_model(name))
 
 
-def require_timm(family: str) -> None:
-    """Raises ImportError that says what to install if timm, whose backbones this family has, is not there."""
-    if find_spec("timm") is None:
-        raise ImportError(f"the model family {family} needs timm, which is not installed: pip install timm==1.0.28")
-
-
 def check_pose_config(config: ModelConfig) -> None:
     """Raises UnsafeWeights naming the first entry that is not as it should be."""
     parts = check_entries(config, ENTRIES)
     points, backbone, channels = parts["points"], parts["backbone"], parts["channels"]
     is_names = isinstance(points, list | tuple) and all(isinstance(name, str) for name in points)
-    require_timm(config.family)
+    require_timm(f"the model family {config.family}")
     wrong = {
         "backbone": not (isinstance(backbone, str) and is_backbone(backbone)),
         **{name: not isinstance(parts[name], str) or parts[name] not in known for name, known in KNOWN.items()},

@@ -20,7 +20,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from ..exceptions import BadData, UnsafeWeights
-from .backbones import CLASSIFIERS, Normalise, Pyramid, as_body, download_official, is_classifier
+from .backbones import CLASSIFIERS, Pyramid, as_body, download_official, is_classifier, normalise_for
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
 from .common import (
     SMALLEST,
@@ -33,7 +33,7 @@ from .common import (
     move_outputs,
 )
 
-BACKBONES = ("resnet18", "resnet50", "swin_t")
+BACKBONES = ("resnet18", "resnet50", "swin_t", "lite0")
 LEVELS = 5  # P3 to P7
 MOST_ANCHORS = 18  # of a place; the paper has 9
 ANCHOR_SIZES = [[side, int(side * 2 ** (1 / 3)), int(side * 2 ** (2 / 3))] for side in (32, 64, 128, 256, 512)]
@@ -53,9 +53,9 @@ class RetinaNetDetector(RetinaNet):
     `bbox_regression` `(B, N, 4)`, which is relative to the anchors, and `anchors` `(N, 4)`, xyxy in pixels; float32.
     """
 
-    def __init__(self, backbone: nn.Module, n_classes: int, anchors: AnchorGenerator) -> None:
-        super().__init__(backbone, n_classes, anchor_generator=anchors)
-        self.normalise = Normalise()
+    def __init__(self, backbone: str, n_classes: int, anchors: AnchorGenerator) -> None:
+        super().__init__(Pyramid(backbone, LEVELS), n_classes, anchor_generator=anchors)
+        self.normalise = normalise_for(backbone)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = list(self.backbone(self.normalise(images)).values())
@@ -66,7 +66,9 @@ class RetinaNetDetector(RetinaNet):
 
 
 class RetinaNetFamily:
-    """RetinaNet; its sizes are backbones: `resnet18` (19 million parameters), `resnet50` (32), `swin_t` (36)."""
+    """RetinaNet; its sizes are backbones: `resnet18` (19 million parameters), `resnet50` (32), `swin_t` (36),
+    `lite0` (11).
+    """
 
     name = "retinanet"
     sizes = tuple(BACKBONES)
@@ -88,7 +90,7 @@ class RetinaNetFamily:
         """A network with random weights, made without network access. Raises UnsafeWeights for an impossible config."""
         backbone, sizes, ratios = _check_architecture(config)
         anchors = AnchorGenerator(sizes, (ratios,) * len(sizes))
-        return RetinaNetDetector(Pyramid(backbone, LEVELS), len(config.labels), anchors)
+        return RetinaNetDetector(backbone, len(config.labels), anchors)
 
     def find_pretrained(self, name: str, directory: Path) -> Path:
         """The checkpoint of official start weights, a name in `PRETRAINED`, made in `directory` if it is not there.

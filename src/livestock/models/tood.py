@@ -27,11 +27,11 @@ from ..exceptions import BadData, UnsafeWeights
 from .backbones import (
     CLASSIFIERS,
     WIDTH,
-    Normalise,
     Pyramid,
     as_body,
     download_official,
     is_classifier,
+    normalise_for,
     place_centres,
 )
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
@@ -47,7 +47,7 @@ from .common import (
 )
 from .tood_assign import assign_by_alignment, assign_by_distance, find_centrality
 
-BACKBONES = ("resnet18", "resnet50", "resnext50", "resnext101")
+BACKBONES = ("resnet18", "resnet50", "resnext50", "resnext101", "lite0")
 DEFORMABLE, N_DEFORMABLE = "_dcn", 2  # the end of a size's name with so many deformable layers in the head
 PRETRAINED: dict[str, Any] = {f"{name}{end}_imagenet": CLASSIFIERS[f"{name}_imagenet"]
                               for name in BACKBONES for end in ("", DEFORMABLE)}
@@ -153,7 +153,7 @@ class Tood(nn.Module):
 
     def __init__(self, backbone: str, n_classes: int, n_deformable: int) -> None:
         super().__init__()
-        self.normalise = Normalise()
+        self.normalise = normalise_for(backbone)
         self.backbone = Pyramid(backbone, len(STRIDES))
         self.head = Head(n_classes, n_deformable)
         self.n_classes = n_classes
@@ -171,7 +171,7 @@ class Tood(nn.Module):
 
 
 class ToodFamily:
-    """TOOD; its sizes are backbones, `resnet18` (19 million parameters) to `resnext101` (89).
+    """TOOD; its sizes are backbones, `resnet18` (19 million parameters) to `resnext101` (89), and `lite0` (11).
 
     With `_dcn` at the end of its name the first two layers of the head are deformable convolutions.
     """

@@ -1,8 +1,8 @@
 """YOLOX: boxes without anchors, assigned by what they cost; network and loss of the package pixeltable-yolox.
 
 Paper: Ge et al., YOLOX: Exceeding YOLO Series in 2021, arXiv:2107.08430. The networks (CSPDarknet and its pyramid), the
-head, SimOTA's assignment and the loss are the package's, as they are. On a ResNet, which the paper does not have, its
-head stands on torchvision's pyramid. The L1 loss that the authors add in the last epochs is left out.
+head, SimOTA's assignment and the loss are the package's, as they are. On a classifier, as the paper has none, its head
+stands on torchvision's pyramid. The L1 loss that the authors add in the last epochs is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 from torchvision.ops import box_convert
 
 from ..exceptions import BadData, UnsafeWeights
-from .backbones import CLASSIFIERS, WIDTH, Normalise, Pyramid, as_body, download_official, is_classifier
+from .backbones import CLASSIFIERS, WIDTH, Pyramid, as_body, download_official, is_classifier, normalise_for
 from .base import Batch, Loss, ModelConfig, Predictions, Resize
 from .common import (
     SMALLEST,
@@ -35,8 +35,8 @@ from .common import (
 )
 
 DARKNETS = ("yolox_nano", "yolox_tiny", "yolox_s", "yolox_m", "yolox_l", "yolox_x")
-RESNETS = ("resnet18", "resnet50")
-PRETRAINED = (*(f"{size}_coco" for size in DARKNETS), *(f"{name}_imagenet" for name in RESNETS))
+CLASSIFIED = ("resnet18", "resnet50", "lite0")
+PRETRAINED = (*(f"{size}_coco" for size in DARKNETS), *(f"{name}_imagenet" for name in CLASSIFIED))
 RELEASE = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
 INSTALL = "pip install --no-deps pixeltable-yolox==0.4.3 && pip install loguru tabulate pycocotools"
 PRIOR = 0.01  # the first scores
@@ -92,14 +92,14 @@ class YoloxDetector(nn.Module):
 
 
 class YoloxFamily:
-    """YOLOX: the published sizes, `yolox_nano` (0.9 million parameters) to `yolox_x` (99); its head on `resnet18` (20)
-    and `resnet50` (33).
+    """YOLOX: the published sizes, `yolox_nano` (0.9 million parameters) to `yolox_x` (99); its head on `resnet18` (20),
+    `resnet50` (33) and `lite0` (12).
 
     Raises ImportError that says what to install if the package is not there.
     """
 
     name = "yolox"
-    sizes = (*DARKNETS, *RESNETS)
+    sizes = (*DARKNETS, *CLASSIFIED)
     needs_nms = True
     resize: Resize = "top_left"
     sums_loss = False
@@ -129,7 +129,7 @@ class YoloxFamily:
             return YoloxDetector(Bgr(), network.backbone, network.head)
         head = modules.YoloxHead(len(config.labels), in_channels=[WIDTH] * 3)
         head.initialize_biases(PRIOR)
-        return YoloxDetector(Normalise(), Pyramid(size, 3), head)
+        return YoloxDetector(normalise_for(size), Pyramid(size, 3), head)
 
     def find_pretrained(self, name: str, directory: Path) -> Path:
         """The checkpoint of official start weights, a name in `PRETRAINED`, made in `directory` if it is not there.

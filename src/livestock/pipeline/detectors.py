@@ -28,7 +28,7 @@ SCALES: dict[str, Scale] = {
 SMALL = {"ssd": "resnet50", "retinanet": "swin_t", "yolox": "yolox_s", "tood": "resnext50"}
 # The project's own; where classifiers are published, they start as such. YOLOX's backbone was never one.
 LARGE = {"ssd": "vgg16_imagenet", "retinanet": "swin_t_imagenet", "yolox": "yolox_l", "tood": "resnext101_imagenet"}
-ONE_BACKBONE = {False: "resnet18", True: "resnet50_imagenet"}  # on a CPU, and on a GPU
+ONE_BACKBONE = {False: "lite0_imagenet", True: "resnet50_imagenet"}  # on a CPU, and on a GPU
 MOSAIC_IMAGES = 4  # in one picture
 
 

@@ -111,6 +111,7 @@ def write_floor(source: Path, n_images: int, batch: int) -> Path:
     values = yaml.safe_load(source.read_text(encoding="utf-8"))
     n_batches = -(-n_images // batch)
     path = ROOT / f"floor_{n_batches}_{source.name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
     values["warmup_epochs"] = max(values["warmup_epochs"], 100 / n_batches)
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from .data.archives import read_image
 from .exceptions import BadData
 from .files.memory import keep_blocks
 from .files.progress import progress_bar
-from .geometry import clip_xyxy, compose, invert, map_boxes, mirror_affine
-from .models.base import Predictions, Resize
+from .geometry import clip_xyxy, compose, invert, map_boxes, map_points, mirror_affine
+from .models.base import ONE_STAGE, Predictions, Resize
 from .models.labels import LabelOf, check_labels
 from .models.loaded import LoadedModel, is_gpu, threads
 from .models.prepare import prepare
-from .tables import BOX_COLUMNS, BOX_DTYPES, XYXY, first_box_id, make_boxes
+from .tables import BOX_COLUMNS, BOX_DTYPES, XYXY, first_box_id, list_points, make_boxes, make_keypoints
 
 Keep = Callable[[pd.DataFrame], pd.DataFrame]  # the boxes of whole images to those of them that stay
 KEPT_AT_ONCE = 250_000  # boxes that `Keep` gets, or a few more
@@ -37,12 +37,14 @@ CONF_FLOOR, MAX_PER_IMAGE = 0.001, 30_000  # what is kept of an image: by confid
 class Candidates:
     """`boxes` as a boxes table of source `model`; `n_cut` counts boxes that `max_per_image` cut, by image_id.
 
-    `seconds` for all images, from reading the first to the last box, without loading the model.
+    `seconds` for all images, from reading the first to the last box, without loading the model. `keypoints` is the
+    keypoints table of these boxes where the model finds points too.
     """
 
     boxes: pd.DataFrame
     n_cut: pd.Series
     seconds: float
+    keypoints: pd.DataFrame | None = None
 
 
 def find_candidates(
@@ -72,20 +74,36 @@ def find_candidates(
     `origin` goes into the numbers of the boxes (see `tables.ids`): candidates that are to be concatenated need one
     each. By default it is the weights' path, `imgsz` and `flip`. A box has the same number whatever `keep` drops.
 
+    A model that finds objects and their keypoints at once gives the points of a box's class, clipped to the image. Of
+    boxes that `keep` dropped there are none: with thousands of boxes an image it is needed for them.
+
     Raises ValueError if the model's classes are not `labels` in that order, see `labels.check_labels`, and BadData for
-    a model that finds keypoints: it knows of no box.
+    a model that finds keypoints of objects in boxes: it knows of no box; and for a flip without mirror images.
     """
-    if "points" in model.architecture:
+    if model.architecture.get("crop", ONE_STAGE) != ONE_STAGE:
         raise BadData(f"{model.path}: expected weights that find boxes, found {model.family}, which finds keypoints of "
                       "objects; use `livestock predict --weights`, or `livestock.poses.find_poses`")
     check_labels(model.labels, labels, model.path, label_of)
+    points = model.architecture.get("points", ())
+    if flip and points and not model.architecture["flips"]:
+        raise BadData(f"{model.path}: flip: expected mirror images of its keypoints, found none: its skeleton has no "
+                      "`flip`, so a mirrored object would have them on the wrong side")
     keep_blocks()
-    look = _Look(imgsz, flip, conf_floor, max_per_image)
+    look = _Look(imgsz, flip, conf_floor, max_per_image, len(labels), model.architecture.get("flips", ()))
     origin = origin or f"{model.path} {imgsz} {flip}"
     chunks = _same_size_chunks(images, batch or (GPU_BATCH if is_gpu(model.device) else 1))
     waiting: list[_Boxes] = []  # what is yet to be made a table of
     kept: list[pd.DataFrame] = []
+    places: list[pd.DataFrame] = []  # the keypoints of what is kept
     n_waiting = 0  # boxes
+
+    def make_tables(keep: Keep | None) -> None:
+        table = _to_table(waiting, labels, origin)
+        kept.append(keep(table) if keep else table)
+        if points:
+            places.append(_to_points(waiting, kept[-1], table["box_id"], model.architecture, labels))
+        waiting.clear()
+
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
     started = time.perf_counter()
     with progress_bar("candidates", unit="image", total=len(images)) as bar, closing(
@@ -96,13 +114,14 @@ def find_candidates(
                 waiting.append(boxes)
                 n_waiting += len(boxes.confidence)
             if keep and n_waiting >= KEPT_AT_ONCE:
-                kept.append(keep(_to_table(waiting, labels, origin)))
-                waiting, n_waiting = [], 0
+                make_tables(keep)
+                n_waiting = 0
             bar.update(len(found))
-        table = _to_table(sorted(waiting, key=lambda boxes: boxes.image_id), labels, origin)
-        if keep:
-            table = pd.concat([*kept, keep(table)]).sort_values("image_id", kind="stable", ignore_index=True)
-    return Candidates(table, n_cut, time.perf_counter() - started)
+        waiting.sort(key=lambda boxes: boxes.image_id)
+        make_tables(keep)
+    table = pd.concat(kept).sort_values("image_id", kind="stable", ignore_index=True) if keep else kept[0]
+    return Candidates(table, n_cut, time.perf_counter() - started,
+                      make_keypoints(pd.concat(places, ignore_index=True)) if points else None)
 
 
 class _Look(NamedTuple):
@@ -112,6 +131,8 @@ class _Look(NamedTuple):
     flip: bool
     conf_floor: float
     max_per_image: int
+    n_labels: int
+    flips: Sequence[int]
 
 
 def _see_ahead(model: LoadedModel, chunks: list[pd.DataFrame], look: _Look
@@ -154,10 +175,11 @@ def _see(model: LoadedModel, chunk: pd.DataFrame, look: _Look, turn: Any) -> lis
 
 
 def _select_rows(found: Predictions, conf_floor: float) -> list[np.ndarray]:
-    """Each image's rows `(n, 4 + C)`, box and scores, of any score above the floor, copied to the CPU."""
+    """Each image's rows `(n, 4 + C + 3 K)`, box, scores and points, of any score above the floor, on the CPU."""
     image, row = (found.scores.amax(dim=2) > conf_floor).nonzero(as_tuple=True)
     ends = torch.bincount(image, minlength=len(found.scores)).cumsum(0).cpu().numpy()
-    rows = torch.cat([found.boxes[image, row], found.scores[image, row]], dim=1)
+    points = [] if found.keypoints is None else [found.keypoints[image, row].flatten(1)]
+    rows = torch.cat([found.boxes[image, row], found.scores[image, row], *points], dim=1)
     return np.split(rows.cpu().numpy(), ends[:-1])
 
 
@@ -204,7 +226,8 @@ def to_tensor(
 class _Boxes(NamedTuple):
     """An image's boxes: `(N, 4)` xyxy pixels of the original image, `(N,)` class numbers and confidences.
 
-    `place` is each box's among all that the model sees in the image, `(N,)`.
+    `place` is each box's among all that the model sees in the image, `(N,)`; `points` `(N, K, 3)` are its keypoints, x,
+    y and confidence.
     """
 
     image_id: str
@@ -212,21 +235,28 @@ class _Boxes(NamedTuple):
     class_ids: np.ndarray
     confidence: np.ndarray
     place: np.ndarray
+    points: np.ndarray
 
     def take(self, rows: Any) -> _Boxes:
         return _Boxes(self.image_id, *(values[rows] for values in self[1:]))
 
 
 def _read_rows(rows: np.ndarray, image: Any, look: _Look, back: np.ndarray) -> tuple[_Boxes, int]:
-    """One image's boxes from rows `(n, 4 + C)` of `_select_rows`; how many were cut. `back` maps them to the image."""
-    box_index, class_id = np.nonzero(rows[:, 4:] > look.conf_floor)
-    confidence = rows[:, 4:][box_index, class_id]
+    """One image's boxes from rows of `_select_rows`; how many were cut. `back` maps them to the image."""
+    scores, points = rows[:, 4 : 4 + look.n_labels], rows[:, 4 + look.n_labels :]
+    box_index, class_id = np.nonzero(scores > look.conf_floor)
+    confidence = scores[box_index, class_id]
     order = np.argsort(-confidence, kind="stable")[: look.max_per_image]
     n_cut = len(confidence) - len(order)
     corners = clip_xyxy(map_boxes(rows[box_index[order], :4], back), image.width, image.height)
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
-    return _Boxes(image.image_id, corners.astype(np.float32), class_id[order].astype(np.int16),
-                  confidence[order], np.arange(len(order), dtype=np.int32)).take(has_area), n_cut
+    own = points[box_index[order]].reshape(len(order), -1, 3)
+    if own.size:
+        own = own[:, list(look.flips)] if look.flip else own
+        places = map_points(own[..., :2], back).clip(0, [image.width, image.height])
+        own = np.concatenate([places, own[..., 2:]], axis=-1)
+    return _Boxes(image.image_id, corners.astype(np.float32), class_id[order].astype(np.int16), confidence[order],
+                  np.arange(len(order), dtype=np.int32), own.astype(np.float32)).take(has_area), n_cut
 
 
 def _to_table(found: list[_Boxes], labels: list[str], origin: str) -> pd.DataFrame:
@@ -243,3 +273,12 @@ def _to_table(found: list[_Boxes], labels: list[str], origin: str) -> pd.DataFra
     columns["confidence"] = np.concatenate([boxes.confidence for boxes in found])
     table = pd.DataFrame({**columns, "source": "model"}, columns=BOX_COLUMNS)
     return table.astype({name: dtype for name, dtype in BOX_DTYPES.items() if table[name].dtype != np.dtype(object)})
+
+
+def _to_points(
+    found: list[_Boxes], kept: pd.DataFrame, box_ids: pd.Series, architecture: Mapping[str, Any], labels: list[str]
+) -> pd.DataFrame:
+    """The keypoints of the boxes that were kept; `box_ids` are the numbers of all that were found, in their order."""
+    row = pd.Series(np.arange(len(box_ids)), index=box_ids.to_numpy()).loc[kept["box_id"]].to_numpy()
+    every = np.concatenate([boxes.points for boxes in found]) if found else np.zeros((0, 0, 3))
+    return list_points(kept, every[row], architecture["points"], labels, architecture["owners"])

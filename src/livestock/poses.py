@@ -18,7 +18,7 @@ from .geometry import invert, map_points
 from .inference import to_tensor
 from .models.crops import cut_out, map_crop
 from .models.loaded import LoadedModel
-from .tables import XYXY, make_keypoints
+from .tables import XYXY, list_points
 
 logger = logging.getLogger(__name__)
 BATCH = 32  # objects at a time
@@ -54,7 +54,6 @@ def find_poses(
         box = boxes[flat].iloc[0]
         raise BadData(f"boxes: box {box['box_id']} in {box['image_id']}: expected x_min < x_max and y_min < y_max, "
                       f"found {corners[flat][0].tolist()}")
-    is_own = _has_point(boxes["label"], model.labels, parts["owners"] if has_classes else (), len(parts["points"]))
     sizes = images.set_index("image_id").loc[boxes["image_id"], ["width", "height"]].to_numpy(float)
     found = np.zeros((len(boxes), len(parts["points"]), 3))
     with progress_bar("keypoints", unit="object", total=len(boxes)) as bar:
@@ -65,7 +64,7 @@ def find_poses(
                 places = map_points(own[:, :2], invert(cut.matrix)).clip(0, sizes[cut.row])
                 found[cut.row] = np.column_stack([places, own[:, 2]])
             bar.update(len(cuts))
-    return _to_table(boxes, found, parts["points"], is_own)
+    return list_points(boxes, found, parts["points"], model.labels, parts["owners"] if has_classes else ())
 
 
 def check_pose_model(model: LoadedModel, *, flip: bool = False) -> dict:
@@ -129,25 +128,3 @@ def _look(model: LoadedModel, images: torch.Tensor, flips: Sequence[int] | None)
 def _points(model: LoadedModel, images: torch.Tensor) -> np.ndarray:
     found: Any = model(images).keypoints  # checked there: a model that names points predicts them
     return found[:, 0].numpy().astype(float)
-
-
-def _has_point(labels: pd.Series, known: Sequence[str], owners: Sequence[Sequence[int]], n_points: int) -> np.ndarray:
-    """Whether a box of each label has each point, `(N, K)`."""
-    if not owners:
-        return np.ones((len(labels), n_points), bool)
-    if unknown := sorted(set(labels) - set(known)):
-        logger.info("%d boxes have no keypoints: the model knows those of %s, and nothing of %s",
-                    labels.isin(unknown).sum(), ", ".join(known), ", ".join(unknown))
-    return np.column_stack([labels.isin([known[number] for number in own]) for own in owners])
-
-
-def _to_table(boxes: pd.DataFrame, found: np.ndarray, names: Sequence[str], is_own: np.ndarray) -> pd.DataFrame:
-    """A keypoints table from points `(N, K, 3)`: x, y, confidence; of those that are the object's own `(N, K)`."""
-    n_points = len(names)
-    table = pd.DataFrame({
-        "box_id": np.repeat(boxes["box_id"].to_numpy(), n_points),
-        "image_id": np.repeat(boxes["image_id"].to_numpy(object), n_points),
-        "keypoint": np.tile(np.array(names, object), len(boxes)),
-        "x": found[..., 0].ravel(), "y": found[..., 1].ravel(), "visible": 2, "confidence": found[..., 2].ravel(),
-        "source": "model"})
-    return make_keypoints(table[is_own.ravel()].reset_index(drop=True))

@@ -19,7 +19,7 @@ OPTIMIZERS = ("SGD", "Adam", "AdamW")
 COMPILERS = ("", "inductor")
 SCHEDULES = ("linear", "cosine", "step")
 FAMILIES = ("yolov5", "retinanet", "ssd", "tood", "yolox", "dfine", "rfdetr")
-POSE_FAMILIES = ("heatmap", "topdown")  # of keypoints; no profile trains them
+POSE_FAMILIES = ("heatmap", "topdown", "yolo_pose")  # of keypoints; no profile trains them
 LOGGERS = ("tensorboard", "wandb")
 # What a family starts with where a profile was written for another one: networks small enough for a CPU.
 FAMILY_STARTS: dict[str, dict[str, Any]] = {

@@ -22,6 +22,8 @@ from ..config import Skeleton
 from ..exceptions import BadData
 from ..files.write import write_text
 from ..tables import XYXY, read_table, write_table
+from .archives import read_image
+from .training_images import scale_sizes
 
 TABLES = ("images", "boxes", "keypoints")
 logger = logging.getLogger(__name__)
@@ -73,9 +75,43 @@ class TrainingObjects:
 
     def box_sizes(self, imgsz: int) -> list[np.ndarray]:
         """Of each object width and height `(1, 2)` once the longer side of its picture is `imgsz` pixels."""
-        scales = imgsz / self.sizes.max(axis=1)
-        return [np.array([[box[2] - box[0], box[3] - box[1]]]) * scale
-                for box, scale in zip(self.boxes, scales, strict=True)]
+        return scale_sizes(list(self.boxes[:, None]), self.sizes, imgsz)
+
+
+@dataclass(frozen=True)
+class PoseImages:
+    """Whole pictures of one list, for models that find objects and their keypoints at once; `tables` as above.
+
+    Of each picture `boxes` has `(n, 4)` xyxy, `keypoints` `(n, K, 3)`, x, y and visibility, in pixels, and `class_ids`
+    `(n,)`, which count `labels`; `sizes` `(N, 2)` are widths and heights.
+    """
+
+    labels: tuple[str, ...]
+    points: Points
+    sizes: np.ndarray
+    boxes: list[np.ndarray]
+    class_ids: list[np.ndarray]
+    keypoints: list[np.ndarray]
+    tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def read(self, index: int) -> np.ndarray:
+        """The picture of this index `(H, W, 3)` uint8 RGB. Raises BadData for one that cannot be read."""
+        image = self.tables[0].iloc[index]
+        try:
+            return read_image(image["archive"], image["member"])
+        except ValueError as error:
+            raise BadData(f"{image['archive']}/{image['member']}: expected a picture, found {error}") from error
+
+    def points_of(self, index: int) -> np.ndarray:
+        """The keypoints `(n, K, 3)` of a picture's boxes."""
+        return self.keypoints[index]
+
+    def box_sizes(self, imgsz: int) -> list[np.ndarray]:
+        """Of each picture widths and heights of the boxes, `(n, 2)`, once its longer side is `imgsz` pixels."""
+        return scale_sizes(self.boxes, self.sizes, imgsz)
 
 
 def unite_points(skeleton: Skeleton) -> Points:
@@ -147,6 +183,32 @@ def read_objects(data_yaml: Path, part: str = "train") -> TrainingObjects:
 
     Raises BadData for a file that is missing or says something else, and for a list without such an object.
     """
+    labels, points, (images, own, keypoints) = _read_list(data_yaml, part)
+    array = find_places(own, keypoints, points.names)
+    has_point = (array[..., 2] > 0).any(1)
+    own, array = own[has_point].reset_index(drop=True), array[has_point]
+    of_object = images.set_index("image_id").loc[own["image_id"]].reset_index()
+    kept = images[images["image_id"].isin(own["image_id"])].reset_index(drop=True)
+    return TrainingObjects(labels, points, of_object, own[XYXY].to_numpy(float), _number_labels(own, labels), array,
+                           (kept, own, keypoints[keypoints["box_id"].isin(own["box_id"])].reset_index(drop=True)))
+
+
+def read_pose_images(data_yaml: Path, part: str = "train") -> PoseImages:
+    """The pictures of a list with all their objects, also those without a labelled point. Raises as `read_objects`."""
+    labels, points, tables = _read_list(data_yaml, part)
+    images, boxes, keypoints = tables
+    array, class_ids, corners = find_places(boxes, keypoints, points.names), _number_labels(boxes, labels), boxes[XYXY]
+    rows_of = boxes.groupby("image_id", sort=False).indices
+    rows = [rows_of.get(image_id, np.zeros(0, int)) for image_id in images["image_id"]]
+    return PoseImages(labels, points, images[["width", "height"]].to_numpy(float),
+                      [corners.to_numpy(float)[own] for own in rows], [class_ids[own] for own in rows],
+                      [array[own] for own in rows], tables)
+
+
+def _read_list(
+    data_yaml: Path, part: str
+) -> tuple[tuple[str, ...], Points, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
+    """Labels and points of a set; images, boxes and keypoints of a list, which has a labelled point at least."""
     content = _read_yaml(data_yaml, part)
     folder = data_yaml.parent
     try:
@@ -154,28 +216,26 @@ def read_objects(data_yaml: Path, part: str = "train") -> TrainingObjects:
         ids = (folder / content[part]).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise BadData(f"{data_yaml}: expected what `write_pose_set` wrote beside it, found {error}") from error
-    own = boxes[boxes["image_id"].isin(ids)]
-    corners = own[XYXY].to_numpy(float)
+    images, boxes, keypoints = (table[table["image_id"].isin(ids)].reset_index(drop=True)
+                                for table in (images, boxes, keypoints))
+    corners = boxes[XYXY].to_numpy(float)
     if (flat := ~(corners[:, :2] < corners[:, 2:]).all(1)).any():
-        box = own[flat].iloc[0]
+        box = boxes[flat].iloc[0]
         raise BadData(f"{folder / 'boxes.parquet'}: box {box['box_id']} in {box['image_id']}: expected x_min < x_max "
                       f"and y_min < y_max, found {corners[flat][0].tolist()}")
-    if unknown := set(own["image_id"]) - set(images["image_id"]):
+    if unknown := set(boxes["image_id"]) - set(images["image_id"]):
         raise BadData(f"{folder / 'boxes.parquet'}: expected images of images.parquet, found {min(unknown)!r}")
     points = Points(tuple(content["points"]), None if content["flips"] is None else tuple(content["flips"]),
                     tuple(content["parts"]), tuple(content["sigmas"]), tuple(map(tuple, content["owners"])))
-    array = find_places(own, keypoints, points.names)
-    has_point = (array[..., 2] > 0).any(1)
-    if not has_point.any():
+    if not (find_places(boxes, keypoints, points.names)[..., 2] > 0).any():
         raise BadData(f"{folder / content[part]}: expected images in which an object has a labelled keypoint, found "
                       f"none in {len(ids):,}")
-    own, array = own[has_point].reset_index(drop=True), array[has_point]
-    of_object = images.set_index("image_id").loc[own["image_id"]].reset_index()
-    labels = tuple(content["names"])
-    class_ids = np.array([labels.index(label) for label in own["label"]], np.int64)
-    kept = images[images["image_id"].isin(own["image_id"])].reset_index(drop=True)
-    return TrainingObjects(labels, points, of_object, own[XYXY].to_numpy(float), class_ids, array,
-                           (kept, own, keypoints[keypoints["box_id"].isin(own["box_id"])].reset_index(drop=True)))
+    return tuple(content["names"]), points, (images, boxes, keypoints)
+
+
+def _number_labels(boxes: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
+    """The class ids of boxes, which have no other labels than these."""
+    return np.array([list(labels).index(label) for label in boxes["label"]], np.int64)
 
 
 def find_places(boxes: pd.DataFrame, keypoints: pd.DataFrame, names: Sequence[str]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,16 @@ class TrainingImages:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def read(self, index: int) -> np.ndarray:
+        """The picture of this index `(H, W, 3)` uint8 RGB. Raises BadData as `read_picture` does."""
+        return read_picture(self.paths[index], self.sizes[index])
+
+    def points_of(self, index: int) -> None:
+        """There are no keypoints: see `pose_set.PoseImages`."""
+
     def box_sizes(self, imgsz: int) -> list[np.ndarray]:
         """Of each image widths and heights of the boxes, `(k, 2)`, once its longer side is `imgsz` pixels."""
-        scales = imgsz / self.sizes.max(axis=1)
-        return [(boxes[:, 2:] - boxes[:, :2]) * scale for boxes, scale in zip(self.boxes, scales, strict=True)]
+        return scale_sizes(self.boxes, self.sizes, imgsz)
 
     def to_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The images table and the boxes table of the stored pictures; `image_id` is a picture's path."""
@@ -51,6 +57,16 @@ class TrainingImages:
         boxes["image_id"] = np.repeat(names, [len(own) for own in self.boxes])
         boxes["label"] = np.array(self.labels, object)[np.concatenate(self.class_ids)]
         return make_images(images), make_boxes(boxes)
+
+
+def scale_sizes(boxes: Sequence[np.ndarray], sizes: np.ndarray, imgsz: int) -> list[np.ndarray]:
+    """Widths and heights `(n, 2)` of the boxes of each image, `(n, 4)`, once its longer side is `imgsz` pixels.
+
+    >>> scale_sizes([np.array([[10.0, 10, 30, 20]])], np.array([[200, 100]]), 100)[0].tolist()
+    [[10.0, 5.0]]
+    """
+    scales = imgsz / sizes.max(axis=1)
+    return [(own[:, 2:] - own[:, :2]) * scale for own, scale in zip(boxes, scales, strict=True)]
 
 
 def read_labels(data_yaml: Path) -> list[str]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 Resize = Literal["letterbox", "stretch", "top_left"]
 Crop = Literal["whole", "stretch", "fit"]  # how an object is cut out of its picture: see `crops`
+ONE_STAGE = ""  # in place of a crop: a network that finds objects and their points in whole pictures
 Loss = Callable[[nn.Module, "Batch"], dict[str, Tensor]]
 
 
@@ -133,6 +134,17 @@ class PoseFamily(Family, Protocol):
     """
 
     crop: Crop
+
+
+@runtime_checkable
+class OneStagePoseFamily(Family, Protocol):
+    """A family whose networks find objects in whole pictures and the keypoints of each at once.
+
+    The `keypoints` of a `Batch` belong to its boxes, those of `Predictions` too. The architecture has `points`, `flips`
+    and `owners` as that of a `PoseFamily`; its `crop` is empty.
+    """
+
+    keypoint_losses: Sequence[str]  # names of hyper-parameters, the weights of the losses of places
 
 
 def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> Report:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..exceptions import UnsafeWeights
-from .base import Crop, Resize
+from .base import ONE_STAGE, Crop, Resize
 
 METADATA = "livestock"
 KEYPOINTS = ("points", "flips", "owners", "crop")  # what the architecture says of keypoints, see `poses`
@@ -102,7 +102,7 @@ def _is_of_keypoints(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) != set(KEYPOINTS) or not _is_labels(value["points"]):
         return False
     points = value["points"]
-    return (1 <= len(points) == len(set(points)) <= MOST_POINTS and value["crop"] in get_args(Crop)
+    return (1 <= len(points) == len(set(points)) <= MOST_POINTS and value["crop"] in (*get_args(Crop), ONE_STAGE)
             and are_flips(value["flips"], len(points)))
 
 

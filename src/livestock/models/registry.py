@@ -19,6 +19,7 @@ FAMILIES = {
     "rfdetr": ".rfdetr:RfDetrFamily",
     "heatmap": ".heatmap:HeatMapFamily",
     "topdown": ".topdown:TopDownFamily",
+    "yolo_pose": ".yolo_pose:YoloPoseFamily",
 }
 
 

@@ -19,9 +19,10 @@ from .columns import (
 from .ids import first_box_id, new_box_ids
 from .make import by_falling_confidence, make_boxes, make_images, make_keypoints
 from .parquet import read_table, write_table
+from .points import list_points
 
 __all__ = [
     "BOX_COLUMNS", "BOX_DTYPES", "IMAGE_COLUMNS", "IMAGE_DTYPES", "KEYPOINT_COLUMNS", "KEYPOINT_DTYPES", "SOURCES",
-    "XYXY", "by_falling_confidence", "check_boxes", "check_images", "check_keypoints", "first_box_id", "make_boxes",
-    "make_images", "make_keypoints", "new_box_ids", "read_table", "write_table",
+    "XYXY", "by_falling_confidence", "check_boxes", "check_images", "check_keypoints", "first_box_id", "list_points",
+    "make_boxes", "make_images", "make_keypoints", "new_box_ids", "read_table", "write_table",
 ]

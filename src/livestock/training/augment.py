@@ -19,7 +19,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ..geometry import box_area, clip_xyxy, flip_boxes
+from ..geometry import box_area, clip_xyxy, flip_boxes, flip_keypoints
 from ..models.base import Resize
 from ..models.prepare import GREY, place
 
@@ -30,11 +30,15 @@ _rooms: dict[str, np.ndarray] = {}
 
 
 class Sample(NamedTuple):
-    """A picture `(H, W, 3)` uint8 RGB, and the boxes `(n, 4)` xyxy px and class ids `(n,)` of what is in it."""
+    """A picture `(H, W, 3)` uint8 RGB, and the boxes `(n, 4)` xyxy px and class ids `(n,)` of what is in it.
+
+    `points` `(n, K, 3)`, x, y and visibility, are the boxes' keypoints where a model is to find any.
+    """
 
     pixels: np.ndarray
     boxes: np.ndarray
     class_ids: np.ndarray
+    points: np.ndarray | None = None
 
 
 class Tile(NamedTuple):
@@ -46,23 +50,33 @@ class Tile(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """Boxes `(n, 4)` xyxy px of an image and their class ids `(n,)`."""
+    """Boxes `(n, 4)` xyxy px of an image, their class ids `(n,)`, and their keypoints `(n, K, 3)` if there are any."""
 
     boxes: np.ndarray
     class_ids: np.ndarray
+    points: np.ndarray | None = None
+
+
+def join_labels(parts: Sequence[Labels]) -> Labels:
+    """The labels of several pictures in one image. `parts` has one at least."""
+    points = [part.points for part in parts if part.points is not None]
+    return Labels(np.concatenate([part.boxes for part in parts]), np.concatenate([part.class_ids for part in parts]),
+                  np.concatenate(points) if points else None)
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Makes square training images, `imgsz` rounded up to a multiple of `stride`, from hyper-parameters `hyp`.
 
-    Raises ValueError for hyper-parameters that are out of range or not supported.
+    Pictures with keypoints are mirrored with the help of `flips`, the index of each point's mirror image. Raises
+    ValueError for hyper-parameters that are out of range or not supported.
     """
 
     imgsz: int
     stride: int
     resize: Resize
     hyp: Mapping[str, float]
+    flips: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("mosaic", "mixup", "flipud", "fliplr"):
@@ -93,7 +107,7 @@ class Augmentation:
                 other, share = _room("mixup", side, side), rng.beta(MIXUP_SHAPE, MIXUP_SHAPE)
                 labels_too = self._make_mosaic(companions(4), read, rng, other)
                 cv2.addWeighted(image, share, other, 1 - share, 0, dst=image)
-                labels = Labels(*map(np.concatenate, zip(labels, labels_too, strict=True)))
+                labels = join_labels([labels, labels_too])
         else:
             sample = read(own)
             height, width = sample.pixels.shape[:2]
@@ -102,7 +116,7 @@ class Augmentation:
         change_colours(image, 1 + rng.uniform(-1, 1, 3) * [hyp.get(name, 0) for name in ("hsv_h", "hsv_s", "hsv_v")])
         flips = rng.random(2) < [hyp.get("fliplr", 0), hyp.get("flipud", 0)]
         cv2.split(_mirror(image, *flips), list(planes))
-        return Labels(_mirror_boxes(labels.boxes, side, *flips), labels.class_ids)
+        return _mirror_labels(labels, side, self.flips, *flips)
 
     def _make_mosaic(self, indices: Sequence[int], read: Callable[[int], Sample], rng: np.random.Generator,
                      image: np.ndarray) -> Labels:
@@ -147,8 +161,7 @@ def render(tiles: Sequence[Tile], canvas: int, matrix: np.ndarray, scale: float,
         maps = [_resize_tile(tile, canvas, matrix, image) for tile in tiles]
     labels = [_map_labels(tile, canvas, own, scale, len(image))
               for tile, own in zip(tiles, maps, strict=True) if own is not None]
-    nothing = Labels(np.zeros((0, 4)), np.zeros(0, np.int64))
-    return Labels(*map(np.concatenate, zip(nothing, *labels, strict=True)))
+    return join_labels([_no_labels(tiles), *labels])
 
 
 def map_through(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -193,9 +206,32 @@ def _mirror(image: np.ndarray, left_right: bool, up_down: bool) -> np.ndarray:
     return cv2.flip(image, code, dst=_room("mirrored", *image.shape[:2]))
 
 
-def _mirror_boxes(boxes: np.ndarray, side: int, left_right: bool, up_down: bool) -> np.ndarray:
-    boxes = flip_boxes(boxes, side) if left_right else boxes
-    return flip_boxes(boxes[:, [1, 0, 3, 2]], side)[:, [1, 0, 3, 2]] if up_down else boxes
+def _mirror_labels(labels: Labels, side: int, flips: Sequence[int] | None, left_right: bool, up_down: bool) -> Labels:
+    boxes, points = labels.boxes, labels.points
+    if left_right:
+        boxes = flip_boxes(boxes, side)
+        points = points if points is None else mirror_points(points, side, flips)
+    if up_down:
+        boxes = flip_boxes(boxes[:, [1, 0, 3, 2]], side)[:, [1, 0, 3, 2]]
+        points = points if points is None else mirror_points(points[..., [1, 0, 2]], side, flips)[..., [1, 0, 2]]
+    return Labels(boxes, labels.class_ids, points)
+
+
+def mirror_points(points: np.ndarray, side: int, flips: Sequence[int] | None) -> np.ndarray:
+    """Points `(..., K, 3)` in the mirrored image; one that is not labelled is nowhere, not at the edge."""
+    mirrored = flip_keypoints(points, side, flips)
+    return np.where(mirrored[..., 2:] > 0, mirrored, 0.0)
+
+
+def place_points(points: np.ndarray, matrix: np.ndarray, side: float) -> np.ndarray:
+    """Points `(..., K, 3)` under a homogeneous map `(3, 3)`; one beyond a square of this side is not labelled any more.
+
+    >>> place_points(np.array([[1.0, 2.0, 2.0], [9.0, 2.0, 1.0]]), np.diag([3.0, 3.0, 1.0]), 20).tolist()
+    [[3.0, 6.0, 2.0], [0.0, 0.0, 0.0]]
+    """
+    places = map_through(points[..., :2], matrix)
+    is_there = (points[..., 2] > 0) & (places >= 0).all(-1) & (places < side).all(-1)
+    return np.where(is_there[..., None], np.concatenate([places, points[..., 2:]], axis=-1), 0.0)
 
 
 def _map_labels(tile: Tile, canvas: int, matrix: np.ndarray, scale: float, side: int) -> Labels:
@@ -204,8 +240,16 @@ def _map_labels(tile: Tile, canvas: int, matrix: np.ndarray, scale: float, side:
     before = clip_xyxy(tile.sample.boxes + corner, canvas, canvas) - corner
     corners = map_through(before[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), matrix)
     after = clip_xyxy(np.hstack([corners.min(axis=1), corners.max(axis=1)]), side, side)
-    kept = is_kept(before, after, scale)
-    return Labels(after[kept], tile.sample.class_ids[kept])
+    kept, points = is_kept(before, after, scale), tile.sample.points
+    if points is not None:  # those beyond the canvas are cut off with the picture
+        on_canvas = place_points(points[kept], _shift(tile.left, tile.top), canvas)
+        points = place_points(on_canvas, matrix @ _shift(-tile.left, -tile.top), side)
+    return Labels(after[kept], tile.sample.class_ids[kept], points)
+
+
+def _no_labels(tiles: Sequence[Tile]) -> Labels:
+    points = tiles[0].sample.points
+    return Labels(np.zeros((0, 4)), np.zeros(0, np.int64), None if points is None else points[:0])
 
 
 def _resize_tile(tile: Tile, canvas: int, matrix: np.ndarray, image: np.ndarray) -> np.ndarray | None:

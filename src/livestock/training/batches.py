@@ -9,9 +9,10 @@ run each comes as often as any other.
 
 from __future__ import annotations
 
+import math
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,7 +23,8 @@ import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from ..data.training_images import TrainingImages, read_picture
+from ..data.pose_set import PoseImages
+from ..data.training_images import TrainingImages
 from ..data.training_images import read_images as read_images
 from ..data.training_images import read_labels as read_labels
 from ..exceptions import BadData
@@ -30,7 +32,7 @@ from ..files.memory import keep_blocks
 from ..geometry import map_boxes
 from ..models.base import Batch, Resize
 from ..models.prepare import place, prepare, scale_picture
-from .augment import Augmentation, Sample
+from .augment import Augmentation, Sample, join_labels, place_points
 from .settings import Place, TrainConfig
 
 CACHE_BYTES = 2 << 30  # of decoded pictures, in all workers together
@@ -155,8 +157,8 @@ class WholeBatches(Dataset):
 class Batches(WholeBatches):
     """The data set whose item of (epoch, number) is a whole batch; `n_bytes` of pictures each worker may hold."""
 
-    def __init__(self, images: TrainingImages, order: Order, augmentation: Augmentation, n_streams: int, n_bytes: int
-                 ) -> None:
+    def __init__(self, images: TrainingImages | PoseImages, order: Order, augmentation: Augmentation, n_streams: int,
+                 n_bytes: int) -> None:
         self.images, self.order, self.augmentation, self.n_streams = images, order, augmentation, n_streams
         self.decoded: Decoded[Sample] = Decoded(n_bytes)  # empty until the workers are forked: then each has its own
         held = np.sort([-3 * np.prod(self._find_size(index)) for index in range(len(images))]).cumsum()
@@ -174,8 +176,9 @@ class Batches(WholeBatches):
             read(index, is_own=True)
             draw = partial(_draw, rng, pool)
             found.append(self.augmentation.make_image(index, draw, read, rng, images[position].numpy()))
-        boxes, class_ids = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return Packed(images, boxes.astype(np.float32), class_ids, [len(labels.boxes) for labels in found])
+        boxes, class_ids, points = join_labels(found)
+        return Packed(images, boxes.astype(np.float32), class_ids, [len(labels.boxes) for labels in found],
+                      None if points is None else points.astype(np.float32))
 
     def _find_size(self, index: int) -> tuple[int, int]:
         (width, height), rule = self.images.sizes[index].tolist(), self.augmentation
@@ -183,8 +186,11 @@ class Batches(WholeBatches):
 
     def _read(self, index: int) -> Sample:
         size, stored = self._find_size(index), self.images.sizes[index]
-        pixels = scale_picture(read_picture(self.images.paths[index], stored), size)
-        return Sample(pixels, self.images.boxes[index] * np.tile(size / stored, 2), self.images.class_ids[index])
+        pixels, points = scale_picture(self.images.read(index), size), self.images.points_of(index)
+        if points is not None:
+            points = points * [*(size / stored), 1]
+        boxes = self.images.boxes[index] * np.tile(size / stored, 2)
+        return Sample(pixels, boxes, self.images.class_ids[index], points)
 
 
 class Loader:
@@ -236,27 +242,42 @@ class Loader:
             cv2.setNumThreads(n_threads)
 
 
-def make_loader(images: TrainingImages, hyp: Mapping[str, float], config: TrainConfig, resize: Resize, stride: int,
-                where: Place) -> Loader:
+def make_loader(images: TrainingImages | PoseImages, hyp: Mapping[str, float], config: TrainConfig, resize: Resize,
+                stride: int, where: Place) -> Loader:
     """The augmented batches of a training, `config.batch` images in all processes together, in forked workers.
 
     Raises ValueError for hyper-parameters that augmentation does not take.
     """
+    flips = images.points.flips if isinstance(images, PoseImages) else None
+    if isinstance(images, PoseImages) and flips is None and (mirrors := hyp.get("fliplr", 0) or hyp.get("flipud", 0)):
+        raise ValueError("fliplr, flipud: expected 0, since the skeleton has no `flip` for its keypoints: a mirrored "
+                         f"object would have them on the wrong side; found {mirrors}")
     order = Order(len(images), max(config.batch // where.world, 1), config.seed, where.rank, where.world)
     n_streams = max(config.workers, 1)
     n_bytes = min(CACHE_BYTES, psutil.virtual_memory().total // 8) // (n_streams * where.world)
-    dataset = Batches(images, order, Augmentation(config.imgsz, stride, resize, hyp), n_streams, n_bytes)
+    dataset = Batches(images, order, Augmentation(config.imgsz, stride, resize, hyp, flips), n_streams, n_bytes)
     return Loader(dataset, config.epochs, config.workers, pin_memory=where.device.startswith("cuda"))
 
 
-def plain_batches(images: TrainingImages, imgsz: int, batch: int, resize: Resize, stride: int) -> Iterator[Batch]:
+def plain_batches(images: TrainingImages | PoseImages, imgsz: int, batch: int, resize: Resize, stride: int
+                  ) -> Iterator[Batch]:
     """All images without augmentation, those of one size together, on the smallest inputs; uint8 as in training."""
     for own in _same_size_batches(images.sizes, batch):
-        made = [prepare(read_picture(images.paths[i], images.sizes[i]), imgsz, stride, resize) for i in own]
+        made = [prepare(images.read(i), imgsz, stride, resize) for i in own]
         boxes = [torch.from_numpy(map_boxes(images.boxes[i], matrix)).float()
                  for i, (_, matrix) in zip(own, made, strict=True)]
         pixels = torch.from_numpy(np.stack([picture for picture, _ in made])).permute(0, 3, 1, 2)
-        yield Batch(pixels, boxes, [torch.from_numpy(images.class_ids[i]) for i in own])
+        yield Batch(pixels, boxes, [torch.from_numpy(images.class_ids[i]) for i in own],
+                    _map_plain_points(images, own, [matrix for _, matrix in made]))
+
+
+def _map_plain_points(images: TrainingImages | PoseImages, own: np.ndarray, matrices: Sequence[np.ndarray]
+                      ) -> list[torch.Tensor] | None:
+    """The keypoints of whole pictures under their maps `(2, 3)`; None where there are none."""
+    if not isinstance(images, PoseImages):
+        return None
+    return [torch.from_numpy(place_points(images.keypoints[i], np.vstack([matrix, [0, 0, 1]]), math.inf)).float()
+            for i, matrix in zip(own.tolist(), matrices, strict=True)]
 
 
 def _same_size_batches(sizes: np.ndarray, batch: int) -> list[np.ndarray]:

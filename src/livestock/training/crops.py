@@ -20,10 +20,10 @@ import torch
 from ..data.archives import read_image
 from ..data.pose_set import TrainingObjects
 from ..exceptions import BadData
-from ..geometry import affine, compose, flip_boxes, flip_keypoints, invert, map_boxes, map_points
+from ..geometry import affine, compose, flip_boxes, invert, map_boxes
 from ..models.base import Batch, Crop
 from ..models.crops import cut_out, map_crop
-from .augment import change_colours
+from .augment import change_colours, mirror_points, place_points
 from .batches import CACHE_BYTES, DRAWS, Decoded, Loader, Order, Packed, WholeBatches, make_shared
 from .settings import Place, TrainConfig
 
@@ -172,20 +172,13 @@ def make_crop(
     if is_mirrored:
         image = cv2.flip(image, 1)
         box = flip_boxes(box[None], side)[0]
-        points = _mirror_points(points, side, rule.flips)
+        points = mirror_points(points, side, rule.flips)
     cv2.split(image, list(planes))
     return box, points
 
 
 def _map_labels(box: np.ndarray, points: np.ndarray, matrix: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    places = map_points(points[:, :2], matrix)
-    is_there = (points[:, 2] > 0) & (places >= 0).all(1) & (places < side).all(1)
-    return map_boxes(box[None], matrix)[0], np.where(is_there[:, None], np.column_stack([places, points[:, 2]]), 0.0)
-
-
-def _mirror_points(points: np.ndarray, side: int, flips: tuple[int, ...] | None) -> np.ndarray:
-    mirrored = flip_keypoints(points, side, flips)
-    return np.where(mirrored[:, 2:] > 0, mirrored, 0.0)  # a point that is not labelled is nowhere, not at the edge
+    return map_boxes(box[None], matrix)[0], place_points(points, np.vstack([matrix, [0, 0, 1]]), side)
 
 
 def make_crop_loader(objects: TrainingObjects, hyp: Mapping[str, float], config: TrainConfig, crop: Crop, where: Place

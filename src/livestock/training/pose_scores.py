@@ -1,18 +1,22 @@
-"""What a model of keypoints is worth on the validation objects of a training: errors in pixels, and shares of them."""
+"""What a model of keypoints is worth on the validation images of a training: errors in pixels, and shares of them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
 import torch
 from torch import nn
 
-from ..data.pose_set import TrainingObjects
-from ..evaluation.pixel import correct_share, find_errors, find_lengths, normalised_mean_error
-from ..models.base import Loss, ModelConfig, PoseFamily
+from ..data.pose_set import PoseImages, TrainingObjects
+from ..evaluation.pixel import as_true_objects, correct_share, find_errors, find_lengths, normalised_mean_error
+from ..inference import find_candidates
+from ..models.base import Family, Loss, ModelConfig, PoseFamily
 from ..models.forward import wrap_model
 from ..poses import find_poses
+from ..tables import make_keypoints
 from .crops import plain_crops
+from .scores import find_losses, make_keep, score_boxes
 from .settings import TrainConfig
 
 
@@ -26,13 +30,31 @@ def validate_poses(
     """
     images, boxes, keypoints = objects.tables
     found = find_poses(wrap_model(family, model_config, model, device), images, boxes)
-    names = list(objects.points.names)
-    errors = find_errors(keypoints[keypoints["keypoint"].isin(names)], found)
-    lengths = find_lengths(boxes)
-    scores = {"PCK": float(correct_share(errors, lengths).iloc[0]),
-              "NME": normalised_mean_error(errors, lengths), "pixels": float(errors["error"].mean()),
-              "median": float(errors["error"].median())}
+    scores = _score_points(boxes, keypoints[keypoints["keypoint"].isin(objects.points.names)], found)
     return {**scores, **_losses(model, loss, objects, config, family, device, progress)}
+
+
+def validate_both(
+    model: nn.Module, model_config: ModelConfig, family: Family, loss: Loss, images: PoseImages, config: TrainConfig,
+    device: str, progress: float = 0.0,
+) -> dict[str, float]:
+    """The scores of `scores.validate`, and those of the points: of all labelled ones, those of objects that are not
+    found at an IoU of 0.5 are missed. Then they are wrong in `PCK`, and in no mean.
+    """
+    table, boxes, keypoints = images.tables
+    loaded = wrap_model(family, model_config, model, device)
+    found = find_candidates(loaded, table, list(model_config.labels), imgsz=config.imgsz, keep=make_keep(family))
+    points = make_keypoints([]) if found.keypoints is None else found.keypoints
+    own = as_true_objects(boxes, found.boxes, points)
+    losses = find_losses(model, loss, images, config, family, model_config.stride, device, progress)
+    return {**score_boxes(boxes, found.boxes, config.metric_iou),
+            **_score_points(boxes, keypoints[keypoints["keypoint"].isin(images.points.names)], own), **losses}
+
+
+def _score_points(boxes: pd.DataFrame, keypoints: pd.DataFrame, found: pd.DataFrame) -> dict[str, float]:
+    errors, lengths = find_errors(keypoints, found), find_lengths(boxes)
+    return {"PCK": float(correct_share(errors, lengths).iloc[0]), "NME": normalised_mean_error(errors, lengths),
+            "pixels": float(errors["error"].mean()), "median": float(errors["error"].median())}
 
 
 @torch.no_grad()

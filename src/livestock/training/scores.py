@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
+from ..data.pose_set import PoseImages
+from ..data.training_images import TrainingImages
 from ..evaluation import COCO_IOUS, f1_threshold, match_at_ious, score
-from ..inference import find_candidates
+from ..inference import Keep, find_candidates
 from ..models.base import Family, Loss, ModelConfig
 from ..models.forward import wrap_model
 from ..postprocess import suppress
-from .batches import TrainingImages, plain_batches
+from .batches import plain_batches
 from .settings import TrainConfig
 
 IOU_THRESHOLD, CONF_FLOOR = 0.6, 0.001  # of the suppression in validation: yolov5's
@@ -32,13 +35,15 @@ def validate(
     """
     table, truth = images.to_tables()
     loaded = wrap_model(family, model_config, model, device)
-
-    def keep(boxes: pd.DataFrame) -> pd.DataFrame:
-        return suppress(boxes, iou_threshold=IOU_THRESHOLD if family.needs_nms else 1.0, conf_threshold=CONF_FLOOR)
-
-    found = find_candidates(loaded, table, list(model_config.labels), imgsz=config.imgsz, keep=keep)
-    losses = _losses(model, loss, images, config, family, model_config.stride, device, progress)
+    found = find_candidates(loaded, table, list(model_config.labels), imgsz=config.imgsz, keep=make_keep(family))
+    losses = find_losses(model, loss, images, config, family, model_config.stride, device, progress)
     return {**score_boxes(truth, found.boxes, config.metric_iou), **losses}
+
+
+def make_keep(family: Family) -> Keep:
+    """Suppression with fixed thresholds; for set prediction nothing is suppressed."""
+    iou_threshold = IOU_THRESHOLD if family.needs_nms else 1.0
+    return partial(suppress, iou_threshold=iou_threshold, conf_threshold=CONF_FLOOR)
 
 
 def score_boxes(truth: pd.DataFrame, boxes: pd.DataFrame, metric_iou: float) -> dict[str, float]:
@@ -64,9 +69,9 @@ def score_boxes(truth: pd.DataFrame, boxes: pd.DataFrame, metric_iou: float) -> 
 
 
 @torch.no_grad()
-def _losses(
-    model: nn.Module, loss: Loss, images: TrainingImages, config: TrainConfig, family: Family, stride: int, device: str,
-    progress: float,
+def find_losses(
+    model: nn.Module, loss: Loss, images: TrainingImages | PoseImages, config: TrainConfig, family: Family, stride: int,
+    device: str, progress: float,
 ) -> dict[str, float]:
     """Each part of the loss on the validation images, without augmentation: `val_box_loss` ..."""
     sums: dict[str, torch.Tensor] = {}

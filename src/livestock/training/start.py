@@ -6,22 +6,24 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
 
-from ..data.pose_set import TrainingObjects
+from ..data.pose_set import PoseImages, TrainingObjects
+from ..data.training_images import TrainingImages
 from ..exceptions import BadData, UnsafeWeights
 from ..models.base import Family, ModelConfig, load_matching
 from ..models.checkpoint import read_checkpoint
-from .batches import TrainingImages
 from .settings import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
 def build_start(
-    config: TrainConfig, family: Family, images: TrainingImages | TrainingObjects, hyp: Mapping[str, float],
+    config: TrainConfig, family: Family, images: TrainingImages | PoseImages | TrainingObjects,
+    hyp: Mapping[str, float],
     start_labels: list[str] | None = None,
 ) -> tuple[ModelConfig, nn.Module]:
     """The network before its first step: start weights as far as they fit, the rest random.
@@ -58,13 +60,15 @@ def build_start(
     return model_config, model
 
 
-def _name_points(config: ModelConfig, images: TrainingImages | TrainingObjects) -> ModelConfig:
+def _name_points(config: ModelConfig, images: TrainingImages | PoseImages | TrainingObjects) -> ModelConfig:
     """The config for the keypoints of a training: names, mirror images, classes; as it is where there are none."""
-    if not isinstance(images, TrainingObjects):
+    if isinstance(images, TrainingImages):
         return config
     points = images.points
-    own = {"points": list(points.names), "flips": list(points.flips or []),
+    own: dict[str, Any] = {"points": list(points.names), "flips": list(points.flips or []),
            "owners": [list(ids) for ids in points.owners]}
+    if "sigmas" in config.architecture:
+        own["sigmas"] = list(points.sigmas)
     return replace(config, architecture={**config.architecture, **own})
 
 

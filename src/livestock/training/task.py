@@ -1,4 +1,4 @@
-"""What a training of boxes and one of keypoints do in different ways: reading, batches, validation."""
+"""What trainings of boxes, of keypoints, and of both do in different ways: reading, batches, validation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.pose_set import read_objects
-from ..models.base import Family, PoseFamily
+from ..data.pose_set import read_objects, read_pose_images
+from ..models.base import Family, OneStagePoseFamily, PoseFamily
 from .batches import Loader, make_loader, read_images
 from .crops import make_crop_loader
-from .pose_scores import validate_poses
+from .pose_scores import validate_both, validate_poses
 from .scores import validate
 from .settings import Place, TrainConfig
 
@@ -26,7 +26,9 @@ class Task:
 
 
 def find_task(family: Family) -> Task:
-    """Keypoints for a family that sees one object at a time, boxes for all others."""
+    """Keypoints for a family that sees one object at a time, both for one that finds both, boxes for all others."""
+    if isinstance(family, OneStagePoseFamily):
+        return BOTH
     return KEYPOINTS if isinstance(family, PoseFamily) else BOXES
 
 
@@ -44,3 +46,4 @@ def _load_crops(
 
 BOXES = Task(read_images, _load_boxes, validate)
 KEYPOINTS = Task(read_objects, _load_crops, validate_poses)
+BOTH = Task(read_pose_images, _load_boxes, validate_both)

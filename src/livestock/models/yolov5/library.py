@@ -15,9 +15,8 @@ import os
 import sys
 import tempfile
 import types
-import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ import requests
 import yaml
 
 from ...exceptions import BadData
+from ..quiet import kept_settings
 
 SIZES = tuple(f"yolov5{size}{suffix}" for suffix in ("", "6") for size in "nsmlx")
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
@@ -53,7 +53,9 @@ def load() -> Library:
         raise ImportError(f"the family yolov5 needs the package yolov5, which is not installed: {INSTALL}")
     for name in NEEDED:
         importlib.import_module(name)
-    with _kept_settings(), _stand_ins():
+    # yolov5 makes a folder for its settings in the user's, unless the environment names another one.
+    folder = os.environ.get("YOLOV5_CONFIG_DIR", tempfile.gettempdir())
+    with kept_settings({"YOLOV5_CONFIG_DIR": folder}), _stand_ins():
         yolo, loss, autoanchor = (importlib.import_module(f"yolov5.{name}")
                                   for name in ("models.yolo", "utils.loss", "utils.autoanchor"))
     announcer = logging.getLogger("yolov5")
@@ -107,38 +109,6 @@ def _module(name: str, **content: Any) -> types.ModuleType:
     module = types.ModuleType(name)
     vars(module).update({**content, "__name__": name})
     return module
-
-
-@contextmanager
-def _kept_settings() -> Iterator[None]:
-    """Puts back what yolov5 sets for the whole process.
-
-    That is `sys.path`, the environment, the warnings that are shown, how numpy, pandas and torch print, and OpenCV's
-    threads. yolov5 also makes a folder for its settings in the user's, unless the environment names another one.
-    """
-    import cv2
-    import numpy as np
-    import pandas as pd
-    import torch
-    from torch._tensor_str import get_printoptions  # there is no public way to read them
-
-    path, environment = sys.path[:], dict(os.environ)
-    n_threads, torch_printing = cv2.getNumThreads(), get_printoptions()
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(np.printoptions())
-            stack.enter_context(pd.option_context("display.max_columns", pd.options.display.max_columns))
-            stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter("ignore")  # of yolov5's text: escapes that Python 3.12 finds fault with
-            os.environ.setdefault("YOLOV5_CONFIG_DIR", tempfile.gettempdir())
-            yield
-    finally:
-        torch.set_printoptions(**torch_printing)
-        cv2.setNumThreads(n_threads)
-        sys.path[:] = path
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        os.environ.update(environment)
 
 
 def read_architecture(size: str) -> dict[str, Any]:

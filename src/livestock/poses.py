@@ -16,6 +16,7 @@ from .exceptions import BadData
 from .files.progress import progress_bar
 from .geometry import invert, map_points
 from .inference import to_tensor
+from .models.base import ONE_STAGE
 from .models.crops import cut_out, map_crop
 from .models.loaded import LoadedModel
 from .tables import XYXY, list_points
@@ -74,6 +75,9 @@ def check_pose_model(model: LoadedModel, *, flip: bool = False) -> dict:
         raise BadData(f"{model.path}: expected weights that find keypoints, such as those of the families heatmap and "
                       f"topdown, found {model.family or 'a detector'}; its boxes are what `livestock predict` writes, "
                       "and `livestock.inference.find_candidates` finds")
+    if parts["crop"] == ONE_STAGE:
+        raise BadData(f"{model.path}: expected weights that find the keypoints of objects in boxes, found "
+                      f"{model.family}, which finds the objects too: `livestock.inference.find_candidates` has both")
     if flip and not parts["flips"]:
         raise BadData(f"{model.path}: flip: expected mirror images of its keypoints, found none: its skeleton has no "
                       "`flip`, so a mirrored object would have them on the wrong side")

@@ -182,9 +182,9 @@ def _exportable(weights: Path) -> tuple[nn.Module, Metadata]:
 
 def _describe(family: Family, config: ModelConfig) -> Metadata:
     # A network that is given squares may keep their size where it is traced: D-FINE its positions and box sizes.
-    keypoints = {name: config.architecture[name] for name in KEYPOINTS} if isinstance(family, PoseFamily) else {}
+    keypoints = {name: config.architecture[name] for name in KEYPOINTS if "points" in config.architecture}
     return Metadata(list(config.labels), config.stride, config.family, family.resize, config.imgsz, family.needs_nms,
-                    has_fixed_size=family.resize == "stretch" or bool(keypoints), architecture=keypoints)
+                    has_fixed_size=family.resize == "stretch" or isinstance(family, PoseFamily), architecture=keypoints)
 
 
 def _traced_shape(metadata: Metadata) -> tuple[int, int, int]:

@@ -24,13 +24,14 @@ from ..exceptions import BadData, UnsafeWeights
 from .base import ONE_STAGE, Batch, Loss, ModelConfig, Predictions, Resize
 from .common import SMALLEST, check_batch, check_entries, check_size, group_parameters
 from .keypoint_losses import KeypointLoss, make_losses
-from .metadata import MOST_POINTS, are_flips, are_owners
+from .metadata import are_flips, are_owners
 from .quiet import kept_settings
 
 SIZES = ("yolov8n", "yolov8s", "yolo11n", "yolo11s", "yolo26n", "yolo26s")
 KEYPOINT_LOSSES = ("oks", "oks_even", "oks_third", "l1", "euclidean")
 INSTALL = "pip install --no-deps ultralytics-opencv-headless==8.4.190"
 LARGEST_SIGMA = 10.0
+MOST = 200  # points: the layers before them have three channels for each
 
 
 @cache
@@ -197,7 +198,7 @@ def _check_architecture(config: ModelConfig) -> Mapping[str, Any]:
     points, sigmas = parts["points"], parts["sigmas"]
     is_names = isinstance(points, list | tuple) and all(isinstance(name, str) for name in points)
     wrong = {"size": parts["size"] not in SIZES, "crop": parts["crop"] != ONE_STAGE,
-             "points": not (is_names and 1 <= len(points) <= MOST_POINTS and len(set(points)) == len(points))}
+             "points": not (is_names and 1 <= len(points) <= MOST and len(set(points)) == len(points))}
     wrong["flips"] = wrong["points"] or not are_flips(parts["flips"], len(points))
     wrong["owners"] = wrong["points"] or not are_owners(parts["owners"], len(points), len(config.labels))
     wrong["sigmas"] = wrong["points"] or not (isinstance(sigmas, list | tuple) and len(sigmas) == len(points) and all(

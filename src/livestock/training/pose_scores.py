@@ -54,7 +54,7 @@ def validate_both(
 def _score_points(boxes: pd.DataFrame, keypoints: pd.DataFrame, found: pd.DataFrame) -> dict[str, float]:
     errors, lengths = find_errors(keypoints, found), find_lengths(boxes)
     return {"PCK": float(correct_share(errors, lengths).iloc[0]), "NME": normalised_mean_error(errors, lengths),
-            "pixels": float(errors["error"].mean()), "median": float(errors["error"].median())}
+            "pixels": float(errors["error"].mean()), "median": float(errors["error"].dropna().median())}
 
 
 @torch.no_grad()

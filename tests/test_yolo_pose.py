@@ -1,0 +1,415 @@
+"""One-stage pose: the package's loss number by number, its points, what is trained on and what is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+import torch
+
+if find_spec("ultralytics") is None:
+    pytest.skip("pip install --no-deps ultralytics-opencv-headless==8.4.190", allow_module_level=True)
+
+from livestock import export
+from livestock.config import REPOSITORY, Keypoint, Skeleton
+from livestock.data.pose_set import read_pose_images, write_pose_set
+from livestock.exceptions import BadData, UnsafeWeights
+from livestock.inference import find_candidates
+from livestock.models.base import Batch, Predictions, load_matching
+from livestock.models.checkpoint import write_checkpoint
+from livestock.models.forward import load_for_inference, wrap_model
+from livestock.models.loaded import LoadedModel
+from livestock.models.registry import get_family
+from livestock.models.yolo_pose import SIZES, YoloPoseFamily
+from livestock.poses import find_poses
+from livestock.postprocess import suppress
+from livestock.tables import make_boxes, make_images, make_keypoints
+from livestock.training import TrainConfig, read_history
+from livestock.training.loop import run_training
+from livestock.training.task import BOTH, find_task
+
+FAMILY = YoloPoseFamily()
+NAMES = ["snout", "left", "right"]
+SIDE = 128
+
+
+def configure(size: str = "yolov8n", sigmas: tuple[float, ...] = (0.05, 0.1, 0.2)) -> Any:
+    config = FAMILY.configure(["pig", "cow"], SIDE, size)
+    own = {"points": NAMES, "flips": [0, 2, 1], "sigmas": sigmas}
+    return replace(config, architecture={**config.architecture, **own})
+
+
+def build(size: str = "yolov8n", **settings: Any) -> Any:
+    torch.manual_seed(0)
+    return FAMILY.build(configure(size, **settings))
+
+
+def draw_batch(*, empty: bool = False) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    boxes = [torch.tensor([[16.0, 32, 80, 80], [60, 10, 110, 60]]), torch.tensor([[40.0, 40, 104, 104]])]
+    points = [torch.rand(len(own), 3, 3, generator=generator) * 60 + 30 for own in boxes]
+    for own in points:
+        own[..., 2] = 2
+    points[0][0, 1, 2] = 0  # not labelled
+    if empty:
+        boxes[1], points[1] = torch.zeros(0, 4), torch.zeros(0, 3, 3)
+    images = torch.rand(2, 3, SIDE, SIDE, generator=generator)
+    return Batch(images, boxes, [torch.tensor([0, 1]), torch.tensor([1])[:len(boxes[1])]], points)
+
+
+@pytest.mark.parametrize("size", ["yolov8n", "yolo11n", "yolo26n"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_loss_is_the_packages(size: str, empty: bool) -> None:
+    """With its own sigmas, 1 / K, by which YOLO26 assigns too, and its weights; its loss is summed over the images."""
+    from ultralytics.cfg import get_cfg
+
+    batch, model = draw_batch(empty=empty), build(size, sigmas=(1 / 3, 1 / 3, 1 / 3))
+    model.train()
+    ours = FAMILY.make_loss(model, {"oks": 0.0, "oks_even": 12.0})(model, batch)
+    own = build(size)
+    own.train()
+    del own.kpt_oks_sigmas  # its own are the default
+    own.args = get_cfg()
+    sizes = torch.tensor([SIDE, SIDE, SIDE, SIDE])
+    corners, points = torch.cat(batch.boxes), torch.cat(batch.keypoints or [])
+    centres = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
+    total, _ = own.loss({
+        "img": batch.images, "batch_idx": torch.tensor([0.0, 0, 1][:len(corners)]),
+        "cls": torch.cat(batch.class_ids)[:, None].float(), "bboxes": centres / sizes,
+        "keypoints": torch.cat([points[..., :2] / SIDE, points[..., 2:]], -1)})
+    names = ["box", "pose", "kobj", "cls", *(["l1", "rle"] if size == "yolo26n" else ["dfl"])]
+    assert list(ours) == names
+    torch.testing.assert_close(torch.stack(list(ours.values())) * len(batch), total)
+
+
+def test_weights_of_the_losses_are_used_one_by_one() -> None:
+    batch, model = draw_batch(), build()
+    model.train()
+
+    def find(**weights: float) -> dict[str, float]:
+        none = dict.fromkeys(FAMILY.keypoint_losses, 0.0)
+        found = FAMILY.make_loss(model, {**none, **weights})(model, batch)
+        return {name: float(value.detach()) for name, value in found.items()}
+
+    assert find()["pose"] == 0
+    for name in FAMILY.keypoint_losses:
+        assert find(**{name: 2.0})["pose"] == pytest.approx(2 * find(**{name: 1.0})["pose"]) != 0
+    both = find(oks=1.0, l1=1.0)["pose"]
+    assert both == pytest.approx(find(oks=1.0)["pose"] + find(l1=1.0)["pose"])
+    for name in ("box", "cls", "dfl", "kobj"):
+        usual = FAMILY.defaults[name]
+        assert find(**{name: 3 * usual})[name] == pytest.approx(3 * find()[name]) != 0
+
+
+def test_a_point_that_is_not_labelled_is_nowhere() -> None:
+    batch, model = draw_batch(), build()
+    model.train()
+    compute = FAMILY.make_loss(model, {"l1": 1.0})
+    before = compute(model, batch)
+    assert batch.keypoints is not None
+    batch.keypoints[0][0, 1, :2] = 0
+    assert all(torch.equal(value, before[name]) for name, value in compute(model, batch).items())
+    batch.keypoints[0][0, 2, :2] = 0  # labelled, so (0, 0) is a place
+    assert not torch.equal(compute(model, batch)["pose"], before["pose"])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_predictions_are_the_packages(size: str) -> None:
+    model, images = build(size).eval(), torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        found, (library, _) = FAMILY.predict(model, images), model(images)
+    assert found.keypoints is not None
+    half = library[:, 2:4] / 2
+    expected = torch.cat([library[:, :2] - half, library[:, :2] + half, library[:, 4:]], 1).transpose(1, 2)
+    ours = torch.cat([found.boxes, found.scores, found.keypoints.flatten(-2)], -1)
+    torch.testing.assert_close(ours, expected)
+    assert found.keypoints.shape[2:] == (3, 3) and found.scores.shape[2] == 2
+
+
+def test_every_part_learns() -> None:
+    for size in SIZES[::2]:
+        model = build(size)
+        model.train()
+        parts = FAMILY.make_loss(model, {})(model, draw_batch())
+        torch.stack(list(parts.values())).sum().backward()
+        unused = [name for name, parameter in model.named_parameters()
+                  if parameter.requires_grad and (parameter.grad is None or not parameter.grad.isfinite().all())]
+        assert not unused, size
+
+
+def test_a_loss_needs_keypoints() -> None:
+    model = build()
+    with pytest.raises(BadData, match="expected keypoints of its boxes, found none"):
+        FAMILY.make_loss(model, {})(model, replace(draw_batch(), keypoints=None))
+
+
+@pytest.mark.parametrize("changes", [
+    {"size": "yolov8x"}, {"points": []}, {"points": ["a", "a", "b"]}, {"flips": [1, 2, 0]}, {"sigmas": [0.1, 0.1]},
+    {"sigmas": [0.1, 0.1, 0.0]}, {"sigmas": [0.1, 0.1, float("nan")]}, {"owners": [[0], [1], [2]]}, {"crop": "fit"},
+    {"size": ["yolov8n"]}, {"points": [str(number) for number in range(201)]}])
+def test_an_impossible_config_is_refused(changes: dict[str, Any]) -> None:
+    config = configure()
+    name = next(iter(changes))
+    with pytest.raises(UnsafeWeights, match=f"yolo_pose: {name}: expected what a network of keypoints has there"):
+        FAMILY.build(replace(config, architecture={**config.architecture, **changes}))
+
+
+def test_an_unknown_size_lists_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="size: expected one of yolov8n, .*, yolo26s, found 'yolov9'"):
+        FAMILY.configure(["pig"], 64, "yolov9")
+    with pytest.raises(BadData, match="imgsz: expected a multiple of 32"):
+        FAMILY.configure(["pig"], 100)
+    with pytest.raises(ValueError, match="expected a file, or one of the sizes yolov8n"):
+        FAMILY.find_pretrained("yolov8n-pose.pt", tmp_path)
+
+
+@pytest.mark.parametrize("size", ["yolov8n", "yolo26n"])
+def test_start_weights_for_other_points_or_classes(size: str) -> None:
+    """What is for points or classes stays random where these differ, and nothing else does."""
+    state, config = build(size).state_dict(), configure(size)
+    same = load_matching(build(size), FAMILY.adapt(state, config, config))
+    assert not same.random and not same.unused
+    other = replace(config, labels=("pig", "hen"))
+    left_out = set(state) - set(FAMILY.adapt(state, config, other))
+    assert left_out and all("cv3" in name for name in left_out)
+    turned = replace(config, architecture={**config.architecture, "points": NAMES[::-1]})
+    left_out = set(state) - set(FAMILY.adapt(state, config, turned))
+    assert left_out and all("cv4" in name for name in left_out)
+
+
+def test_importing_changes_no_setting_and_no_function_of_others() -> None:
+    """In a process of its own, in which nothing is imported yet; no name of a host is looked up, no file is left."""
+    code = """
+import json, os, socket, sys, tempfile, warnings
+import cv2, numpy as np, PIL.Image, torch, livestock.models.yolo_pose
+def refuse(*args, **kwargs): raise AssertionError(f"asked for {args}")
+socket.getaddrinfo = socket.socket.connect = refuse
+def look(): return [dict(os.environ), id(torch.save), id(torch.load), id(cv2.imread), id(PIL.Image.open), sys.path[:],
+    cv2.getNumThreads(), torch.get_num_threads(), str(np.get_printoptions()), len(warnings.filters), str(torch.ones(1))]
+before = look()
+from livestock.models.registry import get_family
+family = get_family("yolo_pose")
+family.build(family.configure(["pig"], 64))
+assert look() == before, [pair for pair in zip(look(), before) if pair[0] != pair[1]]
+print("unchanged")
+"""
+    home = Path(os.environ.get("TMPDIR", "/tmp")) / f"home_{os.getpid()}"  # noqa: S108
+    home.mkdir()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,  # noqa: S603
+                          env={**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "2"})
+    files = [str(path) for path in home.rglob("*") if path.is_file() and "matplotlib" not in path.parts]
+    assert done.stdout == "unchanged\n", done.stderr[-2000:]
+    assert not files
+
+
+# -- training --------------------------------------------------------------------------------------------------------
+
+
+def draw_set(folder: Path, n: int = 6) -> Path:
+    """Pictures of other shapes with two animals each: a bright box with a cross at each point."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, images, boxes, points = np.random.default_rng(0), [], [], []
+    for index in range(n):
+        picture, name = rng.integers(0, 60, (96, 128, 3), np.uint8), f"{index}.png"
+        for number, left in enumerate((4, 68)):
+            picture[20:80, left : left + 52] += 90
+            box_id = 2 * index + number
+            for place, keypoint in enumerate(NAMES):
+                x, y = left + 10 + 15 * place, int(rng.integers(30, 70))
+                cv2.circle(picture, (x, y), 4, [(250, 250, 250), (250, 20, 20), (20, 20, 250)][place], -1)
+                points.append({"box_id": box_id, "image_id": name, "keypoint": keypoint, "x": x + 0.5, "y": y + 0.5})
+            boxes.append({"box_id": box_id, "image_id": name, "label": ["pig", "cow"][number], "x_min": left,
+                          "y_min": 20, "x_max": left + 52, "y_max": 80})
+        PIL.Image.fromarray(picture).save(folder / name)
+        images.append({"image_id": name, "archive": str(folder), "member": name, "width": 128, "height": 96})
+    skeleton = Skeleton(tuple(Keypoint(label, name, index, flip) for label in ("pig", "cow") for index, (name, flip)
+                              in enumerate(zip(NAMES, ("snout", "right", "left"), strict=True))))
+    keypoints = make_keypoints(points)
+    ids = [image["image_id"] for image in images]
+    return write_pose_set(folder / "set", (make_images(images), make_boxes(boxes), keypoints), skeleton,
+                          {"train": ids[:-2], "val": ids[-2:]})
+
+
+@pytest.fixture(scope="module")
+def data_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_set(tmp_path_factory.mktemp("pose"))
+
+
+def make_config(data_yaml: Path, **changes: object) -> TrainConfig:
+    settings = {"data_yaml": str(data_yaml), "weights": "", "hyp": str(REPOSITORY / "hyp/yolo_pose.yaml"),
+                "imgsz": 96, "batch": 2, "nominal_batch": 2, "epochs": 2, "family": "yolo_pose", "size": "yolov8n",
+                "device": "cpu", "workers": 0}
+    return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def write_hyp(path: Path, **changes: float) -> str:
+    text = (REPOSITORY / "hyp/yolo_pose.yaml").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.split(":")[0] not in changes]
+    path.write_text("\n".join([*lines, *(f"{name}: {value}" for name, value in changes.items())]), encoding="utf-8")
+    return str(path)
+
+
+def test_the_list_has_whole_pictures_with_all_their_objects(data_yaml: Path) -> None:
+    images = read_pose_images(data_yaml)
+    assert len(images) == 4 and [len(own) for own in images.boxes] == [2] * 4
+    assert images.points.names == tuple(NAMES) and images.points.flips == (0, 2, 1)
+    assert [own.tolist() for own in images.class_ids] == [[0, 1]] * 4
+    for index in range(4):
+        pixels = images.read(index)
+        for point in images.keypoints[index].reshape(-1, 3):
+            assert pixels[int(point[1]), int(point[0])].max() == 250 and point[2] == 2
+    assert find_task(get_family("yolo_pose")) == BOTH
+
+
+def test_a_training_finds_boxes_and_points_and_goes_on_as_if_it_had_not_been_cut_off(
+    data_yaml: Path, tmp_path: Path
+) -> None:
+    config = make_config(data_yaml, hyp=write_hyp(tmp_path / "hyp.yaml", fliplr=0.5, mosaic=0.5))
+    run_training(config, tmp_path / "whole", lambda event: None)
+
+    def stop(event: dict[str, Any]) -> None:
+        if "epoch" in event:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config, tmp_path / "cut", stop)
+    run_training(config, tmp_path / "cut", lambda event: None)
+    whole, cut = (read_history(tmp_path / name).drop(columns=["seconds", "gigabytes"]) for name in ("whole", "cut"))
+    pd.testing.assert_frame_equal(whole, cut)
+    assert {"AP", "PCK", "pixels", "train_pose_loss", "val_pose_loss"} <= set(whole)
+    paths = [tmp_path / name / "weights/averaged.safetensors" for name in ("whole", "cut")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    loaded = load_for_inference(paths[0], "cpu")
+    assert list(loaded.architecture["points"]) == NAMES and loaded.architecture["sigmas"]
+
+
+def test_without_mirror_images_a_mirror_is_refused(tmp_path: Path) -> None:
+    path = draw_set(tmp_path / "data")
+    text = path.read_text().replace("flips:\n- 0\n- 2\n- 1\n", "flips: null\n")
+    path.write_text(text)
+    config = make_config(path, hyp=write_hyp(tmp_path / "hyp.yaml", fliplr=0.5))
+    with pytest.raises(ValueError, match="fliplr, flipud: expected 0, since the skeleton has no `flip`"):
+        run_training(config, tmp_path / "run", lambda event: None)
+
+
+# -- prediction ------------------------------------------------------------------------------------------------------
+
+
+def make_model(points: torch.Tensor, flips: list[int], owners: list[list[int]]) -> LoadedModel:
+    """Sees one pig and, with less confidence, the same as a cow, whatever the picture is: `points` `(K, 3)`."""
+    def run(images: torch.Tensor) -> Predictions:
+        n = len(images)
+        return Predictions(torch.tensor([[[10.0, 10, 50, 40]]]).repeat(n, 1, 1),
+                           torch.tensor([[[0.9, 0.4]]]).repeat(n, 1, 1), points.repeat(n, 1, 1, 1))
+
+    return LoadedModel(Path("drawn"), run, ["pig", "cow"], 32, imgsz=64, family="yolo_pose", architecture={
+        "points": NAMES, "flips": flips, "owners": owners, "crop": ""})
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> pd.DataFrame:
+    """A picture of twice the side of the input."""
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", (128, 128)).save(buffer, "png")
+    (tmp_path / "a.png").write_bytes(buffer.getvalue())
+    return make_images([{"image_id": "a.png", "archive": str(tmp_path), "member": "a.png", "width": 128,
+                         "height": 128}])
+
+
+POINTS = torch.tensor([[12.0, 14.0, 0.5], [20, 30, 0.6], [90, -5, 0.7]])
+
+
+def test_points_lie_in_the_original_image(images: pd.DataFrame) -> None:
+    """Twice as large, and clipped to it; each box has its own, and those of a class alone where classes differ."""
+    found = find_candidates(make_model(POINTS, [], []), images, ["pig", "cow"], imgsz=64)
+    assert found.keypoints is not None
+    assert found.boxes["label"].tolist() == ["pig", "cow"] and len(found.keypoints) == 6
+    one = found.keypoints[found.keypoints["box_id"] == found.boxes["box_id"][0]]
+    np.testing.assert_allclose(one[["x", "y"]], [[24, 28], [40, 60], [128, 0]])
+    np.testing.assert_allclose(one["confidence"], [0.5, 0.6, 0.7])
+    own = find_candidates(make_model(POINTS, [], [[0], [0, 1], [1]]), images, ["pig", "cow"], imgsz=64)
+    assert own.keypoints is not None
+    by_box = own.keypoints.groupby("box_id", sort=False)["keypoint"].agg(list)
+    assert by_box.loc[own.boxes["box_id"]].tolist() == [["snout", "left"], ["left", "right"]]
+
+
+def test_points_of_a_mirrored_look_are_swapped(images: pd.DataFrame) -> None:
+    found = find_candidates(make_model(POINTS, [0, 2, 1], []), images, ["pig", "cow"], imgsz=64, flip=True)
+    assert found.keypoints is not None
+    one = found.keypoints[found.keypoints["box_id"] == found.boxes["box_id"][0]].set_index("keypoint")
+    np.testing.assert_allclose(one.loc[NAMES, ["x", "y"]], [[104, 28], [0, 0], [88, 60]])
+    with pytest.raises(BadData, match="flip: expected mirror images of its keypoints, found none"):
+        find_candidates(make_model(POINTS, [], []), images, ["pig", "cow"], imgsz=64, flip=True)
+
+
+def test_dropped_boxes_have_no_points(images: pd.DataFrame) -> None:
+    found = find_candidates(make_model(POINTS, [], []), images, ["pig", "cow"], imgsz=64,
+                            keep=lambda boxes: suppress(boxes, conf_threshold=0.5))
+    assert found.keypoints is not None
+    assert found.boxes["label"].tolist() == ["pig"] and set(found.keypoints["box_id"]) == set(found.boxes["box_id"])
+    none = find_candidates(make_model(POINTS, [], []), images, ["pig", "cow"], imgsz=64,
+                           keep=lambda boxes: boxes.iloc[:0])
+    assert none.keypoints is not None and none.keypoints.empty
+
+
+def test_points_in_given_boxes_need_another_model(images: pd.DataFrame) -> None:
+    box = make_boxes([{"image_id": "a.png", "label": "pig", "x_min": 1, "y_min": 1, "x_max": 9, "y_max": 9}])
+    with pytest.raises(BadData, match="expected weights that find the keypoints of objects in boxes, found yolo_pose"):
+        find_poses(make_model(POINTS, [], []), images, box)
+
+
+def test_onnx_gives_the_same_points(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    for size in ("yolov8n", "yolo26n"):
+        model = build(size)
+        write_checkpoint(weights, configure(size), model.state_dict())
+        export.export_onnx(weights, tmp_path / f"{size}.onnx")
+        one, other = load_for_inference(weights, "cpu"), load_for_inference(tmp_path / f"{size}.onnx")
+        assert other.architecture["crop"] == "" and list(other.architecture["points"]) == NAMES
+        for shape in ((1, 3, 128, 128), (2, 3, 64, 96)):
+            pictures = torch.rand(shape)
+            found, expected = other(pictures), one(pictures)
+            assert found.keypoints is not None and expected.keypoints is not None
+            torch.testing.assert_close(found.keypoints[..., :2], expected.keypoints[..., :2], atol=0.05, rtol=0)
+            torch.testing.assert_close(found.keypoints[..., 2], expected.keypoints[..., 2], atol=1e-3, rtol=0)
+
+
+def test_validation_scores_boxes_and_points(data_yaml: Path) -> None:
+    """A model that sees what is true has all points right; one that sees them 3 px to the right has that error."""
+    from livestock.training.pose_scores import validate_both
+
+    images, model, config = read_pose_images(data_yaml, "val"), build().eval(), configure()
+
+    class Seer(YoloPoseFamily):
+        shift = 0.0
+
+        def predict(self, model: Any, pictures: torch.Tensor) -> Predictions:
+            boxes = torch.tensor(images.boxes[0]).float()
+            points = torch.tensor(images.keypoints[0]).float() + torch.tensor([self.shift, 0, 0])
+            return Predictions(boxes[None].repeat(len(pictures), 1, 1), torch.eye(2)[None].repeat(len(pictures), 1, 1),
+                               points[None].repeat(len(pictures), 1, 1, 1))
+
+    family = Seer()
+    one = replace(images, tables=tuple(table[table["image_id"] == "4.png"].reset_index(drop=True)
+                                       for table in images.tables))
+    one = replace(one, sizes=one.sizes[:1], boxes=one.boxes[:1], class_ids=one.class_ids[:1],
+                  keypoints=one.keypoints[:1])
+    loss = FAMILY.make_loss(model, {})
+    settings = make_config(data_yaml, imgsz=128)
+    scores = validate_both(model, config, family, loss, one, settings, "cpu")
+    assert (scores["AP"], scores["PCK"], scores["pixels"]) == (1.0, 1.0, pytest.approx(0, abs=1e-4))
+    assert {"val_pose_loss", "val_box_loss"} <= set(scores)
+    family.shift = 3.0
+    assert validate_both(model, config, family, loss, one, settings, "cpu")["pixels"] == pytest.approx(3)
+    assert wrap_model(family, config, model, "cpu").labels == ["pig", "cow"]

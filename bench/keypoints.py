@@ -43,18 +43,8 @@ from livestock.files.logs import show_messages
 from livestock.models.forward import load_for_inference
 from livestock.models.heatmap_codec import decode_dark
 from livestock.pipeline.keypoints import EVERY
-from livestock.pipeline.pose_lab import (
-    GUESS,
-    PoseArm,
-    PoseLab,
-    PoseResult,
-    PoseScale,
-    find_pose_gain,
-    judge_pose_results,
-    run_pose_arms,
-    split_by_group,
-    tabulate_poses,
-)
+from livestock.pipeline.pose_lab import PoseArm, PoseLab, PoseResult, PoseScale, run_pose_arms, split_by_group
+from livestock.pipeline.pose_results import GUESS, find_pose_gain, judge_pose_results, tabulate_poses
 from livestock.pipeline.prepare import VALID_FOLD, group_images, read_data, split_data
 from livestock.pipeline.reading import examine
 from livestock.poses import find_poses

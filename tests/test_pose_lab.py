@@ -19,8 +19,9 @@ from livestock.evaluation.gains import draw_gain_counts
 from livestock.evaluation.pixel import find_errors
 from livestock.evaluation.pose_gains import judge_poses
 from livestock.exceptions import BadData
-from livestock.pipeline import keypoints, pose_lab
-from livestock.pipeline.pose_lab import GUESS, PoseArm, PoseLab, PoseScale
+from livestock.pipeline import keypoints, pose_lab, pose_results
+from livestock.pipeline.pose_lab import PoseArm, PoseLab, PoseScale
+from livestock.pipeline.pose_results import GUESS
 from livestock.pipeline.run import make_run
 from livestock.tables import make_boxes, make_images, make_keypoints
 
@@ -98,8 +99,8 @@ def test_a_gain_in_errors_is_by_how_much_they_fall(tmp_path: Path) -> None:
     counts = draw_gain_counts(images, 0)
     judged = {name: [judge_poses(images, (boxes, points), (boxes, shift(points, by)), SKELETON, counts)] * 3
               for name, by in (("near", 1.0), ("far", 4.0))}
-    assert pose_lab.find_pose_gain(judged, "near", "far", "pixels").mean == pytest.approx(3.0)
-    assert pose_lab.find_pose_gain(judged, "near", "far", "PCK").mean == pytest.approx(
+    assert pose_results.find_pose_gain(judged, "near", "far", "pixels").mean == pytest.approx(3.0)
+    assert pose_results.find_pose_gain(judged, "near", "far", "PCK").mean == pytest.approx(
         judged["near"][0].scores["PCK"] - judged["far"][0].scores["PCK"])
 
 
@@ -121,10 +122,10 @@ def test_a_training_is_kept_and_found_again(lab: PoseLab, monkeypatch: pytest.Mo
     again = pose_lab.train_pose_arm(lab, arm, seed=0)
     pd.testing.assert_frame_equal(first.keypoints, again.keypoints)
     assert first.facts == again.facts
-    pictures, maps = pose_lab.see_maps(first.weights, lab.images, lab.judged[1].head(1), "tail")
+    pictures, maps = pose_results.see_maps(first.weights, lab.images, lab.judged[1].head(1), "tail")
     assert pictures[0].shape == (SIDE, SIDE, 3) and 0 <= maps[0].min() <= maps[0].max() <= 1
     with pytest.raises(ValueError, match="expected maps of snout, found linear of head, tail"):
-        pose_lab.see_maps(first.weights, lab.images, lab.judged[1], "snout")
+        pose_results.see_maps(first.weights, lab.images, lab.judged[1], "snout")
 
 
 def test_what_an_arm_says_makes_it_another_training(lab: PoseLab) -> None:
@@ -141,16 +142,16 @@ def test_a_training_that_diverges_finds_nothing_and_stops_no_other(
     results = pose_lab.run_pose_arms(two, [TINY, wild])
     assert [result.arm.name for result in results] == ["tiny", "tiny", "wild", "wild"]
     assert results[2].keypoints.empty and "wild, seed 0: the training diverged, so it finds nothing" in caplog.text
-    judged = pose_lab.judge_pose_results(two, results)
+    judged = pose_results.judge_pose_results(two, results)
     assert judged["wild"][0].scores["PCK"] == judged["wild"][0].scores["OKS"] == 0
     assert np.isnan(judged["wild"][0].scores["pixels"])
-    errors = pose_lab.list_errors(two, results)
+    errors = pose_results.list_errors(two, results)
     assert errors["wild"]["error"].isna().all() and len(errors["wild"]) == len(errors["tiny"])
-    table = pose_lab.tabulate_poses(results, judged)
+    table = pose_results.tabulate_poses(results, judged)
     half = {**judged, "half": [judged["tiny"][0], judged["wild"][1]]}
-    assert np.isnan(pose_lab.tabulate_poses(results, half).loc["half", "pixels"])
+    assert np.isnan(pose_results.tabulate_poses(results, half).loc["half", "pixels"])
     assert table.loc["wild", "PCK"] == 0 < table.loc["tiny", "parameters"]
-    gain = pose_lab.find_pose_gain(judged, "wild", "tiny", "pixels")
+    gain = pose_results.find_pose_gain(judged, "wild", "tiny", "pixels")
     assert np.isnan(gain.mean) and plots.sentences.describe_pose_gains({"wild": gain}).startswith("wild: not shown")
     histories = {arm: [one.history for one in results if one.arm.name == arm] for arm in ("tiny", "wild")}
     plots.plot_histories(histories, "train_maps_loss", title="", label="")
@@ -182,7 +183,7 @@ def test_points_that_stay_lose_a_mirror_that_is_gone() -> None:
 def test_the_guess_looks_at_no_picture(lab: PoseLab) -> None:
     _, boxes, points = lab.trained
     mean = points.groupby("keypoint")[["x", "y"]].mean()
-    found = pose_lab.guess_points(lab)
+    found = pose_results.guess_points(lab)
     assert found.loc[found["keypoint"] == "head", "x"].unique() == pytest.approx([mean.loc["head", "x"]])
 
 
@@ -208,8 +209,8 @@ def test_the_guess_is_judged_by_the_points_that_are_asked_for(lab: PoseLab) -> N
     result = pose_lab.PoseResult(replace(TINY, points=("head",)), 0, shift(lab.judged[2], 0.0), pd.DataFrame(),
                                  Path("w"), {}, {})
     truth = lab.judged[2][lab.judged[2]["keypoint"] == "head"]
-    expected = find_errors(truth, pose_lab.guess_points(lab))["error"].mean()
-    assert pose_lab.judge_pose_results(lab, [result])[GUESS][0].scores["pixels"] == pytest.approx(expected)
+    expected = find_errors(truth, pose_results.guess_points(lab))["error"].mean()
+    assert pose_results.judge_pose_results(lab, [result])[GUESS][0].scores["pixels"] == pytest.approx(expected)
 
 
 def test_poses_are_ranked_by_their_points_and_not_by_their_order(tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_a_competition_without_a_skeleton_is_refused_where_data_are_named(tmp_pa
 def test_figures_have_a_title_and_labels(lab: PoseLab) -> None:
     images, boxes, points = lab.judged
     errors = find_errors(points, shift(points, 2.0))
-    chosen, notes = pose_lab.choose_extremes(errors, 1)
+    chosen, notes = pose_results.choose_extremes(errors, 1)
     history = pd.DataFrame({"epoch": [0, 1], "train_maps_loss": [0.2, 0.1]})
     scores = pd.DataFrame({"arm": ["a", "b"], "seed": [0, 0], "pixels": [3.0, 4.0]})
     pictures = [np.zeros((SIDE, SIDE, 3), np.uint8)]
@@ -275,14 +276,14 @@ def test_figures_have_a_title_and_labels(lab: PoseLab) -> None:
         plots.plot_errors({"arm": errors}, title="errors"),
         plots.plot_histories({"arm": [history]}, "train_maps_loss", title="losses", label="loss"),
         plots.plot_pose_arms(scores, "pixels", title="arms", label="px"),
-        plots.plot_by_keypoint(pose_lab.summarise_by_keypoint(errors, NAMES), title="by keypoint")]
+        plots.plot_by_keypoint(pose_results.summarise_by_keypoint(errors, NAMES), title="by keypoint")]
     for drawn in figures:
         axes = drawn.flat[0] if isinstance(drawn, np.ndarray) else drawn
         axes.figure.canvas.draw()
         assert axes.get_title(loc="left") or axes.get_title() or axes.figure.get_suptitle()
         assert isinstance(drawn, np.ndarray) or axes.get_xlabel()
     plt.close("all")
-    assert notes[chosen[0]] == "2.0 px" and GUESS in pose_lab.list_errors(lab, [])
+    assert notes[chosen[0]] == "2.0 px" and GUESS in pose_results.list_errors(lab, [])
 
 
 def test_found_points_are_drawn_where_they_are(lab: PoseLab) -> None:

@@ -11,7 +11,7 @@ from ...evaluation.gains import Gain, decide
 
 
 def describe_pose_table(table: pd.DataFrame, guess: str) -> str:
-    """The best arm by pixel error, beside the guess that looks at no picture; `table` of `pose_lab.tabulate_poses`.
+    """The best arm by pixel error, beside the guess that looks at no picture; `table` of `pose_results.tabulate_poses`.
 
     >>> table = pd.DataFrame({"pixels": [4.0, 50.0], "gross": [0.01, 0.7]}, index=["heat map", "mean pose"])
     >>> describe_pose_table(table, "mean pose")

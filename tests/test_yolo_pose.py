@@ -363,6 +363,11 @@ def test_dropped_boxes_have_no_points(images: pd.DataFrame) -> None:
     assert none.keypoints is not None and none.keypoints.empty
 
 
+def test_a_picture_in_which_nothing_is_found(images: pd.DataFrame) -> None:
+    found = find_candidates(make_model(POINTS, [], []), images, ["pig", "cow"], imgsz=64, conf_floor=0.95)
+    assert found.boxes.empty and found.keypoints is not None and found.keypoints.empty
+
+
 def test_points_in_given_boxes_need_another_model(images: pd.DataFrame) -> None:
     box = make_boxes([{"image_id": "a.png", "label": "pig", "x_min": 1, "y_min": 1, "x_max": 9, "y_max": 9}])
     with pytest.raises(BadData, match="expected weights that find the keypoints of objects in boxes, found yolo_pose"):

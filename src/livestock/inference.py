@@ -250,7 +250,7 @@ def _read_rows(rows: np.ndarray, image: Any, look: _Look, back: np.ndarray) -> t
     n_cut = len(confidence) - len(order)
     corners = clip_xyxy(map_boxes(rows[box_index[order], :4], back), image.width, image.height)
     has_area = (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
-    own = points[box_index[order]].reshape(len(order), -1, 3)
+    own = points[box_index[order]].reshape(len(order), points.shape[1] // 3, 3)
     if own.size:
         own = own[:, list(look.flips)] if look.flip else own
         places = map_points(own[..., :2], back).clip(0, [image.width, image.height])

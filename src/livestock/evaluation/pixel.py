@@ -53,7 +53,7 @@ def as_true_objects(
     is_true = matched >= 0
     names = pd.Series(truth["box_id"].to_numpy()[matched[is_true]], index=boxes["box_id"].to_numpy()[is_true])
     own = keypoints[keypoints["box_id"].isin(names.index)]
-    return own.assign(box_id=own["box_id"].map(names)).reset_index(drop=True)
+    return own.assign(box_id=own["box_id"].map(names).astype(np.int64)).reset_index(drop=True)
 
 
 def summarise_errors(errors: pd.DataFrame, by: str | Sequence[str] = (), gross: float = GROSS) -> pd.DataFrame:

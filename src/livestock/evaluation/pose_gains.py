@@ -20,8 +20,12 @@ FEWER_IS_BETTER = ("pixels", "NME", "gross")  # a gain in these is by how much t
 def judge_poses(
     images: pd.DataFrame, truth: tuple[pd.DataFrame, pd.DataFrame], found: tuple[pd.DataFrame, pd.DataFrame],
     skeleton: Skeleton, counts: np.ndarray, areas: Mapping[int, float] | pd.Series | None = None,
+    objects: tuple[pd.DataFrame, pd.DataFrame] | None = None,
 ) -> Judged:
     """Errors and shares of the points that were found, `truth` and `found` are boxes and keypoints by `box_id`.
+
+    `objects` are all boxes and keypoints of a model that finds the boxes too, under numbers of their own: by these OKS
+    is judged, and `found` has those that match a true object.
 
     `pixels` (mean error in the original image), `median`, `q95`, `gross` (share beyond 25 px), `NME` (error over the
     diagonal of the box), `PCK` (share within 0.05 of it), and of objects with more than one point `OKS` (AP at .5 to
@@ -39,7 +43,8 @@ def judge_poses(
     resampled = {name: resample_mean(errors["image_id"], value, images["image_id"], counts)
                  for name, value in values.items()}
     if max(len(skeleton.names(label)) for label in skeleton.labels) > 1:
-        matches = match_poses(truth, (_by_points(*found), found[1]), skeleton, tuple(COCO_IOUS), areas)
+        boxes, points = objects or found
+        matches = match_poses(truth, (_by_points(boxes, points), points), skeleton, tuple(COCO_IOUS), areas)
         each = [score(one).mean for one in matches]
         scores |= {"OKS": float(np.mean(each)), "OKS50": each[0], "OKS75": each[5]}
         resampled["OKS"] = np.mean([resample(one, pd.Index(images["image_id"]), counts)

@@ -26,7 +26,8 @@ from .run import Run
 
 SIGMA = 7.0  # pixels of the input, whatever its size: the project's
 SHOWN = ["pixels", "median", "gross", "PCK", "OKS", "parameters", "seconds", "milliseconds"]  # of a table of arms
-JUDGED_SHARE = {"heatmap": 1 / 8, "topdown": 200 / 1328}  # the second as the project on cats: 1,000, 128 and 200
+JUDGED_SHARE = {"heatmap": 1 / 8, "topdown": 200 / 1328,  # the second as the project on cats: 1,000, 128 and 200
+                "yolo_pose": 200 / 1328}
 SAMPLE_FILE = "sources.csv"  # in a folder with a drawn sample
 EVERY = 1_000_000  # objects: all that there are
 SCALES: dict[str, PoseScale] = {
@@ -70,6 +71,9 @@ def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | Non
             logger.info("%s of %s images have exactly one object: the others need boxes first, see 11_pose",
                         f"{len(alone):,}", f"{len(images):,}")
         labelled &= boxes["image_id"].isin(alone)
+    if family == "yolo_pose":  # an object without points is there to be found, in a picture that has some
+        labelled = boxes["image_id"].isin(boxes.loc[labelled, "image_id"]) & boxes["label"].isin(
+            run.competition.skeleton.labels)
     boxes = boxes[labelled].reset_index(drop=True)
     images = images[images["image_id"].isin(boxes["image_id"])].reset_index(drop=True)
     if len(images) < 8:

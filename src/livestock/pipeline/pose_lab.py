@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,19 +22,26 @@ import yaml
 from ..config import REPOSITORY, Skeleton
 from ..data.archives import stamp_members
 from ..data.pose_set import write_pose_set
+from ..evaluation.matching import match_at_ious
+from ..evaluation.pixel import as_true_objects
+from ..evaluation.precision import score
 from ..files.hashing import fingerprint, hash_content
 from ..files.progress import one_bar
 from ..files.write import write_bytes
-from ..tables import make_keypoints, read_table, write_table
+from ..postprocess import suppress
+from ..tables import make_boxes, make_keypoints, read_table, write_table
 from .experiment import DIVERGED
 from .store import read_records, run_step
 from .train import MACHINE, PLACES
 
 if TYPE_CHECKING:
+    from ..inference import Candidates
     from ..training import TrainConfig
 
 logger = logging.getLogger(__name__)
 N_TIMED = 24  # objects whose prediction is timed, each by itself
+NOTEBOOKS = {"heatmap": "10_heatmap", "topdown": "11_pose", "yolo_pose": "12_yolo_pose"}  # of each family
+PARTS = {"yolo_pose": "pose"}  # the part of the loss that is about places, where it is not `maps`
 N_WATCHED = 8  # images of a training that it is validated on
 VERSION = 1  # of what a training's result means
 POINTS_VERSION = 1  # of what its points mean
@@ -117,6 +124,10 @@ class PoseResult:
     `facts`: `parameters` (millions), `megabytes` in half precision, `seconds` an epoch, `gigabytes`, `epochs`, and
     `milliseconds` an object at prediction, from the file to its points. `film` has weights by epoch. A training that
     diverged found no point and has `epochs` alone: its files of weights have no bytes.
+
+    Of a network that finds the objects too, `objects` has all boxes and keypoints that it found; `keypoints` are those
+    of boxes that match a true one at an IoU of 0.5. `milliseconds` are those of a picture then, and `box_AP50` and
+    `box_AP75` are facts.
     """
 
     arm: PoseArm
@@ -126,6 +137,7 @@ class PoseResult:
     weights: Path
     facts: dict[str, float]
     film: dict[int, Path]
+    objects: tuple[pd.DataFrame, pd.DataFrame] | None = None
 
 
 def split_by_group(images: pd.DataFrame, share: float, seed: int) -> tuple[list[str], list[str]]:
@@ -190,18 +202,19 @@ def train_pose_arm(lab: PoseLab, arm: PoseArm, seed: int) -> PoseResult:
     key = hash_content(made_from)[:16]
     looks = {"training": key, "flip": arm.flip, "tables": _stamp(*lab.judged[:2])}
     found = f"{key}_{hash_content(looks)[:8]}"
-    folder, by = lab.root / "interim/poses", "10_heatmap" if arm.family == "heatmap" else "11_pose"
+    folder, by, finds_objects = lab.root / "interim/poses", NOTEBOOKS[arm.family], arm.family == "yolo_pose"
     kept = [folder / f"{key}_history.parquet", folder / f"{key}.safetensors",
             *[folder / f"{key}_{epoch}.safetensors" for epoch in arm.filmed]]
-    points = folder / f"{found}.parquet"
+    points = [folder / f"{found}{name}.parquet" for name in ("", *(("_boxes", "_points") if finds_objects else ()))]
     run_step(f"pose_{key}", lambda: _train(lab, arm, config, values, kept), outputs=kept, settings=made_from,
              workspace=lab.root, by=by, says=False)
-    run_step(f"points_{found}", lambda: _predict(lab, arm, kept[1], points), inputs=[kept[1]], outputs=[points],
+    run_step(f"points_{found}", lambda: _predict(lab, arm, kept[1], points), inputs=[kept[1]], outputs=points,
              settings=looks, workspace=lab.root, version=POINTS_VERSION, by=by, says=False)
     records = read_records(lab.root)
-    return PoseResult(arm, seed, read_table(points), read_table(kept[0]), kept[1],
+    return PoseResult(arm, seed, read_table(points[0]), read_table(kept[0]), kept[1],
                       {**records[f"pose_{key}"].notes, **records[f"points_{found}"].notes},
-                      dict(zip(arm.filmed, kept[2:], strict=True)))
+                      dict(zip(arm.filmed, kept[2:], strict=True)),
+                      (read_table(points[1]), read_table(points[2])) if finds_objects else None)
 
 
 def _stamp(images: pd.DataFrame, *tables: pd.DataFrame) -> str:
@@ -223,7 +236,8 @@ def _configure(lab: PoseLab, arm: PoseArm, seed: int) -> TrainConfig:
 
     start = find_start(arm.family, arm.weights, lab.root / "weights") if arm.weights else None
     scale = lab.scale
-    settings = {"imgsz": scale.imgsz, "batch": scale.batch, "nominal_batch": scale.batch, "optimizer": "Adam",
+    settings = {"imgsz": scale.imgsz, "batch": scale.batch, "nominal_batch": scale.batch,
+                "optimizer": "SGD" if arm.family == "yolo_pose" else "Adam",
                 "epochs": max(round(scale.epochs * arm.epochs), 1), "schedule": "cosine",
                 "device": scale.device, "workers": scale.workers, **arm.settings}
     if "batch" in arm.settings:
@@ -267,7 +281,7 @@ def _train(
             raise
         logger.warning("%s, seed %d: the training diverged, so it finds nothing: lr0 %g", arm.name, config.seed,
                        values["lr0"])
-        write_table(pd.DataFrame([{"epoch": 0, "train_maps_loss": np.nan}]), kept[0])
+        write_table(pd.DataFrame([{"epoch": 0, f"train_{PARTS.get(arm.family, 'maps')}_loss": np.nan}]), kept[0])
         for path in kept[1:]:
             write_bytes(b"", path)
         shutil.rmtree(run_dir)
@@ -281,14 +295,57 @@ def _train(
     return facts
 
 
-def _predict(lab: PoseLab, arm: PoseArm, weights: Path, path: Path) -> dict[str, float]:
-    """Writes the points that an arm finds in the objects that judge; returns how long one takes."""
+def _predict(lab: PoseLab, arm: PoseArm, weights: Path, paths: Sequence[Path]) -> dict[str, float]:
+    """Writes the points that an arm finds in the objects that judge, and the objects too; returns the facts of that."""
     if not weights.stat().st_size:  # it diverged
-        write_table(make_keypoints([]), path)
+        for path, table in zip(paths, (make_keypoints([]), make_boxes([]), make_keypoints([])), strict=False):
+            write_table(table, path)
         return {}
+    if len(paths) > 1:
+        return _predict_objects(lab, arm, weights, paths)
     found, milliseconds = predict_judged(lab, weights, lab.scale.device, flip=arm.flip)
-    write_table(found, path)
+    write_table(found, paths[0])
     return {"milliseconds": milliseconds}
+
+
+def _predict_objects(lab: PoseLab, arm: PoseArm, weights: Path, paths: Sequence[Path]) -> dict[str, float]:
+    """Writes the points of found objects that match a true one, all boxes, all points."""
+    from ..inference import find_candidates
+    from ..models.forward import load_for_inference
+
+    model = load_for_inference(weights, lab.scale.device)
+    images, truth, _ = lab.judged
+
+    def find(some: pd.DataFrame) -> Candidates:
+        return find_candidates(model, some, list(model.labels), imgsz=int(model.imgsz or lab.scale.imgsz),
+                               flip=arm.flip, keep=suppress_all)
+
+    found = find(images)
+    points = make_keypoints([]) if found.keypoints is None else found.keypoints
+    milliseconds = time_each(images, find, "image")
+    for table, path in zip((as_true_objects(truth, found.boxes, points), found.boxes, points), paths, strict=True):
+        write_table(table, path)
+    own = truth[truth["label"].isin(model.labels)]
+    boxes = {f"box_{name}": score(one).mean for name, one in zip(
+        ("AP50", "AP75"), match_at_ious(own, found.boxes, [0.5, 0.75]), strict=True)}
+    return {"milliseconds": milliseconds, **boxes}
+
+
+def suppress_all(boxes: pd.DataFrame) -> pd.DataFrame:
+    """What is left of candidates, with fixed thresholds that no arm can tune."""
+    return suppress(boxes, iou_threshold=0.6, conf_threshold=0.001)
+
+
+def time_each(table: pd.DataFrame, find: Callable[[pd.DataFrame], object], unit: str) -> float:
+    """Milliseconds of a row of a table: the median over the last `N_TIMED`, one after the other."""
+    seconds, timed = [], table.tail(N_TIMED)
+    with one_bar("milliseconds", unit=unit, total=len(timed)) as bar:
+        for row in range(len(timed)):
+            started = time.perf_counter()
+            find(timed.iloc[[row]])
+            seconds.append(time.perf_counter() - started)
+            bar.update()
+    return 1000 * float(np.median(seconds))
 
 
 def keep_points(skeleton: Skeleton, names: Sequence[str]) -> Skeleton:
@@ -320,11 +377,4 @@ def predict_judged(lab: PoseLab, weights: Path, device: str, *, flip: bool = Fal
     model = load_for_inference(weights, device)
     images, boxes, _ = lab.judged
     found = find_poses(model, images, boxes, flip=flip)
-    timed, seconds = boxes.tail(N_TIMED), []
-    with one_bar("milliseconds", unit="object", total=len(timed)) as bar:
-        for row in range(len(timed)):
-            started = time.perf_counter()
-            find_poses(model, images, timed.iloc[[row]], flip=flip, batch=1)
-            seconds.append(time.perf_counter() - started)
-            bar.update()
-    return found, 1000 * float(np.median(seconds))
+    return found, time_each(boxes, lambda one: find_poses(model, images, one, flip=flip, batch=1), "object")

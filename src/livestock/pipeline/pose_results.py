@@ -31,7 +31,7 @@ def judge_pose_results(lab: PoseLab, results: Sequence[PoseResult]) -> dict[str,
         skeleton = keep_points(lab.skeleton, result.arm.points)
         own = keypoints[keypoints["keypoint"].isin([point.keypoint for point in skeleton.keypoints])]
         judged.setdefault(result.arm.name, []).append(
-            judge_poses(images, (boxes, own), (boxes, result.keypoints), skeleton, counts))
+            judge_poses(images, (boxes, own), (boxes, result.keypoints), skeleton, counts, objects=result.objects))
     by_arm = {arm: judged[arm] for arm in dict.fromkeys(result.arm.name for result in results)}
     skeleton = keep_points(lab.skeleton, _shared_points(results))
     own = keypoints[keypoints["keypoint"].isin([point.keypoint for point in skeleton.keypoints])]

@@ -17,11 +17,13 @@ import pandas as pd
 import PIL.Image
 import pytest
 import torch
+from typer.testing import CliRunner
 
 if find_spec("ultralytics") is None:
     pytest.skip("pip install --no-deps ultralytics-opencv-headless==8.4.190", allow_module_level=True)
 
 from livestock import export
+from livestock.cli import app
 from livestock.config import REPOSITORY, Keypoint, Skeleton
 from livestock.data.pose_set import read_pose_images, write_pose_set
 from livestock.exceptions import BadData, UnsafeWeights
@@ -372,6 +374,37 @@ def test_points_in_given_boxes_need_another_model(images: pd.DataFrame) -> None:
     box = make_boxes([{"image_id": "a.png", "label": "pig", "x_min": 1, "y_min": 1, "x_max": 9, "y_max": 9}])
     with pytest.raises(BadData, match="expected weights that find the keypoints of objects in boxes, found yolo_pose"):
         find_poses(make_model(POINTS, [], []), images, box)
+
+
+def test_the_command_writes_objects_and_points(images: pd.DataFrame, tmp_path: Path) -> None:
+    weights, folder = tmp_path / "w.safetensors", tmp_path / "pictures"
+    write_checkpoint(weights, configure(), build().state_dict())
+    folder.mkdir()
+    (tmp_path / "a.png").rename(folder / "a.png")
+    words = ["predict", "--weights", str(weights), "--images", str(folder), "--out", str(tmp_path / "k.csv"),
+             "--conf", "0.0001", "--device", "cpu"]
+    for flip in ([], ["--flip"]):
+        done = CliRunner().invoke(app, [*words, *flip])
+        assert done.exit_code == 0, done.output
+        found = pd.read_csv(tmp_path / "k.csv")
+        assert found["keypoint"].tolist() == NAMES * (len(found) // 3) and len(found) > 3
+        assert {"label", "x_min", "y_max", "object_confidence", "x", "y", "confidence"} <= set(found)
+        assert found[["x", "y"]].to_numpy().min() >= 0 and found[["x", "y"]].to_numpy().max() <= 128
+    (tmp_path / "boxes.csv").write_text("")
+    refused = CliRunner().invoke(app, [*words, "--boxes", str(tmp_path / "boxes.csv")])
+    assert refused.exit_code == 2 and "which finds the objects itself: leave the option out" in refused.output
+
+
+def test_int8_finds_about_the_same(images: pd.DataFrame, tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    write_checkpoint(weights, configure(), build().state_dict())
+    whole = export.export_onnx(weights, tmp_path / "w.onnx")
+    small = export.quantize_onnx(whole, images, tmp_path / "w8.onnx", imgsz=SIDE)
+    assert small.stat().st_size < 0.5 * whole.stat().st_size
+    one, other = (load_for_inference(path)(torch.rand(1, 3, SIDE, SIDE)) for path in (whole, small))
+    assert one.keypoints is not None and other.keypoints is not None and one.keypoints.shape == other.keypoints.shape
+    differences = export.compare_exports(weights, whole, images, imgsz=SIDE)
+    assert differences.boxes < 0.05 and differences.points < 0.05
 
 
 def test_onnx_gives_the_same_points(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,19 +51,25 @@ def write_predictions(
     Keypoints: a row a point, `image_id, object, keypoint, x, y, confidence`, in pixels of each image. Where `objects`
     says which boxes they belong to, `label` is that of the box and its corners and `object_confidence` come last;
     `object` is the box's place among those of its image, from 0. Boxes of a file all count, those of a detector as
-    above. `imgsz` is that of the network that sees whole pictures.
+    above. `imgsz` is that of the network that sees whole pictures. Of a network that finds objects and their keypoints
+    at once there is a row a point too, with the object's box.
 
     Pictures that cannot be read are named and left out. Raises UnsafeWeights for weights that are refused, BadData
     where no picture can be read, for what these weights cannot do, and for boxes that cannot be used, all before `out`
     is written.
     """
+    from ..models.base import ONE_STAGE
     from ..models.forward import load_for_inference
 
     objects, loaded = objects or Objects(), load_for_inference(weights, device)
-    finds_points = "points" in loaded.architecture
+    finds_points = loaded.architecture.get("crop", ONE_STAGE) != ONE_STAGE
+    finds_both = "points" in loaded.architecture and not finds_points
+    if finds_both and (objects.boxes or objects.detector):
+        raise BadData(f"{weights}: --{'boxes' if objects.boxes else 'detector'}: expected weights that find keypoints "
+                      f"in boxes, found {loaded.family}, which finds the objects itself: leave the option out")
     if finds_points:
         _check_options(loaded, objects, imgsz)
-    elif given := [name for name, value in vars(objects).items() if value]:
+    elif not finds_both and (given := [name for name, value in vars(objects).items() if value]):
         raise BadData(f"{weights}: --{given[0].replace('_', '-')}: expected weights that find keypoints, found "
                       f"{loaded.family}, which finds boxes")
     detector = load_for_inference(objects.detector, device) if objects.detector else loaded
@@ -76,9 +83,12 @@ def write_predictions(
     if objects.boxes:
         boxes = _find_known(read_boxes(objects.boxes), table, objects.boxes, images)
     elif size:
-        boxes = _find_boxes(detector, table, size, iou, conf)
+        boxes, points = _find_boxes(detector, table, size, iou, conf, flip=finds_both and objects.flip)
     else:
         boxes = _whole_pictures(loaded, table)
+    if finds_both and points is not None:
+        write_points(table, boxes, points, out, with_boxes=True, from_centre=objects.from_centre)
+        return f"{len(points):,} points of {len(boxes):,} objects in {boxes['image_id'].nunique():,} images"
     if finds_points:
         return _write_poses(loaded, table, boxes, out, objects)
     write_text(boxes[COLUMNS].to_csv(index=False, float_format="%.6g"), out)
@@ -94,16 +104,17 @@ def _find_size(detector: LoadedModel, imgsz: int) -> int:
 
 
 def _find_boxes(
-    detector: LoadedModel, images: pd.DataFrame, size: int, iou: float | None, conf: float
-) -> pd.DataFrame:
-    """A boxes table of what a detector sees, suppressed."""
+    detector: LoadedModel, images: pd.DataFrame, size: int, iou: float | None, conf: float, *, flip: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """A boxes table of what a detector sees, suppressed, and their keypoints where it finds them too."""
     from ..inference import find_candidates
     from ..postprocess import suppress
 
-    seen = find_candidates(detector, images, list(detector.labels), imgsz=size, conf_floor=conf)
     if iou is None:
         iou = IOU_THRESHOLD if detector.needs_nms else 1.0
-    return suppress(seen.boxes, iou_threshold=iou, conf_threshold=conf)
+    keep = partial(suppress, iou_threshold=iou, conf_threshold=conf)
+    seen = find_candidates(detector, images, list(detector.labels), imgsz=size, conf_floor=conf, keep=keep, flip=flip)
+    return seen.boxes, seen.keypoints
 
 
 def _check_options(loaded: LoadedModel, objects: Objects, imgsz: int) -> None:

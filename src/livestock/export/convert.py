@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..exceptions import BadData
 from ..inference import picture_batches, to_tensor
-from ..models.base import Family, ModelConfig, PoseFamily, Predictions
+from ..models.base import ONE_STAGE, Family, ModelConfig, PoseFamily, Predictions
 from ..models.forward import load_for_inference, load_fused
 from ..models.loaded import LoadedModel
 from ..models.metadata import KEYPOINTS, METADATA, Metadata, write_metadata
@@ -97,11 +97,11 @@ def export_torchscript(weights: Path, target: Path) -> Path:
 def compare_exports(weights: Path, exported: Path, images: pd.DataFrame, *, imgsz: int, batch: int = 16) -> Differences:
     """How far the boxes and scores of `exported`, a file of this run, lie from those of `weights` on real images.
 
-    Boxes that no threshold would let through (a score below 0.001) count too. Raises BadData for networks of keypoints:
-    their pictures are objects, see `poses.find_poses`.
+    Boxes that no threshold would let through (a score below 0.001) count too. Raises BadData for networks that find the
+    keypoints of objects in boxes: their pictures are objects, see `poses.find_poses`.
     """
     first, second = load_for_inference(weights, "cpu"), load_for_inference(exported, "cpu", trusted=True)
-    if "points" in first.architecture:
+    if first.architecture.get("crop", ONE_STAGE) != ONE_STAGE:
         raise BadData(f"{weights}: expected weights that find boxes, found {first.family}, which finds keypoints; "
                       "compare what `poses.find_poses` gives for both files")
     found = [

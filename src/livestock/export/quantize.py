@@ -19,6 +19,7 @@ import pandas as pd
 from ..data.archives import read_image
 from ..exceptions import BadData
 from ..inference import picture_batches, to_tensor
+from ..models.base import ONE_STAGE
 from ..models.crops import cut_out, map_crop
 from ..models.forward import load_for_inference
 from ..models.loaded import LoadedModel
@@ -41,7 +42,7 @@ def quantize_onnx(
     on `images`, which are prepared as for inference: some 50, none of them scored later. Feature maps of up to
     `float_stride` pixels of the picture by pixel stay in float, and so do the last convolutions and all that follows
     them. The file is for ONNX Runtime alone. A network of keypoints is calibrated on the objects in `boxes`, a table,
-    as it cuts them out; those of the family heatmap, which see whole pictures, need none. Raises ValueError without
+    as it cuts them out; those that see whole pictures need none. Raises ValueError without
     images, BadData without such boxes, and UnsafeWeights for a file that `export_onnx` did not write.
     """
     import onnx
@@ -81,7 +82,7 @@ def _find_pictures(
 ) -> Callable[[], Iterator[list[np.ndarray]]]:
     """A function that gives what the network sees, a picture at a time: whole pictures, or objects in boxes."""
     crop = loaded.architecture.get("crop", "whole")
-    if crop == "whole":
+    if crop in ("whole", ONE_STAGE):
         return lambda: (chunk for _, chunk in picture_batches(images, imgsz, loaded.stride, 1, loaded.resize))
     if boxes is None or not (own := boxes[boxes["image_id"].isin(images["image_id"])].to_dict("records")):
         raise BadData(f"{loaded.path}: expected boxes of these images to calibrate with, since this network sees "

@@ -68,6 +68,22 @@ def test_every_part_learns(name: str) -> None:
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+def test_nothing_is_said_of_the_classes_of_a_backbone(
+    directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ImageNet has a hog and an ox among its thousand; no output of a detector knows them."""
+    from livestock.training import TrainConfig
+    from livestock.training.process import _name_start_classes
+
+    family, _ = build("retinanet")
+    (tmp_path / "data.yaml").write_text("names: [cow, pig]\n")
+    config = TrainConfig(str(tmp_path / "data.yaml"), str(family.find_pretrained("lite0_imagenet", directory)), "", 64,
+                         1, 1, family="retinanet")
+    caplog.set_level("INFO")
+    named = _name_start_classes(config, {"hog": "pig", "ox": "cow"}.get)
+    assert named is not None and {"pig", "cow"} < set(named) and "moved to the order" not in caplog.text
+
+
 def test_without_timm_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     family, config = build("retinanet")
     monkeypatch.setattr(backbones, "find_spec", lambda name: None)

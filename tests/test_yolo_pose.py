@@ -29,7 +29,7 @@ from livestock.data.pose_set import read_pose_images, write_pose_set
 from livestock.exceptions import BadData, UnsafeWeights
 from livestock.inference import find_candidates
 from livestock.models.base import Batch, Predictions, load_matching
-from livestock.models.checkpoint import write_checkpoint
+from livestock.models.checkpoint import read_checkpoint, write_checkpoint
 from livestock.models.forward import load_for_inference, wrap_model
 from livestock.models.loaded import LoadedModel
 from livestock.models.registry import get_family
@@ -172,8 +172,58 @@ def test_an_unknown_size_lists_those_that_there_are(tmp_path: Path) -> None:
         FAMILY.configure(["pig"], 64, "yolov9")
     with pytest.raises(BadData, match="imgsz: expected a multiple of 32"):
         FAMILY.configure(["pig"], 100)
-    with pytest.raises(ValueError, match="expected a file, or one of the sizes yolov8n"):
+    with pytest.raises(ValueError, match="expected a file, one of the sizes yolov8n, .*such as yolov8n-pose.pt"):
+        FAMILY.find_pretrained("yolov9n-pose.pt", tmp_path)
+
+
+def write_official(path: Path, size: str, **changes: Any) -> dict[str, torch.Tensor]:
+    """A checkpoint as the package's trainer writes it, in half precision; returns its tensors."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.nn.tasks import PoseModel
+
+    torch.manual_seed(3)
+    model = PoseModel(f"{size}-pose.yaml", ch=3, nc=1, verbose=False).half()
+    model.args, model.names = get_cfg(), {0: "person"}
+    torch.save({"model": model, "ema": None, "epoch": -1, "train_args": {"imgsz": 640}, **changes}, path)
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_official_weights_are_read_without_running_anything(
+    size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = write_official(tmp_path / f"{size}-pose.pt", size)
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("the pickle was loaded"))
+    found = read_checkpoint(FAMILY.find_pretrained(f"{size}-pose.pt", tmp_path))
+    assert found.config.labels == ("person",) and len(found.config.architecture["points"]) == 17
+    assert found.tensors.keys() == tensors.keys()
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in tensors.items())
+    config = configure(size)
+    report = load_matching(build(size), FAMILY.adapt(found.tensors, found.config, config))
+    assert len(report.loaded) > 0.6 * len(tensors)
+    assert all("cv3" in name or "cv4" in name or "flow" in name for name in report.random)
+
+
+@pytest.mark.bad_input
+def test_files_that_are_not_official_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "yolov8n-pose.pt"
+    for content, message in (({"model": print}, "refused, it would run or load|expected a PoseModel"),
+                             ({"model": torch.nn.Linear(2, 2)}, "expected a PoseModel, found Linear")):
+        torch.save(content, path)
+        with pytest.raises(UnsafeWeights, match=message):
+            FAMILY.find_pretrained("yolov8n-pose.pt", tmp_path)
+    write_official(path, "yolov8s")
+    with pytest.raises(UnsafeWeights, match=r"yolov8n-pose.pt: model.0.conv.weight: expected \(16, 3, 3, 3\), found"):
         FAMILY.find_pretrained("yolov8n-pose.pt", tmp_path)
+
+
+def test_without_a_network_it_says_what_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(ValueError, match=f"Download https://github.com/.*/yolo26n-pose.pt on a machine .*{tmp_path}/"):
+        FAMILY.find_pretrained("yolo26n-pose.pt", tmp_path)
 
 
 @pytest.mark.parametrize("size", ["yolov8n", "yolo26n"])

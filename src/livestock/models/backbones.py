@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from .common import missing_weights
+from .common import download
 
 # Channels of the three maps, at strides 8, 16 and 32.
 CHANNELS = {
@@ -51,7 +50,6 @@ CLASSIFIERS: dict[str, Any] = {
 }
 HEADS = ("fc.", "head.", "norm.", "classifier.", "conv_head.", "bn2.")  # of classifiers
 
-logger = logging.getLogger(__name__)
 
 
 class Normalise(nn.Module):
@@ -189,12 +187,4 @@ def download_official(name: str, official: Any, directory: Path) -> Path:
 
         return find_classifier(official.backbone, name, directory)
     path = directory / official.url.rsplit("/", 1)[1]
-    if path.exists():
-        return path
-    directory.mkdir(parents=True, exist_ok=True)
-    logger.info("%s: downloading %s", name, official.url)
-    try:  # the end of the file's name begins its SHA-256, which is checked before the file gets its name
-        torch.hub.download_url_to_file(official.url, str(path), path.stem.rsplit("-", 1)[1], progress=False)
-    except (OSError, RuntimeError) as error:
-        raise missing_weights(name, official.url, path, error) from error
-    return path
+    return download(name, official.url, path, path.stem.rsplit("-", 1)[1])  # the end of its name begins its SHA-256

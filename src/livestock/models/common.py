@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..exceptions import BadData, UnsafeWeights
 from .base import Batch, ModelConfig
 from .checkpoint import write_checkpoint
 
+logger = logging.getLogger(__name__)
 # What safetensors and torch raise on files that are damaged.
 BROKEN = (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError, LookupError, TypeError, ValueError)
 
@@ -116,6 +118,22 @@ def missing_weights(name: str, url: str, path: Path, error: Exception) -> ValueE
     """The error for official weights that cannot be downloaded: what to fetch, and where to put it."""
     return ValueError(f"weights {name}: not here and not downloadable ({error.__class__.__name__}). Download {url} "
                       f"on a machine with internet access and put it at {path}")
+
+
+def download(name: str, url: str, path: Path, sha256: str | None = None) -> Path:
+    """`path`, to which official weights are downloaded unless they are there; `sha256` is how their hash begins.
+
+    Raises ValueError that says what to fetch and where to put it where they cannot be downloaded.
+    """
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("%s: downloading %s", name, url)
+    try:
+        torch.hub.download_url_to_file(url, str(path), sha256, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise missing_weights(name, url, path, error) from error
+    return path
 
 
 def keep_official(source: Path, config: ModelConfig, target: Path) -> Path:

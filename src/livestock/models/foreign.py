@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import reprlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ MOST_NAME = 200  # characters of a tensor's name
 MOST_STRIDE, MOST_IMGSZ = 1024, 8192  # pixels
 USUAL_IMGSZ = 640  # what the official weights are trained at
 MODELS = ("DetectionModel", "Model")  # the second is the name until version 6
+POSE_MODELS = ("PoseModel",)
 # What a model built from the architecture has: another value in the file would give other outputs than here.
 FIXED: dict[str, dict[str, Any]] = {
     "BatchNorm2d": {"eps": 0.001}, "Upsample": {"size": None, "scale_factor": 2.0, "mode": "nearest"},
@@ -42,6 +43,23 @@ def read_foreign(path: Path) -> tuple[ModelConfig, dict[str, torch.Tensor], dict
     The architecture is plain JSON and no more is known of it: who builds from it checks it. Raises UnsafeWeights
     naming the file and what is refused: code, tensors beyond the file's bytes, a broken file, one of another kind.
     """
+    config, tensors, checkpoint = _read(path, _read_model)
+    epoch = checkpoint.get("epoch")
+    return config, tensors, {"epoch": epoch} if is_count(epoch) else {}
+
+
+def read_pose_tensors(path: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """The labels and the tensors by name of a `.pt` of a pose model of ultralytics, whatever it computes with them.
+
+    Raises UnsafeWeights as `read_foreign` does. Who loads them into a network of his own checks names and shapes.
+    """
+    labels, tensors, _ = _read(path, _read_pose_model)
+    return labels, tensors
+
+
+def _read(path: Path, read: Callable[[Any, Callable[[Stored], torch.Tensor]], tuple[Any, dict[str, Stored]]]
+          ) -> tuple[Any, dict[str, torch.Tensor], dict[str, Any]]:
+    """What `read` finds in a checkpoint of stand-ins, the tensors that it names, and the checkpoint."""
     expected = f"{path}: expected a checkpoint written by torch.save (a zip), found"
     if what := describe_wrong_file(path):
         raise UnsafeWeights(f"{expected} {what}")
@@ -50,7 +68,7 @@ def read_foreign(path: Path) -> tuple[ModelConfig, dict[str, torch.Tensor], dict
             prefix, sizes = _find_records(archive, path.stat().st_size)
             checkpoint = unpickle(archive.read(f"{prefix}data.pkl"), sizes)
             record = lru_cache(1)(lambda key: bytearray(archive.read(f"{prefix}data/{key}")))
-            config, stored = _read_model(checkpoint, partial(_read_tensor, record))
+            found, stored = read(checkpoint, partial(_read_tensor, record))
             if sum(tensor.n_bytes for tensor in stored.values()) > path.stat().st_size:
                 raise RefusedError("refused, its tensors have more numbers than the file")
             by_record = sorted(stored, key=lambda name: stored[name].storage.key)  # each is read once
@@ -59,8 +77,7 @@ def read_foreign(path: Path) -> tuple[ModelConfig, dict[str, torch.Tensor], dict
         raise UnsafeWeights(f"{path}: {error}") from error
     except (*BROKEN, zipfile.BadZipFile, OSError, RuntimeError) as error:
         raise UnsafeWeights(f"{expected} {error}") from error
-    epoch = checkpoint.get("epoch")
-    return config, {name: tensors[name] for name in stored}, {"epoch": epoch} if is_count(epoch) else {}
+    return found, {name: tensors[name] for name in stored}, checkpoint
 
 
 # -- the zip ---------------------------------------------------------------------------------------------------------
@@ -117,7 +134,15 @@ def _read_model(
     return config, _find_tensors(layers)
 
 
-def _find_model(checkpoint: Any) -> Any:
+def _read_pose_model(checkpoint: Any, read: Callable[[Stored], torch.Tensor]) -> tuple[list[str], dict[str, Stored]]:
+    """Labels and tensors; what the modules compute is not looked at, since none of them is built."""
+    state = _state("model", _find_model(checkpoint, POSE_MODELS))
+    names = state.get("names")
+    n_labels = len(names) if isinstance(names, dict | list) else 0
+    return _read_labels({**state, "nc": n_labels}, n_labels), _find_tensors(state["_modules"].get("model"), check=None)
+
+
+def _find_model(checkpoint: Any, kinds: Collection[str] = MODELS) -> Any:
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
         found = f"the keys {reprlib.repr(list(checkpoint))}" if isinstance(checkpoint, dict) else (
             type(checkpoint).__name__)
@@ -127,8 +152,8 @@ def _find_model(checkpoint: Any) -> Any:
     key = "ema" if checkpoint.get("ema") is not None else "model"
     if checkpoint[key] is None:
         raise RefusedError("expected a yolov5 checkpoint with a 'model', found None")
-    if type(checkpoint[key]).__name__ not in MODELS or not isinstance(checkpoint[key], Module):
-        raise RefusedError(f"{key!r}: expected a DetectionModel, found {type(checkpoint[key]).__name__}")
+    if type(checkpoint[key]).__name__ not in kinds or not isinstance(checkpoint[key], Module):
+        raise RefusedError(f"{key!r}: expected a {min(kinds)}, found {type(checkpoint[key]).__name__}")
     return checkpoint[key]
 
 
@@ -240,13 +265,15 @@ def _check_module(name: str, kind: str, state: dict[str, Any]) -> None:
                                f"{reprlib.repr(padding)}")
 
 
-def _find_tensors(root: Any) -> dict[str, Stored]:
+def _find_tensors(root: Any, check: Callable[[str, str, dict[str, Any]], None] | None = _check_module
+                  ) -> dict[str, Stored]:
     """The tensors of a model's layers by name, as a state_dict has them. Modules may hold each other: that ends."""
     tensors: dict[str, Stored] = {}
     waiting = [("model", root)]
     for name, module in waiting:  # which grows
         state = _state(name, module)
-        _check_module(name, type(module).__name__, state)
+        if check is not None:
+            check(name, type(module).__name__, state)
         for key, value in [*state["_parameters"].items(), *state["_buffers"].items(), *state["_modules"].items()]:
             if type(key) is not str or len(inner := f"{name}.{key}") > MOST_NAME or (
                     max(len(waiting), len(tensors)) > MOST_ENTRIES):

@@ -2,7 +2,8 @@
 
 A pickle is a program that names classes and functions and says what to call them with. Here each name is looked up in a
 table of stand-ins: classes make empty instances that keep their attributes, functions check their arguments. Only what
-`torch.save` writes of a detection model of YOLOv5 is in the table; whatever else a pickle does is refused.
+`torch.save` writes of a detection model of YOLOv5, or of a pose model of ultralytics, is in the table; whatever else a
+pickle does is refused.
 """
 
 from __future__ import annotations
@@ -33,9 +34,14 @@ DTYPES = {f"torch.{name}Storage": dtype for name, dtype in {
     "Long": torch.int64}.items()}
 YOLO_MODULES = {"yolo": ["Detect", "DetectionModel", "Model"], "common": [
     "Bottleneck", "BottleneckCSP", "C3", "Concat", "Conv", "DWConv", "Focus", "SPP", "SPPF"]}
+POSE_MODULES = {
+    "tasks": ["PoseModel"], "modules.head": ["Pose", "Pose26"], "modules.conv": ["Concat", "Conv", "DWConv"],
+    "modules.block": [
+        "Attention", "Bottleneck", "C2PSA", "C2f", "C3k", "C3k2", "DFL", "PSABlock", "RealNVP", "SPPF"],
+}
 TORCH_MODULES = {
-    "activation": ["Hardswish", "LeakyReLU", "ReLU", "SiLU"], "batchnorm": ["BatchNorm2d"], "conv": ["Conv2d"],
-    "container": ["ModuleList", "Sequential"], "linear": ["Identity"], "padding": ["ZeroPad2d"],
+    "activation": ["Hardswish", "LeakyReLU", "ReLU", "SiLU", "Tanh"], "batchnorm": ["BatchNorm2d"], "conv": ["Conv2d"],
+    "container": ["ModuleList", "Sequential"], "linear": ["Identity", "Linear"], "padding": ["ZeroPad2d"],
     "pooling": ["MaxPool2d"], "upsampling": ["Upsample"],
 }
 BROKEN = (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError, pickle.UnpicklingError)
@@ -179,12 +185,14 @@ def _make_table() -> dict[str, Any]:
         "builtins.set": set, "__builtin__.set": set, "collections.OrderedDict": Ordered, "_codecs.encode": Inert,
         "torch._utils._rebuild_tensor_v2": _rebuild_tensor, "torch._utils._rebuild_parameter": _rebuild_parameter,
         "numpy.dtype": Inert, "numpy.ndarray": None, **dict.fromkeys(DTYPES),
+        "ultralytics.utils.IterableSimpleNamespace": Inert,  # the settings of a training
     }
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         calls |= {f"{module}.scalar": Inert, f"{module}._reconstruct": Inert}
     modules = {f"torch.nn.modules.{module}": names for module, names in TORCH_MODULES.items()}
     for package in ("models", "yolov5.models"):  # of yolov5's repository, and of the package on PyPI
         modules |= {f"{package}.{module}": names for module, names in YOLO_MODULES.items()}
+    modules |= {f"ultralytics.nn.{module}": names for module, names in POSE_MODULES.items()}
     classes = {f"{module}.{name}": type(name, (Module,), {}) for module, names in modules.items() for name in names}
     return {**{name: Global(name, call) for name, call in calls.items()}, **classes}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,9 @@ from torchvision.ops import box_convert
 
 from ..exceptions import BadData, UnsafeWeights
 from .base import ONE_STAGE, Batch, Loss, ModelConfig, Predictions, Resize
-from .common import SMALLEST, check_batch, check_entries, check_size, group_parameters
+from .checkpoint import write_checkpoint
+from .common import SMALLEST, check_batch, check_entries, check_size, download, group_parameters
+from .foreign import read_pose_tensors
 from .keypoint_losses import KeypointLoss, make_losses
 from .metadata import are_flips, are_owners
 from .quiet import kept_settings
@@ -30,6 +33,7 @@ from .quiet import kept_settings
 SIZES = ("yolov8n", "yolov8s", "yolo11n", "yolo11s", "yolo26n", "yolo26s")
 KEYPOINT_LOSSES = ("oks", "oks_even", "oks_third", "l1", "euclidean")
 INSTALL = "pip install --no-deps ultralytics-opencv-headless==8.4.190"
+RELEASE, N_OFFICIAL = "https://github.com/ultralytics/assets/releases/download/v8.4.0", 17  # points of a person
 LARGEST_SIGMA = 10.0
 MOST = 200  # points: the layers before them have three channels for each
 
@@ -109,9 +113,31 @@ class YoloPoseFamily:
         return network
 
     def find_pretrained(self, name: str, directory: Path) -> Path:
-        """Raises ValueError: official weights are pickles, of which nothing is read here yet."""
-        raise ValueError(f"weights {name!r}: expected a file, or one of the sizes {', '.join(SIZES)}, which start from "
-                         "random weights")
+        """The checkpoint of official weights such as `yolov8n-pose.pt`, made in `directory` if it is not there.
+
+        They know people, and their 17 points by number. The authors' file is downloaded, or was put there by hand; of
+        its pickle tensors and labels alone are read, see `foreign`. Raises ValueError for another name, and one that
+        says what to fetch and where to put it; UnsafeWeights for a file whose tensors are not those of the network.
+        """
+        size = name.removesuffix("-pose.pt")
+        if f"{size}-pose.pt" != name or size not in SIZES:
+            raise ValueError(f"weights {name!r}: expected a file, one of the sizes {', '.join(SIZES)}, or one of them "
+                             f"and -pose.pt, such as {SIZES[0]}-pose.pt")
+        path, source = directory / f"{self.name}_{size}.safetensors", directory / name
+        if path.exists():
+            return path
+        download(name, f"{RELEASE}/{name}", source)
+        labels, tensors = read_pose_tensors(source)
+        config = self.configure(labels, 640, size)
+        points = {"points": [f"point {number}" for number in range(N_OFFICIAL)], "sigmas": [0.05] * N_OFFICIAL}
+        config = replace(config, architecture={**config.architecture, **points})
+        wanted = self.build(config).state_dict()
+        for place, tensor in wanted.items():
+            if place not in tensors or tensors[place].shape != tensor.shape:
+                raise UnsafeWeights(f"{source}: {place}: expected {tuple(tensor.shape)}, found "
+                                    f"{tuple(tensors[place].shape) if place in tensors else 'no such tensor'}")
+        write_checkpoint(path, config, {place: tensors[place] for place in wanted}, {"official": name})
+        return path
 
     def adapt(self, state: Mapping[str, Tensor], found: ModelConfig, wanted: ModelConfig) -> dict[str, Tensor]:
         """Start weights of another config as far as they fit: class outputs and points that are the same in both.

@@ -27,9 +27,9 @@ from .common import (
     check_batch,
     check_entries,
     check_size,
+    download,
     group_parameters,
     keep_official,
-    missing_weights,
     move_classes,
     move_outputs,
 )
@@ -138,8 +138,9 @@ class YoloxFamily:
         another name; and where it cannot be downloaded, one that says what to fetch and where to put it.
         """
         config = self.describe_pretrained(name)
+        file = f"{name.removesuffix('_coco')}.pth"
         source = (download_official(name, CLASSIFIERS[name], directory) if name in CLASSIFIERS
-                  else _download(name, directory))
+                  else download(name, f"{RELEASE}/{file}", directory / file))
         return keep_official(source, config, directory / f"{self.name}_{name}")
 
     def describe_pretrained(self, name: str) -> ModelConfig:
@@ -206,17 +207,3 @@ def make_targets(batch: Batch) -> Tensor:
     for row, boxes, class_ids in zip(targets, batch.boxes, batch.class_ids, strict=True):
         row[:len(boxes), 0], row[:len(boxes), 1:] = class_ids, box_convert(boxes.float(), "xyxy", "cxcywh")
     return targets.to(batch.images.device)
-
-
-def _download(name: str, directory: Path) -> Path:
-    """The authors' file, whose tensors alone are read (`common.keep_official`)."""
-    file = f"{name.removesuffix('_coco')}.pth"
-    path = directory / file
-    if path.exists():
-        return path
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(f"{RELEASE}/{file}", str(path), progress=False)
-    except (OSError, RuntimeError) as error:
-        raise missing_weights(name, f"{RELEASE}/{file}", path, error) from error
-    return path

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ def find_pose_scale(profile: str) -> PoseScale:
     return SCALES.get(profile, SCALES[LARGE])
 
 
-def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | None = None) -> PoseLab:
+def open_pose_lab(run: Run, family: str, changes: Mapping[str, Any] | None = None) -> PoseLab:
     """Reads the data, groups near-duplicates, and sets whole groups aside to judge by.
 
     `changes` of the scale, such as `{"n_seeds": 3}`, count where they are not None. For `heatmap`, which looks at whole
@@ -60,7 +61,7 @@ def open_pose_lab(run: Run, family: str, changes: Mapping[str, int | None] | Non
         raise BadData(f"competition {run.competition.name}: expected a skeleton, the keypoints of its classes, found "
                       "none; name a file that has one as COMPETITION; `livestock read` suggests one for the data")
     known = {name: value for name, value in (changes or {}).items() if value is not None}
-    scale = replace(find_pose_scale(run.profile.name), **known)  # type: ignore[arg-type]  # numbers, as its fields are
+    scale = replace(find_pose_scale(run.profile.name), **known)
     found = examine(run.reader, data_dir, run.competition, skip=[run.workspace.root])
     images, boxes, keypoints = found.images, found.boxes, found.keypoints
     labelled = boxes["box_id"].isin(keypoints.loc[keypoints["visible"] > 0, "box_id"])

@@ -6,18 +6,43 @@ the loss of places, the optimizer, the weights of the losses. Each question has 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from ..data.pose_set import unite_points
-from .keypoints import is_large
-from .pose_lab import PoseArm, PoseLab
+from ..evaluation.gains import Judged
+from ..evaluation.pixel import as_true_objects, find_errors
+from ..tables import make_boxes
+from .keypoints import EVERY, LARGE, choose_network, is_large, open_pose_lab
+from .pose_lab import PoseArm, PoseLab, PoseResult, PoseScale, find_objects, time_each
+from .pose_results import GUESS
+from .run import Run
 
+SCALES: dict[str, PoseScale] = {
+    "smoke": PoseScale(16, 8, imgsz=64, batch=8, epochs=2, n_seeds=1, device="cpu"),
+    "demo": PoseScale(EVERY, 64, imgsz=128, batch=8, epochs=12, n_seeds=1, device="cpu", workers=1),
+    "cpu": PoseScale(EVERY, EVERY, imgsz=224, batch=8, epochs=60, n_seeds=3, device="cpu", workers=1),
+    "colab": PoseScale(EVERY, EVERY, imgsz=640, batch=16, epochs=100, n_seeds=3, workers=2),
+}
 WEIGHT = 12.0  # of each loss of places: the package's own for OKS
 LOSSES = {"oks_even": "OKS, sigma 1/K", "oks_third": "OKS, sigma 1/(3K)", "oks": "OKS, the skeleton's sigmas",
           "l1": "L1", "euclidean": "Euclidean"}
 RATES = {"SGD": 0.01, "Adam": 0.001, "AdamW": 0.001}  # of each optimizer, that of its authors or of the package
+N_CALIBRATING = 50  # pictures, for int8
 FACTS = ["box_AP50", "box_AP75", "parameters", "megabytes", "seconds", "milliseconds"]
 SHOWN = ["pixels", "median", "PCK", "OKS", *FACTS]
+
+
+def open_lab(run: Run, changes: Mapping[str, int | None] | None = None) -> PoseLab:
+    """The data of `keypoints.open_pose_lab`, all objects of its pictures, at the scale of this notebook's profile."""
+    scale = asdict(SCALES.get(run.profile.name, SCALES[LARGE]))
+    return open_pose_lab(run, "yolo_pose", {**scale, **{name: value for name, value in (changes or {}).items()
+                                                        if value is not None}})
 
 
 def choose_base(profile: str) -> PoseArm:
@@ -52,3 +77,78 @@ def list_questions(profile: str, lab: PoseLab) -> dict[str, list[PoseArm]]:
     if unite_points(lab.skeleton).flips is not None:
         questions["mirror"] = [base, replace(base, name="mirrored", hyp={**base.hyp, "fliplr": 0.5})]
     return questions
+
+
+def choose_topdown(profile: str) -> PoseArm:
+    """Top-down pose as 11 begins with it, for the same pictures and epochs."""
+    size, weights = choose_network(profile, "topdown")
+    return PoseArm("top-down", "topdown", size, weights)
+
+
+def choose_best(judged: Mapping[str, Sequence[Judged]]) -> str:
+    """The arm with the highest mean PCK."""
+    return max((arm for arm in judged if arm != GUESS),
+               key=lambda arm: float(np.mean([one.scores["PCK"] for one in judged[arm]])))
+
+
+def show_tables(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of all questions, one below the other, the columns of `SHOWN` that there are."""
+    every = pd.concat(tables)
+    return every[[name for name in SHOWN if name in every]].round(3)
+
+
+def time_runtimes(lab: PoseLab, results: Sequence[PoseResult], directory: Path) -> pd.DataFrame:
+    """A row a network, runtime and number of threads: `MB`, and `milliseconds` a picture, from its file to its points.
+
+    Written to `directory`: ONNX, and int8 that is calibrated on pictures that train. Networks that diverged are left
+    out.
+    """
+    from ..export import export_onnx, quantize_onnx
+    from ..models.forward import load_for_inference
+
+    rows, (images, _, _) = [], lab.judged
+    for result in results:
+        if not result.weights.stat().st_size:
+            continue
+        directory.mkdir(parents=True, exist_ok=True)
+        whole = export_onnx(result.weights, directory / f"{result.arm.size}.onnx")
+        small = quantize_onnx(whole, lab.trained[0].head(N_CALIBRATING), directory / f"{result.arm.size}.int8.onnx",
+                              imgsz=lab.scale.imgsz)
+        for runtime, path in (("PyTorch", result.weights), ("ONNX", whole), ("ONNX int8", small)):
+            for n_threads in (1, 2):
+                find = partial(find_objects, load_for_inference(path, "cpu", n_threads=n_threads), lab.scale.imgsz)
+                rows.append({"network": result.arm.size, "runtime": runtime, "threads": n_threads,
+                             "MB": path.stat().st_size / 1e6, "milliseconds": time_each(images, find, "image")})
+    return pd.DataFrame(rows, columns=["network", "runtime", "threads", "MB", "milliseconds"])
+
+
+def compare_with_topdown(lab: PoseLab, one: PoseResult, topdown: PoseResult) -> dict[str, pd.DataFrame]:
+    """Errors on the same pictures: of one look, of top-down pose in the boxes that it found, and in the true boxes."""
+    from ..models.forward import load_for_inference
+    from ..poses import find_poses
+
+    images, truth, points = lab.judged
+    boxes, _ = one.objects or (make_boxes([]), None)
+    cut = find_poses(load_for_inference(topdown.weights, lab.scale.device), images, boxes)
+    found = {"one look": one.keypoints, "top-down, in its boxes": as_true_objects(truth, boxes, cut),
+             "top-down, in true boxes": topdown.keypoints}
+    return {name: find_errors(points, own) for name, own in found.items()}
+
+
+def lay_side_by_side(
+    lab: PoseLab, results: Sequence[PoseResult], box_ids: Sequence[int]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[int, str]]:
+    """The same true objects once for each result: boxes, true keypoints, found ones and notes, with ids of their own.
+
+    A row of objects a result, as `plots.plot_objects` shows them with as many columns as there are objects.
+    """
+    _, boxes, points = lab.judged
+    parts, notes = [], dict[int, str]()
+    for row, result in enumerate(results):
+        ids = {box_id: row * len(box_ids) + place for place, box_id in enumerate(box_ids)}
+        own = boxes.set_index("box_id", drop=False).loc[list(box_ids)]
+        kept = [table[table["box_id"].isin(list(ids))] for table in (own, points, result.keypoints)]
+        parts.append([table.assign(box_id=table["box_id"].map(ids)) for table in kept])
+        notes |= dict.fromkeys(ids.values(), result.arm.name)
+    shown, truth, found = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+    return shown, truth, found, notes

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from .train import MACHINE, PLACES
 
 if TYPE_CHECKING:
     from ..inference import Candidates
+    from ..models.loaded import LoadedModel
     from ..training import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -310,30 +312,26 @@ def _predict(lab: PoseLab, arm: PoseArm, weights: Path, paths: Sequence[Path]) -
 
 def _predict_objects(lab: PoseLab, arm: PoseArm, weights: Path, paths: Sequence[Path]) -> dict[str, float]:
     """Writes the points of found objects that match a true one, all boxes, all points."""
-    from ..inference import find_candidates
     from ..models.forward import load_for_inference
 
-    model = load_for_inference(weights, lab.scale.device)
+    find = partial(find_objects, load_for_inference(weights, lab.scale.device), lab.scale.imgsz, flip=arm.flip)
     images, truth, _ = lab.judged
-
-    def find(some: pd.DataFrame) -> Candidates:
-        return find_candidates(model, some, list(model.labels), imgsz=int(model.imgsz or lab.scale.imgsz),
-                               flip=arm.flip, keep=suppress_all)
-
     found = find(images)
     points = make_keypoints([]) if found.keypoints is None else found.keypoints
     milliseconds = time_each(images, find, "image")
     for table, path in zip((as_true_objects(truth, found.boxes, points), found.boxes, points), paths, strict=True):
         write_table(table, path)
-    own = truth[truth["label"].isin(model.labels)]
     boxes = {f"box_{name}": score(one).mean for name, one in zip(
-        ("AP50", "AP75"), match_at_ious(own, found.boxes, [0.5, 0.75]), strict=True)}
+        ("AP50", "AP75"), match_at_ious(truth, found.boxes, [0.5, 0.75]), strict=True)}
     return {"milliseconds": milliseconds, **boxes}
 
 
-def suppress_all(boxes: pd.DataFrame) -> pd.DataFrame:
-    """What is left of candidates, with fixed thresholds that no arm can tune."""
-    return suppress(boxes, iou_threshold=0.6, conf_threshold=0.001)
+def find_objects(model: LoadedModel, imgsz: int, images: pd.DataFrame, *, flip: bool = False) -> Candidates:
+    """Objects and their points in some images, suppressed with fixed thresholds that no arm can tune."""
+    from ..inference import find_candidates
+
+    keep = partial(suppress, iou_threshold=0.6, conf_threshold=0.001)
+    return find_candidates(model, images, list(model.labels), imgsz=imgsz, flip=flip, keep=keep)
 
 
 def time_each(table: pd.DataFrame, find: Callable[[pd.DataFrame], object], unit: str) -> float:

@@ -132,10 +132,12 @@ def _name_start_classes(config: TrainConfig, label_of: LabelOf | None) -> list[s
     """The classes of the start weights in their own order, synonyms as this competition names them."""
     if not config.weights:
         return None
-    found = list(read_checkpoint(Path(config.weights)).config.labels)
+    start = read_checkpoint(Path(config.weights))
+    found, is_backbone = list(start.config.labels), str(start.header.get("official", "")).endswith("_imagenet")
     labels = read_labels(Path(config.data_yaml))
     named = [(label_of(name) if label_of else None) or name for name in found]
-    if config.save and set(named) & set(labels) and named != labels:  # a search would say so for each trial
+    # A backbone has no outputs for classes to be moved, and a search would say so for each trial.
+    if config.save and not is_backbone and set(named) & set(labels) and named != labels:
         logger.info("%s: its classes %s are moved to the order of this competition, %s, before training",
                     config.weights, found, labels)
     return named

@@ -30,6 +30,7 @@ from livestock.training import TrainConfig, loop, read_history, resume, train
 from livestock.training.process import PROGRESS, SETTINGS, WATCHER
 from livestock.training.resume import PREVIOUS, is_finished
 from livestock.training.scores import score_boxes
+from livestock.training.settings import Place
 
 EPOCHS = 3
 FAMILIES = {
@@ -378,3 +379,24 @@ def test_start_weights_of_another_family_are_refused(yolo: TrainConfig, tmp_path
     hyp = str(REPOSITORY / "hyp/retinanet.yaml")
     with pytest.raises(RuntimeError, match="expected weights of the family retinanet, found yolov5"):
         train(replace(yolo, family="retinanet", hyp=hyp), tmp_path / "run")
+
+
+def test_gradients_of_many_boxes_are_the_same_each_time() -> None:
+    """What a loss picks out of its maps by place gets its gradient by place, and many boxes have the same one."""
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = (torch.randint(0, 4, (60_000,), generator=generator) for _ in range(2))
+    weights, threads = torch.randn(60_000, 7, generator=generator), torch.get_num_threads()
+
+    def find() -> torch.Tensor:
+        maps = torch.zeros(52, 52, 7, requires_grad=True)
+        (maps[rows, columns] * weights).sum().backward()
+        assert maps.grad is not None
+        return maps.grad
+
+    try:
+        loop._prepare_process(Place("cpu"))
+        first = find()
+        assert all(torch.equal(find(), first) for _ in range(20))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(threads)

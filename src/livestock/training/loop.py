@@ -243,6 +243,10 @@ def _prepare_process(place: Place) -> None:
     reset_peak()
     keep_blocks(of_any_size=True)
     torch.set_num_threads(max((os.cpu_count() or 1) // place.world, 1))
+    if place.device == "cpu":
+        # Else the gradients of many boxes at one place are added by several threads in the order in which they come.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time, and nothing reads such memory
     if place.device.startswith("cuda"):
         torch.cuda.set_device(place.device)
         torch.cuda.reset_peak_memory_stats()

@@ -3,6 +3,7 @@
 python bench/keypoints.py noses --data DIR     one point an image; an eighth of the groups of near-duplicates judges
 python bench/keypoints.py cattle --data A B    trained on farm A and judged on farm B, and the other way round
 python bench/keypoints.py tubes --data DIR     several objects an image: a detector first, then points in its boxes
+python bench/keypoints.py one-stage --data DIR objects and points in one look: mosaic, size, losses, optimizer, mirror
 python bench/keypoints.py speed                training crops and decoding, against plain code
 
 `--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`.
@@ -43,6 +44,7 @@ from livestock.files.logs import show_messages
 from livestock.models.forward import load_for_inference
 from livestock.models.heatmap_codec import decode_dark
 from livestock.pipeline.keypoints import EVERY
+from livestock.pipeline.one_stage import SHOWN, list_questions
 from livestock.pipeline.pose_lab import PoseArm, PoseLab, PoseResult, PoseScale, run_pose_arms, split_by_group
 from livestock.pipeline.pose_results import GUESS, find_pose_gain, judge_pose_results, tabulate_poses
 from livestock.pipeline.prepare import VALID_FOLD, group_images, read_data, split_data
@@ -66,7 +68,7 @@ Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 def main() -> None:
     """Trains what has not been trained yet, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["noses", "cattle", "tubes", "speed"])
+    parser.add_argument("part", choices=["noses", "cattle", "tubes", "one-stage", "speed"])
     parser.add_argument("--data", type=Path, nargs="*", default=[])
     parser.add_argument("--competition", type=Path)
     parser.add_argument("--workspace", type=Path, default=Path("data/bench_keypoints"))
@@ -82,7 +84,8 @@ def main() -> None:
     show_messages(logging.INFO)
     if arguments.part == "speed":
         return measure_speed()
-    arguments.competition = arguments.competition or Path(__file__).parent / f"competitions/{arguments.part}.yaml"
+    file = "tubes" if arguments.part == "one-stage" else arguments.part
+    arguments.competition = arguments.competition or Path(__file__).parent / f"competitions/{file}.yaml"
     competition = read_competition(arguments.competition)
     if competition.skeleton is None:
         raise SystemExit(f"{arguments.competition}: expected a skeleton, found none")
@@ -91,6 +94,9 @@ def main() -> None:
     if arguments.part == "tubes":
         return find_in_boxes(arguments, scale, competition)
     tables = [read_tables(path, competition) for path in arguments.data]
+    if arguments.part == "one-stage":
+        train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
+        return ask_one_stage(make_lab(arguments.workspace, scale, tables[0], competition.skeleton, train, judged))
     has_flip = competition.skeleton.flip_indexes(competition.skeleton.labels[0]) is not None
     if arguments.part == "noses":
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
@@ -110,6 +116,20 @@ def main() -> None:
         print(f"\ntrained on {arguments.data[first].name}, judged on {arguments.data[second].name}")
         report(make_lab(arguments.workspace, scale, both, competition.skeleton, train, judged), arm)
     return None
+
+
+def ask_one_stage(lab: PoseLab) -> None:
+    """Each question of `pipeline.one_stage`: its table, and by how much each arm is better than the first."""
+    for question, arms in list_questions("cpu", lab).items():
+        results = run_pose_arms(lab, arms)
+        judged = judge_pose_results(lab, results)
+        table = tabulate_poses(results, judged)
+        print(f"\n{question}, {lab.scale.n_seeds} seeds")
+        print(table[[name for name in SHOWN if name in table]].round(3).to_string())
+        for arm in arms[1:]:
+            gains = [f"{measure} by {find_pose_gain(judged, arm.name, arms[0].name, measure)}"
+                     for measure in ("PCK", "pixels")]
+            print(f"{arm.name} better than {arms[0].name}: {', '.join(gains)}", flush=True)
 
 
 def find_in_boxes(arguments: argparse.Namespace, scale: PoseScale, competition: Competition) -> None:

@@ -246,7 +246,7 @@ def _prepare_process(place: Place) -> None:
     if place.device == "cpu":
         # Else the gradients of many boxes at one place are added by several threads in the order in which they come.
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time, and nothing reads such memory
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # no stub has it
     if place.device.startswith("cuda"):
         torch.cuda.set_device(place.device)
         torch.cuda.reset_peak_memory_stats()

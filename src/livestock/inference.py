@@ -84,26 +84,13 @@ def find_candidates(
         raise BadData(f"{model.path}: expected weights that find boxes, found {model.family}, which finds keypoints of "
                       "objects; use `livestock predict --weights`, or `livestock.poses.find_poses`")
     check_labels(model.labels, labels, model.path, label_of)
-    points = model.architecture.get("points", ())
-    if flip and points and not model.architecture["flips"]:
+    if flip and "points" in model.architecture and not model.architecture["flips"]:
         raise BadData(f"{model.path}: flip: expected mirror images of its keypoints, found none: its skeleton has no "
                       "`flip`, so a mirrored object would have them on the wrong side")
     keep_blocks()
     look = _Look(imgsz, flip, conf_floor, max_per_image, len(labels), model.architecture.get("flips", ()))
-    origin = origin or f"{model.path} {imgsz} {flip}"
     chunks = _same_size_chunks(images, batch or (GPU_BATCH if is_gpu(model.device) else 1))
-    waiting: list[_Boxes] = []  # what is yet to be made a table of
-    kept: list[pd.DataFrame] = []
-    places: list[pd.DataFrame] = []  # the keypoints of what is kept
-    n_waiting = 0  # boxes
-
-    def make_tables(keep: Keep | None) -> None:
-        table = _to_table(waiting, labels, origin)
-        kept.append(keep(table) if keep else table)
-        if points:
-            places.append(_to_points(waiting, kept[-1], table["box_id"], model.architecture, labels))
-        waiting.clear()
-
+    tables = _Tables(labels, origin or f"{model.path} {imgsz} {flip}", model.architecture, keep)
     n_cut = pd.Series(0, index=images["image_id"], name="n_cut")
     started = time.perf_counter()
     with progress_bar("candidates", unit="image", total=len(images)) as bar, closing(
@@ -111,17 +98,47 @@ def find_candidates(
         for found in ahead:
             for boxes, n in found:
                 n_cut[boxes.image_id] = n
-                waiting.append(boxes)
-                n_waiting += len(boxes.confidence)
-            if keep and n_waiting >= KEPT_AT_ONCE:
-                make_tables(keep)
-                n_waiting = 0
+                tables.add(boxes)
+            tables.thin_out()
             bar.update(len(found))
-        waiting.sort(key=lambda boxes: boxes.image_id)
-        make_tables(keep)
-    table = pd.concat(kept).sort_values("image_id", kind="stable", ignore_index=True) if keep else kept[0]
-    return Candidates(table, n_cut, time.perf_counter() - started,
-                      make_keypoints(pd.concat(places, ignore_index=True)) if points else None)
+        table, points = tables.finish()
+    return Candidates(table, n_cut, time.perf_counter() - started, points)
+
+
+class _Tables:
+    """What is found, made a table of when so many boxes wait that `keep` should choose among them."""
+
+    def __init__(self, labels: list[str], origin: str, architecture: Mapping[str, Any], keep: Keep | None) -> None:
+        self.labels, self.origin, self.architecture, self.keep = labels, origin, architecture, keep
+        self.waiting: list[_Boxes] = []
+        self.n_waiting = 0  # boxes
+        self.kept: list[pd.DataFrame] = []
+        self.points: list[pd.DataFrame] = []  # of what is kept
+
+    def add(self, boxes: _Boxes) -> None:
+        self.waiting.append(boxes)
+        self.n_waiting += len(boxes.confidence)
+
+    def thin_out(self) -> None:
+        """Makes a table of what waits if that is much and `keep` makes it less."""
+        if self.keep and self.n_waiting >= KEPT_AT_ONCE:
+            self._make()
+
+    def finish(self) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """All boxes, sorted by image, and their keypoints where the model finds any."""
+        self.waiting.sort(key=lambda boxes: boxes.image_id)
+        self._make()
+        table = self.kept[0]  # copies of millions of boxes would fill the memory
+        if self.keep:
+            table = pd.concat(self.kept).sort_values("image_id", kind="stable", ignore_index=True)
+        return table, make_keypoints(pd.concat(self.points, ignore_index=True)) if self.points else None
+
+    def _make(self) -> None:
+        table = _to_table(self.waiting, self.labels, self.origin)
+        self.kept.append(self.keep(table) if self.keep else table)
+        if "points" in self.architecture:
+            self.points.append(_to_points(self.waiting, self.kept[-1], table["box_id"], self.architecture, self.labels))
+        self.waiting, self.n_waiting = [], 0
 
 
 class _Look(NamedTuple):

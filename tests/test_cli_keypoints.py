@@ -445,3 +445,11 @@ def test_what_predict_writes_can_be_scored(scored: Path, weights: dict[str, Path
     lines = score("truth.json", "found.csv")
     assert lines[0] == "objects matched by their boxes at IoU 0.5: 3 of 3 with a labelled point; the answer has 3"
     assert cells(lines, "all points")[:2] == ["5", "0"]
+
+
+@pytest.mark.bad_input
+def test_check_says_that_it_knows_no_rule_for_keypoints(here: Path, weights: dict[str, Path]) -> None:
+    predict(weights["heatmap"])
+    code, _, err = call("check", "found.csv", "--images", "pictures")
+    assert code == 2
+    assert "found.csv: expected an answer of boxes, found a table of keypoints" in err and len(err.splitlines()) == 1

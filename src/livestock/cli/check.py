@@ -11,6 +11,7 @@ import typer
 
 from ..config import read_competition
 from ..data.archives import IMAGE_SUFFIXES, image_size, split_name
+from ..data.point_files import holds_points
 from ..data.readers.report import Report
 from ..data.readers.tree import BAD_NAME, NESTED, OTHER_PICTURES, list_files, note_unread, part_name, part_of
 from ..data.submission import check_answer, read_answer
@@ -27,7 +28,13 @@ def print_check(
     pixels: bool = False,
     allow_empty: bool = False,
 ) -> bool:
-    """Says in words what is wrong with a submission, or that all is well; returns whether it is."""
+    """Says in words what is wrong with a submission, or that all is well; returns whether it is.
+
+    Raises BadData for a table of keypoints, which has no rule here to be checked by.
+    """
+    if answer.is_file() and holds_points(answer):
+        raise BadData(f"{answer}: expected an answer of boxes, found a table of keypoints, for which no rule is known; "
+                      "`livestock score` judges it beside the truth")
     asked = read_competition(competition)
     test_images, report = find_images(images)
     faults = _measure(test_images) if pixels else []

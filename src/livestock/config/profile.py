@@ -188,8 +188,10 @@ def _choice(*known: str) -> Callable[[Any], str]:
 def _family(value: Any) -> str:
     """A family that finds boxes; raises Fault for another name, with what trains those that find keypoints."""
     if isinstance(value, str) and value.strip().casefold() in POSE_FAMILIES:
+        by = ("bench/keypoints.py one-stage trains it" if value.strip().casefold() == "yolo_pose" else
+              "the notebooks 10_heatmap and 11_pose train it")
         raise Fault(f"expected one of {', '.join(map(repr, FAMILIES))}, found {short(value)}, which finds keypoints "
-                    "and no boxes: the notebooks 10_heatmap and 11_pose train it")
+                    f"for experiments: {by}")
     return _choice(*FAMILIES)(value)
 
 

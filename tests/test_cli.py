@@ -470,7 +470,8 @@ def test_predict_suppresses_at_an_iou_and_not_at_all_where_an_object_is_marked_o
                          "confidence": x_max / 100} for x_max in (50, 40)])
     model = SimpleNamespace(imgsz=64, labels=["pig"], needs_nms=True, architecture={})
     monkeypatch.setattr(forward, "load_for_inference", lambda path, device: model)
-    monkeypatch.setattr(inference, "find_candidates", lambda *given, **options: SimpleNamespace(boxes=boxes))
+    monkeypatch.setattr(inference, "find_candidates", lambda *given, keep, **options: SimpleNamespace(
+        boxes=keep(boxes), keypoints=None))
     kept = [len(predict("x", here / "test", *options)[-1]) for options in ((), ("--iou", "0.85"), ("--iou", "0.75"))]
     assert kept == [1, 2, 1]
     model.needs_nms = False

@@ -62,7 +62,7 @@ def build_start(
 
 def _name_points(config: ModelConfig, images: TrainingImages | PoseImages | TrainingObjects) -> ModelConfig:
     """The config for the keypoints of a training: names, mirror images, classes; as it is where there are none."""
-    if isinstance(images, TrainingImages):
+    if not isinstance(images, PoseImages | TrainingObjects):
         return config
     points = images.points
     own: dict[str, Any] = {"points": list(points.names), "flips": list(points.flips or []),

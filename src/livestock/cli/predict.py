@@ -64,14 +64,10 @@ def write_predictions(
     objects, loaded = objects or Objects(), load_for_inference(weights, device)
     finds_points = loaded.architecture.get("crop", ONE_STAGE) != ONE_STAGE
     finds_both = "points" in loaded.architecture and not finds_points
-    if finds_both and (objects.boxes or objects.detector):
-        raise BadData(f"{weights}: --{'boxes' if objects.boxes else 'detector'}: expected weights that find keypoints "
-                      f"in boxes, found {loaded.family}, which finds the objects itself: leave the option out")
     if finds_points:
         _check_options(loaded, objects, imgsz)
-    elif not finds_both and (given := [name for name, value in vars(objects).items() if value]):
-        raise BadData(f"{weights}: --{given[0].replace('_', '-')}: expected weights that find keypoints, found "
-                      f"{loaded.family}, which finds boxes")
+    else:
+        _refuse_options(weights, loaded, objects, finds_both=finds_both)
     detector = load_for_inference(objects.detector, device) if objects.detector else loaded
     size = 0 if finds_points and not objects.detector else _find_size(detector, imgsz)
     table, report = measure_pictures(images)
@@ -115,6 +111,16 @@ def _find_boxes(
     keep = partial(suppress, iou_threshold=iou, conf_threshold=conf)
     seen = find_candidates(detector, images, list(detector.labels), imgsz=size, conf_floor=conf, keep=keep, flip=flip)
     return seen.boxes, seen.keypoints
+
+
+def _refuse_options(weights: Path, loaded: LoadedModel, objects: Objects, *, finds_both: bool) -> None:
+    """Raises BadData for options of keypoints in boxes, which a network that finds objects itself has no use for."""
+    if finds_both and (objects.boxes or objects.detector):
+        raise BadData(f"{weights}: --{'boxes' if objects.boxes else 'detector'}: expected weights that find keypoints "
+                      f"in boxes, found {loaded.family}, which finds the objects itself: leave the option out")
+    if not finds_both and (given := [name for name, value in vars(objects).items() if value]):
+        raise BadData(f"{weights}: --{given[0].replace('_', '-')}: expected weights that find keypoints, found "
+                      f"{loaded.family}, which finds boxes")
 
 
 def _check_options(loaded: LoadedModel, objects: Objects, imgsz: int) -> None:

@@ -33,7 +33,8 @@ from livestock.models.checkpoint import read_checkpoint, write_checkpoint
 from livestock.models.forward import load_for_inference, wrap_model
 from livestock.models.loaded import LoadedModel
 from livestock.models.registry import get_family
-from livestock.models.yolo_pose import SIZES, YoloPoseFamily
+from livestock.models.yolo_pose import OFFICIAL, SIZES, YoloPoseFamily
+from livestock.models.yolov5.library import STARTER
 from livestock.poses import find_poses
 from livestock.postprocess import suppress
 from livestock.tables import make_boxes, make_images, make_keypoints
@@ -168,11 +169,11 @@ def test_an_impossible_config_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_an_unknown_size_lists_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="size: expected one of yolov8n, .*, yolo26s, found 'yolov9'"):
+    with pytest.raises(BadData, match="size: expected one of yolov8n, .*, yolov5s, found 'yolov9'"):
         FAMILY.configure(["pig"], 64, "yolov9")
     with pytest.raises(BadData, match="imgsz: expected a multiple of 32"):
         FAMILY.configure(["pig"], 100)
-    with pytest.raises(ValueError, match="expected a file, one of the sizes yolov8n, .*such as yolov8n-pose.pt"):
+    with pytest.raises(ValueError, match="one of the sizes yolov8n, .*, yolov8n-pose.pt and .* a detector: starter.safe"):
         FAMILY.find_pretrained("yolov9n-pose.pt", tmp_path)
 
 
@@ -188,7 +189,7 @@ def write_official(path: Path, size: str, **changes: Any) -> dict[str, torch.Ten
     return model.state_dict()
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", OFFICIAL)
 def test_official_weights_are_read_without_running_anything(
     size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +239,50 @@ def test_start_weights_for_other_points_or_classes(size: str) -> None:
     turned = replace(config, architecture={**config.architecture, "points": NAMES[::-1]})
     left_out = set(state) - set(FAMILY.adapt(state, config, turned))
     assert left_out and all("cv4" in name for name in left_out)
+
+
+def test_a_detector_starts_all_but_the_last_layer() -> None:
+    """What the last layer is given is what the detector's own last layer is given, of the same picture."""
+    path = FAMILY.find_pretrained(STARTER.name, Path())
+    found, config = read_checkpoint(path), configure("yolov5n")
+    pose = build("yolov5n")
+    report = load_matching(pose, FAMILY.adapt(found.tensors, found.config, config))
+    assert not report.unused and all(name.startswith("model.24.") for name in report.random)
+    detector = get_family("yolov5").build(found.config)
+    detector.load_state_dict(found.tensors)
+    given: list[list[torch.Tensor]] = []
+    for model in (pose, detector):
+        model.get_submodule("model.24").register_forward_pre_hook(lambda _, inputs: given.append(list(inputs[0])))
+    images = torch.rand(1, 3, 96, 64)
+    with torch.inference_mode():
+        for model in (pose, detector):
+            model.eval()(images)
+    assert [value.shape[-2:] for value in given[0]] == [(12, 8), (6, 4), (3, 2)]
+    torch.testing.assert_close(given[0], given[1])
+
+
+@pytest.mark.bad_input
+def test_a_detector_of_another_size_is_refused(data_yaml: Path, tmp_path: Path) -> None:
+    for size in ("yolov8n", "yolov5s"):
+        with pytest.raises(UnsafeWeights, match=f"YOLOv5 detector start yolov5n and yolov5s, .* not this {size}"):
+            run_training(make_config(data_yaml, size=size, weights=str(STARTER)), tmp_path / size, lambda event: None)
+    large = get_family("yolov5").configure(["pig"], 64, "yolov5n6")  # as wide, with other layers
+    state = get_family("yolov5").build(large).state_dict()
+    with pytest.raises(ValueError, match="not this yolov5n"):
+        FAMILY.adapt(state, large, configure("yolov5n"))
+
+
+def test_a_training_begins_with_a_detector(data_yaml: Path, tmp_path: Path) -> None:
+    """Its weights, and names of points and classes of its own."""
+    config = make_config(data_yaml, size="yolov5n", weights=str(STARTER), hyp=write_hyp(
+        tmp_path / "hyp.yaml", lr0=0.0001, warmup_bias_lr=0.0), epochs=1)
+    run_training(config, tmp_path / "run", lambda event: None)
+    found = read_checkpoint(tmp_path / "run/weights/averaged.safetensors")
+    name = "model.17.cv3.conv.weight"
+    torch.testing.assert_close(found.tensors[name].float(), read_checkpoint(STARTER).tensors[name].float(), atol=0.01,
+                               rtol=0.0)
+    assert found.config.architecture["points"] == NAMES and found.config.labels == ("pig", "cow")
+    assert found.config.architecture["size"] == "yolov5n"
 
 
 def test_importing_changes_no_setting_and_no_function_of_others() -> None:

@@ -145,6 +145,7 @@ class OneStagePoseFamily(Family, Protocol):
     """
 
     keypoint_losses: Sequence[str]  # names of hyper-parameters, the weights of the losses of places
+    starts_from: Sequence[str]  # families of detectors whose weights fit most of its networks, see `adapt`
 
 
 def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> Report:

@@ -4,6 +4,9 @@ YOLOv8-pose (Maji et al., YOLO-Pose, CVPR Workshops 2022, arXiv:2204.06806, is t
 assignment and the loss of boxes and classes are the package's, as they are; places of keypoints are trained on the
 losses of `keypoint_losses`, each with a weight of its own. YOLO26 is read by the head that is trained with many places
 an object, so that all sizes are suppressed alike.
+
+`yolov5n` and `yolov5s` are ours: YOLOv5's layers up to its neck, which any YOLOv5 detector of that size starts, with
+the head of YOLOv8-pose. A detector of the same animals is at hand more often than a network that knows their joints.
 """
 
 from __future__ import annotations
@@ -29,8 +32,14 @@ from .foreign import read_pose_tensors
 from .keypoint_losses import KeypointLoss, make_losses
 from .metadata import are_flips, are_owners
 from .quiet import kept_settings
+from .registry import get_family
 
-SIZES = ("yolov8n", "yolov8s", "yolo11n", "yolo11s", "yolo26n", "yolo26s")
+OFFICIAL = ("yolov8n", "yolov8s", "yolo11n", "yolo11s", "yolo26n", "yolo26s")  # sizes with weights of their authors
+WIDTHS = {"yolov5n": 16, "yolov5s": 32}  # channels of the first layer of those that begin as a YOLOv5 detector
+SIZES = (*OFFICIAL, *WIDTHS)
+DETECTOR = "yolov5"  # the family of such a detector
+DETECTORS = ("starter.safetensors", *(f"{size}.pt" for size in WIDTHS))  # its weights that fit
+LAST = "model.24."  # its last layer, which finds boxes by anchors
 KEYPOINT_LOSSES = ("oks", "oks_even", "oks_third", "l1", "euclidean")
 INSTALL = "pip install --no-deps ultralytics-opencv-headless==8.4.190"
 RELEASE, N_OFFICIAL = "https://github.com/ultralytics/assets/releases/download/v8.4.0", 17  # points of a person
@@ -39,8 +48,8 @@ MOST = 200  # points: the layers before them have three channels for each
 
 
 @cache
-def _load() -> Any:
-    """The package's `PoseModel` and its settings' class. Raises ImportError that says what to install.
+def _load() -> tuple[Any, Any, Any]:
+    """The package's `PoseModel`, its settings, and what reads its networks. Raises ImportError: what to install.
 
     It would look up names of hosts and write its settings into the user's folder: it is told that there is no network,
     and to write into a folder that is deleted.
@@ -49,11 +58,11 @@ def _load() -> Any:
         with tempfile.TemporaryDirectory() as folder, kept_settings(
                 {"YOLO_OFFLINE": "1", "YOLO_CONFIG_DIR": folder, "YOLO_VERBOSE": "false"}):
             from ultralytics.cfg import get_cfg
-            from ultralytics.nn.tasks import PoseModel
+            from ultralytics.nn.tasks import PoseModel, yaml_model_load
     except ImportError as error:
         raise ImportError(f"the model family yolo_pose needs {error.name}, which is not installed: {INSTALL}"
                           ) from error
-    return PoseModel, get_cfg
+    return PoseModel, get_cfg, yaml_model_load
 
 
 class PlaceLoss(nn.Module):
@@ -74,7 +83,8 @@ class PlaceLoss(nn.Module):
 
 
 class YoloPoseFamily:
-    """YOLOv8-pose, YOLO11-pose and YOLO26-pose, nano and small: 2.7 to 11 million parameters.
+    """YOLOv8-pose, YOLO11-pose and YOLO26-pose, nano and small, and YOLOv5 with such a head: 2.6 to 11 million
+    parameters.
 
     Raises ImportError that says what to install if the package is not there.
     """
@@ -84,6 +94,7 @@ class YoloPoseFamily:
     needs_nms = True
     resize: Resize = "letterbox"
     sums_loss = True
+    starts_from: Sequence[str] = (DETECTOR,)
     keypoint_losses: Sequence[str] = KEYPOINT_LOSSES
     # The package's, but for OKS, which has the skeleton's sigmas; `rle` is for YOLO26, the only one that has it.
     defaults: Mapping[str, float] = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "kobj": 1.0, "rle": 1.0, "oks": 12.0,
@@ -104,10 +115,12 @@ class YoloPoseFamily:
     def build(self, config: ModelConfig) -> nn.Module:
         """A network with random weights, made without network access. Raises UnsafeWeights for an impossible config."""
         parts = _check_architecture(config)
-        pose_model, get_cfg = _load()
-        n_points = len(parts["points"])
-        network = pose_model(f"{parts['size']}-pose.yaml", ch=3, nc=len(config.labels),
-                             data_kpt_shape=(n_points, 3), verbose=False)
+        pose_model, get_cfg, read_network = _load()
+        size, shape = parts["size"], [len(parts["points"]), 3]
+        described = read_network(f"{size}{'' if size in WIDTHS else '-pose'}.yaml")
+        if size in WIDTHS:
+            described["head"][-1][2:] = ["Pose", ["nc", "kpt_shape"]]
+        network = pose_model({**described, "kpt_shape": shape}, ch=3, nc=len(config.labels), verbose=False)
         network.args, network.kpt_oks_sigmas = get_cfg(), list(parts["sigmas"])
         network.model[-1].dynamic = True  # places are computed for each picture, in the precision that is asked for
         return network
@@ -116,13 +129,16 @@ class YoloPoseFamily:
         """The checkpoint of official weights such as `yolov8n-pose.pt`, made in `directory` if it is not there.
 
         They know people, and their 17 points by number. The authors' file is downloaded, or was put there by hand; of
-        its pickle tensors and labels alone are read, see `foreign`. Raises ValueError for another name, and one that
-        says what to fetch and where to put it; UnsafeWeights for a file whose tensors are not those of the network.
+        its pickle tensors and labels alone are read, see `foreign`. Those of `DETECTORS` are as their family has them.
+        Raises ValueError for another name, and one that says what to fetch and where to put it; UnsafeWeights for a
+        file whose tensors are not those of the network.
         """
+        if name in DETECTORS:
+            return get_family(DETECTOR).find_pretrained(name, directory)
         size = name.removesuffix("-pose.pt")
-        if f"{size}-pose.pt" != name or size not in SIZES:
-            raise ValueError(f"weights {name!r}: expected a file, one of the sizes {', '.join(SIZES)}, or one of them "
-                             f"and -pose.pt, such as {SIZES[0]}-pose.pt")
+        if f"{size}-pose.pt" != name or size not in OFFICIAL:
+            raise ValueError(f"weights {name!r}: expected a file, one of the sizes {', '.join(SIZES)}, "
+                             f"{SIZES[0]}-pose.pt and the like, or a detector: {', '.join(DETECTORS)}")
         path, source = directory / f"{self.name}_{size}.safetensors", directory / name
         if path.exists():
             return path
@@ -142,8 +158,11 @@ class YoloPoseFamily:
     def adapt(self, state: Mapping[str, Tensor], found: ModelConfig, wanted: ModelConfig) -> dict[str, Tensor]:
         """Start weights of another config as far as they fit: class outputs and points that are the same in both.
 
-        Where labels or points differ, the outputs for them stay random.
+        Where labels or points differ, the outputs for them stay random. Of a YOLOv5 detector all but its last layer
+        fits. Raises ValueError for a detector of another size.
         """
+        if found.family == DETECTOR:
+            return _take_detector(state, wanted.architecture["size"])
         changed = [*(["cv3"] if found.labels != wanted.labels else []),
                    *(["cv4"] if list(found.architecture["points"]) != list(wanted.architecture["points"]) else [])]
         return {name: tensor for name, tensor in state.items()
@@ -193,6 +212,14 @@ class YoloPoseFamily:
     def parameter_groups(self, model: nn.Module, hyp: Mapping[str, float]) -> list[dict[str, Any]]:
         """Weights, which decay, norms and biases, all with `lr0`; see `common.group_parameters`."""
         return group_parameters(model.named_parameters(), hyp)
+
+
+def _take_detector(state: Mapping[str, Tensor], size: str) -> dict[str, Tensor]:
+    """The tensors of a YOLOv5 detector up to its last layer. Raises ValueError if it is not one of this size."""
+    first = state.get("model.0.conv.weight")
+    if first is None or len(first) != WIDTHS.get(size) or f"{LAST}m.0.weight" not in state:
+        raise ValueError(f"those of a YOLOv5 detector start {' and '.join(WIDTHS)}, each its own size, not this {size}")
+    return {name: tensor for name, tensor in state.items() if not name.startswith(LAST)}
 
 
 def _as_float(outputs: Any) -> Any:

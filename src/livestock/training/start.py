@@ -14,7 +14,7 @@ from torch import nn
 from ..data.pose_set import PoseImages, TrainingObjects
 from ..data.training_images import TrainingImages
 from ..exceptions import BadData, UnsafeWeights
-from ..models.base import Family, ModelConfig, load_matching
+from ..models.base import Family, ModelConfig, OneStagePoseFamily, load_matching
 from ..models.checkpoint import read_checkpoint
 from .settings import TrainConfig
 
@@ -36,12 +36,13 @@ def build_start(
         model = family.build(model_config)
     else:
         found = read_checkpoint(Path(config.weights))
-        if found.config.family != config.family:
+        is_detector = isinstance(family, OneStagePoseFamily) and found.config.family in family.starts_from
+        if found.config.family != config.family and not is_detector:
             raise BadData(f"{config.weights}: expected weights of the family {config.family}, found "
                           f"{found.config.family}; train with that family, or name other weights")
         known = replace(found.config, labels=tuple(start_labels or found.config.labels))
         wanted = replace(known, labels=labels, imgsz=config.imgsz)
-        if config.size and isinstance(images, TrainingObjects):  # weights of a backbone alone, whatever head they had
+        if is_detector or config.size and isinstance(images, TrainingObjects):  # all but the head that they had
             wanted = family.configure(labels, config.imgsz, config.size)
         model_config = _name_points(wanted, images)
         model = family.build(model_config)

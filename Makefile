@@ -1,6 +1,6 @@
 # make demo       from nothing to answer.csv on the embedded sample: installs, runs every notebook, prints the score
 # make detectors  an experiment on the sample: SSD, RetinaNet, YOLOX and TOOD with one thing changed at a time
-# make keypoints  experiments on the sample: heat maps and top-down pose, from labels to errors in pixels
+# make keypoints  experiments on the sample: heat maps, top-down and one-stage pose, from labels to errors in pixels
 # make test       installs if needed, lints, checks types, runs every test but the long ones
 # make test-all   the long tests too: all notebooks on stand-ins for Colab, traced, on other data; half an hour and more
 .PHONY: demo detectors keypoints test test-all faults bench install install-colab home notebooks starter clean
@@ -23,7 +23,7 @@ detectors: $(VENV)/installed
 
 keypoints: $(VENV)/installed
 	$(PIP) --constraint constraints.txt --editable ".[run,keypoints]"
-	$(RUN) -m livestock run --profile demo --competition keypoints.yaml --workspace data/keypoints --only 10_heatmap --only 11_pose
+	$(RUN) -m livestock run --profile demo --competition keypoints.yaml --workspace data/keypoints --only 10_heatmap --only 11_pose --only 12_yolo_pose
 
 test: MARKED := not long
 test-all: MARKED :=
@@ -46,7 +46,7 @@ bench: $(VENV)/installed-dev
 notebooks: $(VENV)/installed
 	$(RUN) -m livestock run --profile demo --workspace data --publish
 	$(RUN) -m livestock run --profile demo --workspace data --only 09_detectors --publish
-	$(RUN) -m livestock run --profile demo --competition keypoints.yaml --workspace data/keypoints --only 10_heatmap --only 11_pose --publish
+	$(RUN) -m livestock run --profile demo --competition keypoints.yaml --workspace data/keypoints --only 10_heatmap --only 11_pose --only 12_yolo_pose --publish
 	cp data/answer.csv answer.csv
 	cp data/evolved.yaml data/inference.yaml hyp/
 

@@ -3,7 +3,8 @@
 python bench/keypoints.py noses --data DIR     one point an image; an eighth of the groups of near-duplicates judges
 python bench/keypoints.py cattle --data A B    trained on farm A and judged on farm B, and the other way round
 python bench/keypoints.py tubes --data DIR     several objects an image: a detector first, then points in its boxes
-python bench/keypoints.py one-stage --data DIR objects and points in one look: mosaic, size, losses, optimizer, mirror
+python bench/keypoints.py one-stage --data DIR objects and points in one look: start, size, mosaic, losses, optimizer
+python bench/keypoints.py pace --data DIR      of such networks: from a file to its points at 640 px, 1 and 2 threads
 python bench/keypoints.py speed                training crops and decoding, against plain code
 
 `--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`.
@@ -32,7 +33,7 @@ from torchvision.transforms import v2
 
 import livestock
 from livestock.config import Competition, Skeleton, read_competition, resource
-from livestock.data.pose_set import TrainingObjects, read_objects, write_pose_set
+from livestock.data.pose_set import TrainingObjects, read_objects, unite_points, write_pose_set
 from livestock.evaluation.pixel import (
     as_true_objects,
     correct_share,
@@ -41,10 +42,12 @@ from livestock.evaluation.pixel import (
     summarise_errors,
 )
 from livestock.files.logs import show_messages
+from livestock.models.checkpoint import write_checkpoint
 from livestock.models.forward import load_for_inference
 from livestock.models.heatmap_codec import decode_dark
+from livestock.models.registry import get_family
 from livestock.pipeline.keypoints import EVERY
-from livestock.pipeline.one_stage import SHOWN, list_questions
+from livestock.pipeline.one_stage import SHOWN, list_questions, time_runtimes
 from livestock.pipeline.pose_lab import PoseArm, PoseLab, PoseResult, PoseScale, run_pose_arms, split_by_group
 from livestock.pipeline.pose_results import GUESS, find_pose_gain, judge_pose_results, tabulate_poses
 from livestock.pipeline.prepare import VALID_FOLD, group_images, read_data, split_data
@@ -60,6 +63,7 @@ from livestock.training.settings import Place, TrainConfig
 JUDGED_SHARE = 1 / 8
 SQUARE = 256  # pixels
 N_DRAWN, N_EPOCHS, BATCH = 24, 3, 32  # of `speed`
+PACE_SIDE, PACE_SIZES = 640, ("yolov8n", "yolov8s", "yolo11n", "yolo26n", "yolov5n")
 COLUMNS = ["pixels", "median", "q95", "gross", "PCK", "NME", "OKS", "OKS50", "OKS75", "parameters", "megabytes",
            "seconds", "epochs", "milliseconds"]
 Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
@@ -68,13 +72,13 @@ Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 def main() -> None:
     """Trains what has not been trained yet, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["noses", "cattle", "tubes", "one-stage", "speed"])
+    parser.add_argument("part", choices=["noses", "cattle", "tubes", "one-stage", "pace", "speed"])
     parser.add_argument("--data", type=Path, nargs="*", default=[])
     parser.add_argument("--competition", type=Path)
     parser.add_argument("--workspace", type=Path, default=Path("data/bench_keypoints"))
     parser.add_argument("--size", default="lite0")
     parser.add_argument("--weights", default="lite0_imagenet")
-    parser.add_argument("--detector", default="", help="start weights of the detector of `tubes`")
+    parser.add_argument("--detector", default="", help="of `tubes` and `one-stage`: a detector to begin with")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--imgsz", type=int, default=256)
@@ -84,7 +88,7 @@ def main() -> None:
     show_messages(logging.INFO)
     if arguments.part == "speed":
         return measure_speed()
-    file = "tubes" if arguments.part == "one-stage" else arguments.part
+    file = "tubes" if arguments.part in ("one-stage", "pace") else arguments.part
     arguments.competition = arguments.competition or Path(__file__).parent / f"competitions/{file}.yaml"
     competition = read_competition(arguments.competition)
     if competition.skeleton is None:
@@ -94,9 +98,10 @@ def main() -> None:
     if arguments.part == "tubes":
         return find_in_boxes(arguments, scale, competition)
     tables = [read_tables(path, competition) for path in arguments.data]
-    if arguments.part == "one-stage":
+    if arguments.part in ("one-stage", "pace"):
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
-        return ask_one_stage(make_lab(arguments.workspace, scale, tables[0], competition.skeleton, train, judged))
+        lab = make_lab(arguments.workspace, scale, tables[0], competition.skeleton, train, judged)
+        return ask_one_stage(lab, arguments.detector) if arguments.part == "one-stage" else measure_pace(lab)
     has_flip = competition.skeleton.flip_indexes(competition.skeleton.labels[0]) is not None
     if arguments.part == "noses":
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
@@ -118,9 +123,9 @@ def main() -> None:
     return None
 
 
-def ask_one_stage(lab: PoseLab) -> None:
+def ask_one_stage(lab: PoseLab, weights: str) -> None:
     """Each question of `pipeline.one_stage`: its table, and by how much each arm is better than the first."""
-    for question, arms in list_questions("cpu", lab).items():
+    for question, arms in list_questions("cpu", lab, weights).items():
         results = run_pose_arms(lab, arms)
         judged = judge_pose_results(lab, results)
         table = tabulate_poses(results, judged)
@@ -130,6 +135,24 @@ def ask_one_stage(lab: PoseLab) -> None:
             gains = [f"{measure} by {find_pose_gain(judged, arm.name, arms[0].name, measure)}"
                      for measure in ("PCK", "pixels")]
             print(f"{arm.name} better than {arms[0].name}: {', '.join(gains)}", flush=True)
+
+
+def measure_pace(lab: PoseLab) -> None:
+    """Milliseconds from a file to its points, of untrained networks: PyTorch, ONNX and int8, one and two threads."""
+    family, lab = get_family("yolo_pose"), replace(lab, scale=replace(lab.scale, imgsz=PACE_SIDE))
+    labels, names = lab.skeleton.labels, unite_points(lab.skeleton).names
+    with tempfile.TemporaryDirectory() as folder:
+        results = []
+        for size in PACE_SIZES:
+            config = family.configure(labels, PACE_SIDE, size)
+            config = replace(config, architecture={**config.architecture, "points": list(names),
+                                                   "sigmas": [0.05] * len(names)})
+            torch.manual_seed(0)
+            path = Path(folder) / f"{size}.safetensors"
+            write_checkpoint(path, config, family.build(config).state_dict())
+            arm, nothing = PoseArm(size, "yolo_pose", size), pd.DataFrame()
+            results.append(PoseResult(arm, 0, nothing, nothing, path, {}, {}))
+        print(time_runtimes(lab, results, Path(folder)).round(1).to_string(index=False))
 
 
 def find_in_boxes(arguments: argparse.Namespace, scale: PoseScale, competition: Competition) -> None:

@@ -33,7 +33,7 @@ def contents(project: Path) -> dict[str, bytes]:
 
 def test_an_address_goes_to_badges_and_set_up_cells_alone_and_can_be_taken_back(project: Path) -> None:
     before = contents(project)
-    assert write_home("ada/my.barn_2", project) == 11
+    assert write_home("ada/my.barn_2", project) == 12
     assert read_home(project) == "ada/my.barn_2"
     old = nbformat.reads(before["01_eda.ipynb"].decode(), as_version=4)
     new = nbformat.read(project / "notebooks/01_eda.ipynb", as_version=4)
@@ -42,7 +42,7 @@ def test_an_address_goes_to_badges_and_set_up_cells_alone_and_can_be_taken_back(
     assert new.cells[1].source == old.cells[1].source.replace('REPOSITORY = ""', 'REPOSITORY = "ada/my.barn_2"')
     assert new.cells[2:] == old.cells[2:]
     assert write_home("ada/my.barn_2", project) == 0
-    assert write_home("", project) == 11
+    assert write_home("", project) == 12
     assert contents(project) == before
 
 
@@ -59,7 +59,7 @@ def test_what_is_no_address_changes_nothing(project: Path, address: str) -> None
 
 
 def test_the_longest_address_is_one(project: Path) -> None:
-    assert write_home("a" * 39 + "/" + "b" * 100, project) == 11
+    assert write_home("a" * 39 + "/" + "b" * 100, project) == 12
 
 
 def test_a_badge_of_any_spelling_is_replaced() -> None:

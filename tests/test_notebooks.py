@@ -32,7 +32,7 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def test_the_notebooks_of_the_job_are_there() -> None:
     assert [path.stem for path in NOTEBOOKS] == [
         "01_eda", "02_split", "03_evolve", "04_train", "05_errors", "06_silver", "07_final", "08_inference",
-        "09_detectors", "10_heatmap", "11_pose"]
+        "09_detectors", "10_heatmap", "11_pose", "12_yolo_pose"]
 
 
 def test_it_opens_with_purpose_and_a_badge_if_the_project_has_an_address(notebook: NotebookNode) -> None:

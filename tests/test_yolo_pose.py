@@ -173,7 +173,7 @@ def test_an_unknown_size_lists_those_that_there_are(tmp_path: Path) -> None:
         FAMILY.configure(["pig"], 64, "yolov9")
     with pytest.raises(BadData, match="imgsz: expected a multiple of 32"):
         FAMILY.configure(["pig"], 100)
-    with pytest.raises(ValueError, match="one of the sizes yolov8n, .*, yolov8n-pose.pt and .* a detector: starter.safe"):
+    with pytest.raises(ValueError, match="sizes yolov8n, .*, yolov8n-pose.pt and .* a detector: starter.safe"):
         FAMILY.find_pretrained("yolov9n-pose.pt", tmp_path)
 
 

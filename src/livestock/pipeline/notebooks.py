@@ -42,7 +42,8 @@ SOURCE_NAME = "LIVESTOCK_SOURCE"  # the variable in which the notebooks' first c
 RUNS_NOTEBOOKS = ("papermill", "nbconvert", "ipykernel")  # the extra `run`: notebooks run by hand do without it
 INTERRUPT_AGAIN = 30.0  # seconds after an interrupt that came to nothing; a kernel ends within 10
 ANSWERS = "08_inference"  # the notebook that writes the answer
-EXPERIMENTS = ("09_detectors", "10_heatmap", "11_pose")  # run by themselves: they answer questions, and no competition
+# run by themselves: they answer questions, and no competition
+EXPERIMENTS = ("09_detectors", "10_heatmap", "11_pose", "12_yolo_pose")
 MAIN_FIGURE = "main-figure"  # cells with this tag show their figure on the index page
 
 

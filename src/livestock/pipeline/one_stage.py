@@ -33,6 +33,7 @@ WEIGHT = 12.0  # of each loss of places: the package's own for OKS
 LOSSES = {"oks_even": "OKS, sigma 1/K", "oks_third": "OKS, sigma 1/(3K)", "oks": "OKS, the skeleton's sigmas",
           "l1": "L1", "euclidean": "Euclidean"}
 RATES = {"SGD": 0.01, "Adam": 0.001, "AdamW": 0.001}  # of each optimizer, that of its authors or of the package
+STARTER = "starter.safetensors"
 N_CALIBRATING = 50  # pictures, for int8
 FACTS = ["box_AP50", "box_AP75", "parameters", "megabytes", "seconds", "milliseconds"]
 SHOWN = ["pixels", "median", "PCK", "OKS", *FACTS]
@@ -45,34 +46,42 @@ def open_lab(run: Run, changes: Mapping[str, int | None] | None = None) -> PoseL
                                                         if value is not None}})
 
 
-def choose_base(profile: str) -> PoseArm:
-    """The arm that all questions begin with: YOLOv8-pose nano from random weights, no mosaic and no mirror images.
+def choose_base(profile: str, weights: str = "") -> PoseArm:
+    """The arm that all questions begin with, without mosaic and mirror images; `weights` stand in for its own.
 
-    Adam, since a few epochs from random weights are not enough for SGD.
+    On a GPU YOLOv8-pose nano from its authors' weights, with SGD and OKS, as in the project. On a CPU what learns in
+    few steps: a YOLOv5 detector with the head of that network, Adam and L1; the sample has a detector of its animals.
     """
-    hyp = {} if is_large(profile) else {"lr0": RATES["Adam"], "warmup_epochs": 1.0}
-    return PoseArm("base", "yolo_pose", "yolov8n", hyp=hyp,
-                   settings={} if is_large(profile) else {"optimizer": "Adam"})
+    if is_large(profile):
+        return PoseArm("base", "yolo_pose", "yolov8n", weights or "yolov8n-pose.pt")
+    return PoseArm("base", "yolo_pose", "yolov5n", weights or ("yolov5n.pt" if profile == "cpu" else STARTER),
+                   hyp={"lr0": RATES["Adam"], "warmup_epochs": 1.0, "oks": 0.0, "l1": WEIGHT},
+                   settings={"optimizer": "Adam"})
 
 
-def list_questions(profile: str, lab: PoseLab) -> dict[str, list[PoseArm]]:
+def list_questions(profile: str, lab: PoseLab, weights: str = "") -> dict[str, list[PoseArm]]:
     """Each question with its arms, the first of which is what the others are compared with.
 
-    Mirror images are asked about only where all points have theirs.
+    `weights` as in `choose_base`. Mirror images are asked about only where all points have theirs.
     """
-    base = choose_base(profile)
-    weights = {name: {**base.hyp, **values} for name, values in (
+    base = choose_base(profile, weights)
+    parts = {name: {**base.hyp, **values} for name, values in (
         ("no loss of boxes", {"box": 0.0, "dfl": 0.0}), ("no loss of classes", {"cls": 0.0}),
-        ("no loss of places", {"oks": 0.0}), ("no loss of what is labelled", {"kobj": 0.0}))}
-    sizes = ("yolov8s", *(("yolo11n", "yolo26n") if is_large(profile) else ()))
+        ("no loss of places", dict.fromkeys(LOSSES, 0.0)), ("no loss of what is labelled", {"kobj": 0.0}))}
+    untrained = replace(base, name=f"{base.size}, random weights", weights="")
+    sizes = [replace(base, name=size, size=size, weights=f"{size}-pose.pt")
+             for size in ("yolov8s", "yolo11n", "yolo26n")]
+    if not is_large(profile):  # nobody has weights of all of them offline
+        sizes = [replace(untrained, name=f"{size}, random weights", size=size) for size in ("yolov8n", "yolov8s")]
     questions = {
+        "start": [base, untrained],
+        "size": [base if is_large(profile) else untrained, *sizes],
         "mosaic": [base, replace(base, name="mosaic", hyp={**base.hyp, "mosaic": 1.0})],
-        "size": [base, *[replace(base, name=size, size=size) for size in sizes]],
-        "loss of places": [replace(base, name=words, hyp={**base.hyp, "oks": 0.0, name: WEIGHT})
+        "loss of places": [replace(base, name=words, hyp={**base.hyp, **dict.fromkeys(LOSSES, 0.0), name: WEIGHT})
                            for name, words in LOSSES.items()],
         "optimizer": [replace(base, name=name, hyp={**base.hyp, "lr0": rate}, settings={"optimizer": name})
                       for name, rate in RATES.items()],
-        "weights": [base, *[replace(base, name=name, hyp=hyp) for name, hyp in weights.items()]],
+        "weights": [base, *[replace(base, name=name, hyp=hyp) for name, hyp in parts.items()]],
     }
     if unite_points(lab.skeleton).flips is not None:
         questions["mirror"] = [base, replace(base, name="mirrored", hyp={**base.hyp, "fliplr": 0.5})]

@@ -75,7 +75,8 @@ def main() -> None:
 def make_config(arguments: argparse.Namespace, folder: Path) -> TrainConfig:
     """The settings of a training on the first images of the sample that have animals."""
     family = get_family(arguments.family)
-    own = read_hyp(REPOSITORY / f"hyp/{arguments.family}.yaml")
+    file = "baseline" if arguments.family == "yolov5" else arguments.family
+    own = read_hyp(REPOSITORY / f"hyp/{file}.yaml")
     hyp = {**family.defaults, **own, **dict.fromkeys(AUGMENTATION, 0.0)}
     if arguments.lr:
         hyp["lr0"] = arguments.lr

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -26,6 +27,7 @@ from livestock import export
 from livestock.cli import app
 from livestock.config import REPOSITORY, Keypoint, Skeleton
 from livestock.data.pose_set import read_pose_images, write_pose_set
+from livestock.evaluation.oks import evaluate_oks
 from livestock.exceptions import BadData, UnsafeWeights
 from livestock.inference import find_candidates
 from livestock.models.base import Batch, Predictions, load_matching
@@ -546,3 +548,44 @@ def test_validation_scores_boxes_and_points(data_yaml: Path) -> None:
     family.shift = 3.0
     assert validate_both(model, config, family, loss, one, settings, "cpu")["pixels"] == pytest.approx(3)
     assert wrap_model(family, config, model, "cpu").labels == ["pig", "cow"]
+
+
+def test_average_precision_is_that_of_the_packages_own_validation() -> None:
+    """Of the same predictions, by its similarity and its matching. Of the 101 precisions of a curve it counts the first
+    and the last by half, COCO all alike. All objects have a labelled point: without one it counts them as missed."""
+    from ultralytics.engine.validator import BaseValidator
+    from ultralytics.utils.metrics import ap_per_class, kpt_iou
+
+    rng, validator = np.random.default_rng(5), SimpleNamespace(iouv=torch.linspace(0.5, 0.95, 10))
+    sigmas = [0.04, 0.05, 0.07, 0.09]
+    skeleton = Skeleton(tuple(Keypoint("pig", f"{number}", number, sigma=sigma) for number, sigma in enumerate(sigmas)))
+    boxes, points, found_boxes, found_points, hits, scores = [], [], [], [], [], []
+    for image in range(600):
+        name, n = f"{image}.jpg", int(rng.integers(1, 5))
+        corner, size = rng.uniform(0, 300, (n, 2)), rng.uniform(20, 200, (n, 2))
+        true = np.dstack([corner[:, None] + rng.uniform(0, 1, (n, 4, 2)) * size[:, None], rng.integers(0, 3, (n, 4))])
+        true[:, 0, 2] = 2
+        which = rng.integers(0, n, int(rng.integers(0, 2 * n + 1)))
+        places = np.abs(true[which][..., :2] + rng.normal(0, 1, (len(which), 4, 2)) * rng.choice([0.5, 2, 8]))
+        confidence = np.sort(rng.uniform(size=len(which)))[::-1]
+        similar = kpt_iou(torch.tensor(true), torch.tensor(places), torch.tensor(0.53 * size.prod(1)), sigmas)
+        classes = torch.zeros(len(which)), torch.zeros(n)
+        hits.append(BaseValidator.match_predictions(validator, *classes, similar).numpy())  # type: ignore[arg-type]
+        scores.append(confidence)
+        for number in range(n):
+            corners = [*corner[number], *(corner + size)[number]]
+            boxes.append({"box_id": 10 * image + number, "image_id": name, "label": "pig",
+                          **dict(zip(("x_min", "y_min", "x_max", "y_max"), corners, strict=True))})
+            points += [{"box_id": 10 * image + number, "image_id": name, "keypoint": f"{index}", "x": x, "y": y,
+                        "visible": visible} for index, (x, y, visible) in enumerate(true[number])]
+        for number, (place, sure) in enumerate(zip(places, confidence, strict=True)):
+            own = {"box_id": 100_000 + 10 * image + number, "image_id": name, "source": "model", "confidence": sure}
+            found_boxes.append({**own, "label": "pig", "x_min": 0.0, "y_min": 0.0, "x_max": 9.0, "y_max": 9.0})
+            found_points += [{**own, "keypoint": f"{index}", "x": x, "y": y} for index, (x, y) in enumerate(place)]
+    theirs = ap_per_class(np.concatenate(hits), np.concatenate(scores), np.zeros(len(found_boxes)),
+                          np.zeros(len(boxes)))
+    ours = evaluate_oks((make_boxes(boxes), make_keypoints(points)),
+                        (make_boxes(found_boxes), make_keypoints(found_points)), skeleton).mean
+    assert 0.2 < ours < 0.9
+    ends = 0.5  # the first is 1, the last 0
+    assert ours == pytest.approx((100 * theirs[5].mean() + ends) / 101, abs=1e-3)

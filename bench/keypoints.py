@@ -33,7 +33,7 @@ from torchvision.transforms import v2
 
 import livestock
 from livestock.config import Competition, Skeleton, read_competition, resource
-from livestock.data.pose_set import TrainingObjects, read_objects, unite_points, write_pose_set
+from livestock.data.pose_set import TrainingObjects, read_objects, write_pose_set
 from livestock.evaluation.pixel import (
     as_true_objects,
     correct_share,
@@ -42,10 +42,8 @@ from livestock.evaluation.pixel import (
     summarise_errors,
 )
 from livestock.files.logs import show_messages
-from livestock.models.checkpoint import write_checkpoint
 from livestock.models.forward import load_for_inference
 from livestock.models.heatmap_codec import decode_dark
-from livestock.models.registry import get_family
 from livestock.pipeline.keypoints import EVERY
 from livestock.pipeline.one_stage import SHOWN, list_questions, time_runtimes
 from livestock.pipeline.pose_lab import PoseArm, PoseLab, PoseResult, PoseScale, run_pose_arms, split_by_group
@@ -138,21 +136,10 @@ def ask_one_stage(lab: PoseLab, weights: str) -> None:
 
 
 def measure_pace(lab: PoseLab) -> None:
-    """Milliseconds from a file to its points, of untrained networks: PyTorch, ONNX and int8, one and two threads."""
-    family, lab = get_family("yolo_pose"), replace(lab, scale=replace(lab.scale, imgsz=PACE_SIDE))
-    labels, names = lab.skeleton.labels, unite_points(lab.skeleton).names
+    """Milliseconds from a file to its points: PyTorch, ONNX and int8, one and two threads."""
+    lab = replace(lab, scale=replace(lab.scale, imgsz=PACE_SIDE))
     with tempfile.TemporaryDirectory() as folder:
-        results = []
-        for size in PACE_SIZES:
-            config = family.configure(labels, PACE_SIDE, size)
-            config = replace(config, architecture={**config.architecture, "points": list(names),
-                                                   "sigmas": [0.05] * len(names)})
-            torch.manual_seed(0)
-            path = Path(folder) / f"{size}.safetensors"
-            write_checkpoint(path, config, family.build(config).state_dict())
-            arm, nothing = PoseArm(size, "yolo_pose", size), pd.DataFrame()
-            results.append(PoseResult(arm, 0, nothing, nothing, path, {}, {}))
-        print(time_runtimes(lab, results, Path(folder)).round(1).to_string(index=False))
+        print(time_runtimes(lab, Path(folder), PACE_SIZES).round(1).to_string(index=False))
 
 
 def find_in_boxes(arguments: argparse.Namespace, scale: PoseScale, competition: Competition) -> None:
@@ -164,7 +151,7 @@ def find_in_boxes(arguments: argparse.Namespace, scale: PoseScale, competition: 
                              workspace=arguments.workspace / "tubes", weights=arguments.detector)
     livestock.train(run)
     boxes, images = livestock.predict(run), split_data(run).images
-    found = suppress(boxes, iou_threshold=0.6, conf_threshold=0.001)
+    found = suppress(boxes, iou_threshold=0.6, conf_threshold=0.05)  # each is cut out and looked at
     tables = read_data(run)
     is_judged = images["fold"] == VALID_FOLD
     lab = PoseLab(arguments.workspace, scale, images, tables.boxes, tables.keypoints, competition.skeleton,  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> PoseLab:
 
 
 def test_arms_differ_from_the_first_in_one_thing(lab: PoseLab) -> None:
-    for profile in ("demo", "colab"):
+    for profile in ("cpu", "colab"):
         questions = one_stage.list_questions(profile, lab)
         for question, arms in questions.items():
             names = [arm.name for arm in arms]
@@ -63,8 +63,8 @@ def test_arms_differ_from_the_first_in_one_thing(lab: PoseLab) -> None:
 
 def test_mirror_images_are_asked_about_only_where_there_are_any(lab: PoseLab) -> None:
     plain = Skeleton(tuple(replace(point, flip=None) for point in SKELETON.keypoints))
-    assert "mirror" in one_stage.list_questions("demo", lab)
-    assert "mirror" not in one_stage.list_questions("demo", replace(lab, skeleton=plain))
+    assert "mirror" in one_stage.list_questions("cpu", lab)
+    assert "mirror" not in one_stage.list_questions("cpu", replace(lab, skeleton=plain))
 
 
 def test_a_training_leaves_objects_and_points(lab: PoseLab) -> None:
@@ -81,7 +81,10 @@ def test_a_training_leaves_objects_and_points(lab: PoseLab) -> None:
     judged = pose_results.judge_pose_results(lab, [result])
     table = pose_results.tabulate_poses([result], judged)
     assert one_stage.choose_best(judged) == "base" and "OKS" in one_stage.show_tables({"size": table})
-    times = one_stage.time_runtimes(lab, [result], lab.root / "exported")
+
+
+def test_runtimes_are_timed(lab: PoseLab) -> None:
+    times = one_stage.time_runtimes(lab, lab.root / "exported", ["yolov5n"])
     assert times[["runtime", "threads"]].to_numpy().tolist() == [
         [name, n] for name in ("PyTorch", "ONNX", "ONNX int8") for n in (1, 2)]
     assert (times["milliseconds"] > 0).all()

@@ -25,8 +25,8 @@ from .run import Run
 
 SCALES: dict[str, PoseScale] = {
     "smoke": PoseScale(16, 8, imgsz=64, batch=8, epochs=2, n_seeds=1, device="cpu"),
-    "demo": PoseScale(EVERY, 64, imgsz=128, batch=8, epochs=12, n_seeds=1, device="cpu", workers=1),
-    "cpu": PoseScale(EVERY, EVERY, imgsz=224, batch=8, epochs=60, n_seeds=3, device="cpu", workers=1),
+    "demo": PoseScale(EVERY, 64, imgsz=128, batch=8, epochs=12, n_seeds=1, device="cpu"),
+    "cpu": PoseScale(EVERY, EVERY, imgsz=224, batch=8, epochs=60, n_seeds=3, device="cpu"),
     "colab": PoseScale(EVERY, EVERY, imgsz=640, batch=16, epochs=100, n_seeds=3, workers=2),
 }
 WEIGHT = 12.0  # of each loss of places: the package's own for OKS
@@ -34,7 +34,9 @@ LOSSES = {"oks_even": "OKS, sigma 1/K", "oks_third": "OKS, sigma 1/(3K)", "oks":
           "l1": "L1", "euclidean": "Euclidean"}
 RATES = {"SGD": 0.01, "Adam": 0.001, "AdamW": 0.001}  # of each optimizer, that of its authors or of the package
 STARTER = "starter.safetensors"
+IN_DEMO = ("start", "mosaic", "loss of places", "optimizer")
 N_CALIBRATING = 50  # pictures, for int8
+PACE_SIZES = ("yolov5n", "yolov8n", "yolov8s")  # nano and small are what the project had
 FACTS = ["box_AP50", "box_AP75", "parameters", "megabytes", "seconds", "milliseconds"]
 SHOWN = ["pixels", "median", "PCK", "OKS", *FACTS]
 
@@ -49,20 +51,20 @@ def open_lab(run: Run, changes: Mapping[str, int | None] | None = None) -> PoseL
 def choose_base(profile: str, weights: str = "") -> PoseArm:
     """The arm that all questions begin with, without mosaic and mirror images; `weights` stand in for its own.
 
-    On a GPU YOLOv8-pose nano from its authors' weights, with SGD and OKS, as in the project. On a CPU what learns in
-    few steps: a YOLOv5 detector with the head of that network, Adam and L1; the sample has a detector of its animals.
+    With SGD. On a GPU YOLOv8-pose nano from its authors' weights and OKS, as in the project. On a CPU what learns in
+    few steps: a YOLOv5 detector with the head of that network, and L1; the sample has a detector of its animals.
     """
     if is_large(profile):
         return PoseArm("base", "yolo_pose", "yolov8n", weights or "yolov8n-pose.pt")
     return PoseArm("base", "yolo_pose", "yolov5n", weights or ("yolov5n.pt" if profile == "cpu" else STARTER),
-                   hyp={"lr0": RATES["Adam"], "warmup_epochs": 1.0, "oks": 0.0, "l1": WEIGHT},
-                   settings={"optimizer": "Adam"})
+                   hyp={"warmup_epochs": 1.0, "oks": 0.0, "l1": WEIGHT})
 
 
 def list_questions(profile: str, lab: PoseLab, weights: str = "") -> dict[str, list[PoseArm]]:
     """Each question with its arms, the first of which is what the others are compared with.
 
-    `weights` as in `choose_base`. Mirror images are asked about only where all points have theirs.
+    `weights` as in `choose_base`. Mirror images are asked about only where all points have theirs; `demo` has no time
+    for sizes, parts of the loss, and mirror images.
     """
     base = choose_base(profile, weights)
     parts = {name: {**base.hyp, **values} for name, values in (
@@ -85,7 +87,7 @@ def list_questions(profile: str, lab: PoseLab, weights: str = "") -> dict[str, l
     }
     if unite_points(lab.skeleton).flips is not None:
         questions["mirror"] = [base, replace(base, name="mirrored", hyp={**base.hyp, "fliplr": 0.5})]
-    return questions
+    return {name: arms for name, arms in questions.items() if profile != "demo" or name in IN_DEMO}
 
 
 def choose_topdown(profile: str) -> PoseArm:
@@ -106,29 +108,43 @@ def show_tables(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return every[[name for name in SHOWN if name in every]].round(3)
 
 
-def time_runtimes(lab: PoseLab, results: Sequence[PoseResult], directory: Path) -> pd.DataFrame:
+def time_runtimes(lab: PoseLab, directory: Path, sizes: Sequence[str] = PACE_SIZES) -> pd.DataFrame:
     """A row a network, runtime and number of threads: `MB`, and `milliseconds` a picture, from its file to its points.
 
-    Written to `directory`: ONNX, and int8 that is calibrated on pictures that train. Networks that diverged are left
-    out.
+    The networks are untrained, which takes as long. They are written to `directory`, as ONNX and as int8 too, which is
+    calibrated on pictures that train.
     """
     from ..export import export_onnx, quantize_onnx
     from ..models.forward import load_for_inference
 
     rows, (images, _, _) = [], lab.judged
-    for result in results:
-        if not result.weights.stat().st_size:
-            continue
-        directory.mkdir(parents=True, exist_ok=True)
-        whole = export_onnx(result.weights, directory / f"{result.arm.size}.onnx")
-        small = quantize_onnx(whole, lab.trained[0].head(N_CALIBRATING), directory / f"{result.arm.size}.int8.onnx",
+    for size in sizes:
+        own = write_untrained(lab, size, directory / f"{size}.safetensors")
+        whole = export_onnx(own, directory / f"{size}.onnx")
+        small = quantize_onnx(whole, lab.trained[0].head(N_CALIBRATING), directory / f"{size}.int8.onnx",
                               imgsz=lab.scale.imgsz)
-        for runtime, path in (("PyTorch", result.weights), ("ONNX", whole), ("ONNX int8", small)):
+        for runtime, path in (("PyTorch", own), ("ONNX", whole), ("ONNX int8", small)):
             for n_threads in (1, 2):
                 find = partial(find_objects, load_for_inference(path, "cpu", n_threads=n_threads), lab.scale.imgsz)
-                rows.append({"network": result.arm.size, "runtime": runtime, "threads": n_threads,
+                rows.append({"network": size, "runtime": runtime, "threads": n_threads,
                              "MB": path.stat().st_size / 1e6, "milliseconds": time_each(images, find, "image")})
     return pd.DataFrame(rows, columns=["network", "runtime", "threads", "MB", "milliseconds"])
+
+
+def write_untrained(lab: PoseLab, size: str, path: Path) -> Path:
+    """Writes a network of this size with random weights, for the points of these data."""
+    import torch
+
+    from ..models.checkpoint import write_checkpoint
+    from ..models.registry import get_family
+
+    family, names = get_family("yolo_pose"), list(unite_points(lab.skeleton).names)
+    config = family.configure(lab.skeleton.labels, lab.scale.imgsz, size)
+    config = replace(config, architecture={**config.architecture, "points": names, "sigmas": [0.05] * len(names)})
+    torch.manual_seed(lab.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(path, config, family.build(config).state_dict())
+    return path
 
 
 def compare_with_topdown(lab: PoseLab, one: PoseResult, topdown: PoseResult) -> dict[str, pd.DataFrame]:

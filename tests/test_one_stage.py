@@ -56,7 +56,7 @@ def test_arms_differ_from_the_first_in_one_thing(lab: PoseLab) -> None:
                     assert others == ["weights"] and arm.weights == "" and not changed
                 else:
                     assert others == [] and changed
-                    assert changed <= {"mosaic", "box", "dfl", "cls", "oks", "kobj", "fliplr"}
+                    assert changed <= {"mosaic", "box", "dfl", "cls", "kobj", "fliplr", *one_stage.LOSSES}
         assert {sum(pose_lab.read_pose_values(arm)[name] for name in one_stage.LOSSES)
                 for arm in questions["loss of places"]} == {one_stage.WEIGHT}
 

@@ -25,7 +25,7 @@ from .run import Run
 
 SCALES: dict[str, PoseScale] = {
     "smoke": PoseScale(16, 8, imgsz=64, batch=8, epochs=2, n_seeds=1, device="cpu"),
-    "demo": PoseScale(EVERY, 64, imgsz=128, batch=8, epochs=12, n_seeds=1, device="cpu"),
+    "demo": PoseScale(EVERY, 64, imgsz=128, batch=8, epochs=8, n_seeds=1, device="cpu"),
     "cpu": PoseScale(EVERY, EVERY, imgsz=224, batch=8, epochs=60, n_seeds=3, device="cpu"),
     "colab": PoseScale(EVERY, EVERY, imgsz=640, batch=16, epochs=100, n_seeds=3, workers=2),
 }
@@ -91,9 +91,9 @@ def list_questions(profile: str, lab: PoseLab, weights: str = "") -> dict[str, l
 
 
 def choose_topdown(profile: str) -> PoseArm:
-    """Top-down pose as 11 begins with it, for the same pictures and epochs."""
+    """Top-down pose as 11 begins with it, for the same pictures; with `demo`, which is short, for half the epochs."""
     size, weights = choose_network(profile, "topdown")
-    return PoseArm("top-down", "topdown", size, weights)
+    return PoseArm("top-down", "topdown", size, weights, epochs=0.5 if profile == "demo" else 1.0)
 
 
 def choose_best(judged: Mapping[str, Sequence[Judged]]) -> str:

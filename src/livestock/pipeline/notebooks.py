@@ -358,7 +358,7 @@ def _to_jpeg(png: str) -> bytes:
     with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
         page = picture.convert("RGB")
         page.thumbnail((PAGE_WIDTH, 10 * PAGE_WIDTH))
-        page.save(content, "JPEG", quality=65, optimize=True, progressive=True)
+        page.save(content, "JPEG", quality=60, optimize=True, progressive=True)
     return content.getvalue()
 
 

@@ -30,7 +30,7 @@ SCALES: dict[str, PoseScale] = {
     "colab": PoseScale(EVERY, EVERY, imgsz=640, batch=16, epochs=100, n_seeds=3, workers=2),
 }
 WEIGHT = 12.0  # of each loss of places: the package's own for OKS
-LOSSES = {"oks_even": "OKS, sigma 1/K", "oks_third": "OKS, sigma 1/(3K)", "oks": "OKS, the skeleton's sigmas",
+LOSSES = {"oks_even": "OKS, sigma 1/K", "oks_third": "OKS, sigma 1/(3K)", "oks": "OKS, own sigmas",
           "l1": "L1", "euclidean": "Euclidean"}
 RATES = {"SGD": 0.01, "Adam": 0.001, "AdamW": 0.001}  # of each optimizer, that of its authors or of the package
 STARTER = "starter.safetensors"

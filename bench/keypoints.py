@@ -3,7 +3,7 @@
 python bench/keypoints.py noses --data DIR     one point an image; an eighth of the groups of near-duplicates judges
 python bench/keypoints.py cattle --data A B    trained on farm A and judged on farm B, and the other way round
 python bench/keypoints.py tubes --data DIR     several objects an image: a detector first, then points in its boxes
-python bench/keypoints.py one-stage --data DIR objects and points in one look: start, size, mosaic, losses, optimizer
+python bench/keypoints.py one-stage --data DIR objects and points in one look: each question of 12_yolo_pose
 python bench/keypoints.py pace --data DIR      of such networks: from a file to its points at 640 px, 1 and 2 threads
 python bench/keypoints.py speed                training crops and decoding, against plain code
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path("data/bench_keypoints"))
     parser.add_argument("--size", default="lite0")
     parser.add_argument("--weights", default="lite0_imagenet")
-    parser.add_argument("--detector", default="", help="of `tubes` and `one-stage`: a detector to begin with")
+    parser.add_argument("--detector", default="", help="what `tubes` and `one-stage` begin with: yolov5n.pt or another YOLOv5n")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--imgsz", type=int, default=256)

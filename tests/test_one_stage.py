@@ -67,6 +67,15 @@ def test_mirror_images_are_asked_about_only_where_there_are_any(lab: PoseLab) ->
     assert "mirror" not in one_stage.list_questions("cpu", replace(lab, skeleton=plain))
 
 
+def test_demo_asks_some_of_the_questions_and_weights_can_be_named(lab: PoseLab) -> None:
+    every = one_stage.list_questions("smoke", lab, "mine.pt")
+    assert list(one_stage.list_questions("demo", lab)) == [name for name in every if name in one_stage.IN_DEMO]
+    assert set(one_stage.IN_DEMO) < set(every)
+    for arms in every.values():
+        assert {arm.weights for arm in arms if "random" not in arm.name} <= {"mine.pt"}
+        assert all(arm.weights == "" for arm in arms if "random" in arm.name)
+
+
 def test_a_training_leaves_objects_and_points(lab: PoseLab) -> None:
     arm = one_stage.choose_base("demo")
     result = pose_lab.train_pose_arm(lab, arm, 0)
@@ -80,7 +89,7 @@ def test_a_training_leaves_objects_and_points(lab: PoseLab) -> None:
     pd.testing.assert_frame_equal(again.keypoints, result.keypoints)
     judged = pose_results.judge_pose_results(lab, [result])
     table = pose_results.tabulate_poses([result], judged)
-    assert one_stage.choose_best(judged) == "base" and "OKS" in one_stage.show_tables({"size": table})
+    assert "OKS" in one_stage.show_tables({"size": table})
 
 
 def test_runtimes_are_timed(lab: PoseLab) -> None:

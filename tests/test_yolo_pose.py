@@ -268,6 +268,10 @@ def test_a_detector_of_another_size_is_refused(data_yaml: Path, tmp_path: Path) 
     for size in ("yolov8n", "yolov5s"):
         with pytest.raises(UnsafeWeights, match=f"YOLOv5 detector start yolov5n and yolov5s, .* not this {size}"):
             run_training(make_config(data_yaml, size=size, weights=str(STARTER)), tmp_path / size, lambda event: None)
+    write_checkpoint(tmp_path / "own.safetensors", configure("yolov8n"), build("yolov8n").state_dict())
+    with pytest.raises(BadData, match="expected weights of the size yolov5n, found yolov8n"):
+        run_training(make_config(data_yaml, size="yolov5n", weights=str(tmp_path / "own.safetensors")),
+                     tmp_path / "own", lambda event: None)
     large = get_family("yolov5").configure(["pig"], 64, "yolov5n6")  # as wide, with other layers
     state = get_family("yolov5").build(large).state_dict()
     with pytest.raises(ValueError, match="not this yolov5n"):

@@ -188,8 +188,8 @@ def _choice(*known: str) -> Callable[[Any], str]:
 def _family(value: Any) -> str:
     """A family that finds boxes; raises Fault for another name, with what trains those that find keypoints."""
     if isinstance(value, str) and value.strip().casefold() in POSE_FAMILIES:
-        by = ("for experiments: bench/keypoints.py one-stage trains it" if value.strip().casefold() == "yolo_pose" else
-              "and no boxes: the notebooks 10_heatmap, 11_pose and 12_yolo_pose train it")
+        by = ("for experiments: the notebook 12_yolo_pose trains it" if value.strip().casefold() == "yolo_pose" else
+              "and no boxes: the notebooks 10_heatmap and 11_pose train it")
         raise Fault(f"expected one of {', '.join(map(repr, FAMILIES))}, found {short(value)}, which finds keypoints "
                     f"{by}")
     return _choice(*FAMILIES)(value)

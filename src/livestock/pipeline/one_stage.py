@@ -11,16 +11,13 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ..data.pose_set import unite_points
-from ..evaluation.gains import Judged
 from ..evaluation.pixel import as_true_objects, find_errors
 from ..tables import make_boxes
 from .keypoints import EVERY, LARGE, choose_network, is_large, open_pose_lab
 from .pose_lab import PoseArm, PoseLab, PoseResult, PoseScale, find_objects, time_each
-from .pose_results import GUESS
 from .run import Run
 
 SCALES: dict[str, PoseScale] = {
@@ -57,7 +54,7 @@ def choose_base(profile: str, weights: str = "") -> PoseArm:
     if is_large(profile):
         return PoseArm("base", "yolo_pose", "yolov8n", weights or "yolov8n-pose.pt")
     return PoseArm("base", "yolo_pose", "yolov5n", weights or ("yolov5n.pt" if profile == "cpu" else STARTER),
-                   hyp={"warmup_epochs": 1.0, "oks": 0.0, "l1": WEIGHT})
+                   hyp={"warmup_epochs": 1.0, "warmup_bias_lr": 0.0, "oks": 0.0, "l1": WEIGHT})
 
 
 def list_questions(profile: str, lab: PoseLab, weights: str = "") -> dict[str, list[PoseArm]]:
@@ -81,8 +78,8 @@ def list_questions(profile: str, lab: PoseLab, weights: str = "") -> dict[str, l
         "mosaic": [base, replace(base, name="mosaic", hyp={**base.hyp, "mosaic": 1.0})],
         "loss of places": [replace(base, name=words, hyp={**base.hyp, **dict.fromkeys(LOSSES, 0.0), name: WEIGHT})
                            for name, words in LOSSES.items()],
-        "optimizer": [replace(base, name=name, hyp={**base.hyp, "lr0": rate}, settings={"optimizer": name})
-                      for name, rate in RATES.items()],
+        "optimizer": [replace(base, name=name, hyp={**base.hyp, "lr0": rate, "warmup_bias_lr": 0.0},
+                              settings={"optimizer": name}) for name, rate in RATES.items()],
         "weights": [base, *[replace(base, name=name, hyp=hyp) for name, hyp in parts.items()]],
     }
     if unite_points(lab.skeleton).flips is not None:
@@ -94,12 +91,6 @@ def choose_topdown(profile: str) -> PoseArm:
     """Top-down pose as 11 begins with it, for the same pictures; with `demo`, which is short, for half the epochs."""
     size, weights = choose_network(profile, "topdown")
     return PoseArm("top-down", "topdown", size, weights, epochs=0.5 if profile == "demo" else 1.0)
-
-
-def choose_best(judged: Mapping[str, Sequence[Judged]]) -> str:
-    """The arm with the highest mean PCK."""
-    return max((arm for arm in judged if arm != GUESS),
-               key=lambda arm: float(np.mean([one.scores["PCK"] for one in judged[arm]])))
 
 
 def show_tables(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -40,6 +40,10 @@ def build_start(
         if found.config.family != config.family and not is_detector:
             raise BadData(f"{config.weights}: expected weights of the family {config.family}, found "
                           f"{found.config.family}; train with that family, or name other weights")
+        own_size = found.config.architecture.get("size", config.size)
+        if isinstance(family, OneStagePoseFamily) and not is_detector and config.size not in ("", own_size):
+            raise BadData(f"{config.weights}: expected weights of the size {config.size}, found {own_size}; train that "
+                          "size, or name other weights")
         known = replace(found.config, labels=tuple(start_labels or found.config.labels))
         wanted = replace(known, labels=labels, imgsz=config.imgsz)
         if is_detector or config.size and isinstance(images, TrainingObjects):  # all but the head that they had

@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path("data/bench_keypoints"))
     parser.add_argument("--size", default="lite0")
     parser.add_argument("--weights", default="lite0_imagenet")
-    parser.add_argument("--detector", default="", help="what `tubes` and `one-stage` begin with: yolov5n.pt or another YOLOv5n")
+    parser.add_argument("--detector", default="", help="what `tubes` and `one-stage` begin with: a YOLOv5n")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--imgsz", type=int, default=256)

@@ -66,7 +66,7 @@ def test_the_profiles_that_come_with_the_code() -> None:
     (WHOLE + "  family: yolov8\n",
      "family: expected one of 'yolov5', 'retinanet', 'ssd', 'tood', 'yolox', 'dfine', 'rfdetr', found 'yolov8'"),
     (WHOLE + "  family: topdown\n", "found 'topdown', which finds keypoints and no boxes: the notebooks 10_heatmap"),
-    (WHOLE + "  family: yolo_pose\n", "found 'yolo_pose', which finds keypoints for experiments: bench/keypoints.py"),
+    (WHOLE + "  family: yolo_pose\n", "found 'yolo_pose', which finds keypoints for experiments: the notebook 12_yolo"),
     (WHOLE + "  loggers: tensorboard, comet\n", "loggers: expected one of 'tensorboard', 'wandb', found 'comet'"),
     (WHOLE + "  compiler: gcc\n", "compiler: expected one of '', 'inductor', found 'gcc'"),
     (WHOLE + "  device: [0]\n", "device: expected a text of one line, found ['0']"),

@@ -61,7 +61,7 @@ from livestock.training.settings import Place, TrainConfig
 JUDGED_SHARE = 1 / 8
 SQUARE = 256  # pixels
 N_DRAWN, N_EPOCHS, BATCH = 24, 3, 32  # of `speed`
-PACE_SIDE, PACE_SIZES = 640, ("yolov8n", "yolov8s", "yolo11n", "yolo26n", "yolov5n")
+TIMED_SIDE, TIMED_SIZES = 640, ("yolov8n", "yolov8s", "yolo11n", "yolo26n", "yolov5n")
 COLUMNS = ["pixels", "median", "q95", "gross", "PCK", "NME", "OKS", "OKS50", "OKS75", "parameters", "megabytes",
            "seconds", "epochs", "milliseconds"]
 Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
@@ -137,9 +137,9 @@ def ask_one_stage(lab: PoseLab, weights: str) -> None:
 
 def measure_pace(lab: PoseLab) -> None:
     """Milliseconds from a file to its points: PyTorch, ONNX and int8, one and two threads."""
-    lab = replace(lab, scale=replace(lab.scale, imgsz=PACE_SIDE))
+    lab = replace(lab, scale=replace(lab.scale, imgsz=TIMED_SIDE))
     with tempfile.TemporaryDirectory() as folder:
-        print(time_runtimes(lab, Path(folder), PACE_SIZES).round(1).to_string(index=False))
+        print(time_runtimes(lab, Path(folder), TIMED_SIZES).round(1).to_string(index=False))
 
 
 def find_in_boxes(arguments: argparse.Namespace, scale: PoseScale, competition: Competition) -> None:

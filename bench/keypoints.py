@@ -8,18 +8,21 @@ python bench/keypoints.py pace --data DIR      of such networks: from a file to 
 python bench/keypoints.py speed                training crops and decoding, against plain code
 
 `--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`.
-`--epochs`, `--seeds`, `--imgsz`, `--size` and `--weights` change the scale. Cut off, it goes on where it was. Prints
-the mean over seeds of each measure, and the gain over the mean pose with its 95 % interval over seeds and groups of
-images.
+`--epochs`, `--seeds`, `--imgsz`, `--size` and `--weights` change the scale. Of two folders `one-stage` trains on the
+first and judges on the second. `--at-once N` trains N networks side by side, on a GPU that one leaves idle, each with
+`--workers` processes. Cut off, it goes on where it was. Prints the mean over seeds of each measure, and the gain over
+the mean pose with its 95 % interval over seeds and groups of images.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +49,16 @@ from livestock.models.forward import load_for_inference
 from livestock.models.heatmap_codec import decode_dark
 from livestock.pipeline.keypoints import EVERY
 from livestock.pipeline.one_stage import SHOWN, list_questions, time_runtimes
-from livestock.pipeline.pose_lab import PoseArm, PoseLab, PoseResult, PoseScale, run_pose_arms, split_by_group
+from livestock.pipeline.pose_lab import (
+    PoseArm,
+    PoseLab,
+    PoseResult,
+    PoseScale,
+    find_training,
+    run_pose_arms,
+    split_by_group,
+    train_pose_arm,
+)
 from livestock.pipeline.pose_results import GUESS, find_pose_gain, judge_pose_results, tabulate_poses
 from livestock.pipeline.prepare import VALID_FOLD, group_images, read_data, split_data
 from livestock.pipeline.reading import examine
@@ -82,6 +94,8 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--device", default="")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=1)
     arguments = parser.parse_args()
     show_messages(logging.INFO)
     if arguments.part == "speed":
@@ -92,14 +106,18 @@ def main() -> None:
     if competition.skeleton is None:
         raise SystemExit(f"{arguments.competition}: expected a skeleton, found none")
     scale = PoseScale(EVERY, EVERY, arguments.imgsz, arguments.batch, arguments.epochs, arguments.seeds,
-                      device=arguments.device)
+                      device=arguments.device, workers=arguments.workers)
     if arguments.part == "tubes":
         return find_in_boxes(arguments, scale, competition)
     tables = [read_tables(path, competition) for path in arguments.data]
     if arguments.part in ("one-stage", "pace"):
-        train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
-        lab = make_lab(arguments.workspace, scale, tables[0], competition.skeleton, train, judged)
-        return ask_one_stage(lab, arguments.detector) if arguments.part == "one-stage" else measure_pace(lab)
+        whole, train, judged = tables[0], *split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
+        if len(tables) > 1:
+            whole, (train, judged) = join(*tables), (list(images["image_id"]) for images, _, _ in tables)
+        lab = make_lab(arguments.workspace, scale, whole, competition.skeleton, train, judged)
+        if arguments.part == "pace":
+            return measure_pace(lab)
+        return ask_one_stage(lab, arguments.detector, arguments.at_once)
     has_flip = competition.skeleton.flip_indexes(competition.skeleton.labels[0]) is not None
     if arguments.part == "noses":
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
@@ -107,7 +125,7 @@ def main() -> None:
                       hyp={"sigma": 8.0, "fliplr": 0.5 * has_flip}, flip=has_flip)
         lab = make_lab(arguments.workspace, scale, tables[0], competition.skeleton, train, judged)
         print("in pixels of the pictures")
-        results = report(lab, arm)
+        results = report(lab, arm, arguments.at_once)
         print(f"in pixels of pictures stretched to {SQUARE} x {SQUARE}")
         print_scores(*stretch(lab, results), arm)
         return None
@@ -117,13 +135,33 @@ def main() -> None:
         arm = PoseArm("top-down", "topdown", arguments.size, arguments.weights, hyp={"fliplr": 0.5 * has_flip},
                       flip=has_flip)
         print(f"\ntrained on {arguments.data[first].name}, judged on {arguments.data[second].name}")
-        report(make_lab(arguments.workspace, scale, both, competition.skeleton, train, judged), arm)
+        report(make_lab(arguments.workspace, scale, both, competition.skeleton, train, judged), arm, arguments.at_once)
     return None
 
 
-def ask_one_stage(lab: PoseLab, weights: str) -> None:
+def train_at_once(lab: PoseLab, arms: Sequence[PoseArm], n_at_once: int) -> None:
+    """Trains what has not been trained yet in processes side by side, each training once; their results are kept."""
+    seeds = range(lab.seed, lab.seed + lab.scale.n_seeds)
+    todo = {find_training(lab, arm, seed): (lab, arm, seed) for seed in seeds for arm in arms}
+    if n_at_once > 1:
+        started = time.perf_counter()
+        with ProcessPoolExecutor(n_at_once, multiprocessing.get_context("spawn")) as pool:
+            for number, job in enumerate(as_completed([pool.submit(train_one, *one) for one in todo.values()]), 1):
+                print(f"# {number} of {len(todo)}: {job.result()}, {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def train_one(lab: PoseLab, arm: PoseArm, seed: int) -> str:
+    """Trains an arm in this process, and says what it was; the result is read from where it is kept."""
+    torch.set_num_threads(1)
+    facts = train_pose_arm(lab, arm, seed).facts
+    return f"{arm.name}, seed {seed}, {facts.get('seconds', 0.0):.1f} s an epoch"
+
+
+def ask_one_stage(lab: PoseLab, weights: str, n_at_once: int) -> None:
     """Each question of `pipeline.one_stage`: its table, and by how much each arm is better than the first."""
-    for question, arms in list_questions("cpu", lab, weights).items():
+    questions = list_questions("cpu", lab, weights)
+    train_at_once(lab, [arm for arms in questions.values() for arm in arms], n_at_once)
+    for question, arms in questions.items():
         results = run_pose_arms(lab, arms)
         judged = judge_pose_results(lab, results)
         table = tabulate_poses(results, judged)
@@ -157,7 +195,7 @@ def find_in_boxes(arguments: argparse.Namespace, scale: PoseScale, competition: 
     lab = PoseLab(arguments.workspace, scale, images, tables.boxes, tables.keypoints, competition.skeleton,  # type: ignore[arg-type]
                   list(images.loc[~is_judged, "image_id"]), list(images.loc[is_judged, "image_id"]))
     arm = PoseArm("top-down", "topdown", arguments.size, arguments.weights)
-    results = report(lab, arm)
+    results = report(lab, arm, arguments.at_once)
     judged, truth, points = lab.judged
     for result in results:
         model = load_for_inference(result.weights, scale.device)
@@ -204,8 +242,9 @@ def stretch(lab: PoseLab, results: list[PoseResult]) -> tuple[PoseLab, list[Pose
     return whole, [replace(result, keypoints=move(result.keypoints, ["x", "y"])) for result in results]
 
 
-def report(lab: PoseLab, arm: PoseArm) -> list[PoseResult]:
+def report(lab: PoseLab, arm: PoseArm, n_at_once: int = 1) -> list[PoseResult]:
     """Trains an arm with its seeds and prints its table and its gain over the guess; returns what was trained."""
+    train_at_once(lab, [arm], n_at_once)
     results = run_pose_arms(lab, [arm])
     print_scores(lab, results, arm)
     return results

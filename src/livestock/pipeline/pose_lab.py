@@ -195,12 +195,7 @@ def run_pose_arms(lab: PoseLab, arms: Sequence[PoseArm]) -> list[PoseResult]:
 
 def train_pose_arm(lab: PoseLab, arm: PoseArm, seed: int) -> PoseResult:
     """One training, or what is kept of it."""
-    config, values = _configure(lab, arm, seed), read_pose_values(arm)
-    own = {name: value for name, value in asdict(config).items() if name not in (*PLACES, *MACHINE)}
-    made_from = {**own, "start": fingerprint(Path(config.weights)) if config.weights else "", "values": values,
-                 "points": list(arm.points), "filmed": list(arm.filmed), "tables": _stamp(*lab.trained),
-                 "skeleton": [[one.label, one.keypoint, one.flip, one.part] for one in lab.skeleton.keypoints],
-                 "version": VERSION}
+    made_from, config = _describe(lab, arm, seed)
     key = hash_content(made_from)[:16]
     looks = {"training": key, "flip": arm.flip, "tables": _stamp(*lab.judged[:2])}
     found = f"{key}_{hash_content(looks)[:8]}"
@@ -208,7 +203,7 @@ def train_pose_arm(lab: PoseLab, arm: PoseArm, seed: int) -> PoseResult:
     kept = [folder / f"{key}_history.parquet", folder / f"{key}.safetensors",
             *[folder / f"{key}_{epoch}.safetensors" for epoch in arm.filmed]]
     points = [folder / f"{found}{name}.parquet" for name in ("", *(("_boxes", "_points") if finds_objects else ()))]
-    run_step(f"pose_{key}", lambda: _train(lab, arm, config, values, kept), outputs=kept, settings=made_from,
+    run_step(f"pose_{key}", lambda: _train(lab, arm, config, kept), outputs=kept, settings=made_from,
              workspace=lab.root, by=by, says=False)
     run_step(f"points_{found}", lambda: _predict(lab, arm, kept[1], points), inputs=[kept[1]], outputs=points,
              settings=looks, workspace=lab.root, version=POINTS_VERSION, by=by, says=False)
@@ -217,6 +212,22 @@ def train_pose_arm(lab: PoseLab, arm: PoseArm, seed: int) -> PoseResult:
                       {**records[f"pose_{key}"].notes, **records[f"points_{found}"].notes},
                       dict(zip(arm.filmed, kept[2:], strict=True)),
                       (read_table(points[1]), read_table(points[2])) if finds_objects else None)
+
+
+def find_training(lab: PoseLab, arm: PoseArm, seed: int) -> str:
+    """What a training is kept by: arms of one key are one training, whatever their names."""
+    return hash_content(_describe(lab, arm, seed)[0])[:16]
+
+
+def _describe(lab: PoseLab, arm: PoseArm, seed: int) -> tuple[dict[str, Any], TrainConfig]:
+    """All that a training depends on, and its settings."""
+    config = _configure(lab, arm, seed)
+    own = {name: value for name, value in asdict(config).items() if name not in (*PLACES, *MACHINE)}
+    return {**own, "start": fingerprint(Path(config.weights)) if config.weights else "",
+            "values": read_pose_values(arm), "points": list(arm.points), "filmed": list(arm.filmed),
+            "tables": _stamp(*lab.trained),
+            "skeleton": [[one.label, one.keypoint, one.flip, one.part] for one in lab.skeleton.keypoints],
+            "version": VERSION}, config
 
 
 def _stamp(images: pd.DataFrame, *tables: pd.DataFrame) -> str:
@@ -248,9 +259,7 @@ def _configure(lab: PoseLab, arm: PoseArm, seed: int) -> TrainConfig:
                        **settings)
 
 
-def _train(
-    lab: PoseLab, arm: PoseArm, config: TrainConfig, values: Mapping[str, float], kept: Sequence[Path]
-) -> dict[str, float]:
+def _train(lab: PoseLab, arm: PoseArm, config: TrainConfig, kept: Sequence[Path]) -> dict[str, float]:
     """Trains an arm and writes its history, weights and film; returns the facts. Its folder is deleted then.
 
     A training that diverges would do so again on this device: it is kept, with weights of no bytes.
@@ -259,6 +268,7 @@ def _train(
     from ..search.space import write_hyp
     from ..training import train
 
+    values = read_pose_values(arm)
     run_dir = lab.root / "runs" / kept[1].stem  # a training that was cut off goes on there
     run_dir.mkdir(parents=True, exist_ok=True)
     write_hyp(values, run_dir / "hyp.yaml", [f"{arm.name}, seed {config.seed}"])

@@ -46,6 +46,23 @@ def in_new_process(function: Callable[..., T], *arguments: Any) -> T:
         return pool.submit(function, *arguments).result()
 
 
+def make_pool(n_at_once: int) -> ProcessPoolExecutor:
+    """Processes for work side by side, each with its share of the cores, on which what it starts stays too.
+
+    As many threads as the machine has cores in each of them would wait for one another most of the time.
+    """
+    spawn, cores = multiprocessing.get_context("spawn"), sorted(os.sched_getaffinity(0))
+    shares = spawn.Queue()
+    for number in range(n_at_once):
+        shares.put(cores[number::n_at_once] or [cores[number % len(cores)]])
+    return ProcessPoolExecutor(n_at_once, spawn, _pin, (shares,))
+
+
+def _pin(shares: Any) -> None:
+    _start_children_as_usual()
+    os.sched_setaffinity(0, shares.get())
+
+
 def _start_children_as_usual() -> None:
     """A process that was spawned would spawn its own, whatever the system's way is."""
     multiprocessing.set_start_method(None, force=True)

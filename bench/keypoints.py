@@ -18,17 +18,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from common import make_pool
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.io import decode_image
@@ -145,14 +145,13 @@ def train_at_once(lab: PoseLab, arms: Sequence[PoseArm], n_at_once: int) -> None
     todo = {find_training(lab, arm, seed): (lab, arm, seed) for seed in seeds for arm in arms}
     if n_at_once > 1:
         started = time.perf_counter()
-        with ProcessPoolExecutor(n_at_once, multiprocessing.get_context("spawn")) as pool:
+        with make_pool(n_at_once) as pool:
             for number, job in enumerate(as_completed([pool.submit(train_one, *one) for one in todo.values()]), 1):
                 print(f"# {number} of {len(todo)}: {job.result()}, {time.perf_counter() - started:.0f} s", flush=True)
 
 
 def train_one(lab: PoseLab, arm: PoseArm, seed: int) -> str:
     """Trains an arm in this process, and says what it was; the result is read from where it is kept."""
-    torch.set_num_threads(1)
     facts = train_pose_arm(lab, arm, seed).facts
     return f"{arm.name}, seed {seed}, {facts.get('seconds', 0.0):.1f} s an epoch"
 

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from common import in_new_process, read_truth_in_pixels
+from common import in_new_process, make_pool, read_truth_in_pixels
 
 from livestock.config import REPOSITORY
 from livestock.data import folds
@@ -138,7 +137,7 @@ def open_lab(arguments: argparse.Namespace, changes: dict[str, Any]) -> Lab:
 def train_all(lab: Lab, jobs: Sequence[tuple[Job, int]], n_at_once: int) -> None:
     """Trains what has no result yet, so many side by side."""
     todo, started = [one for one in jobs if not result_path(lab, *one).exists()], time.perf_counter()
-    with ProcessPoolExecutor(n_at_once, multiprocessing.get_context("spawn")) as pool:
+    with make_pool(n_at_once) as pool:
         running = {pool.submit(train_one, lab, job, seed): f"{job.name}, seed {seed}" for job, seed in todo}
         for number, done in enumerate(as_completed(running), 1):
             print(f"# {number} of {len(todo)}: {running[done]}: {json.dumps(done.result())}, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import torch
 
 from .data.archives import read_image
 from .exceptions import BadData
+from .files.cores import count_cores
 from .files.memory import keep_blocks
 from .files.progress import progress_bar
 from .geometry import clip_xyxy, compose, invert, map_boxes, map_points, mirror_affine
@@ -164,7 +164,7 @@ def _see_ahead(model: LoadedModel, chunks: list[pd.DataFrame], look: _Look
     n_each = n_threads // n_workers or 1
     turn: Any = nullcontext()
     if not model.is_parallel:
-        n_workers, n_each, turn = min(max(os.cpu_count() or 1, 2), MOST_WORKERS), n_threads, Lock()
+        n_workers, n_each, turn = min(max(count_cores(), 2), MOST_WORKERS), n_threads, Lock()
     waiting: deque[Future] = deque()
     with threads(None), ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(n_each,)) as pool:
         try:

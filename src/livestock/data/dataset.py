@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from ..files.cores import count_cores
 from ..files.memory import keep_blocks
 from ..files.progress import progress
 from ..files.write import write_bytes, write_text
@@ -80,7 +81,7 @@ def write_images(
             return
         _write_image(*row, target=target, imgsz=imgsz, grey=areas.get(row[0]), spared=spared.get(row[0]))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and resizing release the interpreter lock
+    with ThreadPoolExecutor(count_cores()) as pool:  # decoding and resizing release the interpreter lock
         for _ in progress(pool.map(write, rows), "images at training size", unit="image", total=len(rows)):
             pass
 

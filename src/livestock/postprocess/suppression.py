@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..files.cores import count_cores
 from ..tables import XYXY
 
 PIECE = 250_000  # boxes that are copied at a time
@@ -69,7 +69,7 @@ def _keep_rows(above: pd.DataFrame, iou_threshold: float, max_det: int, agnostic
     group = image[order] * (label.max(initial=0) + 1) + label[order]
     corners = above[XYXY].to_numpy(float)[order]
     bounds = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         groups = list(pairwise(bounds))
         found = pool.map(lambda group: keep_boxes(corners[slice(*group)], iou_threshold, max_det), groups)
         kept = [start + rows for (start, _), rows in zip(groups, found, strict=True)]

@@ -7,7 +7,6 @@ validation and by files that are written whole. What differs between detectors i
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..files.cores import count_cores
 from ..files.memory import keep_blocks, peak_bytes, reset_peak
 from ..models.base import Batch, Family, Loss
 from ..models.registry import get_family
@@ -242,7 +242,7 @@ def _find_peak(place: Place) -> float:
 def _prepare_process(place: Place) -> None:
     reset_peak()
     keep_blocks(of_any_size=True)
-    torch.set_num_threads(max((os.cpu_count() or 1) // place.world, 1))
+    torch.set_num_threads(max(count_cores() // place.world, 1))
     if place.device == "cpu":
         # Else the gradients of many boxes at one place are added by several threads in the order in which they come.
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import imagehash
@@ -13,6 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from ...exceptions import BadData
+from ...files.cores import count_cores
 from ...files.progress import progress
 from .. import pictures
 from ..archives import read_bytes
@@ -80,7 +80,7 @@ def hash_images(
     images: pd.DataFrame, *, n_threads: int | None = None
 ) -> tuple[pd.Series, list[tuple[str, str, str]]]:
     """The hashes of `perceptual_hashes` by `image_id`, and `(archive, member, reason)` of what cannot be decoded."""
-    with ThreadPoolExecutor(n_threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(n_threads or count_cores()) as pool:
         tried = pool.map(_hash_member, images["archive"], images["member"])
         found = list(progress(tried, "perceptual hashes", unit="image", total=len(images)))
     faults = [(archive, member, result) for archive, member, result

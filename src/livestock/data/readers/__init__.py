@@ -95,7 +95,7 @@ def read_data_set(name: str, path: Path, competition: Competition, *, skip: Coll
     in_test = source.images["image_id"].isin(list(source.test))
     test_images = source.images[in_test].reset_index(drop=True)
     train = _label(name, source, competition)
-    of_test = train.left_out["image_id"].map(_is_test) & bool(len(test_images))
+    of_test = train.left_out["image_id"].map(_is_test).astype(bool) & bool(len(test_images))
     test = Reading(test_images, train.boxes.iloc[:0], train.left_out[of_test].reset_index(drop=True))
     train = train._replace(left_out=train.left_out[~of_test].reset_index(drop=True))
     train = _finish(train, name, path, competition)

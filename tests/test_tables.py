@@ -252,8 +252,8 @@ def test_a_table_in_chunks_is_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("livestock.tables.parquet.CHUNK", 2)
     found = read_table(write_table(BOXES, tmp_path / "boxes.parquet"))
     pd.testing.assert_frame_equal(found, BOXES)
-    assert {name: str(dtype) for name, dtype in found.dtypes.items()} == {
-        name: dtype.replace("str", "object") for name, dtype in BOX_DTYPES.items()}
+    expected = pd.DataFrame(columns=list(BOX_DTYPES)).astype(BOX_DTYPES)  # pandas 3 has a type of its own for texts
+    assert found.dtypes.to_dict() == expected.dtypes.to_dict()
 
 
 def test_schemas_are_imported_only_where_a_table_is_checked() -> None:

@@ -83,7 +83,7 @@ def _whole_numbers(values: pd.Series, name: str) -> pd.Series:
     Raises ValueError naming the column and the row.
     """
     if pd.api.types.is_integer_dtype(values.dtype):
-        return values.astype("int64", copy=False)
+        return values if values.dtype == np.int64 else values.astype("int64")
     is_whole = np.array([isinstance(value, int | np.integer) for value in values], bool)
     if not is_whole.all():
         row = int(np.flatnonzero(~is_whole)[0])

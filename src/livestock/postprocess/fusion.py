@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..tables import XYXY, make_boxes, new_box_ids
+from ..tables import XYXY, first_box_id, make_boxes
 from .suppression import check_thresholds
 
 
@@ -46,20 +46,21 @@ def fuse(
         raise ValueError(f"method: expected one of {sorted(methods)}, found {method!r}")
     check_thresholds(iou_threshold, conf_threshold, max_det)
     labels = sorted(set().union(*(set(boxes["label"]) for boxes in members)))
+    class_of = {label: class_id for class_id, label in enumerate(labels)}
     found = []
     for image_id, size, parts in _by_image(members, images, conf_threshold):
         corners, confidence, class_ids = methods[method](
-            [boxes[XYXY].to_numpy() / size for boxes in parts],
-            [boxes["confidence"].to_numpy() for boxes in parts],
-            [[labels.index(label) for label in boxes["label"]] for boxes in parts],
+            [part.corners / size for part in parts],
+            [part.confidence for part in parts],
+            [[class_of[label] for label in part.labels] for part in parts],
             iou_thr=iou_threshold,
             skip_box_thr=0.0,
         )
         names = [labels[int(class_id)] for class_id in class_ids]
         origin = f"{method} {iou_threshold} {_digest(parts)}"
-        box_ids = new_box_ids(np.full(len(names), image_id, object), origin)
+        box_ids = first_box_id(image_id, origin) + np.arange(len(names))
         corners = np.clip(corners, 0, 1) * size  # float32 inside
-        found.append(_most_confident(image_id, box_ids, names, corners, confidence, max_det))
+        found.append(_most_confident(_Found(image_id, box_ids, np.array(names, object), corners, confidence), max_det))
     return _to_table(found)
 
 
@@ -88,40 +89,20 @@ def soft_suppress(
     found = []
     for image_id, _, (boxes,) in _by_image([candidates], images, conf_threshold):
         rows, softened = [], []
-        for _, same in boxes.groupby("label", sort=True):
-            corners, confidence = same[XYXY].to_numpy(), same["confidence"].to_numpy(copy=True)
+        for label in sorted(set(boxes.labels)):
+            same = np.flatnonzero(boxes.labels == label)
+            corners, confidence = boxes.corners[same], boxes.confidence[same]
             order = cpu_soft_nms_float(corners, confidence, Nt=0.0, sigma=sigma, thresh=conf_threshold, method=2)
-            rows.append(same.iloc[order])
+            rows.append(same[order])
             softened.append(confidence[confidence > conf_threshold])
-        kept = pd.concat(rows)
-        found.append(_most_confident(image_id, kept["box_id"].to_numpy(), kept["label"], kept[XYXY].to_numpy(),
-                                     np.concatenate(softened), max_det))
+        kept = np.concatenate(rows)
+        found.append(_most_confident(_Found(image_id, boxes.box_ids[kept], boxes.labels[kept], boxes.corners[kept],
+                                            np.concatenate(softened)), max_det))
     return _to_table(found)
 
 
-def _by_image(
-    members: Sequence[pd.DataFrame], images: pd.DataFrame, conf_threshold: float
-) -> Iterator[tuple[str, np.ndarray, list[pd.DataFrame]]]:
-    """Each image that has a box, the size that its corners are divided by, and every member's boxes in it."""
-    sizes = images.set_index("image_id")[["width", "height"]].astype(float)
-    above = [boxes[boxes["confidence"] > conf_threshold] for boxes in members]
-    groups = [boxes.groupby("image_id", sort=False).indices for boxes in above]  # thousands of tables would fill memory
-    for image_id in sorted(set().union(*groups)):
-        if image_id not in sizes.index:
-            raise ValueError(f"images: expected {image_id!r}, which has boxes, among them")
-        size = np.tile(sizes.loc[image_id].to_numpy(), 2)
-        yield image_id, size, [boxes.iloc[group.get(image_id, [])] for boxes, group in zip(above, groups, strict=True)]
-
-
-def _digest(parts: Sequence[pd.DataFrame]) -> str:
-    """A hash of the boxes' numbers, member by member."""
-    numbers = [boxes["box_id"].to_numpy(np.int64) for boxes in parts]
-    sizes = np.array([len(own) for own in numbers], np.int64)
-    return hashlib.blake2b(np.concatenate([sizes, *numbers]).tobytes(), digest_size=16).hexdigest()
-
-
 class _Found(NamedTuple):
-    """An image's boxes: numbers, labels, corners `(N, 4)` and confidences."""
+    """An image's boxes: numbers, labels, corners `(N, 4)` and confidences. Arrays: a table an image takes most time."""
 
     image_id: str
     box_ids: np.ndarray
@@ -130,11 +111,33 @@ class _Found(NamedTuple):
     confidence: np.ndarray
 
 
-def _most_confident(
-    image_id: str, box_ids: np.ndarray, labels: Sequence[str], corners: np.ndarray, confidence: np.ndarray, max_det: int
-) -> _Found:
-    order = np.argsort(-confidence, kind="stable")[:max_det]
-    return _Found(image_id, box_ids[order], np.asarray(labels, object)[order], corners[order], confidence[order])
+def _by_image(
+    members: Sequence[pd.DataFrame], images: pd.DataFrame, conf_threshold: float
+) -> Iterator[tuple[str, np.ndarray, list[_Found]]]:
+    """Each image that has a box, the size that its corners are divided by, and every member's boxes in it."""
+    sizes = dict(zip(images["image_id"], images[["width", "height"]].to_numpy(float), strict=True))
+    above = [boxes[boxes["confidence"] > conf_threshold] for boxes in members]
+    groups = [boxes.groupby("image_id", sort=False).indices for boxes in above]
+    columns = [(boxes["box_id"].to_numpy(), boxes["label"].to_numpy(object), boxes[XYXY].to_numpy(),
+                boxes["confidence"].to_numpy()) for boxes in above]
+    for image_id in sorted(set().union(*groups)):
+        if image_id not in sizes:
+            raise ValueError(f"images: expected {image_id!r}, which has boxes, among them")
+        rows = [group.get(image_id, np.zeros(0, np.int64)) for group in groups]
+        yield image_id, np.tile(sizes[image_id], 2), [
+            _Found(image_id, *(column[own] for column in member)) for own, member in zip(rows, columns, strict=True)]
+
+
+def _digest(parts: Sequence[_Found]) -> str:
+    """A hash of the boxes' numbers, member by member."""
+    numbers = [part.box_ids.astype(np.int64) for part in parts]
+    sizes = np.array([len(own) for own in numbers], np.int64)
+    return hashlib.blake2b(np.concatenate([sizes, *numbers]).tobytes(), digest_size=16).hexdigest()
+
+
+def _most_confident(found: _Found, max_det: int) -> _Found:
+    order = np.argsort(-found.confidence, kind="stable")[:max_det]
+    return _Found(found.image_id, *(column[order] for column in found[1:]))
 
 
 def _to_table(found: Sequence[_Found]) -> pd.DataFrame:

@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pandas as pd
-from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 
 from ...config import Competition
 from ..bins import box_counts
@@ -174,6 +173,8 @@ def _choose(costs: np.ndarray, choices: np.ndarray, rng: np.random.Generator) ->
 
 def _stratify(labels: pd.DataFrame, sizes: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """The library's fold of each row; `sizes` (rows of each group) enter as one more one-hot label."""
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold  # a second to import, and few commands split
+
     octave = np.log2(sizes).astype(int)
     one_hot = octave[:, None] == np.arange(octave.max() + 2)
     labels = np.concatenate([labels.to_numpy(), one_hot], axis=1).astype(int)
@@ -270,6 +271,8 @@ def mini_set(
     training data. A class that would lose all its images of a fold keeps one. Raises ValueError for a share outside
     (0, 1).
     """
+    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+
     if not 0 < share < 1:
         raise ValueError(f"share: expected a number between 0 and 1, found {share!r}")
     images = images.sort_values("image_id", ignore_index=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import KFold, StratifiedKFold
 
 from ...config import Competition, join_names
 from .assign import _stratify
 from .strata import DISTRIBUTIONS, image_strata, stratum_counts, stratum_labels
+
+if TYPE_CHECKING:
+    from sklearn.model_selection import StratifiedKFold
 
 N_RARE = 8  # classes that lack folds and have a sentence of their own
 Folds = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -26,6 +29,8 @@ def baseline_folds(
     images; and `random, whole groups`, which leaks as little as ours and shows what the stratifying is worth. The last
     is left out where there are fewer groups than folds. `images` carries `group` and `fold`.
     """
+    from sklearn.model_selection import KFold, StratifiedKFold  # see `assign._stratify`
+
     images = images.sort_values("image_id", ignore_index=True)
     n_folds = images["fold"].nunique()
     strata = image_strata(images, boxes, competition)

@@ -1,10 +1,11 @@
-"""Shared by the tests: where the real images lie, if they are here, and how many threads PyTorch takes."""
+"""Shared by the tests: where the real images lie, how many threads PyTorch takes, and what processes inherit."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 
 # Tests run side by side: a thread of PyTorch that waits for another one spins on the core that the other one needs, so
-# it sleeps instead. OpenMP reads this when torch is imported, here and in the processes that tests start.
+# it sleeps instead. OpenMP reads both when torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# One thread for the same reason: with two, tests side by side take a tenth more of the processor in all.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from livestock.data import dataset
 from livestock.files.logs import show_messages
@@ -23,6 +26,33 @@ from livestock.tables import make_boxes, make_images
 matplotlib.use("Agg")
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@contextmanager
+def _unnamed_test() -> Iterator[None]:
+    """Processes that are started in the block do not inherit the running test's name, which is pytest's own."""
+    name = os.environ.pop("PYTEST_CURRENT_TEST", None)
+    try:
+        yield
+    finally:
+        if name is not None:
+            os.environ["PYTEST_CURRENT_TEST"] = name
+
+
+# A process that has trained trains again if its environment is still the same, as that of a session is; with the name
+# of a test in it, each test that trains would wait seconds for a process of its own.
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """Around each test."""
+    with _unnamed_test():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, object, object]:
+    """Around each fixture."""
+    with _unnamed_test():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,9 @@ def build_lively(family: str, imgsz: int, labels: list[str] | None = None) -> tu
             norm.train().reset_running_stats()
             norm.momentum = None  # the mean over all batches
         for _ in range(4):
-            known.predict(model, draw_blobs(32 if family == "yolox" else 4, imgsz, imgsz))  # deep, of few channels
+            images = draw_blobs(32 if family == "yolox" else 4, imgsz, imgsz)  # YOLOX is deep, of few channels
+            if norms:  # RF-DETR has none, and would take seconds
+                known.predict(model, images)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.eval().momentum = momentum
         for parameter in model.parameters():

@@ -104,6 +104,34 @@ def run(
     )
 
 
+@app.command()
+def plan(
+    data: DataOption = None,
+    reader: ReaderOption = "auto",
+    profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
+    family: FamilyOption = "",
+    weights: Annotated[str, typer.Option(help=WEIGHTS_HELP)] = "",
+    workspace: WorkspaceOption = Path("data"),
+    competition: CompetitionOption = None,
+    seed: Annotated[int, typer.Option(help="of split and training")] = 42,
+    hyp: Annotated[Path | None, typer.Option(help="hyper-parameters to train with, such as evolved.yaml")] = None,
+    folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "0",
+    about: Annotated[bool, typer.Option("--about", help="from images, size and model alone, without a step")] = False,
+    changes: ChangesOption = None,
+) -> None:
+    """Says what each stage of `run` takes here, from real steps, and what a budget affords: --set budget_hours=6."""
+    from ..config import parse_overrides
+    from ..pipeline.run import make_run
+    from .plan import make_and_describe
+
+    run = make_run(
+        competition=competition or "", profile=profile, workspace=workspace, data=data or "", reader=reader, seed=seed,
+        weights=weights, hyp=hyp or "", folds=_read_folds(folds),
+        overrides=parse_overrides(_with_family(family, changes)), fresh=True,
+    )
+    typer.echo(make_and_describe(run, measures=not about))
+
+
 def _with_family(family: str, changes: list[str] | None) -> list[str]:
     return [*([f"family={family}"] if family else []), *(changes or [])]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -56,6 +57,9 @@ class Profile:
     n_seeds: int = 3
     family: str = "yolov5"
     loggers: str = ""
+    budget_hours: float = 0.0
+    session_hours: float = 12.0
+    search_imgsz: int = 0
 
     def __post_init__(self) -> None:
         values, faults = clean_fields({item.name: getattr(self, item.name) for item in fields(self)})
@@ -174,6 +178,25 @@ def _imgsz(value: Any) -> int:
     return number
 
 
+def _search_imgsz(value: Any) -> int:
+    """As `_imgsz`, or 0 for the training's own."""
+    return 0 if value in (0, "0") and value is not False else _imgsz(value)
+
+
+def _hours(least: float) -> Callable[[Any], float]:
+    def clean(value: Any) -> float:
+        """The hours; raises Fault for anything else."""
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not least <= number < math.inf:
+            raise Fault(f"expected a number of hours, {least:g} or more, found {short(value)}")
+        return number
+
+    return clean
+
+
 def _choice(*known: str) -> Callable[[Any], str]:
     def clean(value: Any) -> str:
         """The known text, in any case; raises Fault for another."""
@@ -229,4 +252,7 @@ CLEANERS: dict[str, Callable[[Any], Any]] = {
     "n_seeds": _whole(1),
     "family": _family,
     "loggers": _loggers,
+    "budget_hours": _hours(0),
+    "session_hours": _hours(0.1),
+    "search_imgsz": _search_imgsz,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from ..data.readers.tree import File, list_files, pictures_among
 from ..exceptions import BadData
 from ..files.disk import images_disk_bytes, training_disk_bytes
 from .detectors import find_scale, list_experiments
+from .plan import STAGES, Sizes, list_pieces
 from .run import Run
 
 N_MEASURED = 16  # images whose size is taken as typical of all
-TRAINING_SHARE = 0.8  # of the images: all folds but one
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Expectation:
 def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     """Trainings and disk of these notebooks, each with its parameters, for the images that lie in the data folder.
 
-    Not minutes: whatever is measured before the first real step was wrong by up to seven times where another process
-    uses a core. Raises BadData as the readers do for archives that are
+    Minutes are the plan's, see `planning`. Raises BadData as the readers do for archives that are
     refused, and if the start weights cannot be had.
     """
     from ..models.registry import find_start
@@ -84,19 +83,13 @@ def _size(file: File) -> tuple[int, int] | None:
 
 def list_trainings(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> list[tuple[float, int]]:
     """The share of the images and the epochs of each training that these notebooks would start."""
-    profile, trainings = run.profile, list[tuple[float, int]]()
-    if "03_evolve" in notebooks:  # trials on half of the data, then start and best values with some seeds
-        trainings += [(TRAINING_SHARE / 2, profile.trial_epochs)] * (profile.trials + 2 * profile.n_verified)
-    if "04_train" in notebooks:
-        trainings += [(TRAINING_SHARE, profile.epochs)] * len(notebooks["04_train"]["FOLDS"] or run.folds)
-    if "06_silver" in notebooks:
-        n_seeds = notebooks["06_silver"]["N_SEEDS"] or profile.n_seeds
-        n_students = (1 + len(notebooks["06_silver"]["STRATEGIES"])) * n_seeds - 1
-        trainings += [(TRAINING_SHARE / 2, profile.epochs)] * 2 + [(TRAINING_SHARE, profile.epochs)] * n_students
-    if "07_final" in notebooks:
-        trainings += [(1.0, profile.epochs)]
-    return trainings
+    profile = replace(run.profile, n_seeds=_of(notebooks, "06_silver", "N_SEEDS", None) or run.profile.n_seeds)
+    sizes = Sizes(images=1.0, folds=len(_of(notebooks, "04_train", "FOLDS", None) or run.folds),
+                  strategies=len(_of(notebooks, "06_silver", "STRATEGIES", [])))
+    pieces = list_pieces(profile, sizes, [stage for stage in STAGES if stage not in notebooks])
+    return [(piece.images, piece.epochs) for piece in pieces if piece.epochs for _ in range(piece.n)]
 
 
 def _of(notebooks: Mapping[str, Mapping[str, Any]], name: str, parameter: str, otherwise: Any) -> Any:
+    """A notebook's parameter; `otherwise` where it is not among them."""
     return notebooks.get(name, {}).get(parameter, otherwise)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def make_run(
     own = profile_of(settings)
     if changes := hyp_changes(settings):
         own = replace(own, hyp=os.path.abspath(merge_hyp(resource(f"hyp/{own.hyp}"), changes, place, own.family)))
-    return Run(
+    run = Run(
         competition=read_competition(competition_path(settings)),
         profile=own,
         workspace=place,
@@ -94,6 +95,24 @@ def make_run(
         seed=settings.seed,
         settings=settings,
     )
+    return with_changes(run, read_changes(run)) if own.budget_hours else run
+
+
+def plan_path(workspace: Workspace) -> Path:
+    """Where the plan of a run with a budget is kept: see `planning.make_plan`."""
+    return workspace.interim_dir / "plan.json"
+
+
+def read_changes(run: Run) -> dict[str, Any]:
+    """The fields of the profile that the kept plan changes; none where there is no plan of this profile yet."""
+    path = plan_path(run.workspace)
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return kept["changes"] if kept.get("for") == hash_content(asdict(profile_of(run.settings))) else {}
+
+
+def with_changes(run: Run, changes: Mapping[str, Any]) -> Run:
+    """The run with some fields of its profile changed, as a plan says."""
+    return replace(run, profile=replace(run.profile, **changes))
 
 
 def settle(workspace: Workspace, given: Mapping[str, Any], fresh: bool = False) -> RunSettings:

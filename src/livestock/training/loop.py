@@ -90,11 +90,12 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
         started = time.monotonic()
         torch.manual_seed(make_seed(config.seed, epoch, place.rank))  # dropout and the like, whatever came before
         losses = steps.run(epoch, loader.epoch(epoch), report)
+        trained = time.monotonic()
         if place.is_first:
             scores = task.validate(state.average.model, model_config, family, loss, valid, config, place.device,
                                    epoch / config.epochs)
             row = {"epoch": epoch, **losses, **scores, "lr": steps.rate, "seconds": time.monotonic() - started,
-                   "gigabytes": _find_peak(place) / 1e9}
+                   "valid_seconds": time.monotonic() - trained, "gigabytes": _find_peak(place) / 1e9}
             state.epoch, state.history = epoch + 1, [*state.history, row]
             if config.resumes:
                 resume.keep(state, model_config, hyp, run_dir, saves=config.save)

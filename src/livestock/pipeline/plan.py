@@ -1,0 +1,255 @@
+"""The plan: what each stage is made of, how long it takes, and what a budget of hours can afford. All pure functions.
+
+A stage is a notebook, and a piece of it one training or one pass over images. With a budget the stages come first that
+every answer needs: the model of a fold, the final model, the answer. What decides something, the search (03_evolve) and
+the comparison of labels (06_silver), shares what is left. Each takes the cheapest proxy that is known to choose well,
+then less of everything in a stated order, and where that does not fit either, it is not tried, which the plan says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..config import Profile
+from ..search.proxies import Proxy
+from .pace import Pace
+
+STAGES = ("01_eda", "02_split", "03_evolve", "04_train", "05_errors", "06_silver", "07_final", "08_inference")
+DECIDES = {"03_evolve": "hyper-parameters", "06_silver": "labels to train with"}
+TRAINING_SHARE, VALID_SHARE = 0.8, 0.2  # of the images: all folds but one, and that one
+LARGER = 1.25**2  # pixels of the pass `larger`
+NOTEBOOK_SECONDS = 12.0  # to start a notebook, import what it needs and draw its figures
+SEARCH_SHARE = 0.5  # of what is left once the needed stages are paid; labels get the rest
+LEAST_TRIALS, LEAST_SEEDS, LEAST_EPOCHS = 8, 2, 3  # fewer show nothing
+# Passes over images that a notebook makes, as shares of the pixels of plain ones.
+ERROR_PASSES, SILVER_PASSES, METHOD_PASSES = 1 + LARGER, 2 + LARGER, 3 + LARGER
+# What a piece that is done fixes: another value would make it again.
+FIXED = {("04_train", "fold"): ("epochs",), ("03_evolve", "trial"): ("search_imgsz", "trial_epochs")}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the pieces depend on besides the profile: images with labels and to answer, trainings of 04, strategies.
+
+    `done` says how many pieces of a stage and kind are done.
+    """
+
+    images: float
+    test: float = 0.0
+    folds: int = 1
+    strategies: int = 1
+    done: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """So many equal pieces of a stage: trainings on `images` for `epochs`, or a pass that sees `seen` images.
+
+    `area` is the share of the pixels that its images have of those of the run's size.
+    """
+
+    stage: str
+    what: str
+    n: int = 1
+    images: float = 0.0
+    epochs: int = 0
+    valid: float = 0.0
+    seen: float = 0.0
+    written: float = 0.0
+    area: float = 1.0
+    other: float = 0.0  # seconds
+    done: int = 0
+
+    def seconds(self, pace: Pace) -> float:
+        """Seconds of one of the pieces."""
+        own = pace.scale(self.area)
+        training = own.once + self.epochs * (self.images * own.train + self.valid * own.valid) if self.epochs else 0.0
+        return training + self.seen * own.seen + self.written * own.write + self.other
+
+    def left(self, pace: Pace) -> float:
+        """Seconds of those that are not done."""
+        return max(self.n - self.done, 0) * self.seconds(pace)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a budget leads to: changed fields of the profile, notebooks to leave out, and why, in sentences."""
+
+    pieces: list[Piece]
+    changes: dict[str, Any] = field(default_factory=dict)
+    skip: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+def list_pieces(profile: Profile, sizes: Sizes, skip: Collection[str] = ()) -> list[Piece]:
+    """The pieces of the notebooks 01 to 08 without those in `skip`."""
+    n, epochs = sizes.images, profile.epochs
+    training, valid = TRAINING_SHARE * n, VALID_SHARE * n
+    area = (profile.search_imgsz / profile.imgsz) ** 2 if profile.search_imgsz else 1.0
+    n_students = (1 + sizes.strategies) * profile.n_seeds - 1  # one of them is 04_train's
+    trial = Piece("03_evolve", "trial", profile.trials, training / 2, profile.trial_epochs, valid, area=area)
+    pieces = [
+        Piece("01_eda", "reading", other=0.03 * (n + sizes.test)),
+        Piece("02_split", "split"),
+        Piece("03_evolve", "images at training size", written=n),
+        trial,
+        replace(trial, what="start and best again", n=2 * profile.n_verified),
+        Piece("04_train", "fold", sizes.folds, training, epochs, valid, seen=2 * valid),
+        Piece("05_errors", "passes", seen=ERROR_PASSES * valid * sizes.folds),
+        Piece("06_silver", "teacher", 2, training / 2, epochs, seen=SILVER_PASSES * training / 2),
+        Piece("06_silver", "passes", seen=(SILVER_PASSES + 4) * valid),
+        Piece("06_silver", "student", n_students, training, epochs, valid, seen=valid),
+        Piece("07_final", "final model", 1, n, epochs),
+        Piece("08_inference", "passes and answer", seen=METHOD_PASSES * (valid + sizes.test)),
+    ]
+    return [replace(piece, done=min(sizes.done.get((piece.stage, piece.what), 0), piece.n))
+            for piece in pieces if piece.stage not in skip]
+
+
+def sum_seconds(pieces: Sequence[Piece], pace: Pace, stages: Collection[str] = STAGES) -> float:
+    """Seconds of what is left of these stages, their notebooks included while anything of them is left."""
+    seconds = {stage: sum(piece.left(pace) for piece in pieces if piece.stage == stage) for stage in stages}
+    begun = {piece.stage for piece in pieces if piece.done < piece.n}
+    return sum(seconds.values()) + NOTEBOOK_SECONDS * len(begun & set(stages))
+
+
+def fit(
+    profile: Profile, sizes: Sizes, pace: Pace, proxies: Sequence[Proxy] = (), chosen: Collection[str] = (),
+) -> Plan:
+    """What of a run fits into the profile's `budget_hours`; everything, unchanged, where that is 0 or enough.
+
+    `proxies` are those known to choose as well as a full training, `chosen` the fields of the profile that a person has
+    set, which stay. Less is taken in this order until it fits: of the search, smaller images, fewer epochs, fewer
+    trials; of the comparison of labels, fewer seeds; then neither is tried, and the needed trainings get fewer epochs.
+    The budget is for what is not done; trials and trainings that are done fix what they were done with.
+    """
+    whole, budget = list_pieces(profile, sizes), 3600 * profile.budget_hours
+    if not budget or sum_seconds(whole, pace) <= budget:
+        return Plan(whole)
+    chosen = {*chosen, *(name for kind, names in FIXED.items() if sizes.done.get(kind) for name in names)}
+    needed = [stage for stage in STAGES if stage not in DECIDES]
+    left = budget - sum_seconds(whole, pace, needed)
+    if left <= 0:
+        return _shorten(profile, sizes, pace, chosen)
+    changes, reasons = _fit_search(profile, sizes, pace, SEARCH_SHARE * left, proxies, chosen)
+    skip = [] if changes is not None else ["03_evolve"]
+    searched = replace(profile, **(changes or {}))
+    if not skip:
+        left -= sum_seconds(list_pieces(searched, sizes), pace, ["03_evolve"])
+    n_seeds = _fit_seeds(searched, sizes, pace, left, chosen)
+    if n_seeds is None:
+        skip.append("06_silver")
+        reasons.append(f"06_silver: not tried: {left / 3600:.1f} hours are left for it, and with {LEAST_SEEDS} seeds "
+                       f"it takes {_silver_seconds(searched, sizes, pace, LEAST_SEEDS) / 3600:.1f}; people's labels "
+                       "are taken")
+    elif n_seeds != profile.n_seeds:
+        reasons.append(f"06_silver: {n_seeds} seeds in place of {profile.n_seeds}")
+    found = {**(changes or {}), **({"n_seeds": n_seeds} if n_seeds and n_seeds != profile.n_seeds else {})}
+    return Plan(list_pieces(replace(profile, **found), sizes, skip), found, skip, reasons)
+
+
+def _shorten(profile: Profile, sizes: Sizes, pace: Pace, chosen: Collection[str]) -> Plan:
+    """Neither search nor silver labels, and as many epochs as fit."""
+    skip, budget = list(DECIDES), 3600 * profile.budget_hours
+    reasons = [f"{stage}: not tried: the trainings that an answer needs take the whole budget; "
+               f"{'the values of the profile' if stage == '03_evolve' else 'human labels'} are taken" for stage in skip]
+    epochs = 0 if "epochs" in chosen else max(
+        (n for n in range(1, profile.epochs + 1)
+         if sum_seconds(list_pieces(replace(profile, epochs=n), sizes, skip), pace) <= budget), default=0)
+    if not epochs:
+        hours = sum_seconds(list_pieces(profile if "epochs" in chosen else replace(profile, epochs=1), sizes, skip),
+                            pace) / 3600
+        reasons.append(f"the budget of {profile.budget_hours:g} hours is too small: one fold, the final model and the "
+                       f"answer take {hours:.1f} hours with {profile.epochs if 'epochs' in chosen else 1} epochs; "
+                       "take a smaller model or smaller images")
+        return Plan(list_pieces(profile, sizes, skip), {}, skip, reasons)
+    changes: dict[str, Any] = {"epochs": epochs} if epochs != profile.epochs else {}
+    if changes:
+        reasons.append(f"04_train, 07_final: {epochs} epochs in place of {profile.epochs}")
+    return Plan(list_pieces(replace(profile, **changes), sizes, skip), changes, skip, reasons)
+
+
+def _fit_search(
+    profile: Profile, sizes: Sizes, pace: Pace, seconds: float, proxies: Sequence[Proxy], chosen: Collection[str]
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Changes with which the search fits into so many seconds, None where it cannot; and what is to be said."""
+    usual = sum_seconds(list_pieces(profile, sizes), pace, ["03_evolve"])
+    if usual <= seconds:
+        return {}, []
+    scales = list_search_scales(profile, proxies, chosen)
+    said = [] if len(scales) > 1 else ["03_evolve: no cheaper proxy is known to choose as well as a whole training, so "
+                                       "trials stay as large as the profile has them"]
+    changes = scales[-1]  # the cheapest
+    scaled = replace(profile, **changes)
+    fixed = sum_seconds(list_pieces(replace(scaled, trials=1), sizes), pace, ["03_evolve"])
+    one = sum_seconds(list_pieces(replace(scaled, trials=2), sizes), pace, ["03_evolve"]) - fixed
+    most = profile.trials if "trials" in chosen else min(profile.trials, 1 + math.floor((seconds - fixed) / one))
+    if most < min(LEAST_TRIALS, profile.trials) or fixed + (most - 1) * one > seconds:
+        least = fixed + (min(LEAST_TRIALS, profile.trials) - 1) * one
+        return None, [*said, f"03_evolve: not tried: its share is {seconds / 3600:.1f} hours, and {LEAST_TRIALS} "
+                      f"trials take {least / 3600:.1f}; the values of the profile are taken"]
+    if most != profile.trials:
+        changes = {**changes, "trials": most}
+    words = ", ".join(f"{name} {value} in place of {getattr(profile, name) or profile.imgsz}"
+                      for name, value in changes.items())
+    return changes, [*said, f"03_evolve: {words}"]
+
+
+def list_search_scales(profile: Profile, proxies: Sequence[Proxy], chosen: Collection[str]) -> list[dict[str, Any]]:
+    """Changes of the profile that make its trials cheaper, the dearest first: none, then those of known proxies.
+
+    A trial sees half of the training images as it is; a proxy's share of the data changes nothing.
+
+    >>> list_search_scales(get_profile("colab"), [Proxy("imgsz", imgsz=0.5)], [])
+    [{}, {'search_imgsz': 640}]
+    """
+    found: dict[float, dict[str, Any]] = {1.0: {}}
+    for proxy in proxies:
+        fields = {"search_imgsz": proxy.scale_imgsz(profile.imgsz),
+                  "trial_epochs": min(profile.trial_epochs,
+                                      max(proxy.scale_epochs(profile.epochs), min(LEAST_EPOCHS, profile.epochs)))}
+        usual = {"search_imgsz": profile.imgsz, "trial_epochs": profile.trial_epochs}
+        changes = {name: value for name, value in fields.items() if name not in chosen and value < usual[name]}
+        share = 1.0
+        for name, value in changes.items():
+            share *= (value / usual[name]) ** (2 if name == "search_imgsz" else 1)
+        found.setdefault(share, changes)
+    return [found[share] for share in sorted(found, reverse=True)]
+
+
+def _fit_seeds(profile: Profile, sizes: Sizes, pace: Pace, seconds: float, chosen: Collection[str]) -> int | None:
+    """As many seeds as fit, None where too few do."""
+    least = profile.n_seeds if "n_seeds" in chosen else min(LEAST_SEEDS, profile.n_seeds)
+    fitting = [n for n in range(least, profile.n_seeds + 1) if _silver_seconds(profile, sizes, pace, n) <= seconds]
+    return max(fitting, default=None)
+
+
+def _silver_seconds(profile: Profile, sizes: Sizes, pace: Pace, n_seeds: int) -> float:
+    return sum_seconds(list_pieces(replace(profile, n_seeds=n_seeds), sizes), pace, ["06_silver"])
+
+
+def cut_sessions(pieces: Sequence[Piece], pace: Pace, session_hours: float) -> list[dict[tuple[str, str], float]]:
+    """What each session does: of each stage and piece how many, in order; a training that is cut off goes on.
+
+    >>> pieces = [Piece("04_train", "fold", n=3, other=3600.0)]
+    >>> cut_sessions(pieces, Pace(1, 1, 1, 1, 1), session_hours=2)
+    [{('04_train', 'fold'): 2.0}, {('04_train', 'fold'): 1.0}]
+    """
+    sessions: list[dict[tuple[str, str], float]] = [{}]
+    free = 3600 * session_hours
+    for piece in pieces:
+        left, seconds = float(piece.n - piece.done), piece.seconds(pace)
+        while left > 1e-9:
+            if free <= 1e-6:
+                sessions.append({})
+                free = 3600 * session_hours
+            part = min(left, free / seconds) if seconds else left
+            # A piece that fits into the next session whole is not begun in the rest of this one.
+            whole = math.floor(part + 1e-9) if seconds <= 3600 * session_hours and part < left else part
+            if whole:
+                sessions[-1][piece.stage, piece.what] = sessions[-1].get((piece.stage, piece.what), 0.0) + whole
+            left, free = left - whole, (free - whole * seconds) if whole == part else 0.0
+    return [session for session in sessions if session]

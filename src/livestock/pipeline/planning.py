@@ -1,0 +1,183 @@
+"""The plan of a workspace: measured, shown before it runs, and kept as a step of the store.
+
+A run with a budget takes the changes of its profile from the kept plan (`run.make_run`). The plan is made once for a
+profile and its overrides: another machine that goes on with the workspace measures its own pace and keeps the plan.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import pandas as pd
+import psutil
+import yaml
+
+from ..config import resource, split_overrides
+from ..exceptions import BadData, MissingResult
+from ..files.hashing import hash_content
+from ..files.write import write_json
+from ..search.proxies import PROXIES, Proxy
+from ..training.settings import find_place
+from .expectation import count_images, expect
+from .pace import Pace, guess_pace, measure_pace
+from .plan import DECIDES, STAGES, VALID_SHARE, Piece, Plan, Sizes, cut_sessions, fit, list_pieces, sum_seconds
+from .prepare import read_tables
+from .run import Run, plan_path, profile_of, with_changes
+from .store import read_records, run_step
+from .train import start_bytes
+
+logger = logging.getLogger(__name__)
+PROXIES_FILE = "hyp/proxies.yaml"
+BYTES_A_PARAMETER = 2  # of weights in half precision
+STEPS = {  # the record of the store that says that a piece is done, by how its name begins
+    ("01_eda", "reading"): "read", ("02_split", "split"): "split",
+    ("03_evolve", "images at training size"): "dataset_fold", ("03_evolve", "start and best again"): "evolve_verify",
+    ("04_train", "fold"): "train_fold", ("06_silver", "teacher"): "train_teacher", ("06_silver", "passes"): "recipe",
+    ("06_silver", "student"): "train_student", ("07_final", "final model"): "train_full",
+}
+
+
+def read_proxies() -> list[Proxy]:
+    """The proxies that were measured and whose regret is within the noise of one training; see `hyp/proxies.yaml`.
+
+    Raises BadData for an unknown proxy or an entry without its numbers.
+    """
+    content = yaml.safe_load(resource(PROXIES_FILE).read_text(encoding="utf-8")) or {}
+    known = {proxy.name: proxy for proxy in PROXIES}
+    for name, row in content.items():
+        if name not in known or not isinstance(row, dict) or not {"regret", "noise"} <= set(row):
+            raise BadData(f"{PROXIES_FILE}: expected some of {list(known)}, each with regret and noise, found "
+                          f"{name}: {row}")
+    return [known[name] for name, row in content.items() if row["regret"] <= row["noise"]]
+
+
+def count_sizes(run: Run) -> Sizes:
+    """How many images there are, with labels and to answer; before they are read, those of the folder in all."""
+    try:
+        images, _ = read_tables(run)
+        tests = pd.read_parquet(run.workspace.interim_dir / "test_images.parquet", columns=["image_id"])
+    except MissingResult:
+        return Sizes(images=len(count_images(run.data_dir, run.workspace.root)), folds=len(run.folds))
+    return Sizes(len(images), len(tests) or VALID_SHARE * len(images), len(run.folds), done=find_done(run))
+
+
+def guess(run: Run) -> Pace:
+    """The pace before the first step: see `pace.guess_pace`."""
+    from ..models.registry import find_start
+
+    profile = run.profile
+    start = find_start(profile.family, profile.weights, run.workspace.weights_dir)
+    return guess_pace(profile, start_bytes(start, run) / BYTES_A_PARAMETER, psutil.cpu_count(logical=False) or 1,
+                      on_gpu=find_place(profile.device).device != "cpu")
+
+
+def find_done(run: Run) -> dict[tuple[str, str], int]:
+    """How many pieces of each kind are done with this run's settings, by what the store and the study have."""
+    wanted = {"imgsz": run.profile.imgsz, "epochs": run.profile.epochs}
+    records = read_records(run.workspace.root)
+    done: dict[tuple[str, str], int] = {}
+    for kind, begins in STEPS.items():
+        names = [step for step, record in records.items() if step.startswith(begins) and record.key and (
+            not step.startswith("train_") or all(record.settings.get(key) == value for key, value in wanted.items()))]
+        done[kind] = len(names)
+    done["03_evolve", "trial"] = len(list(run.workspace.runs_dir.glob("evolve/evolve*/trial_*/history.jsonl")))
+    done["05_errors", "passes"] = int((run.workspace.interim_dir / "errors.parquet").exists())
+    done["08_inference", "passes and answer"] = int(run.workspace.answer_path.exists())
+    return done
+
+
+def make_plan(run: Run, pace: Pace) -> Plan:
+    """The plan of this run, kept in the lineage; the kept one where profile and overrides are the same.
+
+    With a budget `run` has the profile as it was told, before any plan: see `run.make_run`.
+    """
+    profile, path = profile_of(run.settings), plan_path(run.workspace)
+    chosen = sorted(split_overrides(run.settings.overrides)[0])
+    found = fit(profile, count_sizes(run), pace, read_proxies(), chosen)
+
+    def action() -> dict[str, Any]:
+        write_json({"for": hash_content(asdict(profile)), "changes": found.changes, "skip": found.skip,
+                    "reasons": found.reasons, "hours": round(sum_seconds(found.pieces, pace) / 3600, 3)}, path)
+        return {"pace": asdict(pace), "changes": found.changes, "skip": found.skip, "reasons": found.reasons}
+
+    run_step("plan", action, outputs=[path], settings={"profile": asdict(profile), "chosen": chosen},
+             workspace=run.workspace.root, by="livestock plan", says=False)
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return Plan(found.pieces, kept["changes"], kept["skip"], kept["reasons"])
+
+
+def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:
+    """The run as its plan has it, the plan with what is done, and the pace: measured, or a guess.
+
+    Only a measured pace makes a plan that is kept. Raises MissingResult where it is to be measured and the data are not
+    read yet.
+    """
+    pace = measure_pace(run) if measures else guess(run)
+    if measures and run.profile.budget_hours:
+        plan = make_plan(run, pace)
+        run = with_changes(run, plan.changes)
+        plan = replace(plan, pieces=list_pieces(run.profile, count_sizes(run), plan.skip))
+    else:
+        plan = fit(run.profile, count_sizes(run), pace, read_proxies(), list(run.settings.overrides))
+    return run, plan, pace
+
+
+def plan_table(plan: Plan, pace: Pace) -> pd.DataFrame:
+    """A row a stage: its pieces, how many are done, the minutes that are left of it, and what it decides."""
+    rows = []
+    for stage in STAGES:
+        own = [piece for piece in plan.pieces if piece.stage == stage]
+        words = ", ".join(f"{piece.n} {piece.what}" if piece.epochs else piece.what for piece in own)
+        rows.append({"stage": stage, "pieces": words or "not tried", "done": _say_done(own),
+                     "minutes": round(sum_seconds(own, pace, [stage]) / 60, 1), "decides": DECIDES.get(stage, "")})
+    return pd.DataFrame(rows).set_index("stage")
+
+
+def _say_done(pieces: list[Piece]) -> str:
+    n, done = sum(piece.n for piece in pieces), sum(piece.done for piece in pieces)
+    return f"{done} of {n}" if n else ""
+
+
+def describe_plan(run: Run, plan: Plan, pace: Pace) -> str:
+    """The table, and in sentences: total, sessions, disk, memory, and what the budget could not afford."""
+    about = "" if pace.is_measured else "about "
+    hours = sum_seconds(plan.pieces, pace) / 3600
+    lines = [plan_table(plan, pace).to_string(), ""]
+    lines.append(f"{about}{hours:.1f} hours are left, from "
+                 + (f"real steps here: {pace.train * 1000:.0f} ms an image in training, {pace.valid * 1000:.0f} in "
+                    f"validation, {pace.seen * 1000:.0f} in prediction" if pace.is_measured else
+                    "images, size and model alone; `livestock plan` measures it"))
+    lines += [f"- {reason}" for reason in plan.reasons]
+    sessions = cut_sessions(plan.pieces, pace, run.profile.session_hours)
+    lines += [f"session {number} of {len(sessions)} ({run.profile.session_hours:g} h each): {say_session(session)}"
+              for number, session in enumerate(sessions, 1)]
+    lines.append(_say_needs(run, pace))
+    return "\n".join(lines)
+
+
+def say_session(session: Mapping[tuple[str, str], float]) -> str:
+    """What a session does, in words.
+
+    >>> say_session({("03_evolve", "trial"): 4.0, ("04_train", "fold"): 0.5})
+    '03_evolve: 4 trial; 04_train: 0.5 fold'
+    """
+    return "; ".join(f"{stage}: {n:.2g} {what}" for (stage, what), n in session.items())
+
+
+def say_next(plan: Plan, pace: Pace, session_hours: float) -> str:
+    """One line at the end of a session: what the next one will do."""
+    sessions = cut_sessions(plan.pieces, pace, session_hours)
+    return f"the next session: {say_session(sessions[0])}" if sessions else "everything of the plan is done"
+
+
+def _say_needs(run: Run, pace: Pace) -> str:
+    notebooks: dict[str, dict[str, Any]] = {
+        "03_evolve": {}, "04_train": {"FOLDS": run.folds}, "06_silver": {"N_SEEDS": None, "STRATEGIES": ["complete"]},
+        "07_final": {}}
+    memory = (f"; memory: a training takes {pace.gigabytes:.1f} of {pace.of_gigabytes:.1f} GB" if pace.is_measured
+              else "")
+    return f"disk: {expect(run, notebooks).disk_bytes / 1e9:.1f} GB in all{memory}"

@@ -158,7 +158,7 @@ def evolve(
     hyp: Annotated[str, typer.Option(help="start values, a file in hyp/; default: the profile's")] = "",
     trials: Annotated[int | None, typer.Option(help="trials in all, over all workers and calls")] = None,
     sampler: Annotated[str, typer.Option(help="genetic, cmaes, tpe, gp or random")] = "genetic",
-    pruner: Annotated[str, typer.Option(help="none, median or halving")] = "none",
+    pruner: Annotated[str, typer.Option(help="none, median or halving; default: none, with a budget halving")] = "",
     fitness: Annotated[str, typer.Option(help="AP at the competition's IoU; yolov5: 0.1 AP50 + 0.9 mAP50-95")] = "AP",
     study: Annotated[str, typer.Option(help="name; another space or other data need another name")] = "evolve",
     storage: Annotated[str, typer.Option(help="postgresql://… shared by workers; default: a file here")] = "",

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from scipy.special import stdtrit
 
-from ..config import Workspace
+from ..config import Profile, Workspace
 from ..data import dataset
 from ..data.pictures import too_thin
 from ..evaluation import mean_interval
@@ -55,7 +55,7 @@ def make_search(
     n_trials: int | None = None,
     storage: str = "",
     sampler: str = "genetic",
-    pruner: str = "none",
+    pruner: str = "",
     fitness: str = "AP",
     budget_minutes: float | None = None,
     backup: Path | None = None,
@@ -65,7 +65,8 @@ def make_search(
 
     `start_hyp` is a file, without one the profile's. `storage` is a database's URL; without one the study is a journal
     on the local disk, and `backup`, without one a file in the workspace, its copy after every trial; see `name_study`.
-    `fitness` is one of `FITNESS`; `AP` is at the competition's IoU.
+    `fitness` is one of `FITNESS`; `AP` is at the competition's IoU. `pruner` is one of `PRUNERS`; without one it is
+    `none`, and with a budget `halving`, which stops the worse half of the trials after the warm-up, and so on.
     Raises ValueError for what cannot be searched (see `space.check_meta`).
     """
     start = read_hyp(hyp_path(run, start_hyp))
@@ -77,7 +78,7 @@ def make_search(
         "training": {key: value for key, value in asdict(config).items()
                      if key not in (*PLACES, *MACHINE)},
     }
-    study = name_study(study, run.workspace)
+    study = name_study(study, run.workspace, name_plan(run.profile))
     if not storage:
         storage = str(_local_directory(run) / f"{study}.journal")
         backup = backup or run.workspace.runs_dir / "evolve" / f"{study}.journal"
@@ -90,7 +91,7 @@ def make_search(
         n_trials=run.profile.trials if n_trials is None else n_trials,
         epochs=run.profile.trial_epochs,
         sampler=sampler,
-        pruner=pruner,
+        pruner=pruner or ("halving" if run.profile.budget_hours and sampler != "gp" else "none"),
         fitness=fitness,
         seed=run.seed,
         budget_minutes=budget_minutes,
@@ -98,13 +99,31 @@ def make_search(
     )
 
 
-def name_study(study: str, workspace: Workspace) -> str:
+def name_study(study: str, workspace: Workspace, planned: str = "") -> str:
     """The study's name; the default one changes with the labels that people corrected (`livestock relabel import`).
 
     Trials on other labels do not compare, and a study refuses them: without this, 03_evolve would stop after an import.
+    For the same reason it changes with what is `planned` of the trials.
     """
-    tag = relabels_tag(workspace)
-    return f"{study}_{tag}" if study == DEFAULT_STUDY and tag else study
+    if study != DEFAULT_STUDY:
+        return study
+    return "_".join(filter(None, [study, relabels_tag(workspace), planned]))
+
+
+def name_plan(profile: Profile) -> str:
+    """Size and epochs of a trial, where a budget chooses them; else empty.
+
+    >>> from livestock.config import get_profile
+    >>> name_plan(get_profile("demo", budget_hours=1)), name_plan(get_profile("demo"))
+    ('320px_2epochs', '')
+    """
+    return f"{profile.search_imgsz or profile.imgsz}px_{profile.trial_epochs}epochs" if profile.budget_hours else ""
+
+
+def at_search_size(run: Run) -> Run:
+    """The run with images of the size that its trials train on; itself where the profile names none."""
+    profile = run.profile
+    return replace(run, profile=replace(profile, imgsz=profile.search_imgsz)) if profile.search_imgsz else run
 
 
 def write_search_lists(run: Run, split: SplitTables) -> tuple[Path, Path]:
@@ -282,6 +301,7 @@ def evolve_and_report(run: Run, options: Mapping[str, Any], *, evolve_csv: Path 
     if is_database(options["storage"]):
         open_storage(options["storage"])
     tables, split = read_data(run), split_data(run)
+    run = at_search_size(run)
     write_dataset(run, split.images, tables.boxes)
     data_yaml, fresh_yaml = write_search_lists(run, split)
     search = make_search(run, data_yaml, **options)

@@ -31,6 +31,7 @@ from ..files.progress import unwatched
 from ..files.write import write_bytes, write_json, write_text
 from .answer import images_to_answer, score_known_truth, submitted_weights
 from .expectation import expect
+from .planning import describe_plan, plan_run
 from .preflight import prepare_run
 from .run import Run, save_settings
 
@@ -55,15 +56,20 @@ def run_all(
     `skip` names notebooks to leave out, such as `03_evolve`; with `only` no others run than these, such as
     `09_detectors`, an experiment that no answer needs. `publish` puts the outputs into the committed notebooks.
     Reads the data and checks all that the trainings rest on first; NotReadyError lists what is wrong with any of it.
-    Then says how much disk and how many minutes the run is expected to take; DiskSpaceError if the disk has not so
-    much. Relative paths in the parameters begin at the current directory. What the run is told is kept in the
-    workspace's `run.yaml`, from which the notebooks take what they have no parameter for: hyper-parameters, overrides.
+    Then says how much disk the run is expected to take; DiskSpaceError if the disk has not so much. With a budget of
+    hours the plan is measured and shown, and what it leaves out is skipped: see `planning`.
+    Relative paths in the parameters begin at the current directory. What the run is told is kept in the workspace's
+    `run.yaml`, from which the notebooks take what they have no parameter for: hyper-parameters, overrides.
     """
     if publish:
         require_checkout("--publish")
     notebooks = choose_notebooks(parameters, skip, only)
     run, _ = prepare_run(parameters, [path.stem for path in list_notebooks() if path not in notebooks])
     save_settings(run)
+    if run.profile.budget_hours:
+        run, plan, pace = plan_run(run)
+        logger.info(describe_plan(run, plan, pace))
+        notebooks = {path: own for path, own in notebooks.items() if path.stem not in plan.skip}
     told = notebook_parameters(run)
     for own in notebooks.values():
         own.update({name: told[name] for name in own if name in told})

@@ -23,16 +23,16 @@ from ..config import Profile
 from ..files.write import write_json
 from .prepare import read_tables
 from .run import Run
-from .store import run_step
+from .store import read_records, run_step
 
 if TYPE_CHECKING:
     from ..training import TrainConfig
 
-PACE_EPOCHS = 4  # the first one, with decoding and the start of everything, is not counted as a step's time
+PACE_EPOCHS = 3  # the first one, with decoding and the start of everything, is not counted as a step's time
 N_BATCHES, N_VALID = 6, 24  # of an epoch of the short training; images that it validates on, and that are predicted
 N_SEEN = 12  # images of full size that go through the network
 CACHE_SHARE, CACHE_BYTES = 8, 2 << 30  # decoded pictures that a training holds: see `training.batches`
-MACHINE = ("device", "workers")  # of a training's settings, what changes its seconds and not its numbers
+STEP_FIELDS = ("family", "weights", "imgsz", "batch", "device", "workers", "optimizer", "compiler", "bf16")
 # What a step is taken to cost before one was measured: floating-point operations a parameter at 640 px, forward and
 # backward, and operations a second. YOLOv5's sizes need 2,250 to 2,400 forward; a backward pass twice that.
 FORWARD_FLOP, TRAIN_FACTOR = 2300.0, 3.0
@@ -43,8 +43,9 @@ FLOP_A_SECOND = {"cuda": 3.5e12, "cpu": 4.0e10}  # a T4 in fp16, as the challeng
 class Pace:
     """Seconds: of each image in training, in validation, in prediction; `write` to bring it to training size.
 
-    `once` is what a training takes besides: the start of its process, the first decoding. `gigabytes` is the most
-    memory of a training (of the GPU's, or of the process) and `of_gigabytes` what there is; both 0 if not measured.
+    `once` is what the first training of a notebook takes besides, the start of its process and the first decoding, and
+    `again` what each further one does: on a CPU the process stays. `gigabytes` is the most memory of a training (of the
+    GPU's, or of the process) and `of_gigabytes` what there is; both 0 if not measured.
     """
 
     train: float
@@ -52,6 +53,7 @@ class Pace:
     seen: float
     write: float
     once: float
+    again: float = 0.0
     gigabytes: float = 0.0
     of_gigabytes: float = 0.0
     is_measured: bool = False
@@ -74,7 +76,8 @@ def guess_pace(profile: Profile, n_parameters: float, n_cores: int, *, on_gpu: b
     """
     speed = FLOP_A_SECOND["cuda"] if on_gpu else FLOP_A_SECOND["cpu"] * n_cores
     forward = n_parameters * FORWARD_FLOP * (profile.imgsz / 640) ** 2 / speed
-    return Pace(train=TRAIN_FACTOR * forward, valid=forward, seen=forward + 0.02, write=0.02 / n_cores, once=8.0)
+    return Pace(train=TRAIN_FACTOR * forward, valid=forward, seen=forward + 0.02, write=0.02 / n_cores, once=8.0,
+                again=8.0 if on_gpu else 1.0)
 
 
 def measure_pace(run: Run) -> Pace:
@@ -83,17 +86,32 @@ def measure_pace(run: Run) -> Pace:
     Raises MissingResult where the data are not read and split yet, RuntimeError if the short training fails: then the
     others would too.
     """
-    from .train import PLACES, hyp_path, make_config
+    from .train import hyp_path, make_config
 
-    path = run.workspace.interim_dir / "pace.json"
+    path = pace_path(run)
     images, boxes = read_tables(run)
     config = make_config(run, path, hyp_path(run))
-    settings = {**{key: value for key, value in asdict(config).items() if key not in PLACES},
-                "weights": run.profile.weights, "machine": describe_machine()}
     run_step("pace", lambda: write_json(asdict(_measure(run, images, boxes, config)), path), outputs=[path],
-             inputs=[run.workspace.interim_dir / "folds.parquet"], settings=settings, workspace=run.workspace.root,
-             says=False)
+             settings=_list_settings(run), workspace=run.workspace.root, says=False)
     return Pace(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_pace(run: Run) -> Pace | None:
+    """What was measured with these settings on this machine; None where nothing was."""
+    record, path = read_records(run.workspace.root).get("pace"), pace_path(run)
+    if record is None or record.settings != _list_settings(run) or not path.exists():
+        return None
+    return Pace(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def pace_path(run: Run) -> Path:
+    """Where the pace is kept."""
+    return run.workspace.interim_dir / "pace.json"
+
+
+def _list_settings(run: Run) -> dict[str, Any]:
+    """What the pace depends on: of the profile what changes a step, and the machine."""
+    return {**{name: getattr(run.profile, name) for name in STEP_FIELDS}, "machine": describe_machine()}
 
 
 def describe_machine() -> str:
@@ -109,6 +127,7 @@ def _measure(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, config: TrainC
     from ..data import dataset
     from ..training import train
 
+    histories: list[pd.DataFrame] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         chosen = choose_images(images, boxes, N_BATCHES * config.batch + N_VALID)
@@ -119,36 +138,40 @@ def _measure(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, config: TrainC
         ids = chosen["image_id"]
         n_valid = min(N_VALID, len(ids) // 2)
         data_yaml = dataset.write_lists(folder, "pace", ids[n_valid:], ids[:n_valid], run.competition.labels)
-        started = time.monotonic()
-        history = train(replace(config, data_yaml=str(data_yaml), epochs=PACE_EPOCHS, resumes=False, loggers=()),
-                        folder / "run", label_of=run.competition.label_of)
-        whole = time.monotonic() - started
-        seen = _time_prediction(run, chosen, folder / "run")
+        short, seconds = replace(config, data_yaml=str(data_yaml), resumes=False, loggers=()), []
+        for epochs in (PACE_EPOCHS, 1):
+            started = time.monotonic()
+            histories.append(train(replace(short, epochs=epochs), folder / f"run{epochs}",
+                                   label_of=run.competition.label_of))
+            seconds.append(time.monotonic() - started)
+        seen = _time_prediction(run, chosen, folder / f"run{PACE_EPOCHS}")
         decode = _time_decoding(folder, chosen)
-    return find_pace(history, whole, n_train=len(ids) - n_valid, n_valid=n_valid, seen=seen, write=write,
+    return find_pace(histories[0], *seconds, n_train=len(ids) - n_valid, n_valid=n_valid, seen=seen, write=write,
                      decode=0.0 if _fits(images, config.imgsz) else decode / max(config.workers, 1),
                      of_gigabytes=_find_memory(config.device))
 
 
 def find_pace(
-    history: pd.DataFrame, whole: float, *, n_train: int, n_valid: int, seen: float, write: float, decode: float = 0.0,
-    of_gigabytes: float = 0.0,
+    history: pd.DataFrame, whole: float, second: float, *, n_train: int, n_valid: int, seen: float, write: float,
+    decode: float = 0.0, of_gigabytes: float = 0.0,
 ) -> Pace:
     """The pace from the history of a training on `n_train` images that took `whole` seconds with its process.
 
-    Epochs after the first give the seconds of an image, the median; what else it took comes once a training. `decode`
-    is added to each image's step: of images that do not fit into memory, which a short training's do.
+    Epochs after the first give the seconds of an image, the median; what else it took comes once. `second` are the
+    seconds of another such training, of one epoch. `decode` is added to each image's step: of images that do not fit
+    into memory, which a short training's do.
 
     >>> history = pd.DataFrame({"seconds": [9.0, 6.0, 6.0], "valid_seconds": [2.0, 2.0, 2.0], "gigabytes": 1.5})
-    >>> pace = find_pace(history, 30.0, n_train=8, n_valid=4, seen=0.1, write=0.01)
-    >>> pace.train, pace.valid, pace.once
-    (0.5, 0.5, 12.0)
+    >>> pace = find_pace(history, 30.0, 7.0, n_train=8, n_valid=4, seen=0.1, write=0.01)
+    >>> pace.train, pace.valid, pace.once, pace.again
+    (0.5, 0.5, 12.0, 1.0)
     """
     warm = history.iloc[1:]
     train = float((warm["seconds"] - warm["valid_seconds"]).median()) / n_train
     valid = float(warm["valid_seconds"].median()) / n_valid
-    once = max(whole - len(history) * (train * n_train + valid * n_valid), 0.0)
-    return Pace(train + decode, valid, seen, write, once, float(history["gigabytes"].max()), of_gigabytes, True)
+    epoch = train * n_train + valid * n_valid
+    once, again = max(whole - len(history) * epoch, 0.0), max(second - epoch, 0.0)
+    return Pace(train + decode, valid, seen, write, once, again, float(history["gigabytes"].max()), of_gigabytes, True)
 
 
 def choose_images(images: pd.DataFrame, boxes: pd.DataFrame, n: int) -> pd.DataFrame:

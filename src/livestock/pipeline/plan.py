@@ -64,9 +64,9 @@ class Piece:
     done: int = 0
 
     def seconds(self, pace: Pace) -> float:
-        """Seconds of one of the pieces."""
+        """Seconds of one of the pieces, after the first."""
         own = pace.scale(self.area)
-        training = own.once + self.epochs * (self.images * own.train + self.valid * own.valid) if self.epochs else 0.0
+        training = own.again + self.epochs * (self.images * own.train + self.valid * own.valid) if self.epochs else 0.0
         return training + self.seen * own.seen + self.written * own.write + self.other
 
     def left(self, pace: Pace) -> float:
@@ -113,7 +113,9 @@ def sum_seconds(pieces: Sequence[Piece], pace: Pace, stages: Collection[str] = S
     """Seconds of what is left of these stages, their notebooks included while anything of them is left."""
     seconds = {stage: sum(piece.left(pace) for piece in pieces if piece.stage == stage) for stage in stages}
     begun = {piece.stage for piece in pieces if piece.done < piece.n}
-    return sum(seconds.values()) + NOTEBOOK_SECONDS * len(begun & set(stages))
+    trains = {piece.stage for piece in pieces if piece.done < piece.n and piece.epochs}
+    return (sum(seconds.values()) + NOTEBOOK_SECONDS * len(begun & set(stages))
+            + max(pace.once - pace.again, 0.0) * len(trains & set(stages)))
 
 
 def fit(

@@ -22,10 +22,11 @@ from ..files.hashing import hash_content
 from ..files.write import write_json
 from ..search.proxies import PROXIES, Proxy
 from ..training.settings import find_place
+from .evolve import DEFAULT_STUDY, name_plan
 from .expectation import count_images, expect
-from .pace import Pace, guess_pace, measure_pace
+from .pace import Pace, guess_pace, measure_pace, read_pace
 from .plan import DECIDES, STAGES, VALID_SHARE, Piece, Plan, Sizes, cut_sessions, fit, list_pieces, sum_seconds
-from .prepare import read_tables
+from .prepare import read_data, read_tables, split_data
 from .run import Run, plan_path, profile_of, with_changes
 from .store import read_records, run_step
 from .train import start_bytes
@@ -84,7 +85,8 @@ def find_done(run: Run) -> dict[tuple[str, str], int]:
         names = [step for step, record in records.items() if step.startswith(begins) and record.key and (
             not step.startswith("train_") or all(record.settings.get(key) == value for key, value in wanted.items()))]
         done[kind] = len(names)
-    done["03_evolve", "trial"] = len(list(run.workspace.runs_dir.glob("evolve/evolve*/trial_*/history.jsonl")))
+    studies = f"{DEFAULT_STUDY}*{name_plan(run.profile)}"
+    done["03_evolve", "trial"] = len(list(run.workspace.runs_dir.glob(f"evolve/{studies}/trial_*/history.jsonl")))
     done["05_errors", "passes"] = int((run.workspace.interim_dir / "errors.parquet").exists())
     done["08_inference", "passes and answer"] = int(run.workspace.answer_path.exists())
     return done
@@ -111,12 +113,12 @@ def make_plan(run: Run, pace: Pace) -> Plan:
 
 
 def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:
-    """The run as its plan has it, the plan with what is done, and the pace: measured, or a guess.
+    """The run as its plan has it, the plan with what is done, and the pace: measured now or earlier, or a guess.
 
-    Only a measured pace makes a plan that is kept. Raises MissingResult where it is to be measured and the data are not
-    read yet.
+    Only a pace that is measured makes a plan that is kept. Raises MissingResult where it is to be measured and the data
+    are not read yet.
     """
-    pace = measure_pace(run) if measures else guess(run)
+    pace = measure_pace(run) if measures else read_pace(run) or guess(run)
     if measures and run.profile.budget_hours:
         plan = make_plan(run, pace)
         run = with_changes(run, plan.changes)
@@ -124,6 +126,16 @@ def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:
     else:
         plan = fit(run.profile, count_sizes(run), pace, read_proxies(), list(run.settings.overrides))
     return run, plan, pace
+
+
+def show_plan(run: Run) -> Run:
+    """Logs the plan at the start of a notebook; the run as it has it. With a budget it is measured first, and kept."""
+    if run.profile.budget_hours:
+        read_data(run)
+        split_data(run)
+    run, plan, pace = plan_run(run, measures=bool(run.profile.budget_hours))
+    logger.info(describe_plan(run, plan, pace))
+    return run
 
 
 def plan_table(plan: Plan, pace: Pace) -> pd.DataFrame:

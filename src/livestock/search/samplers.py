@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,12 +25,17 @@ N_STARTUP = 5  # trials before a model of the fitness, or a median to prune by, 
 CMAES_SIGMA = 0.1  # of each range, on its scale: a factor 2.5 for lr0
 
 
-def make_pruner(name: str) -> optuna.pruners.BasePruner:
-    """`median` stops what is worse than earlier trials' median at the same epoch; `halving` is successive halving."""
+def make_pruner(name: str, warmup_epochs: float = 0.0) -> optuna.pruners.BasePruner:
+    """`median` stops what is worse than earlier trials' median at the same epoch; `halving` is successive halving.
+
+    Halving first compares trials one whole epoch after the warm-up, during which learning rates say nothing yet, and
+    again at twice as many epochs, and so on; each time the better half goes on (Jamieson and Talwalkar 2016).
+    """
     if name == "none":
         return optuna.pruners.NopPruner()
     if name == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2, min_early_stopping_rate=0)
+        return optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=math.ceil(warmup_epochs) + 1, reduction_factor=2, min_early_stopping_rate=0)
     return optuna.pruners.MedianPruner(n_startup_trials=N_STARTUP, n_min_trials=N_STARTUP)
 
 

@@ -115,7 +115,7 @@ def load(search: Search) -> optuna.Study:
     identity = {**search.identity, "fitness": search.fitness, "space": describe(search.meta),
                 "start": {name: float(value) for name, value in sorted(search.start.items())}}
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens to trials is said here, and once
-    storage, pruner = open_storage(search.storage), make_pruner(search.pruner)
+    storage, pruner = open_storage(search.storage), make_pruner(search.pruner, search.start.get("warmup_epochs", 0.0))
     return open_study(storage, search.study, identity, StartFirst(search), pruner)
 
 

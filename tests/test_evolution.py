@@ -10,9 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -746,37 +745,6 @@ def test_two_processes_share_one_file(tmp_path: Path) -> None:
 
 
 # -- many machines ------------------------------------------------------------------------------------------------
-
-
-def find_postgresql() -> Path | None:
-    """The folder of PostgreSQL's programs."""
-    found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), Path(shutil.which("initdb") or "/nowhere/x").parent]
-    return next((folder for folder in found if (folder / "initdb").exists()), None)
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    """The URL of a database on a real PostgreSQL, started on loopback for these tests and stopped after them."""
-    if (programs := find_postgresql()) is None:
-        pytest.skip("PostgreSQL is not installed; on Debian: apt install postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="livestock-pg-"))  # pytest closes its own to other users when it starts anew
-    # PostgreSQL refuses to run as root: there, as in most containers, Debian's own user runs it
-    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    if as_user:
-        shutil.chown(folder, "postgres")
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    control = [*as_user, str(programs / "pg_ctl"), "-D", str(folder / "data"), "-w", "-l", str(folder / "log")]
-    options = ["-o", f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"]
-    make_cluster = [*as_user, str(programs / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "livestock"]
-    subprocess.run(make_cluster, check=True, capture_output=True, cwd=folder)  # noqa: S603
-    subprocess.run([*control, *options, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)  # noqa: S603
-    yield f"postgresql://livestock@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd=folder)  # noqa: S603
-    shutil.rmtree(folder)
 
 
 def test_four_workers_on_a_database_one_killed_one_late(

@@ -19,6 +19,7 @@ from .pipeline.preflight import check_training
 from .pipeline.prepare import read_data, split_data
 from .pipeline.run import Run, choose_hyp
 from .pipeline.select import Inference, try_methods
+from .pipeline.shared import share_folds
 from .pipeline.submit import check_submission, chosen_inference, submit
 from .pipeline.train import train_fold, weights_of, write_dataset
 
@@ -38,16 +39,20 @@ class Tuned:
     held_out: pd.DataFrame
 
 
-def train(run: Run, folds: Sequence[int] = ()) -> list[Path]:
+def train(run: Run, folds: Sequence[int] = (), *, storage: str = "") -> list[Path]:
     """Trains without each of these folds in turn, by default the run's; returns the weights, a file a fold.
 
-    Reads and splits the data first. Raises NotReadyError that lists what is wrong with weights and hyper-parameters.
+    Machines that give the same `storage`, a database's URL, and a workspace that all of them read and write, share the
+    folds: each is trained once. Reads and splits the data first. Raises NotReadyError that lists what is wrong with
+    weights and hyper-parameters, and ValueError for a fold that failed on another machine.
     """
     hyp, folds = str(choose_hyp(run)), folds or run.folds
     check_training(run, hyp)
     boxes, images = read_data(run).boxes, split_data(run).images
-    for fold in folds:
+    for fold in folds if not storage else ():
         train_fold(run, write_dataset(run, images, boxes, fold), fold, hyp=hyp)
+    if storage:
+        share_folds(run, storage, folds, hyp)
     return [weights_of(run, fold) for fold in folds]
 
 

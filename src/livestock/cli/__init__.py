@@ -196,6 +196,7 @@ def train(
     seed: Annotated[int, typer.Option(help="of split and training")] = 42,
     hyp: Annotated[str, typer.Option(help="hyper-parameters to train with, a file")] = "",
     folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "0",
+    storage: Annotated[str, typer.Option(help="postgresql://… : machines with one workspace share the folds")] = "",
     changes: ChangesOption = None,
 ) -> None:
     """Reads, splits and trains, without a notebook; run it again to go on. `livestock predict` uses the weights."""
@@ -209,7 +210,7 @@ def train(
         overrides=parse_overrides(_with_family(family, changes)), fresh=True,
     )
     save_settings(run)  # for whatever else works in this workspace, such as `livestock fuse`
-    for path in api.train(run):
+    for path in api.train(run, storage=storage):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB; next: livestock predict --weights {path} --images DIR "
                    "--out boxes.csv")
 

@@ -1,0 +1,45 @@
+"""Trainings that several machines share: each pulls the next one from a queue, see `search.pieces`.
+
+The workspace is a folder that all of them read and write, such as a bucket or a disk of the network; the data set at
+training size lies in it too. What is done already is found there by its key, so a piece that comes twice costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..files.hashing import fingerprint, hash_content
+from ..search.pieces import share_pieces
+from .prepare import read_tables
+from .run import Run
+from .students import student_training, train_student
+from .train import hyp_path, train_fold, write_dataset
+
+OF_A_MACHINE = ("device", "workers", "loggers", "session_hours", "budget_hours")  # machines may differ in these
+
+
+def share_folds(run: Run, storage: str, folds: Sequence[int], hyp: str = "") -> list[str]:
+    """Trains without each of these folds, here or on another machine; returns what was trained here."""
+    images, boxes = read_tables(run)
+    by_name = {f"fold {fold}": fold for fold in folds}
+    name = name_queue(run, "folds", {"folds": sorted(folds), "hyp": fingerprint(hyp_path(run, hyp))})
+    return share_pieces(storage, name, list(by_name), lambda piece: train_fold(
+        run, write_dataset(run, images, boxes, by_name[piece]), by_name[piece], hyp))
+
+
+def share_students(run: Run, storage: str, strategies: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Trains with the labels of each strategy and each seed, here or on another machine; see `share_folds`."""
+    by_name = {f"{strategy}, seed {seed}": (strategy, seed) for seed in seeds for strategy in strategies}
+    name = name_queue(run, "students", {
+        "trainings": [student_training(run, *own).name for own in by_name.values()],
+        "boxes": fingerprint(run.workspace.interim_dir / "boxes.parquet")})
+    return share_pieces(storage, name, list(by_name), lambda piece: train_student(run, *by_name[piece]))
+
+
+def name_queue(run: Run, what: str, content: Mapping[str, Any]) -> str:
+    """The study's name: what the pieces are, and a hash of all that they are made from, the same on each machine."""
+    profile = {name: value for name, value in asdict(run.profile).items() if name not in OF_A_MACHINE}
+    split = fingerprint(run.workspace.interim_dir / "folds.parquet")
+    return f"{what}_{hash_content({**content, 'profile': profile, 'seed': run.seed, 'split': split})[:12]}"

@@ -1,0 +1,219 @@
+"""The plan of a workspace: guessed, measured, kept in the lineage, taken up by the run, and what of it is done."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from livestock.config import REPOSITORY, get_profile
+from livestock.exceptions import BadData, MissingResult
+from livestock.pipeline import planning
+from livestock.pipeline.evolve import at_search_size, name_plan, name_study
+from livestock.pipeline.pace import Pace, find_pace, measure_pace, read_pace
+from livestock.pipeline.plan import sum_seconds
+from livestock.pipeline.planning import (
+    describe_plan,
+    find_done,
+    make_plan,
+    plan_run,
+    plan_table,
+    read_proxies,
+    say_next,
+)
+from livestock.pipeline.prepare import read_data, split_data
+from livestock.pipeline.run import Run, make_run, plan_path
+from livestock.pipeline.shared import name_queue
+from livestock.pipeline.store import read_records
+from livestock.pipeline.students import HUMAN, is_settled
+from livestock.sample import draw_sample
+from livestock.search.samplers import make_pruner
+
+SLOW = Pace(train=2.0, valid=1.0, seen=1.0, write=0.01, once=10.0, again=5.0, is_measured=True)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn") / "raw"
+    draw_sample(folder, n_train=16, n_test=2, scale=0.1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ready(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which the data are read and split."""
+    workspace = tmp_path_factory.mktemp("ready") / "ws"
+    start(drawn, workspace)
+    return workspace
+
+
+@pytest.fixture
+def workspace(ready: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(ready, tmp_path / "ws")
+
+
+def start(drawn: Path, workspace: Path, **overrides: object) -> Run:
+    run = make_run(workspace=workspace, profile="demo", data=drawn, reader="aihub", fresh=True,
+                   competition=REPOSITORY / "competition.yaml", overrides=overrides)
+    read_data(run)
+    split_data(run)
+    return run
+
+
+def test_before_the_first_step_it_says_about_and_writes_nothing(drawn: Path, tmp_path: Path) -> None:
+    run = make_run(workspace=tmp_path / "ws", profile="demo", data=drawn, competition=REPOSITORY / "competition.yaml")
+    same, plan, pace = plan_run(run, measures=False)
+    words = describe_plan(same, plan, pace)
+    assert same == run and "about 0." in words and "images, size and model alone" in words
+    assert not (tmp_path / "ws").exists()
+    with pytest.raises(MissingResult, match="run 01_eda"):
+        plan_run(run)
+
+
+def test_a_plan_is_kept_in_the_lineage_and_the_run_takes_it_up(drawn: Path, workspace: Path) -> None:
+    run = start(drawn, workspace, budget_hours=0.08)
+    plan = make_plan(run, SLOW)
+    assert plan.skip == ["03_evolve", "06_silver"] and set(plan.changes) == {"epochs"}
+    record = read_records(run.workspace.root)["plan"]
+    assert record.notes["changes"] == plan.changes and record.settings["profile"]["budget_hours"] == 0.08
+    taken = start(drawn, workspace, budget_hours=0.08)
+    assert taken.profile == replace(run.profile, **plan.changes)
+    # Another machine's pace changes nothing of it, another budget does.
+    assert make_plan(taken, SLOW.scale(0.01)).changes == plan.changes
+    assert start(drawn, workspace, budget_hours=0.09).profile.epochs == 4
+    assert make_plan(start(drawn, workspace, budget_hours=50), SLOW).changes == {}
+
+
+def test_a_run_without_a_budget_is_as_before(drawn: Path, workspace: Path) -> None:
+    run = start(drawn, workspace, budget_hours=0.08)
+    make_plan(run, SLOW)
+    plain = start(drawn, workspace)
+    assert plain.profile == get_profile("demo")
+    assert name_plan(plain.profile) == "" and at_search_size(plain) is plain
+    assert plan_path(plain.workspace).exists()
+
+
+def test_trials_of_another_size_are_another_study(drawn: Path, tmp_path: Path) -> None:
+    run = make_run(workspace=tmp_path, profile="demo", data=drawn,
+                   overrides={"budget_hours": 1, "search_imgsz": 160, "trial_epochs": 1})
+    assert at_search_size(run).profile.imgsz == 160 and run.profile.imgsz == 320
+    assert name_study("evolve", run.workspace, name_plan(run.profile)) == "evolve_160px_1epochs"
+    assert name_study("mine", run.workspace, name_plan(run.profile)) == "mine"
+
+
+def test_what_is_done_is_found_and_costs_nothing_more(drawn: Path, workspace: Path) -> None:
+    run = start(drawn, workspace)
+    trial = run.workspace.runs_dir / "evolve/evolve/trial_0000"
+    trial.mkdir(parents=True)
+    (trial / "history.jsonl").write_text("{}")
+    done = find_done(run)
+    assert done["01_eda", "reading"] == done["02_split", "split"] == done["03_evolve", "trial"] == 1
+    assert done["04_train", "fold"] == 0
+    _, plan, pace = plan_run(run, measures=False)
+    table = plan_table(plan, pace)
+    assert list(table.loc[["01_eda", "03_evolve", "04_train"], "done"]) == ["1 of 1", "1 of 9", "0 of 1"]
+    assert table.loc["01_eda", "minutes"] == 0
+    assert table["minutes"].sum() == pytest.approx(sum_seconds(plan.pieces, pace) / 60, abs=0.5)
+    assert say_next(plan, pace, 12).startswith("the next session: 03_evolve: 1 images at training size; 03_evolve: 3")
+
+
+def test_proxies_within_the_noise_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "proxies.yaml"
+    monkeypatch.setattr(planning, "resource", lambda name: path)
+    path.write_text("imgsz: {regret: 0.002, noise: 0.004}\nepochs: {regret: 0.01, noise: 0.004}\n")
+    assert [proxy.name for proxy in read_proxies()] == ["imgsz"]
+    path.write_text("size: {regret: 0.002, noise: 0.004}\n")
+    with pytest.raises(BadData, match="expected some of .'imgsz', 'data'.*found size"):
+        read_proxies()
+    path.write_text("{}")
+    assert read_proxies() == []
+
+
+def test_the_proxies_that_come_with_the_code_can_be_read() -> None:
+    assert isinstance(read_proxies(), list)
+
+
+def test_pace_from_a_history_by_hand() -> None:
+    """The first epoch starts everything; the median of the others counts, and decoding comes on top."""
+    history = pd.DataFrame({"seconds": [50.0, 6.0, 8.0, 100.0], "valid_seconds": [9.0, 2.0, 2.0, 2.0],
+                            "gigabytes": [1.0, 1.5, 1.2, 1.2]})
+    pace = find_pace(history, 200.0, 9.0, n_train=12, n_valid=4, seen=0.1, write=0.01, decode=0.25, of_gigabytes=16)
+    assert (pace.train, pace.valid, pace.once, pace.again) == (0.75, 0.5, 200 - 4 * 8, 1.0)
+    assert (pace.gigabytes, pace.of_gigabytes, pace.is_measured) == (1.5, 16, True)
+
+
+def test_pace_is_measured_by_real_steps_once(drawn: Path, workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = start(drawn, workspace, imgsz=64, batch=2)
+    assert read_pace(run) is None
+    pace = measure_pace(run)
+    assert pace.is_measured and min(pace.train, pace.valid, pace.seen, pace.write) > 0
+    assert pace.once >= pace.again >= 0 and 0 < pace.gigabytes < pace.of_gigabytes
+    written = (run.workspace.interim_dir / "pace.json").stat().st_mtime_ns
+    assert measure_pace(run) == pace == read_pace(run)
+    assert (run.workspace.interim_dir / "pace.json").stat().st_mtime_ns == written
+    assert read_pace(start(drawn, workspace, imgsz=96, batch=2)) is None
+    assert not any(run.workspace.root.glob("runs/*"))
+
+
+def test_halving_stops_the_worse_half_past_the_warm_up() -> None:
+    study = optuna.create_study(direction="maximize", pruner=make_pruner("halving", warmup_epochs=1.5))
+    stopped: list[tuple[int, int]] = []
+    for number, score in enumerate([0.9, 0.1, 0.95, 0.2]):
+        trial = study.ask()
+        for epoch in range(1, 9):
+            trial.report(score, epoch)
+            if trial.should_prune():
+                stopped.append((number, epoch))
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, score)
+    assert {number for number, _ in stopped} == {1, 3}
+    assert min(epoch for _, epoch in stopped) == 3  # the first whole epoch after a warm-up of one and a half
+
+
+def students(gains: list[float]) -> pd.DataFrame:
+    return pd.DataFrame([{"strategy": strategy, "seed": seed, "label": "cow", "ap": 0.5 + extra, "ap_fair": 0.5 + extra}
+                         for seed, gain in enumerate(gains) for strategy, extra in ((HUMAN, 0.0), ("complete", gain))])
+
+
+@pytest.mark.parametrize(("gains", "settled"), [
+    ([-0.02], False),  # one seed has no interval
+    ([-0.020, -0.021, -0.022], True),  # mean -.021, half an interval .0025
+    ([-0.02, 0.02, -0.02], False),
+    ([0.01, 0.011, 0.012], False),  # a gain
+    ([0.001, 0.0012, 0.0014], True),  # shown to be a gain, but none that matters
+])
+def test_a_comparison_ends_once_no_gain_that_matters_is_left(gains: list[float], settled: bool) -> None:
+    assert is_settled(students(gains)) is settled
+
+
+def test_without_strategies_nothing_is_settled() -> None:
+    assert not is_settled(students([0.0, 0.0]).query("strategy == @HUMAN"))
+
+
+def test_machines_share_a_queue_by_what_its_pieces_are_made_from(drawn: Path, workspace: Path) -> None:
+    run = start(drawn, workspace)
+    names = {name_queue(each, "folds", {"folds": [0, 1]}) for each in
+             (run, start(drawn, workspace, device="0", workers=3, session_hours=5))}
+    assert len(names) == 1
+    assert name_queue(start(drawn, workspace, epochs=3), "folds", {"folds": [0, 1]}) not in names
+    assert name_queue(run, "folds", {"folds": [0]}) not in names
+
+
+def test_a_plan_is_shown_where_a_notebook_starts(drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "measure_pace", lambda run: SLOW)
+    run = make_run(workspace=tmp_path / "ws", profile="demo", data=drawn, reader="aihub", fresh=True,
+                   competition=REPOSITORY / "competition.yaml", overrides={"budget_hours": 0.08})
+    with caplog.at_level(logging.INFO):
+        planned = planning.show_plan(run)
+    assert planned.profile.epochs == json.loads(plan_path(run.workspace).read_text())["changes"]["epochs"] < 4
+    assert "not tried" in caplog.text and "disk: " in caplog.text

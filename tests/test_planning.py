@@ -121,7 +121,8 @@ def test_what_is_done_is_found_and_costs_nothing_more(drawn: Path, workspace: Pa
     assert list(table.loc[["01_eda", "03_evolve", "04_train"], "done"]) == ["1 of 1", "1 of 9", "0 of 1"]
     assert table.loc["01_eda", "minutes"] == 0
     assert table["minutes"].sum() == pytest.approx(sum_seconds(plan.pieces, pace) / 60, abs=0.5)
-    assert say_next(plan, pace, 12).startswith("the next session: 03_evolve: 1 images at training size; 03_evolve: 3")
+    assert "03_evolve: 1 images at training size; 03_evolve: 3 trial;" in say_next(plan, pace, 12)
+    assert say_next(replace(plan, pieces=[]), pace, 12) == "everything of the plan is done"
 
 
 def test_proxies_within_the_noise_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,15 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .config import CHECKOUT
 from .files.disk import check_disk_space
 from .files.drive import copy_new, missing_bytes, retry
 from .files.logs import show_messages
+
+if TYPE_CHECKING:
+    from .pipeline.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +46,8 @@ def start(workspace: str = "data") -> None:
         logger.info("working on the local disk in %s; results are kept in %s", Path(workspace).resolve(), drive_dir)
 
 
-def finish(workspace: str = "data") -> None:
-    """On Colab copies what this notebook wrote to Drive; elsewhere there is nothing to do.
+def finish(workspace: str = "data", run: Run | None = None) -> None:
+    """On Colab copies what this notebook wrote to Drive; with a `run` says what of its plan the next session will do.
 
     Raises CopyError when Drive stays away or is full; run again, it goes on where it stopped.
     """
@@ -51,6 +55,11 @@ def finish(workspace: str = "data") -> None:
         drive_dir = mount_drive()
         n_copied = sum(copy_new(Path(workspace) / name, drive_dir / name, mount=drive_dir) for name in KEPT)
         logger.info("%d new files kept in %s", n_copied, drive_dir)
+    if run is not None:
+        from .pipeline.planning import plan_run, say_next
+
+        planned, plan, pace = plan_run(run, measures=False)
+        logger.info(say_next(plan, pace, planned.profile.session_hours))
 
 
 def backup_path(name: str) -> Path | None:

@@ -66,7 +66,8 @@ def make_search(
     `start_hyp` is a file, without one the profile's. `storage` is a database's URL; without one the study is a journal
     on the local disk, and `backup`, without one a file in the workspace, its copy after every trial; see `name_study`.
     `fitness` is one of `FITNESS`; `AP` is at the competition's IoU. `pruner` is one of `PRUNERS`; without one it is
-    `none`, and with a budget `halving`, which stops the worse half of the trials after the warm-up, and so on.
+    `none`, and with a budget `halving`, which stops the worse half of the trials after the warm-up, and so on. With a
+    budget the search ends before a session does, unless `budget_minutes` says when.
     Raises ValueError for what cannot be searched (see `space.check_meta`).
     """
     start = read_hyp(hyp_path(run, start_hyp))
@@ -78,6 +79,8 @@ def make_search(
         "training": {key: value for key, value in asdict(config).items()
                      if key not in (*PLACES, *MACHINE)},
     }
+    if budget_minutes is None and run.profile.budget_hours:
+        budget_minutes = 60 * run.profile.session_hours
     study = name_study(study, run.workspace, name_plan(run.profile))
     if not storage:
         storage = str(_local_directory(run) / f"{study}.journal")

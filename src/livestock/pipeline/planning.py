@@ -6,10 +6,9 @@ profile and its overrides: another machine that goes on with the workspace measu
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -27,7 +26,7 @@ from .expectation import count_images, expect
 from .pace import Pace, guess_pace, measure_pace, read_pace
 from .plan import DECIDES, STAGES, VALID_SHARE, Piece, Plan, Sizes, cut_sessions, fit, list_pieces, sum_seconds
 from .prepare import read_data, read_tables, split_data
-from .run import Run, plan_path, profile_of, with_changes
+from .run import Run, plan_path, plan_settings, profile_of, read_kept_plan, with_changes
 from .store import read_records, run_step
 from .train import start_bytes
 
@@ -97,19 +96,24 @@ def make_plan(run: Run, pace: Pace) -> Plan:
 
     With a budget `run` has the profile as it was told, before any plan: see `run.make_run`.
     """
-    profile, path = profile_of(run.settings), plan_path(run.workspace)
-    chosen = sorted(split_overrides(run.settings.overrides)[0])
-    found = fit(profile, count_sizes(run), pace, read_proxies(), chosen)
+    path, chosen = plan_path(run.workspace), sorted(split_overrides(run.settings.overrides)[0])
+    settings, found = plan_settings(run), fit(profile_of(run.settings), count_sizes(run), pace, read_proxies(), chosen)
+    content = {"changes": found.changes, "skip": found.skip, "reasons": found.reasons}
 
     def action() -> dict[str, Any]:
-        write_json({"for": hash_content(asdict(profile)), "changes": found.changes, "skip": found.skip,
-                    "reasons": found.reasons, "hours": round(sum_seconds(found.pieces, pace) / 3600, 3)}, path)
-        return {"pace": asdict(pace), "changes": found.changes, "skip": found.skip, "reasons": found.reasons}
+        hours = round(sum_seconds(found.pieces, pace) / 3600, 3)
+        write_json({"for": hash_content(settings), **content, "hours": hours}, path)
+        return {"pace": asdict(pace), "hours": hours, **content}
 
-    run_step("plan", action, outputs=[path], settings={"profile": asdict(profile), "chosen": chosen},
+    run_step("plan", action, outputs=[path], settings={"profile": settings, "chosen": chosen},
              workspace=run.workspace.root, by="livestock plan", says=False)
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    return Plan(found.pieces, kept["changes"], kept["skip"], kept["reasons"])
+    return follow_plan(run, read_kept_plan(run))
+
+
+def follow_plan(run: Run, kept: Mapping[str, Any]) -> Plan:
+    """A kept plan with the pieces that it leads to, and what of them is done."""
+    pieces = list_pieces(with_changes(run, kept["changes"]).profile, count_sizes(run), kept["skip"])
+    return Plan(pieces, kept["changes"], kept["skip"], kept["reasons"])
 
 
 def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:
@@ -119,13 +123,15 @@ def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:
     are not read yet.
     """
     pace = measure_pace(run) if measures else read_pace(run) or guess(run)
-    if measures and run.profile.budget_hours:
+    if not run.profile.budget_hours:
+        return run, Plan(list_pieces(run.profile, count_sizes(run))), pace
+    if measures:
         plan = make_plan(run, pace)
-        run = with_changes(run, plan.changes)
-        plan = replace(plan, pieces=list_pieces(run.profile, count_sizes(run), plan.skip))
+    elif kept := read_kept_plan(run):
+        plan = follow_plan(run, kept)
     else:
-        plan = fit(run.profile, count_sizes(run), pace, read_proxies(), list(run.settings.overrides))
-    return run, plan, pace
+        return run, fit(run.profile, count_sizes(run), pace, read_proxies(), list(run.settings.overrides)), pace
+    return with_changes(run, plan.changes), plan, pace
 
 
 def show_plan(run: Run) -> Run:
@@ -181,9 +187,13 @@ def say_session(session: Mapping[tuple[str, str], float]) -> str:
 
 
 def say_next(plan: Plan, pace: Pace, session_hours: float) -> str:
-    """One line at the end of a session: what the next one will do."""
+    """One line at the end of a session: what the next one will do, and how long that takes."""
     sessions = cut_sessions(plan.pieces, pace, session_hours)
-    return f"the next session: {say_session(sessions[0])}" if sessions else "everything of the plan is done"
+    if not sessions:
+        return "everything of the plan is done"
+    of = {(piece.stage, piece.what): piece.seconds(pace) for piece in plan.pieces}
+    hours = sum(n * of[kind] for kind, n in sessions[0].items()) / 3600
+    return f"the next session, about {hours:.1f} hours: {say_session(sessions[0])}"
 
 
 def _say_needs(run: Run, pace: Pace) -> str:

@@ -32,6 +32,7 @@ from ..files.hashing import hash_content
 from ..files.write import write_text
 
 logger = logging.getLogger(__name__)
+OF_A_MACHINE = ("device", "workers", "loggers", "session_hours")  # of a profile, what machines and sessions may choose
 OF_A_PROFILE = ("weights", "hyp", "overrides")  # what run.yaml says of these is meant for the profile that it names
 
 
@@ -95,7 +96,7 @@ def make_run(
         seed=settings.seed,
         settings=settings,
     )
-    return with_changes(run, read_changes(run)) if own.budget_hours else run
+    return with_changes(run, read_kept_plan(run).get("changes", {})) if own.budget_hours else run
 
 
 def plan_path(workspace: Workspace) -> Path:
@@ -103,11 +104,18 @@ def plan_path(workspace: Workspace) -> Path:
     return workspace.interim_dir / "plan.json"
 
 
-def read_changes(run: Run) -> dict[str, Any]:
-    """The fields of the profile that the kept plan changes; none where there is no plan of this profile yet."""
+def read_kept_plan(run: Run) -> dict[str, Any]:
+    """The kept plan of this profile and its overrides, as `planning.make_plan` writes it; empty where there is none."""
     path = plan_path(run.workspace)
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return kept["changes"] if kept.get("for") == hash_content(asdict(profile_of(run.settings))) else {}
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return kept if kept.get("for") == hash_content(plan_settings(run)) else {}
+
+
+def plan_settings(run: Run) -> dict[str, Any]:
+    """What a plan is made for: the profile before any plan, without what may differ between machines and sessions."""
+    profile = asdict(profile_of(run.settings))
+    return {name: Path(value).name if name == "weights" else value for name, value in profile.items()
+            if name not in OF_A_MACHINE}
 
 
 def with_changes(run: Run, changes: Mapping[str, Any]) -> Run:

@@ -13,11 +13,9 @@ from typing import Any
 from ..files.hashing import fingerprint, hash_content
 from ..search.pieces import share_pieces
 from .prepare import read_tables
-from .run import Run
+from .run import OF_A_MACHINE, Run
 from .students import student_training, train_student
 from .train import hyp_path, train_fold, write_dataset
-
-OF_A_MACHINE = ("device", "workers", "loggers", "session_hours", "budget_hours")  # machines may differ in these
 
 
 def share_folds(run: Run, storage: str, folds: Sequence[int], hyp: str = "") -> list[str]:
@@ -40,6 +38,7 @@ def share_students(run: Run, storage: str, strategies: Sequence[str], seeds: Seq
 
 def name_queue(run: Run, what: str, content: Mapping[str, Any]) -> str:
     """The study's name: what the pieces are, and a hash of all that they are made from, the same on each machine."""
-    profile = {name: value for name, value in asdict(run.profile).items() if name not in OF_A_MACHINE}
+    left_out = (*OF_A_MACHINE, "budget_hours")
+    profile = {name: value for name, value in asdict(run.profile).items() if name not in left_out}
     split = fingerprint(run.workspace.interim_dir / "folds.parquet")
     return f"{what}_{hash_content({**content, 'profile': profile, 'seed': run.seed, 'split': split})[:12]}"

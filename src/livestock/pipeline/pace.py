@@ -36,8 +36,9 @@ STEP_FIELDS = ("family", "weights", "imgsz", "batch", "device", "workers", "opti
 # What a step is taken to cost before one was measured: floating-point operations a parameter at 640 px, forward and
 # backward, and operations a second. YOLOv5's sizes need 2,250 to 2,400 forward; a backward pass twice that.
 FORWARD_FLOP, TRAIN_FACTOR = 2300.0, 3.0
-# A T4 in fp16, from the twelve hours that 20 epochs of the challenge's m6 are said to take; a core of a server's CPU.
-FLOP_A_SECOND = {"cuda": 5.8e12, "cpu": 4.0e10}
+# A T4 in fp16, from the twelve hours that 20 epochs of the challenge's m6 are said to take; a core of a CPU, from
+# bench/train.py.
+FLOP_A_SECOND = {"cuda": 5.8e12, "cpu": 1.8e10}
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from livestock.cli import app
 from livestock.config import REPOSITORY, get_profile
 from livestock.exceptions import BadData, MissingResult
-from livestock.pipeline import planning
+from livestock.pipeline import planning, shared
 from livestock.pipeline.evolve import at_search_size, name_plan, name_study
 from livestock.pipeline.pace import Pace, find_pace, measure_pace, read_pace
 from livestock.pipeline.plan import sum_seconds
@@ -121,7 +123,7 @@ def test_what_is_done_is_found_and_costs_nothing_more(drawn: Path, workspace: Pa
     assert list(table.loc[["01_eda", "03_evolve", "04_train"], "done"]) == ["1 of 1", "1 of 9", "0 of 1"]
     assert table.loc["01_eda", "minutes"] == 0
     assert table["minutes"].sum() == pytest.approx(sum_seconds(plan.pieces, pace) / 60, abs=0.5)
-    assert "03_evolve: 1 images at training size; 03_evolve: 3 trial;" in say_next(plan, pace, 12)
+    assert "03_evolve: images at training size, 3 x trial, 4 x start and" in say_next(plan, pace, 12)
     assert say_next(replace(plan, pieces=[]), pace, 12) == "everything of the plan is done"
 
 
@@ -207,6 +209,27 @@ def test_machines_share_a_queue_by_what_its_pieces_are_made_from(drawn: Path, wo
     assert len(names) == 1
     assert name_queue(start(drawn, workspace, epochs=3), "folds", {"folds": [0, 1]}) not in names
     assert name_queue(run, "folds", {"folds": [0]}) not in names
+
+
+def test_machines_share_folds_and_students_by_a_queue(
+    drawn: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[object] = []
+    monkeypatch.setattr(shared, "write_dataset", lambda run, images, boxes, fold: f"fold{fold}.yaml")
+    monkeypatch.setattr(shared, "train_fold", lambda run, data_yaml, fold, hyp: trained.append((data_yaml, fold)))
+    run, storage = start(drawn, workspace), str(workspace / "journal")
+    assert shared.share_folds(run, storage, [2, 0]) == ["fold 2", "fold 0"]
+    assert shared.share_folds(run, storage, [2, 0]) == []  # as another machine finds it
+    assert trained == [("fold2.yaml", 2), ("fold0.yaml", 0)]
+
+
+def test_the_command_says_about_before_a_step(drawn: Path, tmp_path: Path) -> None:
+    said = CliRunner().invoke(app, ["plan", "--about", "--data", str(drawn), "--workspace", str(tmp_path / "ws"),
+                                    "--set", "budget_hours=0.001"])
+    assert said.exit_code == 0, said.output
+    assert "06_silver: not tried" in said.output and "the next session, about" in said.output
+    wrong = CliRunner().invoke(app, ["plan", "--about", "--data", str(drawn), "--set", "budget_hours=soon"])
+    assert wrong.exit_code == 2 and "budget_hours: expected a number of hours, 0 or more, found 'soon'" in wrong.output
 
 
 def test_a_plan_is_shown_where_a_notebook_starts(drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,

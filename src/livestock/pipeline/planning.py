@@ -149,7 +149,7 @@ def plan_table(plan: Plan, pace: Pace) -> pd.DataFrame:
     rows = []
     for stage in STAGES:
         own = [piece for piece in plan.pieces if piece.stage == stage]
-        words = ", ".join(f"{piece.n} {piece.what}" if piece.epochs else piece.what for piece in own)
+        words = ", ".join(piece.what if piece.n == 1 else f"{piece.n} x {piece.what}" for piece in own)
         rows.append({"stage": stage, "pieces": words or "not tried", "done": _say_done(own),
                      "minutes": round(sum_seconds(own, pace, [stage]) / 60, 1), "decides": DECIDES.get(stage, "")})
     return pd.DataFrame(rows).set_index("stage")
@@ -178,12 +178,15 @@ def describe_plan(run: Run, plan: Plan, pace: Pace) -> str:
 
 
 def say_session(session: Mapping[tuple[str, str], float]) -> str:
-    """What a session does, in words.
+    """What a session does, in words, by stage; a share below 1 is a part of a training.
 
-    >>> say_session({("03_evolve", "trial"): 4.0, ("04_train", "fold"): 0.5})
-    '03_evolve: 4 trial; 04_train: 0.5 fold'
+    >>> say_session({("03_evolve", "split"): 1.0, ("03_evolve", "trial"): 4.0, ("04_train", "fold"): 0.5})
+    '03_evolve: split, 4 x trial; 04_train: 0.5 x fold'
     """
-    return "; ".join(f"{stage}: {n:.2g} {what}" for (stage, what), n in session.items())
+    by_stage: dict[str, list[str]] = {}
+    for (stage, what), n in session.items():
+        by_stage.setdefault(stage, []).append(what if n == 1 else f"{n:.3g} x {what}")
+    return "; ".join(f"{stage}: {', '.join(words)}" for stage, words in by_stage.items())
 
 
 def say_next(plan: Plan, pace: Pace, session_hours: float) -> str:

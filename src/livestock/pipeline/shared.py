@@ -14,7 +14,6 @@ from ..files.hashing import fingerprint, hash_content
 from ..search.pieces import share_pieces
 from .prepare import read_tables
 from .run import OF_A_MACHINE, Run
-from .students import student_training, train_student
 from .train import hyp_path, train_fold, write_dataset
 
 
@@ -25,15 +24,6 @@ def share_folds(run: Run, storage: str, folds: Sequence[int], hyp: str = "") -> 
     name = name_queue(run, "folds", {"folds": sorted(folds), "hyp": fingerprint(hyp_path(run, hyp))})
     return share_pieces(storage, name, list(by_name), lambda piece: train_fold(
         run, write_dataset(run, images, boxes, by_name[piece]), by_name[piece], hyp))
-
-
-def share_students(run: Run, storage: str, strategies: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """Trains with the labels of each strategy and each seed, here or on another machine; see `share_folds`."""
-    by_name = {f"{strategy}, seed {seed}": (strategy, seed) for seed in seeds for strategy in strategies}
-    name = name_queue(run, "students", {
-        "trainings": [student_training(run, *own).name for own in by_name.values()],
-        "boxes": fingerprint(run.workspace.interim_dir / "boxes.parquet")})
-    return share_pieces(storage, name, list(by_name), lambda piece: train_student(run, *by_name[piece]))
 
 
 def name_queue(run: Run, what: str, content: Mapping[str, Any]) -> str:

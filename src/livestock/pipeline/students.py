@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ..evaluation import evaluate, mean_interval
-from ..files.hashing import hash_content
+from ..files.hashing import fingerprint, hash_content
 from ..files.write import write_json
 from ..labels.missing import SUSPECT_CONFIDENCE, find_suspects, fuse_views, set_aside
 from ..labels.silver import without_silver
 from ..postprocess import suppress
+from ..search.pieces import share_pieces
 from ..tables import write_table
 from .predict import predict_boxes, read_oof
 from .prepare import VALID_FOLD, read_tables
 from .run import Run
+from .shared import name_queue
 from .silver import images_to_train, predict_views, read_labels, silver_files, teacher_training
 from .store import find_record, require_fresh, run_step
 from .train import HUMAN, Training, read_config, read_training, train_as_fold, weights_named, write_lists
 
 GAIN_THAT_MATTERS = 0.005  # of mAP, stated and not measured: a gain below it is not worth another seed's hours
+STORAGE_NAME = "LIVESTOCK_STORAGE"  # postgresql://... may hold a password, which no file or notebook should
 logger = logging.getLogger(__name__)
 
 
@@ -85,9 +89,13 @@ def compare_students(run: Run, strategies: Sequence[str], seeds: Sequence[int], 
     """Trains with the labels of each strategy and each seed: a row a training and class, as `evaluate_training`.
 
     With a budget the comparison stops after a seed where no strategy can gain what matters any more, see `is_settled`.
+    Machines with one workspace share the trainings of a seed where the environment names a database (`STORAGE_NAME`).
     """
+    storage = os.environ.get(STORAGE_NAME, "")
     rows: list[pd.DataFrame] = []
     for number, seed in enumerate(seeds, 1):
+        if storage:
+            share_students(run, storage, strategies, seed)
         rows += [evaluate_training(run, train_student(run, strategy, seed), suspects).assign(
             strategy=strategy, seed=seed) for strategy in strategies]
         if run.profile.budget_hours and number < len(seeds) and is_settled(pd.concat(rows, ignore_index=True)):
@@ -95,6 +103,14 @@ def compare_students(run: Run, strategies: Sequence[str], seeds: Sequence[int], 
                         "other seeds are not tried", number, len(seeds), GAIN_THAT_MATTERS)
             break
     return pd.concat(rows, ignore_index=True)
+
+
+def share_students(run: Run, storage: str, strategies: Sequence[str], seed: int) -> list[str]:
+    """Trains with the labels of each strategy, here or on another machine; returns what was trained here."""
+    files = [path for strategy in strategies for path in silver_files(run, strategy)]
+    name = name_queue(run, "students", {"seed": seed, "strategies": sorted(strategies),
+                                        "labels": [fingerprint(path) for path in files]})
+    return share_pieces(storage, name, list(strategies), lambda strategy: train_student(run, strategy, seed))
 
 
 def is_settled(students: pd.DataFrame) -> bool:

@@ -23,6 +23,7 @@ from livestock.pipeline.plan import sum_seconds
 from livestock.pipeline.planning import (
     describe_plan,
     find_done,
+    follow_trainings,
     make_plan,
     plan_run,
     plan_table,
@@ -32,7 +33,7 @@ from livestock.pipeline.planning import (
 from livestock.pipeline.prepare import read_data, split_data
 from livestock.pipeline.run import Run, make_run, plan_path
 from livestock.pipeline.shared import name_queue
-from livestock.pipeline.store import read_records
+from livestock.pipeline.store import Record, add_record, read_records
 from livestock.pipeline.students import HUMAN, is_settled
 from livestock.sample import draw_sample
 from livestock.search.samplers import make_pruner
@@ -163,6 +164,18 @@ def test_pace_is_measured_by_real_steps_once(drawn: Path, workspace: Path, caplo
     assert (run.workspace.interim_dir / "pace.json").stat().st_mtime_ns == written
     assert read_pace(start(drawn, workspace, imgsz=96, batch=2)) is None
     assert not any(run.workspace.root.glob("runs/*"))
+
+
+def test_the_pace_follows_the_trainings_that_ended_after_it_was_measured(drawn: Path, workspace: Path) -> None:
+    """A fold's piece is 5 + 4 epochs of 12.8 images at 2 s and 3.2 at 1 s: 120.2 s; the later one took twice that."""
+    run = start(drawn, workspace)
+    known = {"epochs": 4, "imgsz": 320}
+    for step, seconds, finished in [("train_fold1", 1.0, "2026-01-01"), ("pace", 1.0, "2026-01-02"),
+                                    ("train_fold0", 240.4, "2026-01-03")]:
+        add_record(run.workspace.root, Record(step, "key", {}, settings=known, seconds=seconds, finished=finished))
+    followed = follow_trainings(run, SLOW)
+    assert followed == replace(SLOW.slow_down(2), is_measured=True)
+    assert (followed.train, followed.once) == (pytest.approx(4), pytest.approx(20))
 
 
 def test_halving_stops_the_worse_half_past_the_warm_up() -> None:

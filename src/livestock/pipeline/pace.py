@@ -60,6 +60,15 @@ class Pace:
     of_gigabytes: float = 0.0
     is_measured: bool = False
 
+    def slow_down(self, factor: float) -> Pace:
+        """The pace of a machine on which all of it takes so many times as long.
+
+        >>> Pace(train=0.4, valid=0.2, seen=0.2, write=0.01, once=5).slow_down(2).once
+        10
+        """
+        return replace(self, **{name: factor * getattr(self, name)
+                                for name in ("train", "valid", "seen", "write", "once", "again")})
+
     def scale(self, share: float) -> Pace:
         """The pace for images with this share of the pixels.
 

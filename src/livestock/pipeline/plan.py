@@ -26,6 +26,9 @@ SEARCH_SHARE = 0.5  # of what is left once the needed stages are paid; labels ge
 LEAST_TRIALS, LEAST_SEEDS, LEAST_EPOCHS = 8, 2, 3  # fewer show nothing
 # Passes over images that a notebook makes, as shares of the pixels of plain ones.
 ERROR_PASSES, SILVER_PASSES, METHOD_PASSES = 1 + LARGER, 2 + LARGER, 3 + LARGER
+# Seconds an image on two cores, from what the notebooks say of 16,000 images: to read and hash it, to split and draw;
+# and of an image out of fold to try every method with its thresholds.
+READING_SECONDS, SPLIT_SECONDS, TUNING_SECONDS = 0.02, 0.011, 0.5
 # What a piece that is done fixes: another value would make it again.
 FIXED = {("04_train", "fold"): ("epochs",), ("03_evolve", "trial"): ("search_imgsz", "trial_epochs")}
 
@@ -92,8 +95,8 @@ def list_pieces(profile: Profile, sizes: Sizes, skip: Collection[str] = ()) -> l
     n_students = (1 + sizes.strategies) * profile.n_seeds - 1  # one of them is 04_train's
     trial = Piece("03_evolve", "trial", profile.trials, training / 2, profile.trial_epochs, valid, area=area)
     pieces = [
-        Piece("01_eda", "reading", other=0.03 * (n + sizes.test)),
-        Piece("02_split", "split"),
+        Piece("01_eda", "reading", other=READING_SECONDS * (n + sizes.test)),
+        Piece("02_split", "split", other=SPLIT_SECONDS * n),
         Piece("03_evolve", "images at training size", written=n),
         trial,
         replace(trial, what="start and best again", n=2 * profile.n_verified),
@@ -103,7 +106,8 @@ def list_pieces(profile: Profile, sizes: Sizes, skip: Collection[str] = ()) -> l
         Piece("06_silver", "passes", seen=(SILVER_PASSES + 4) * valid),
         Piece("06_silver", "student", n_students, training, epochs, valid, seen=valid),
         Piece("07_final", "final model", 1, n, epochs),
-        Piece("08_inference", "passes and answer", seen=METHOD_PASSES * (valid + sizes.test)),
+        Piece("08_inference", "passes and answer", seen=METHOD_PASSES * (valid + sizes.test),
+              other=TUNING_SECONDS * valid * sizes.folds),
     ]
     return [replace(piece, done=min(sizes.done.get((piece.stage, piece.what), 0), piece.n))
             for piece in pieces if piece.stage not in skip]

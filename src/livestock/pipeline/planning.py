@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -32,6 +33,7 @@ from .train import start_bytes
 
 logger = logging.getLogger(__name__)
 PROXIES_FILE = "hyp/proxies.yaml"
+TRAINED, N_FOLLOWED = ("fold", "teacher", "student", "final model"), 3
 BYTES_A_PARAMETER = 2  # of weights in half precision
 STEPS = {  # the record of the store that says that a piece is done, by how its name begins
     ("01_eda", "reading"): "read", ("02_split", "split"): "split",
@@ -91,6 +93,22 @@ def find_done(run: Run) -> dict[tuple[str, str], int]:
     return done
 
 
+def follow_trainings(run: Run, pace: Pace) -> Pace:
+    """The pace as the last trainings have it, the median of three: another process may have come or gone since.
+
+    Only those count that ended after the pace was measured, which then was on this machine.
+    """
+    records = read_records(run.workspace.root)
+    pieces = {STEPS[piece.stage, piece.what]: replace(piece, seen=0.0)
+              for piece in list_pieces(run.profile, count_sizes(run)) if piece.epochs and piece.what in TRAINED}
+    later = sorted((record for record in records.values() if record.step.startswith("train_") and record.key
+                    and record.settings["epochs"] == run.profile.epochs
+                    and record.finished >= records["pace"].finished), key=lambda record: record.finished)
+    ratios = [record.seconds / piece.seconds(pace) for record in later[-N_FOLLOWED:]
+              for begins, piece in pieces.items() if record.step.startswith(begins)]
+    return pace.slow_down(median(ratios)) if ratios else pace
+
+
 def make_plan(run: Run, pace: Pace) -> Plan:
     """The plan of this run, kept in the lineage; the kept one where profile and overrides are the same.
 
@@ -123,6 +141,7 @@ def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:
     are not read yet.
     """
     pace = measure_pace(run) if measures else read_pace(run) or guess(run)
+    pace = follow_trainings(run, pace) if pace.is_measured else pace
     if not run.profile.budget_hours:
         return run, Plan(list_pieces(run.profile, count_sizes(run))), pace
     if measures:

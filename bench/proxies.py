@@ -211,7 +211,7 @@ def read_rows(path: Path, task: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def report(trainings: pd.DataFrame, n_wanted: int) -> None:
-    """The table, and a line a proxy that `hyp/proxies.yaml` takes."""
+    """The table, a line of the bench for each proxy, and one that `hyp/proxies.yaml` takes."""
     if len(trainings) < n_wanted:
         print(f"# {len(trainings)} of {n_wanted} trainings are there: seeds that are whole count; run again to go on")
     if keep_whole_seeds(trainings)["seed"].nunique() < 2:
@@ -224,3 +224,7 @@ def report(trainings: pd.DataFrame, n_wanted: int) -> None:
         print(f"bench plan-{name} tau={row['tau']:.3f} ({row['tau_low']:.3f} to {row['tau_high']:.3f}) "
               f"regret={row['regret']:.4f} ({row['regret_low']:.4f} to {row['regret_high']:.4f}) "
               f"noise={row['noise']:.4f} cost={row['cost']:.3f} {'within' if row['is_within'] else 'beyond'} the noise")
+    print("# for hyp/proxies.yaml, each with its origin:")
+    for name, row in judged.drop(index=FULL.name).iterrows():
+        print(f"# {name}: {{tau: {row['tau']:.3f}, regret: {row['regret']:.4f}, noise: {row['noise']:.4f}, "
+              f"cost: {row['cost']:.3f}, origin: \"...\"}}")

@@ -136,7 +136,7 @@ def describe_machine() -> str:
 def _measure(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, config: TrainConfig) -> Pace:
     """Writes some images at training size, trains on them, and predicts with what came out."""
     from ..data import dataset
-    from ..training import train
+    from ..training import end_waiting, train
 
     histories: list[pd.DataFrame] = []
     with tempfile.TemporaryDirectory() as name:
@@ -155,6 +155,7 @@ def _measure(run: Run, images: pd.DataFrame, boxes: pd.DataFrame, config: TrainC
             histories.append(train(replace(short, epochs=epochs), folder / f"run{epochs}",
                                    label_of=run.competition.label_of))
             seconds.append(time.monotonic() - started)
+        end_waiting()  # whoever trains next has a process of its own, in a notebook's kernel most often
         seen = _time_prediction(run, chosen, folder / f"run{PACE_EPOCHS}")
         decode = _time_decoding(folder, chosen)
     return find_pace(histories[0], *seconds, n_train=len(ids) - n_valid, n_valid=n_valid, seen=seen, write=write,

@@ -249,6 +249,7 @@ def _end(child: _Child) -> None:
 
 
 @atexit.register
-def _end_waiting() -> None:
+def end_waiting() -> None:
+    """Ends the process that waits for another training, if there is one, and gives its memory back."""
     while child := _take_waiting():
         _end(child)

@@ -14,9 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from livestock.cli import app
+from livestock.colab import finish
 from livestock.config import REPOSITORY, get_profile
 from livestock.exceptions import BadData, MissingResult
-from livestock.pipeline import planning, shared
+from livestock.pipeline import planning, shared, students
 from livestock.pipeline.evolve import at_search_size, name_plan, name_study
 from livestock.pipeline.pace import Pace, find_pace, measure_pace, read_pace
 from livestock.pipeline.plan import sum_seconds
@@ -35,6 +36,7 @@ from livestock.pipeline.run import Run, make_run, plan_path
 from livestock.pipeline.shared import name_queue
 from livestock.pipeline.store import Record, add_record, read_records
 from livestock.pipeline.students import HUMAN, is_settled
+from livestock.pipeline.train import Training
 from livestock.sample import draw_sample
 from livestock.search.samplers import make_pruner
 
@@ -195,7 +197,7 @@ def test_halving_stops_the_worse_half_past_the_warm_up() -> None:
     assert min(epoch for _, epoch in stopped) == 3  # the first whole epoch after a warm-up of one and a half
 
 
-def students(gains: list[float]) -> pd.DataFrame:
+def make_students(gains: list[float]) -> pd.DataFrame:
     return pd.DataFrame([{"strategy": strategy, "seed": seed, "label": "cow", "ap": 0.5 + extra, "ap_fair": 0.5 + extra}
                          for seed, gain in enumerate(gains) for strategy, extra in ((HUMAN, 0.0), ("complete", gain))])
 
@@ -208,11 +210,11 @@ def students(gains: list[float]) -> pd.DataFrame:
     ([0.001, 0.0012, 0.0014], True),  # shown to be a gain, but none that matters
 ])
 def test_a_comparison_ends_once_no_gain_that_matters_is_left(gains: list[float], settled: bool) -> None:
-    assert is_settled(students(gains)) is settled
+    assert is_settled(make_students(gains)) is settled
 
 
 def test_without_strategies_nothing_is_settled() -> None:
-    assert not is_settled(students([0.0, 0.0]).query("strategy == @HUMAN"))
+    assert not is_settled(make_students([0.0, 0.0]).query("strategy == @HUMAN"))
 
 
 def test_machines_share_a_queue_by_what_its_pieces_are_made_from(drawn: Path, workspace: Path) -> None:
@@ -234,6 +236,42 @@ def test_machines_share_folds_and_students_by_a_queue(
     assert shared.share_folds(run, storage, [2, 0]) == ["fold 2", "fold 0"]
     assert shared.share_folds(run, storage, [2, 0]) == []  # as another machine finds it
     assert trained == [("fold2.yaml", 2), ("fold0.yaml", 0)]
+
+
+def test_students_stop_with_a_budget_alone_and_are_shared_where_a_database_is_named(
+    drawn: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[str, int]] = []
+    monkeypatch.setattr(students, "silver_files", lambda run, strategy: [])
+
+    def train_student(run: Run, strategy: str, seed: int) -> Training:
+        trained.append((strategy, seed))
+        return Training("student", seed=seed, labels=strategy)
+
+    def evaluate(run: Run, training: Training, suspects: object) -> pd.DataFrame:
+        score = 0.5 - 0.02 * (training.labels != HUMAN)
+        return pd.DataFrame({"label": ["cow"], "ap": score, "ap_fair": score})
+
+    monkeypatch.setattr(students, "train_student", train_student)
+    monkeypatch.setattr(students, "evaluate_training", evaluate)
+    plain = students.compare_students(start(drawn, workspace), [HUMAN, "complete"], range(4), pd.DataFrame())
+    assert sorted(plain["seed"].unique()) == [0, 1, 2, 3]
+    planned = start(drawn, workspace, budget_hours=9)
+    cut = students.compare_students(planned, [HUMAN, "complete"], range(4), pd.DataFrame())
+    assert sorted(cut["seed"].unique()) == [0, 1]  # after two equal losses no gain is left
+    trained.clear()
+    monkeypatch.setenv(students.STORAGE_NAME, str(workspace / "journal"))
+    assert students.share_students(planned, str(workspace / "journal"), [HUMAN, "complete"], 0) == [HUMAN, "complete"]
+    students.compare_students(planned, [HUMAN, "complete"], [0], pd.DataFrame())
+    assert trained == [(HUMAN, 0), ("complete", 0)] * 2  # by the queue once; then asked for, and found in the store
+
+
+def test_the_end_of_a_notebook_says_what_comes_next(
+    drawn: Path, workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        finish(str(workspace), start(drawn, workspace))
+    assert "the next session, about" in caplog.text and "03_evolve: images at training size" in caplog.text
 
 
 def test_the_command_says_about_before_a_step(drawn: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ TRAINED, N_FOLLOWED = ("fold", "teacher", "student", "final model"), 3
 BYTES_A_PARAMETER = 2  # of weights in half precision
 STEPS = {  # the record of the store that says that a piece is done, by how its name begins
     ("01_eda", "reading"): "read", ("02_split", "split"): "split",
-    ("03_evolve", "images at training size"): "dataset_fold", ("03_evolve", "start and best again"): "evolve_verify",
+    ("03_evolve", "images at training size"): "dataset_fold",
     ("04_train", "fold"): "train_fold", ("06_silver", "teacher"): "train_teacher", ("06_silver", "passes"): "recipe",
     ("06_silver", "student"): "train_student", ("07_final", "final model"): "train_full",
 }
@@ -86,7 +86,11 @@ def find_done(run: Run) -> dict[tuple[str, str], int]:
         names = [step for step, record in records.items() if step.startswith(begins) and record.key and (
             not step.startswith("train_") or all(record.settings.get(key) == value for key, value in wanted.items()))]
         done[kind] = len(names)
-    studies = f"{DEFAULT_STUDY}*{name_plan(run.profile)}"
+    planned = name_plan(run.profile)
+    done["03_evolve", "start and best again"] = sum(
+        bool(record.key) and step.startswith(DEFAULT_STUDY) and f"{planned}_verify_" in step
+        for step, record in records.items())
+    studies = f"{DEFAULT_STUDY}*{planned}"
     done["03_evolve", "trial"] = len(list(run.workspace.runs_dir.glob(f"evolve/{studies}/trial_*/history.jsonl")))
     done["05_errors", "passes"] = int((run.workspace.interim_dir / "errors.parquet").exists())
     done["08_inference", "passes and answer"] = int(run.workspace.answer_path.exists())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -26,6 +28,12 @@ from livestock.search.proxies import PROXIES, SMALL
 PACE = Pace(train=0.1, valid=0.05, seen=0.05, write=0.01, once=10.0, again=2.0)
 T4 = Pace(train=0.17, valid=0.06, seen=0.06, write=0.01, once=15.0, again=15.0)
 COLAB, SIZES = get_profile("colab"), Sizes(images=13164, test=1000)
+
+
+@pytest.mark.parametrize("name", ["pipeline.plan", "pipeline.pace", "pipeline.planning", "search.proxies"])
+def test_the_examples_of_the_docstrings(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"livestock.{name}"))
+    assert (found.attempted > 0, found.failed) == (True, 0)
 
 
 def count(pieces: list[Piece], stage: str, what: str) -> int:

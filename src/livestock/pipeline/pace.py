@@ -81,6 +81,7 @@ class Pace:
 def guess_pace(profile: Profile, n_parameters: float, n_cores: int, *, on_gpu: bool) -> Pace:
     """What is to be expected before the first step: from the network's parameters and the pixels. Wrong by a factor.
 
+    >>> from livestock.config import get_profile
     >>> small = guess_pace(get_profile("demo"), 1.8e6, 2, on_gpu=False)
     >>> guess_pace(get_profile("demo"), 3.6e6, 2, on_gpu=False).train == 2 * small.train
     True

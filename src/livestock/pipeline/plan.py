@@ -209,6 +209,7 @@ def list_search_scales(profile: Profile, proxies: Sequence[Proxy], chosen: Colle
 
     A trial sees half of the training images as it is; a proxy's share of the data changes nothing.
 
+    >>> from livestock.config import get_profile
     >>> list_search_scales(get_profile("colab"), [Proxy("imgsz", imgsz=0.5)], [])
     [{}, {'search_imgsz': 640}]
     """

@@ -46,10 +46,8 @@ def quantize_onnx(
     images, BadData without such boxes, and UnsafeWeights for a file that `export_onnx` did not write.
     """
     import onnx
-    from onnxruntime.quantization import QuantType, quant_pre_process
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quant_pre_process, quantize_static
     from onnxruntime.quantization.calibrate import create_calibrator
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-    from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
     if images.empty:
         raise ValueError(f"{source}: expected images to calibrate with, found an empty table")
@@ -64,17 +62,14 @@ def quantize_onnx(
         onnx.save(model, prepared)
         excluded = _find_float_nodes(model, float_stride)
         calibrator = create_calibrator(Path(prepared), QUANTISED, str(Path(folder) / "augmented.onnx"))
-        calibrator.collect_data(_reader(pictures))  # by extremes: other methods cannot take pictures of several sizes
-        ranges = calibrator.compute_data()
-        # What `quantize_static` does, which would run all pictures through the network once more for the same ranges.
-        quantizer = QDQQuantizer(
-            load_model_with_shape_infer(Path(prepared)), per_channel=True, reduce_range=False,
-            weight_qType=QuantType.QInt8, activation_qType=QuantType.QUInt8, tensors_range=ranges, nodes_to_quantize=[],
-            nodes_to_exclude=excluded, op_types_to_quantize=QUANTISED,
-            extra_options={"TensorQuantOverrides": _raised_floors(model, ranges, excluded)},
+        calibrator.collect_data(_reader(pictures))
+        quantize_static(
+            prepared, str(beside), _reader(pictures), quant_format=QuantFormat.QDQ,
+            calibrate_method=CalibrationMethod.MinMax,  # the others cannot take pictures of several sizes
+            op_types_to_quantize=QUANTISED, nodes_to_exclude=excluded, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            extra_options={"TensorQuantOverrides": _raised_floors(model, calibrator.compute_data(), excluded)},
         )
-        quantizer.quantize_model()
-        quantizer.model.save_model_to_file(str(beside), False)
         content = onnx.load(beside)
         onnx.helper.set_model_props(content, {METADATA: metadata})
         onnx.save(content, beside)

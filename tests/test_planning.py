@@ -297,3 +297,30 @@ def test_a_plan_is_shown_where_a_notebook_starts(drawn: Path, tmp_path: Path, ca
         planned = planning.show_plan(run)
     assert planned.profile.epochs == json.loads(plan_path(run.workspace).read_text())["changes"]["epochs"] < 4
     assert "not tried" in caplog.text and "disk: " in caplog.text
+
+
+def test_nothing_needs_to_be_there_where_a_notebook_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livestock.pipeline.prepare.draw_whole",
+                        lambda folder, keypoints: draw_sample(folder, n_train=8, n_test=2, scale=0.1))
+    run = make_run(workspace=tmp_path / "ws", profile="smoke", fresh=True, competition=REPOSITORY / "competition.yaml")
+    with caplog.at_level(logging.INFO):
+        assert planning.show_plan(run) == run
+    assert run.data_dir.is_dir() and "hours are left, from images, size and model alone" in caplog.text
+
+
+@pytest.mark.parametrize(("family", "weights", "millions"), [
+    ("yolov5", "yolov5m6.pt", 35.3), ("yolov5", "yolov5n.pt", 1.8), ("yolov5", "yolov5n", 1.8),
+    ("dfine", "dfine_n_coco", 3.8),
+])
+def test_official_weights_are_not_downloaded_for_a_guess(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, weights: str, millions: float
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> Path:
+        """Nobody asks for the file."""
+        raise AssertionError("downloaded")
+
+    monkeypatch.setattr("livestock.models.registry.find_start", refuse)
+    run = make_run(workspace=tmp_path, profile="cpu", fresh=True, competition=REPOSITORY / "competition.yaml",
+                   weights=weights, overrides={"family": family})
+    assert planning.count_bytes(run) / 2e6 == pytest.approx(millions, rel=0.03)  # of parameters, as published

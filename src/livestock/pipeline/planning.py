@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -26,7 +27,7 @@ from .evolve import DEFAULT_STUDY, name_plan
 from .expectation import count_images, expect
 from .pace import Pace, guess_pace, measure_pace, read_pace
 from .plan import DECIDES, STAGES, VALID_SHARE, Piece, Plan, Sizes, cut_sessions, fit, list_pieces, sum_seconds
-from .prepare import read_data, read_tables, split_data
+from .prepare import ensure_data, read_data, read_tables, split_data
 from .run import Run, plan_path, plan_settings, profile_of, read_kept_plan, with_changes
 from .store import read_records, run_step
 from .train import start_bytes
@@ -68,13 +69,23 @@ def count_sizes(run: Run) -> Sizes:
 
 
 def guess(run: Run) -> Pace:
-    """The pace before the first step: see `pace.guess_pace`."""
-    from ..models.registry import find_start
+    """The pace before the first step: see `pace.guess_pace`. Official weights are not downloaded for it."""
+    return guess_pace(run.profile, count_bytes(run) / BYTES_A_PARAMETER, psutil.cpu_count(logical=False) or 1,
+                      on_gpu=find_place(run.profile.device).device != "cpu")
 
-    profile = run.profile
-    start = find_start(profile.family, profile.weights, run.workspace.weights_dir)
-    return guess_pace(profile, start_bytes(start, run) / BYTES_A_PARAMETER, psutil.cpu_count(logical=False) or 1,
-                      on_gpu=find_place(profile.device).device != "cpu")
+
+def count_bytes(run: Run) -> float:
+    """Bytes of the network in half precision: of a file that is there, or as large as its official name says.
+
+    An official name begins with the size that it is of.
+    """
+    from ..models.registry import find_start, get_family
+
+    profile, weights = run.profile, run.profile.weights
+    sizes = [size for size in get_family(profile.family).sizes if Path(weights).name.startswith(size)]
+    if sizes and not Path(weights).is_file():
+        return start_bytes(None, replace(run, profile=replace(profile, weights=max(sizes, key=len))))
+    return start_bytes(find_start(profile.family, weights, run.workspace.weights_dir), run)
 
 
 def find_done(run: Run) -> dict[tuple[str, str], int]:
@@ -159,6 +170,7 @@ def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:
 
 def show_plan(run: Run) -> Run:
     """Logs the plan at the start of a notebook; the run as it has it. With a budget it is measured first, and kept."""
+    ensure_data(run)
     if run.profile.budget_hours:
         read_data(run)
         split_data(run)

@@ -80,9 +80,12 @@ def test_a_small_budget_goes_to_the_final_model_and_says_what_was_not_tried() ->
     assert [reason.partition(": ")[2][:9] for reason in plan.reasons[:2]] == ["not tried"] * 2
 
 
-def test_a_budget_that_is_too_small_says_how_much_is_needed() -> None:
+def test_a_budget_that_is_too_small_says_how_much_is_needed_and_plans_the_least() -> None:
     plan = fit(replace(COLAB, budget_hours=0.5), SIZES, T4)
-    assert plan.changes == {} and "too small" in plan.reasons[-1] and "1 epochs" in plan.reasons[-1]
+    assert plan.changes == {"epochs": 1} and "too small" in plan.reasons[-1] and "1 epoch," in plan.reasons[-1]
+    assert {piece.epochs for piece in plan.pieces if piece.epochs} == {1}
+    stays = fit(replace(COLAB, budget_hours=0.5), SIZES, T4, chosen=["epochs"])
+    assert stays.changes == {} and "20 epochs," in stays.reasons[-1]
 
 
 def test_a_proxy_makes_trials_cheaper_and_none_is_said() -> None:
@@ -113,10 +116,13 @@ def test_scales_of_the_search() -> None:
 
 
 @settings(max_examples=60)
-@given(st.floats(0.2, 500), st.integers(20, 20_000), st.floats(0.001, 1.0), st.booleans())
-def test_a_plan_never_costs_more_than_its_budget(hours: float, n_images: int, step: float, trusts: bool) -> None:
+@given(st.floats(0.2, 500), st.integers(20, 20_000), st.floats(0.001, 1.0), st.booleans(), st.integers(0, 45))
+def test_a_plan_never_costs_more_than_its_budget(
+    hours: float, n_images: int, step: float, trusts: bool, n_trials: int
+) -> None:
     pace = Pace(train=step, valid=step / 3, seen=step / 2, write=0.01, once=10.0, again=5.0)
-    plan = fit(replace(COLAB, budget_hours=hours), Sizes(n_images, 10), pace, PROXIES if trusts else ())
+    sizes = Sizes(n_images, 10, done={("03_evolve", "trial"): n_trials})
+    plan = fit(replace(COLAB, budget_hours=hours), sizes, pace, PROXIES if trusts else ())
     too_small = any("too small" in reason for reason in plan.reasons)
     assert too_small or sum_seconds(plan.pieces, pace) <= hours * 3600 * (1 + 1e-9)
     assert len(plan.skip) == sum("not tried" in reason for reason in plan.reasons)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from livestock.cli import app
 from livestock.colab import finish
 from livestock.config import REPOSITORY, get_profile
-from livestock.exceptions import BadData, MissingResult
+from livestock.exceptions import BadData, MissingResult, StaleResult
 from livestock.pipeline import planning, shared, students
 from livestock.pipeline.evolve import at_search_size, name_plan, name_study
 from livestock.pipeline.pace import Pace, find_pace, measure_pace, read_pace
@@ -32,13 +32,14 @@ from livestock.pipeline.planning import (
     say_next,
 )
 from livestock.pipeline.prepare import read_data, split_data
-from livestock.pipeline.run import Run, make_run, plan_path
+from livestock.pipeline.run import Run, make_run, plan_path, read_kept_plan
 from livestock.pipeline.shared import name_queue
 from livestock.pipeline.store import Record, add_record, read_records
 from livestock.pipeline.students import HUMAN, is_settled
-from livestock.pipeline.train import Training
+from livestock.pipeline.train import Training, guess_start_bytes, settings_path
 from livestock.sample import draw_sample
 from livestock.search.samplers import make_pruner
+from livestock.training import HISTORY
 
 SLOW = Pace(train=2.0, valid=1.0, seen=1.0, write=0.01, once=10.0, again=5.0, is_measured=True)
 
@@ -174,12 +175,19 @@ def test_pace_is_measured_by_real_steps_once(drawn: Path, workspace: Path, caplo
 
 
 def test_the_pace_follows_the_trainings_that_ended_after_it_was_measured(drawn: Path, workspace: Path) -> None:
-    """A fold's piece is 5 + 4 epochs of 12.8 images at 2 s and 3.2 at 1 s: 120.2 s; the later one took twice that."""
+    """An epoch of a fold is 12.8 images at 2 s and 3.2 at 1 s: 28.8 s; those of the later one took twice that.
+
+    The last call of it, which the record has the seconds of, trained one of them alone.
+    """
     run = start(drawn, workspace)
     known = {"epochs": 4, "imgsz": 320}
     for step, seconds, finished in [("train_fold1", 1.0, "2026-01-01"), ("pace", 1.0, "2026-01-02"),
-                                    ("train_fold0", 240.4, "2026-01-03")]:
-        add_record(run.workspace.root, Record(step, "key", {}, settings=known, seconds=seconds, finished=finished))
+                                    ("train_fold0", 57.6, "2026-01-03")]:
+        add_record(run.workspace.root, Record(step, "key", {}, settings=known, seconds=seconds, finished=finished,
+                                              notes={"run_dir": f"runs/{step}"}))
+    history = run.workspace.runs_dir / "train_fold0" / HISTORY
+    history.parent.mkdir(parents=True)
+    history.write_text("".join(json.dumps({"epoch": epoch, "seconds": 57.6}) + "\n" for epoch in range(4)))
     followed = follow_trainings(run, SLOW)
     assert followed == replace(SLOW.slow_down(2), is_measured=True)
     assert (followed.train, followed.once) == (pytest.approx(4), pytest.approx(20))
@@ -262,6 +270,7 @@ def test_students_stop_with_a_budget_alone_and_are_shared_where_a_database_is_na
     plain = students.compare_students(start(drawn, workspace), [HUMAN, "complete"], range(4), pd.DataFrame())
     assert sorted(plain["seed"].unique()) == [0, 1, 2, 3]
     planned = start(drawn, workspace, budget_hours=9)
+    settings_path(planned, 0).write_text("{}")  # what 04_train leaves
     cut = students.compare_students(planned, [HUMAN, "complete"], range(4), pd.DataFrame())
     assert sorted(cut["seed"].unique()) == [0, 1]  # after two equal losses no gain is left
     trained.clear()
@@ -269,6 +278,48 @@ def test_students_stop_with_a_budget_alone_and_are_shared_where_a_database_is_na
     assert students.share_students(planned, str(workspace / "journal"), [HUMAN, "complete"], 0) == [HUMAN, "complete"]
     students.compare_students(planned, [HUMAN, "complete"], [0], pd.DataFrame())
     assert trained == [(HUMAN, 0), ("complete", 0)] * 2  # by the queue once; then asked for, and found in the store
+
+
+def test_labels_that_no_longer_hold_are_not_taken_where_the_plan_leaves_06_out(
+    drawn: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(students, "evaluate_training", lambda run, training: pd.DataFrame({"ap": [0.5]}))
+    recipe = workspace / "interim/recipe.json"
+    recipe.write_text('{"labels": "complete", "teachers": 2}')
+    add_record(workspace, Record("recipe", "key", {"interim/recipe.json": "another"}, by="06_silver"))
+    with pytest.raises(StaleResult, match="06_silver"):
+        students.read_recipe(start(drawn, workspace))
+    monkeypatch.setattr(planning, "measure_pace", lambda run: SLOW)
+    with caplog.at_level(logging.INFO):
+        labels, _, n_teachers = students.read_recipe(planning.show_plan(start(drawn, workspace, budget_hours=0.05)))
+    assert (labels, n_teachers) == (HUMAN, 0) and "the plan leaves 06_silver out" in caplog.text
+
+
+def test_a_kept_plan_is_followed_without_another_step_and_belongs_to_its_folds(
+    drawn: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "measure_pace", lambda run: SLOW)
+    planned = planning.show_plan(start(drawn, workspace, budget_hours=0.08))
+
+    def refuse(run: Run) -> Pace:
+        """On a machine without the first one's GPU steps may take half an hour."""
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(planning, "measure_pace", refuse)
+    assert planning.show_plan(start(drawn, workspace, budget_hours=0.08)).profile == planned.profile
+    others = make_run(workspace=workspace, profile="demo", data=drawn, reader="aihub", fresh=True, folds=[0, 1],
+                      competition=REPOSITORY / "competition.yaml", overrides={"budget_hours": 0.08})
+    assert read_kept_plan(others) == {} != read_kept_plan(planned)
+
+
+def test_a_comparison_that_stopped_early_is_done(drawn: Path, workspace: Path) -> None:
+    run = start(drawn, workspace, n_seeds=3)
+    known = {"epochs": run.profile.epochs, "imgsz": run.profile.imgsz}
+    add_record(workspace, Record("train_student_complete_1", "key", {}, settings=known))
+    assert find_done(run)["06_silver", "teacher"] == 0
+    add_record(workspace, Record("recipe", "key", {}))
+    left = [piece for piece in plan_run(run, measures=False)[1].pieces if piece.stage == "06_silver"]
+    assert [piece.done for piece in left] == [piece.n for piece in left] == [2, 1, 5]
 
 
 def test_the_end_of_a_notebook_says_what_comes_next(
@@ -299,6 +350,16 @@ def test_a_plan_is_shown_where_a_notebook_starts(drawn: Path, tmp_path: Path, ca
     assert "not tried" in caplog.text and "disk: " in caplog.text
 
 
+def test_start_weights_that_are_gone_stop_no_notebook(
+    drawn: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(workspace=tmp_path, profile="cpu", data=drawn, weights="gone.pt", fresh=True)
+    with caplog.at_level(logging.INFO):
+        assert planning.show_plan(run) == run
+        finish(str(tmp_path), run)
+    assert caplog.text.count("no plan: ") == 2 and "gone.pt" in caplog.text
+
+
 def test_nothing_needs_to_be_there_where_a_notebook_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture,
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("livestock.pipeline.prepare.draw_whole",
@@ -314,7 +375,7 @@ def test_nothing_needs_to_be_there_where_a_notebook_starts(tmp_path: Path, caplo
     ("dfine", "dfine_n_coco", 3.8),
 ])
 def test_official_weights_are_not_downloaded_for_a_guess(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, weights: str, millions: float
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, weights: str, millions: float
 ) -> None:
     def refuse(*args: object, **kwargs: object) -> Path:
         """Nobody asks for the file."""
@@ -322,5 +383,6 @@ def test_official_weights_are_not_downloaded_for_a_guess(
 
     monkeypatch.setattr("livestock.models.registry.find_start", refuse)
     run = make_run(workspace=tmp_path, profile="cpu", fresh=True, competition=REPOSITORY / "competition.yaml",
-                   weights=weights, overrides={"family": family})
-    assert planning.count_bytes(run) / 2e6 == pytest.approx(millions, rel=0.03)  # of parameters, as published
+                   weights=weights, overrides={"family": family}, data=drawn)
+    assert planning.show_plan(run) == run
+    assert guess_start_bytes(run) / 2e6 == pytest.approx(millions, rel=0.03)  # of parameters, as published

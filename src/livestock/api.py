@@ -49,10 +49,10 @@ def train(run: Run, folds: Sequence[int] = (), *, storage: str = "") -> list[Pat
     hyp, folds = str(choose_hyp(run)), folds or run.folds
     check_training(run, hyp)
     boxes, images = read_data(run).boxes, split_data(run).images
-    for fold in folds if not storage else ():
-        train_fold(run, write_dataset(run, images, boxes, fold), fold, hyp=hyp)
     if storage:
         share_folds(run, storage, folds, hyp)
+    for fold in folds:  # of what was shared there is nothing left to do, unless a file was deleted since
+        train_fold(run, write_dataset(run, images, boxes, fold), fold, hyp=hyp)
     return [weights_of(run, fold) for fold in folds]
 
 

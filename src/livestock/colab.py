@@ -56,10 +56,9 @@ def finish(workspace: str = "data", run: Run | None = None) -> None:
         n_copied = sum(copy_new(Path(workspace) / name, drive_dir / name, mount=drive_dir) for name in KEPT)
         logger.info("%d new files kept in %s", n_copied, drive_dir)
     if run is not None:
-        from .pipeline.planning import plan_run, say_next
+        from .pipeline.planning import show_next
 
-        planned, plan, pace = plan_run(run, measures=False)
-        logger.info(say_next(plan, pace, planned.profile.session_hours))
+        show_next(run)
 
 
 def backup_path(name: str) -> Path | None:

@@ -107,27 +107,30 @@ def run(
 @app.command()
 def plan(
     data: DataOption = None,
-    reader: ReaderOption = "auto",
-    profile: Annotated[str, typer.Option(help="demo, cpu or colab: model, image size, epochs")] = "demo",
+    reader: ReaderOption = "",
+    profile: Annotated[str, typer.Option(help="demo, cpu or colab; default: the workspace's, else demo")] = "",
     family: FamilyOption = "",
     weights: Annotated[str, typer.Option(help=WEIGHTS_HELP)] = "",
     workspace: WorkspaceOption = Path("data"),
     competition: CompetitionOption = None,
-    seed: Annotated[int, typer.Option(help="of split and training")] = 42,
+    seed: Annotated[int | None, typer.Option(help="of split and training")] = None,
     hyp: Annotated[Path | None, typer.Option(help="hyper-parameters to train with, such as evolved.yaml")] = None,
-    folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "0",
+    folds: Annotated[str, typer.Option(help="trainings, each without one of these folds: 0,1,2 for three")] = "",
     about: Annotated[bool, typer.Option("--about", help="from images, size and model alone, without a step")] = False,
     changes: ChangesOption = None,
 ) -> None:
-    """Says what each stage of `run` takes here, from real steps, and what a budget affords: --set budget_hours=6."""
+    """Says what each stage of `run` takes here, from real steps, and what a budget affords: --set budget_hours=6.
+
+    What is not said here is as the workspace's `run.yaml` has it.
+    """
     from ..config import parse_overrides
     from ..pipeline.run import make_run
     from .plan import make_and_describe
 
     run = make_run(
         competition=competition or "", profile=profile, workspace=workspace, data=data or "", reader=reader, seed=seed,
-        weights=weights, hyp=hyp or "", folds=_read_folds(folds),
-        overrides=parse_overrides(_with_family(family, changes)), fresh=True,
+        weights=weights, hyp=hyp or "", folds=_read_folds(folds) if folds else [],
+        overrides=parse_overrides(_with_family(family, changes)) or None,
     )
     typer.echo(make_and_describe(run, measures=not about))
 

@@ -67,7 +67,7 @@ def make_search(
     on the local disk, and `backup`, without one a file in the workspace, its copy after every trial; see `name_study`.
     `fitness` is one of `FITNESS`; `AP` is at the competition's IoU. `pruner` is one of `PRUNERS`; without one it is
     `none`, and with a budget `halving`, which stops the worse half of the trials after the warm-up, and so on. With a
-    budget the search ends before a session does, unless `budget_minutes` says when.
+    budget no trial begins `session_hours` after the search has begun, unless `budget_minutes` says when.
     Raises ValueError for what cannot be searched (see `space.check_meta`).
     """
     start = read_hyp(hyp_path(run, start_hyp))

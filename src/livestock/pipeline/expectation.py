@@ -40,21 +40,19 @@ class Expectation:
 def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     """Trainings and disk of these notebooks, each with its parameters, for the images that lie in the data folder.
 
-    Minutes are the plan's, see `planning`. Raises BadData as the readers do for archives that are
-    refused, and if the start weights cannot be had.
+    Minutes are the plan's, see `planning`. Raises BadData as the readers do for archives that are refused, and for
+    start weights that are a file and not there.
     """
-    from ..models.registry import find_start
-    from .train import start_bytes
+    from .train import guess_start_bytes
 
     images = count_images(run.data_dir, run.workspace.root)
-    start = find_start(run.profile.family, run.profile.weights, run.workspace.weights_dir)
     trainings, n_images, profile = list_trainings(run, notebooks), len(images), run.profile
     of_experiments = list_experiments(find_scale(profile.name), n_images) if "09_detectors" in notebooks else []
     image_epochs = n_images * sum(share * epochs for share, epochs in trainings)
     image_epochs += sum(n_trained * epochs for n_trained, epochs in of_experiments)
     n_sets = 1 + len(_of(notebooks, "06_silver", "STRATEGIES", []))
     disk = n_sets * images_disk_bytes(images, profile.imgsz) + sum(
-        training_disk_bytes(start_bytes(start, run), profile.optimizer) for _, epochs in trainings
+        training_disk_bytes(guess_start_bytes(run), profile.optimizer) for _, epochs in trainings
         if epochs == profile.epochs)  # trials of the search keep no weights
     return Expectation(n_images, len(trainings) + len(of_experiments), image_epochs, disk)
 

@@ -33,7 +33,7 @@ from .answer import images_to_answer, score_known_truth, submitted_weights
 from .expectation import expect
 from .planning import describe_plan, plan_run
 from .preflight import prepare_run
-from .run import Run, save_settings
+from .run import Run, read_kept_plan, save_settings
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ def run_all(
     `09_detectors`, an experiment that no answer needs. `publish` puts the outputs into the committed notebooks.
     Reads the data and checks all that the trainings rest on first; NotReadyError lists what is wrong with any of it.
     Then says how much disk the run is expected to take; DiskSpaceError if the disk has not so much. With a budget of
-    hours the plan is measured and shown, and what it leaves out is skipped: see `planning`.
+    hours the plan is shown, the first time after it was measured, and what it leaves out is skipped unless it is asked
+    for with `only`: see `planning`.
     Relative paths in the parameters begin at the current directory. What the run is told is kept in the workspace's
     `run.yaml`, from which the notebooks take what they have no parameter for: hyper-parameters, overrides.
     """
@@ -67,9 +68,9 @@ def run_all(
     run, _ = prepare_run(parameters, [path.stem for path in list_notebooks() if path not in notebooks])
     save_settings(run)
     if run.profile.budget_hours:
-        run, plan, pace = plan_run(run)
+        run, plan, pace = plan_run(run, measures=not read_kept_plan(run))
         logger.info(describe_plan(run, plan, pace))
-        notebooks = {path: own for path, own in notebooks.items() if path.stem not in plan.skip}
+        notebooks = {path: own for path, own in notebooks.items() if only or path.stem not in plan.skip}
     told = notebook_parameters(run)
     for own in notebooks.values():
         own.update({name: told[name] for name in own if name in told})

@@ -130,7 +130,7 @@ def fit(
     `proxies` are those known to choose as well as a full training, `chosen` the fields of the profile that a person has
     set, which stay. Less is taken in this order until it fits: of the search, smaller images, fewer epochs, fewer
     trials; of the comparison of labels, fewer seeds; then neither is tried, and the needed trainings get fewer epochs.
-    The budget is for what is not done; trials and trainings that are done fix what they were done with.
+    The budget is for what is not done; trials and trainings that are done with the profile's values fix these.
     """
     whole, budget = list_pieces(profile, sizes), 3600 * profile.budget_hours
     if not budget or sum_seconds(whole, pace) <= budget:
@@ -166,12 +166,12 @@ def _shorten(profile: Profile, sizes: Sizes, pace: Pace, chosen: Collection[str]
         (n for n in range(1, profile.epochs + 1)
          if sum_seconds(list_pieces(replace(profile, epochs=n), sizes, skip), pace) <= budget), default=0)
     if not epochs:
-        hours = sum_seconds(list_pieces(profile if "epochs" in chosen else replace(profile, epochs=1), sizes, skip),
-                            pace) / 3600
+        n = profile.epochs if "epochs" in chosen else 1
+        pieces = list_pieces(replace(profile, epochs=n), sizes, skip)
         reasons.append(f"the budget of {profile.budget_hours:g} hours is too small: one fold, the final model and the "
-                       f"answer take {hours:.1f} hours with {profile.epochs if 'epochs' in chosen else 1} epochs; "
-                       "take a smaller model or smaller images")
-        return Plan(list_pieces(profile, sizes, skip), {}, skip, reasons)
+                       f"answer take {sum_seconds(pieces, pace) / 3600:.1f} hours with {n} epoch{'s' * (n > 1)}, which "
+                       "are planned all the same; take a smaller model or smaller images")
+        return Plan(pieces, {"epochs": n} if n != profile.epochs else {}, skip, reasons)
     changes: dict[str, Any] = {"epochs": epochs} if epochs != profile.epochs else {}
     if changes:
         reasons.append(f"04_train, 07_final: {epochs} epochs in place of {profile.epochs}")
@@ -190,13 +190,17 @@ def _fit_search(
                                        "trials stay as large as the profile has them"]
     changes = scales[-1]  # the cheapest
     scaled = replace(profile, **changes)
-    fixed = sum_seconds(list_pieces(replace(scaled, trials=1), sizes), pace, ["03_evolve"])
-    one = sum_seconds(list_pieces(replace(scaled, trials=2), sizes), pace, ["03_evolve"]) - fixed
-    most = profile.trials if "trials" in chosen else min(profile.trials, 1 + math.floor((seconds - fixed) / one))
-    if most < min(LEAST_TRIALS, profile.trials) or fixed + (most - 1) * one > seconds:
-        least = fixed + (min(LEAST_TRIALS, profile.trials) - 1) * one
-        return None, [*said, f"03_evolve: not tried: its share is {seconds / 3600:.1f} hours, and {LEAST_TRIALS} "
-                      f"trials take {least / 3600:.1f}; the values of the profile are taken"]
+    pieces, n_done = list_pieces(replace(scaled, trials=1), sizes), sizes.done.get(("03_evolve", "trial"), 0)
+    trial = next(piece for piece in pieces if piece.what == "trial")
+    one, fixed = trial.seconds(pace), sum_seconds(pieces, pace, ["03_evolve"]) - trial.left(pace)
+    n_least = min(LEAST_TRIALS, profile.trials)
+    most = min(profile.trials, n_done + max(math.floor((seconds - fixed) / one), 0))
+    if "trials" in chosen:
+        most = profile.trials
+    if most < n_least or fixed + (most - n_done) * one > seconds:
+        least = fixed + max(n_least - n_done, 0) * one
+        return None, [*said, f"03_evolve: not tried: its share is {seconds / 3600:.1f} hours, and {n_least} trials "
+                      f"take {least / 3600:.1f}; the values of the profile are taken"]
     if most != profile.trials:
         changes = {**changes, "trials": most}
     words = ", ".join(f"{name} {value} in place of {getattr(profile, name) or profile.imgsz}"

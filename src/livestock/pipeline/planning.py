@@ -1,7 +1,7 @@
 """The plan of a workspace: measured, shown before it runs, and kept as a step of the store.
 
 A run with a budget takes the changes of its profile from the kept plan (`run.make_run`). The plan is made once for a
-profile and its overrides: another machine that goes on with the workspace measures its own pace and keeps the plan.
+profile, its overrides and the folds: another machine that goes on with the workspace follows it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,6 +21,7 @@ from ..exceptions import BadData, MissingResult
 from ..files.hashing import hash_content
 from ..files.write import write_json
 from ..search.proxies import PROXIES, Proxy
+from ..training.resume import read_rows
 from ..training.settings import find_place
 from .evolve import DEFAULT_STUDY, name_plan
 from .expectation import count_images, expect
@@ -30,11 +30,12 @@ from .plan import DECIDES, STAGES, VALID_SHARE, Piece, Plan, Sizes, cut_sessions
 from .prepare import ensure_data, read_data, read_tables, split_data
 from .run import Run, plan_path, plan_settings, profile_of, read_kept_plan, with_changes
 from .store import read_records, run_step
-from .train import start_bytes
+from .train import guess_start_bytes
 
 logger = logging.getLogger(__name__)
 PROXIES_FILE = "hyp/proxies.yaml"
 TRAINED, N_FOLLOWED = ("fold", "teacher", "student", "final model"), 3
+ALL = 1_000_000  # pieces: more than there are
 BYTES_A_PARAMETER = 2  # of weights in half precision
 STEPS = {  # the record of the store that says that a piece is done, by how its name begins
     ("01_eda", "reading"): "read", ("02_split", "split"): "split",
@@ -70,22 +71,8 @@ def count_sizes(run: Run) -> Sizes:
 
 def guess(run: Run) -> Pace:
     """The pace before the first step: see `pace.guess_pace`. Official weights are not downloaded for it."""
-    return guess_pace(run.profile, count_bytes(run) / BYTES_A_PARAMETER, psutil.cpu_count(logical=False) or 1,
+    return guess_pace(run.profile, guess_start_bytes(run) / BYTES_A_PARAMETER, psutil.cpu_count(logical=False) or 1,
                       on_gpu=find_place(run.profile.device).device != "cpu")
-
-
-def count_bytes(run: Run) -> float:
-    """Bytes of the network in half precision: of a file that is there, or as large as its official name says.
-
-    An official name begins with the size that it is of.
-    """
-    from ..models.registry import find_start, get_family
-
-    profile, weights = run.profile, run.profile.weights
-    sizes = [size for size in get_family(profile.family).sizes if Path(weights).name.startswith(size)]
-    if sizes and not Path(weights).is_file():
-        return start_bytes(None, replace(run, profile=replace(profile, weights=max(sizes, key=len))))
-    return start_bytes(find_start(profile.family, weights, run.workspace.weights_dir), run)
 
 
 def find_done(run: Run) -> dict[tuple[str, str], int]:
@@ -103,15 +90,17 @@ def find_done(run: Run) -> dict[tuple[str, str], int]:
         for step, record in records.items())
     studies = f"{DEFAULT_STUDY}*{planned}"
     done["03_evolve", "trial"] = len(list(run.workspace.runs_dir.glob(f"evolve/{studies}/trial_*/history.jsonl")))
+    if done["06_silver", "student"] and (recipe := records.get("recipe")) and recipe.key:
+        done |= {kind: ALL for kind in STEPS if kind[0] == "06_silver"}  # it may have stopped before the last seed
     done["05_errors", "passes"] = int((run.workspace.interim_dir / "errors.parquet").exists())
     done["08_inference", "passes and answer"] = int(run.workspace.answer_path.exists())
     return done
 
 
 def follow_trainings(run: Run, pace: Pace) -> Pace:
-    """The pace as the last trainings have it, the median of three: another process may have come or gone since.
+    """The pace as the epochs of the last trainings have it, the median of three: other processes come and go.
 
-    Only those count that ended after the pace was measured, which then was on this machine.
+    Only those count that ended after the pace was measured here.
     """
     records = read_records(run.workspace.root)
     pieces = {STEPS[piece.stage, piece.what]: replace(piece, seen=0.0)
@@ -119,7 +108,8 @@ def follow_trainings(run: Run, pace: Pace) -> Pace:
     later = sorted((record for record in records.values() if record.step.startswith("train_") and record.key
                     and record.settings["epochs"] == run.profile.epochs
                     and record.finished >= records["pace"].finished), key=lambda record: record.finished)
-    ratios = [record.seconds / piece.seconds(pace) for record in later[-N_FOLLOWED:]
+    ratios = [sum(row["seconds"] for row in read_rows(run.workspace.root / record.notes["run_dir"]))
+              / (piece.seconds(pace) - pace.again) for record in later[-N_FOLLOWED:]
               for begins, piece in pieces.items() if record.step.startswith(begins)]
     return pace.slow_down(median(ratios)) if ratios else pace
 
@@ -169,14 +159,34 @@ def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:
 
 
 def show_plan(run: Run) -> Run:
-    """Logs the plan at the start of a notebook; the run as it has it. With a budget it is measured first, and kept."""
+    """Logs the plan at the start of a notebook; the run as it has it. A first one with a budget measures and keeps it.
+
+    Without a budget nothing rests on it: where it cannot be told, as of start weights that are gone, it says why.
+    """
     ensure_data(run)
-    if run.profile.budget_hours:
-        read_data(run)
-        split_data(run)
-    run, plan, pace = plan_run(run, measures=bool(run.profile.budget_hours))
+    if not run.profile.budget_hours:
+        try:
+            logger.info(describe_plan(*plan_run(run, measures=False)))
+        except BadData as error:
+            logger.info("no plan: %s", error)
+        return run
+    read_data(run)
+    split_data(run)
+    run, plan, pace = plan_run(run, measures=not read_kept_plan(run))
     logger.info(describe_plan(run, plan, pace))
     return run
+
+
+def show_next(run: Run) -> None:
+    """Logs what the next session does; where a run without a budget cannot tell, as of lost start weights, why."""
+    try:
+        run, plan, pace = plan_run(run, measures=False)
+    except BadData as error:
+        if run.profile.budget_hours:
+            raise
+        logger.info("no plan: %s", error)
+    else:
+        logger.info(say_next(plan, pace, run.profile.session_hours))
 
 
 def plan_table(plan: Plan, pace: Pace) -> pd.DataFrame:

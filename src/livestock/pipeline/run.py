@@ -113,7 +113,7 @@ def read_kept_plan(run: Run) -> dict[str, Any]:
 
 def plan_settings(run: Run) -> dict[str, Any]:
     """What a plan is made for: the profile before any plan, without what may differ between machines and sessions."""
-    profile = asdict(profile_of(run.settings))
+    profile = {**asdict(profile_of(run.settings)), "folds": run.folds}
     return {name: Path(value).name if name == "weights" else value for name, value in profile.items()
             if name not in OF_A_MACHINE}
 

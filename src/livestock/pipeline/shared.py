@@ -11,10 +11,14 @@ from dataclasses import asdict
 from typing import Any
 
 from ..files.hashing import fingerprint, hash_content
+from ..models.registry import find_start
 from ..search.pieces import share_pieces
 from .prepare import read_tables
 from .run import OF_A_MACHINE, Run
 from .train import hyp_path, train_fold, write_dataset
+
+# Of a profile, what changes no training, or is a path, which each machine has its own of: the content counts.
+OF_NO_TRAINING = (*OF_A_MACHINE, "budget_hours", "hyp", "weights", "trials", "n_verified")
 
 
 def share_folds(run: Run, storage: str, folds: Sequence[int], hyp: str = "") -> list[str]:
@@ -28,7 +32,9 @@ def share_folds(run: Run, storage: str, folds: Sequence[int], hyp: str = "") -> 
 
 def name_queue(run: Run, what: str, content: Mapping[str, Any]) -> str:
     """The study's name: what the pieces are, and a hash of all that they are made from, the same on each machine."""
-    left_out = (*OF_A_MACHINE, "budget_hours")
-    profile = {name: value for name, value in asdict(run.profile).items() if name not in left_out}
-    split = fingerprint(run.workspace.interim_dir / "folds.parquet")
-    return f"{what}_{hash_content({**content, 'profile': profile, 'seed': run.seed, 'split': split})[:12]}"
+    profile = {name: value for name, value in asdict(run.profile).items() if name not in OF_NO_TRAINING}
+    start = find_start(run.profile.family, run.profile.weights, run.workspace.weights_dir)
+    files = [fingerprint(run.workspace.interim_dir / f"{name}.parquet") for name in ("folds", "boxes")]
+    made_from = {**content, "profile": profile, "seed": run.seed, "files": files,
+                 "start": fingerprint(start) if start else run.profile.weights}
+    return f"{what}_{hash_content(made_from)[:12]}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..evaluation import evaluate, mean_interval
+from ..exceptions import StaleResult
 from ..files.hashing import fingerprint, hash_content
 from ..files.write import write_json
 from ..labels.missing import SUSPECT_CONFIDENCE, find_suspects, fuse_views, set_aside
@@ -20,11 +21,20 @@ from ..search.pieces import share_pieces
 from ..tables import write_table
 from .predict import predict_boxes, read_oof
 from .prepare import VALID_FOLD, read_tables
-from .run import Run
+from .run import Run, read_kept_plan
 from .shared import name_queue
 from .silver import images_to_train, predict_views, read_labels, silver_files, teacher_training
 from .store import find_record, require_fresh, run_step
-from .train import HUMAN, Training, read_config, read_training, train_as_fold, weights_named, write_lists
+from .train import (
+    HUMAN,
+    Training,
+    read_config,
+    read_training,
+    settings_path,
+    train_as_fold,
+    weights_named,
+    write_lists,
+)
 
 GAIN_THAT_MATTERS = 0.005  # of mAP, stated and not measured: a gain below it is not worth another seed's hours
 STORAGE_NAME = "LIVESTOCK_STORAGE"  # postgresql://... may hold a password, which no file or notebook should
@@ -109,6 +119,7 @@ def share_students(run: Run, storage: str, strategies: Sequence[str], seed: int)
     """Trains with the labels of each strategy, here or on another machine; returns what was trained here."""
     files = [path for strategy in strategies for path in silver_files(run, strategy)]
     name = name_queue(run, "students", {"seed": seed, "strategies": sorted(strategies),
+                                        "settings": fingerprint(settings_path(run, VALID_FOLD)),
                                         "labels": [fingerprint(path) for path in files]})
     return share_pieces(storage, name, list(strategies), lambda strategy: train_student(run, strategy, seed))
 
@@ -151,13 +162,20 @@ def _recipe_paths(run: Run) -> tuple[Path, Path]:
 def read_recipe(run: Run) -> tuple[str, pd.DataFrame, int]:
     """The labels that `06_silver` chose, its students and how many teachers it had.
 
-    Where it has not run: people's labels, the model of `04_train`, and none. Raises StaleResult if what they rest on
-    has changed since.
+    Where it has not run: people's labels, the model of `04_train`, and none. The same where what it chose no longer
+    holds and a plan leaves it out; without such a plan StaleResult is raised.
     """
     path, table = _recipe_paths(run)
+    human = HUMAN, evaluate_training(run, Training("fold", VALID_FOLD)).assign(strategy=HUMAN, seed=run.seed), 0
     if find_record(run.workspace.root, path) is None:
-        return HUMAN, evaluate_training(run, Training("fold", VALID_FOLD)).assign(strategy=HUMAN, seed=run.seed), 0
-    require_fresh(run.workspace.root, path, "06_silver")
+        return human
+    try:
+        require_fresh(run.workspace.root, path, "06_silver")
+    except StaleResult as error:
+        if not run.profile.budget_hours or "06_silver" not in read_kept_plan(run).get("skip", []):
+            raise
+        logger.info("%s; the plan leaves 06_silver out: people's labels are taken", error)
+        return human
     recipe = json.loads(path.read_text(encoding="utf-8"))
     return recipe["labels"], pd.read_parquet(table), recipe["teachers"]
 

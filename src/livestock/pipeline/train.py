@@ -207,6 +207,20 @@ def start_bytes(start: Path | None, run: Run) -> int:
                                                                   run.profile.weights))
 
 
+def guess_start_bytes(run: Run) -> int:
+    """As `start_bytes`, and nothing is downloaded: an official name begins with the size that the network is of.
+
+    Raises BadData for a file that is not there.
+    """
+    from ..models.registry import find_start, get_family
+
+    profile, weights = run.profile, run.profile.weights
+    sizes = [size for size in get_family(profile.family).sizes if Path(weights).name.startswith(size)]
+    if sizes and not Path(weights).is_file():
+        return start_bytes(None, replace(run, profile=replace(profile, weights=max(sizes, key=len))))
+    return start_bytes(find_start(profile.family, weights, run.workspace.weights_dir), run)
+
+
 def train_as_fold(
     run: Run, training: Training, data_yaml: Path, *, selects: bool = True, tables: Sequence[Path] = ()
 ) -> Path:

@@ -77,7 +77,7 @@ def test_before_the_first_step_it_says_about_and_writes_nothing(drawn: Path, tmp
     run = make_run(workspace=tmp_path / "ws", profile="demo", data=drawn, competition=REPOSITORY / "competition.yaml")
     same, plan, pace = plan_run(run, measures=False)
     words = describe_plan(same, plan, pace)
-    assert same == run and "about 0." in words and "images, size and model alone" in words
+    assert same == run and "minutes are left" in words and "images, size and model alone" in words
     assert not (tmp_path / "ws").exists()
     with pytest.raises(MissingResult, match="run 01_eda"):
         plan_run(run)
@@ -367,7 +367,7 @@ def test_nothing_needs_to_be_there_where_a_notebook_starts(tmp_path: Path, caplo
     run = make_run(workspace=tmp_path / "ws", profile="smoke", fresh=True, competition=REPOSITORY / "competition.yaml")
     with caplog.at_level(logging.INFO):
         assert planning.show_plan(run) == run
-    assert run.data_dir.is_dir() and "hours are left, from images, size and model alone" in caplog.text
+    assert run.data_dir.is_dir() and "minutes are left, from images, size and model alone" in caplog.text
 
 
 @pytest.mark.parametrize(("family", "weights", "millions"), [

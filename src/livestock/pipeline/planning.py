@@ -210,7 +210,7 @@ def describe_plan(run: Run, plan: Plan, pace: Pace) -> str:
     about = "" if pace.is_measured else "about "
     hours = sum_seconds(plan.pieces, pace) / 3600
     lines = [plan_table(plan, pace).to_string(), ""]
-    lines.append(f"{about}{hours:.1f} hours are left, from "
+    lines.append(f"{about}{say_hours(hours)} are left, from "
                  + (f"real steps here: {pace.train * 1000:.0f} ms an image in training, {pace.valid * 1000:.0f} in "
                     f"validation, {pace.seen * 1000:.0f} in prediction" if pace.is_measured else
                     "images, size and model alone; `livestock plan` measures it"))
@@ -241,7 +241,16 @@ def say_next(plan: Plan, pace: Pace, session_hours: float) -> str:
         return "everything of the plan is done"
     of = {(piece.stage, piece.what): piece.seconds(pace) for piece in plan.pieces}
     hours = sum(n * of[kind] for kind, n in sessions[0].items()) / 3600
-    return f"the next session, about {hours:.1f} hours: {say_session(sessions[0])}"
+    return f"the next session, about {say_hours(hours)}: {say_session(sessions[0])}"
+
+
+def say_hours(hours: float) -> str:
+    """Hours in words, below one as minutes.
+
+    >>> say_hours(2.54), say_hours(0.31)
+    ('2.5 hours', '19 minutes')
+    """
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
 
 
 def _say_needs(run: Run, pace: Pace) -> str:

@@ -246,7 +246,7 @@ def test_points_are_found_again_where_weights_are_others(lab: PoseLab, monkeypat
     first.weights.unlink()
     other = pose_lab.train_pose_arm(brief, replace(TINY, name="other", hyp={"degrees": 5.0}), 0).weights.read_bytes()
 
-    def put(lab: PoseLab, arm: PoseArm, config: object, values: object, kept: list[Path]) -> dict[str, float]:
+    def put(lab: PoseLab, arm: PoseArm, config: object, kept: list[Path]) -> dict[str, float]:
         kept[1].write_bytes(other)
         return {}
 

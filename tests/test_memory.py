@@ -1,11 +1,14 @@
-"""Freed blocks stay with the process: counted by the pages that the system has to find for it."""
+"""Freed blocks stay with the process: counted by the pages that the system has to find for it. And its cores."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from livestock.files.cores import count_cores
 
 COUNT = """
 import ctypes, resource, sys
@@ -45,3 +48,14 @@ def test_freed_blocks_are_used_again() -> None:
     assert count_pages(30, "usual") < 100
     assert count_pages(100, "usual") > 300  # a large table goes back to the system
     assert count_pages(100, "any") < 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds a process to cores")
+def test_cores_are_those_that_the_process_may_use() -> None:
+    before = os.sched_getaffinity(0)
+    assert count_cores() == len(before)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert count_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)

@@ -240,6 +240,13 @@ def test_other_pictures_are_another_training_and_other_judges_are_not(
     assert trainings[0] != trainings[1] == trainings[2] and len(set(points)) == 3
 
 
+def test_arms_of_one_training_have_one_key(lab: PoseLab) -> None:
+    key = pose_lab.find_training(lab, TINY, 0)
+    assert key == pose_lab.find_training(lab, replace(TINY, name="another", flip=True), 0)
+    others = [replace(TINY, hyp={"degrees": 5.0}), replace(TINY, epochs=0.5), replace(TINY, settings={"batch": 2})]
+    assert key not in [pose_lab.find_training(lab, TINY, 1), *(pose_lab.find_training(lab, arm, 0) for arm in others)]
+
+
 def test_points_are_found_again_where_weights_are_others(lab: PoseLab, monkeypatch: pytest.MonkeyPatch) -> None:
     brief = replace(lab, scale=replace(SCALE, epochs=1))
     first = pose_lab.train_pose_arm(brief, TINY, 0)

@@ -59,7 +59,7 @@ from livestock.pipeline.pose_lab import (
     split_by_group,
     train_pose_arm,
 )
-from livestock.pipeline.pose_results import GUESS, find_pose_gain, judge_pose_results, tabulate_poses
+from livestock.pipeline.pose_results import GUESS, find_pose_gain, judge_pose_results, list_errors, tabulate_poses
 from livestock.pipeline.prepare import VALID_FOLD, group_images, read_data, split_data
 from livestock.pipeline.reading import examine
 from livestock.poses import find_poses
@@ -135,8 +135,17 @@ def main() -> None:
         arm = PoseArm("top-down", "topdown", arguments.size, arguments.weights, hyp={"fliplr": 0.5 * has_flip},
                       flip=has_flip)
         print(f"\ntrained on {arguments.data[first].name}, judged on {arguments.data[second].name}")
-        report(make_lab(arguments.workspace, scale, both, competition.skeleton, train, judged), arm, arguments.at_once)
+        lab = make_lab(arguments.workspace, scale, both, competition.skeleton, train, judged)
+        print_parts(lab, report(lab, arm, arguments.at_once))
     return None
+
+
+def print_parts(lab: PoseLab, results: list[PoseResult]) -> None:
+    """Errors of all seeds by keypoint, and of visible (2) and hidden points (1) apart."""
+    errors, lengths = list_errors(lab, results)[results[0].arm.name], find_lengths(lab.judged[1])
+    for by in ("keypoint", "visible"):
+        table = summarise_errors(errors, by).assign(PCK=correct_share(errors, lengths, by=by))
+        print(table[["n", "mean", "median", "q95", "PCK"]].round(3).to_string(), flush=True)
 
 
 def train_at_once(lab: PoseLab, arms: Sequence[PoseArm], n_at_once: int) -> None:

@@ -90,6 +90,7 @@ def _find_pictures(
     rows = images.set_index("image_id")
 
     def cut() -> Iterator[list[np.ndarray]]:
+        """Each object, cut out of its picture."""
         for box in own:
             picture = read_image(rows.at[box["image_id"], "archive"], rows.at[box["image_id"], "member"])
             corners = np.array([box[name] for name in XYXY])

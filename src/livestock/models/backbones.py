@@ -81,6 +81,7 @@ class SwinBody(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in CHANNELS["swin_t"])
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """The maps of each stage, the largest first."""
         maps, found = images, OrderedDict()
         for number, layer in enumerate(self.features):
             maps = layer(maps)

@@ -121,6 +121,7 @@ class DFineFamily:
             module.requires_grad_(False)  # their gradients would count when all are clipped
 
         def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            """The parts of the loss of a batch, weighted, each summed over what the network gives of it."""
             check_batch(batch, config.num_labels)
             for norm in frozen:  # which the loop has put into training mode with all others
                 norm.eval()

@@ -172,6 +172,7 @@ def _to_architecture(value: Any) -> dict[str, Any]:
     n_values = 0
 
     def convert(value: Any, depth: int) -> Any:
+        """One value and all below it; raises RefusedError where it is nested too deep or has too many."""
         nonlocal n_values
         n_values += 1
         # Lists that hold one list twice, and so on, are small in a file and without end where each is followed.

@@ -90,6 +90,7 @@ def wrap_model(
     kind = torch.device(device).type
 
     def run(images: Tensor) -> Predictions:
+        """Predictions for images `(B, 3, H, W)`, in float32 whatever they were computed in."""
         with torch.inference_mode(), torch.autocast(kind, torch.float16, enabled=is_half):
             found = family.predict(own(), images.to(device, torch.float32))
         points = None if found.keypoints is None else found.keypoints.float()
@@ -107,6 +108,7 @@ def _per_thread(model: nn.Module) -> Callable[[], nn.Module]:
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
 
     def get() -> nn.Module:
+        """This thread's copy, made when it first asks."""
         if not hasattr(own, "model"):
             own.model = copy.deepcopy(model, dict(shared))
         model_here: nn.Module = own.model

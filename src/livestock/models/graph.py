@@ -133,6 +133,7 @@ def make_bound(model: Any, path: Path) -> Callable[[tuple[int, ...]], None]:
     passed: set[tuple[int, ...]] = set()
 
     def check(shape: tuple[int, ...]) -> None:
+        """Raises UnsafeWeights for a shape `(B, 3, H, W)` that would take too much."""
         if shape in passed:
             return
         shapes = _find_shapes(skeleton, ranges, dict(values), shape, path)

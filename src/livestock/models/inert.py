@@ -272,6 +272,7 @@ class _Unpickler(pickle.Unpickler):
         return TABLE[f"{module}.{name}"]
 
     def persistent_load(self, saved: Any) -> Storage:
+        """The storage that a tensor names, without its numbers; refuses one whose size is not the file's."""
         kind, storage, key, _, n_numbers = saved
         dtype, n_bytes = DTYPES[storage.name], self._sizes.get(f"data/{key}")
         if kind != "storage" or type(key) is not str or not is_count(n_numbers) or (

@@ -51,6 +51,7 @@ class PoseNet(nn.Module):
         self.n_labels = len(config.labels)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Maps `(B, K, h, w)`, or places `(B, K, 2)` in 0..1 where these are the output."""
         maps = self.last(self.head(self.body(self.normalise(images))[-1])).float()
         if self.output == "places":
             places: Tensor = maps.sigmoid().unflatten(1, (-1, 2))
@@ -179,6 +180,7 @@ def make_map_loss(model: nn.Module, hyp: Mapping[str, float]) -> Loss:
     net: Any = model
 
     def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The loss of a batch over its labelled points."""
         found = called(batch.images)
         points = torch.stack([own[0] for own in batch.keypoints or []]).to(found.device, torch.float32)
         visible, side = points[..., 2], batch.images.shape[-1]

@@ -58,6 +58,7 @@ class RetinaNetDetector(RetinaNet):
         self.normalise = normalise_for(backbone)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Scores and offsets of all anchors, and the anchors, of images `(B, 3, H, W)`."""
         features = list(self.backbone(self.normalise(images)).values())
         outputs = {name: output.float() for name, output in self.head(features).items()}
         # Anchors take the type of the features, and half precision has no number between 2048 and 2050.
@@ -131,6 +132,7 @@ class RetinaNetFamily:
         detector: Any = model
 
         def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            """The parts of the loss of a batch, weighted."""
             check_batch(batch, detector.head.classification_head.num_classes)
             outputs = called(batch.images)
             device = batch.images.device

@@ -131,6 +131,7 @@ class RfDetrFamily:
         config: Any = model.config
 
         def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            """The parts of the loss of a batch, weighted, those of all decoder layers added up."""
             check_batch(batch, config.num_labels)
             parts = called(pixel_values=_normalise(batch.images), labels=make_targets(batch)).loss_dict
             return {kind: factor * torch.stack([part for name, part in parts.items()

@@ -34,6 +34,7 @@ def load_onnx(path: Path, n_threads: int | None, *, trusted: bool) -> LoadedMode
                             f"{metadata.labels}, found {len(inputs)} inputs and {shape}")
 
     def run(images: Tensor) -> Tensor:
+        """The output of ONNX Runtime for images `(B, 3, H, W)`."""
         if check_shape:
             check_shape(tuple(images.shape))
         given = images.cpu().contiguous().numpy()
@@ -77,6 +78,7 @@ def _split_output(run: Callable[[Tensor], Tensor], metadata: Metadata, path: Pat
     side, n_columns = metadata.imgsz if metadata.has_fixed_size else None, metadata.n_columns
 
     def predict(images: Tensor) -> Predictions:
+        """Predictions for images `(B, 3, H, W)`; raises ValueError for another size than a fixed one."""
         if side and images.shape[2:] != (side, side):
             raise ValueError(f"{path}: expected pictures of {side} x {side} pixels, the only size that this file was "
                              f"exported for, found {images.shape[3]} x {images.shape[2]}")

@@ -87,6 +87,7 @@ class ClassifierMaps(nn.Module):
         self.out_channels = [*CHANNELS[name], *(after for _, after in EXTRA)]
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """The maps of all levels, the largest first."""
         maps = list(find_maps(self.body, images).values())
         for block in self.extra:
             maps.append(block(maps[-1]))
@@ -104,6 +105,7 @@ class VggMaps(nn.Module):
         self.out_channels = [512, 1024, 512, 256, 256, 256]
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """The maps of all levels, the largest first, those of conv4_3 normalised."""
         maps = self.features(images)
         found = [self.scale_weight.view(1, -1, 1, 1) * functional.normalize(maps)]
         for block in self.extra:
@@ -126,6 +128,7 @@ class SsdDetector(SSD):
         self.normalise, self.smallest = normalise, smallest
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Scores and offsets of all default boxes, and these boxes, of images `(B, 3, H, W)`."""
         pixels = self.normalise(images)
         if self.smallest:
             pixels = functional.pad(pixels, [0, _missing(self.smallest, images.shape[-1]),
@@ -216,6 +219,7 @@ class SsdFamily:
         n_classes = detector.head.classification_head.num_columns - 1
 
         def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            """The parts of the loss of a batch, weighted."""
             check_batch(batch, n_classes)
             outputs = called(batch.images)
             device, anchors = batch.images.device, outputs["anchors"]

@@ -73,6 +73,7 @@ class LayerAttention(nn.Module):
         self.norm = nn.GroupNorm(32, WIDTH)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features of one task `(B, WIDTH, h, w)`, from those of all layers."""
         pooled = features.mean((2, 3), keepdim=True)
         weights = self.excite(functional.relu(self.squeeze(pooled))).sigmoid()
         weighted = features * weights.repeat_interleave(WIDTH, 1)
@@ -92,6 +93,7 @@ class Deformable(nn.Module):
         self.conv = DeformConv2d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
+        """The maps, each place looked at where its offsets say."""
         offsets = self.offsets(maps)
         if not torch.onnx.is_in_onnx_export():
             moved: Tensor = self.conv(maps, offsets)
@@ -159,6 +161,7 @@ class Tood(nn.Module):
         self.n_classes = n_classes
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Log scores, distances to the sides of the boxes, places and their strides, of images `(B, 3, H, W)`."""
         log_scores, boxes, points, strides = [], [], [], []
         for level, maps in enumerate(self.backbone(self.normalise(images)).values()):
             found, sides = self.head(level, maps)
@@ -242,6 +245,7 @@ class ToodFamily:
         tood: Any = model
 
         def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            """The parts of the loss of a batch, weighted."""
             check_batch(batch, tood.n_classes)
             outputs = called(batch.images)
             with torch.autocast(batch.images.device.type, enabled=False):

@@ -190,6 +190,7 @@ class YoloPoseFamily:
         n_classes = network.model[-1].nc
 
         def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            """The parts of the loss of a batch, as the package weights them."""
             check_batch(batch, n_classes)
             outputs = called(batch.images)
             with torch.autocast(batch.images.device.type, enabled=False):

@@ -76,6 +76,7 @@ class YoloxDetector(nn.Module):
         self.prepare, self.backbone, self.head = prepare, backbone, head
 
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Any:
+        """What the head gives: its loss where there are targets, else predictions of all places."""
         features = self.backbone(self.prepare(images))
         levels = features.values() if isinstance(features, dict) else features
         # By this flag alone the head decides whether it computes its loss, also on validation images; the flags of its
@@ -176,6 +177,7 @@ class YoloxFamily:
         detector: Any = model
 
         def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            """The parts of the loss of a batch, weighted."""
             check_batch(batch, detector.head.num_classes)
             parts = called(batch.images, make_targets(batch))
             return {"box": weights["box"] / OFFICIAL_BOX * parts["box"],

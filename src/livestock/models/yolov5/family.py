@@ -147,6 +147,7 @@ class YoloV5:
         compute = _host_loss(library.load().compute_loss)(gains)
 
         def loss(called: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            """The parts of the loss of a batch, weighted."""
             output = called(batch.images)
             levels = output[1] if isinstance(output, tuple) else output  # a tuple in evaluation mode
             if (id(head.anchors), head.anchors._version) != compute.version:  # fitted, loaded or moved since

@@ -10,7 +10,8 @@ python bench/keypoints.py speed                training crops and decoding, agai
 `--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`.
 `--epochs`, `--seeds`, `--imgsz`, `--size` and `--weights` change the scale. Of two folders `one-stage` trains on the
 first and judges on the second. `--at-once N` trains N networks side by side, on a GPU that one leaves idle, each with
-`--workers` processes. Cut off, it goes on where it was. Prints the mean over seeds of each measure, and the gain over
+`--workers` processes. Cut off, it goes on where it was; `one-stage --report` prints the tables of what all seeds have
+trained so far. Prints the mean over seeds of each measure, and the gain over
 the mean pose with its 95 % interval over seeds and groups of images.
 """
 
@@ -62,6 +63,7 @@ from livestock.pipeline.pose_lab import (
 from livestock.pipeline.pose_results import GUESS, find_pose_gain, judge_pose_results, list_errors, tabulate_poses
 from livestock.pipeline.prepare import VALID_FOLD, group_images, read_data, split_data
 from livestock.pipeline.reading import examine
+from livestock.pipeline.store import read_records
 from livestock.poses import find_poses
 from livestock.postprocess import suppress
 from livestock.sample import draw_keypoint_sample
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--device", default="")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--report", action="store_true", help="of `one-stage`: trains nothing")
     arguments = parser.parse_args()
     show_messages(logging.INFO)
     if arguments.part == "speed":
@@ -117,7 +120,7 @@ def main() -> None:
         lab = make_lab(arguments.workspace, scale, whole, competition.skeleton, train, judged)
         if arguments.part == "pace":
             return measure_pace(lab)
-        return ask_one_stage(lab, arguments.detector, arguments.at_once)
+        return ask_one_stage(lab, arguments.detector, arguments.at_once, reports=arguments.report)
     has_flip = competition.skeleton.flip_indexes(competition.skeleton.labels[0]) is not None
     if arguments.part == "noses":
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
@@ -151,7 +154,7 @@ def print_parts(lab: PoseLab, results: list[PoseResult]) -> None:
 def train_at_once(lab: PoseLab, arms: Sequence[PoseArm], n_at_once: int) -> None:
     """Trains what has not been trained yet in processes side by side, each training once; their results are kept."""
     seeds = range(lab.seed, lab.seed + lab.scale.n_seeds)
-    todo = {find_training(lab, arm, seed): (lab, arm, seed) for seed in seeds for arm in arms}
+    todo = {find_training(lab, arm, seed): (lab, arm, seed) for arm in arms for seed in seeds}
     if n_at_once > 1:
         started = time.perf_counter()
         with make_pool(n_at_once) as pool:
@@ -165,9 +168,12 @@ def train_one(lab: PoseLab, arm: PoseArm, seed: int) -> str:
     return f"{arm.name}, seed {seed}, {facts.get('seconds', 0.0):.1f} s an epoch"
 
 
-def ask_one_stage(lab: PoseLab, weights: str, n_at_once: int) -> None:
+def ask_one_stage(lab: PoseLab, weights: str, n_at_once: int, *, reports: bool = False) -> None:
     """Each question of `pipeline.one_stage`: its table, and by how much each arm is better than the first."""
     questions = list_questions("cpu", lab, weights)
+    if reports:
+        questions = {question: arms for question, every in questions.items()
+                     if (arms := keep_trained(lab, every))[:1] == every[:1]}
     train_at_once(lab, [arm for arms in questions.values() for arm in arms], n_at_once)
     for question, arms in questions.items():
         results = run_pose_arms(lab, arms)
@@ -179,6 +185,12 @@ def ask_one_stage(lab: PoseLab, weights: str, n_at_once: int) -> None:
             gains = [f"{measure} by {find_pose_gain(judged, arm.name, arms[0].name, measure)}"
                      for measure in ("PCK", "pixels")]
             print(f"{arm.name} better than {arms[0].name}: {', '.join(gains)}", flush=True)
+
+
+def keep_trained(lab: PoseLab, arms: Sequence[PoseArm]) -> list[PoseArm]:
+    """The arms that every seed has trained."""
+    records, seeds = read_records(lab.root), range(lab.seed, lab.seed + lab.scale.n_seeds)
+    return [arm for arm in arms if all(f"pose_{find_training(lab, arm, seed)}" in records for seed in seeds)]
 
 
 def measure_pace(lab: PoseLab) -> None:

@@ -10,8 +10,8 @@ import torch
 from typer.testing import CliRunner
 
 from livestock.cli import app
-from livestock.cli.models import read_models
 from livestock.config import REPOSITORY, read_competition
+from livestock.config.models import read_models
 from livestock.config.profile import FAMILIES, POSE_FAMILIES, get_profile
 from livestock.models.dfine_sizes import PRETRAINED as DFINE
 from livestock.models.label_sets import OBJECTS365

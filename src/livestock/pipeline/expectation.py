@@ -51,9 +51,9 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     image_epochs = n_images * sum(share * epochs for share, epochs in trainings)
     image_epochs += sum(n_trained * epochs for n_trained, epochs in of_experiments)
     n_sets = 1 + len(_of(notebooks, "06_silver", "STRATEGIES", []))
-    disk = n_sets * images_disk_bytes(images, profile.imgsz) + sum(
-        training_disk_bytes(guess_start_bytes(run), profile.optimizer) for _, epochs in trainings
-        if epochs == profile.epochs)  # trials of the search keep no weights
+    n_kept = sum(epochs == profile.epochs for _, epochs in trainings)  # trials of the search keep no weights
+    disk = n_sets * images_disk_bytes(images, profile.imgsz)
+    disk += n_kept * training_disk_bytes(guess_start_bytes(run), profile.optimizer)
     return Expectation(n_images, len(trainings) + len(of_experiments), image_epochs, disk)
 
 

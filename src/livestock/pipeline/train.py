@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..config import REPOSITORY
+from ..config.models import read_models
 from ..data.pictures import LEAST_SIDE, too_thin
 from ..exceptions import MissingResult, StaleResult
 from ..files.disk import check_disk_space, images_disk_bytes, training_disk_bytes
@@ -208,15 +209,20 @@ def start_bytes(start: Path | None, run: Run) -> int:
 
 
 def guess_start_bytes(run: Run) -> int:
-    """As `start_bytes`, and nothing is downloaded: an official name begins with the size that the network is of.
+    """As `start_bytes`, and nothing is downloaded: an official name's are those of the table of models.
 
-    Raises BadData for a file that is not there.
+    Of a name that is not in it, the size that it begins with is built. Raises BadData for a file that is not there.
     """
     from ..models.registry import find_start, get_family
 
     profile, weights = run.profile, run.profile.weights
+    if Path(weights).is_file():
+        return start_bytes(Path(weights), run)
+    known = read_models().set_index(["family", "name"])["MB"]
+    if (profile.family, Path(weights).name) in known.index:  # building it would take a library's memory and seconds
+        return round(known[profile.family, Path(weights).name] * 1e6)
     sizes = [size for size in get_family(profile.family).sizes if Path(weights).name.startswith(size)]
-    if sizes and not Path(weights).is_file():
+    if sizes:
         return start_bytes(None, replace(run, profile=replace(profile, weights=max(sizes, key=len))))
     return start_bytes(find_start(profile.family, weights, run.workspace.weights_dir), run)
 

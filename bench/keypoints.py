@@ -9,7 +9,7 @@ python bench/keypoints.py speed                training crops and decoding, agai
 
 `--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`.
 `--epochs`, `--seeds`, `--imgsz`, `--size` and `--weights` change the scale. Of two folders `one-stage` trains on the
-first and judges on the second. `--at-once N` trains N networks side by side, on a GPU that one leaves idle, each with
+first and judges on the second, and `--questions` names some. `--at-once N` trains N networks side by side, on a GPU that one leaves idle, each with
 `--workers` processes. Cut off, it goes on where it was; `one-stage --report` prints the tables of what all seeds have
 trained so far. Prints the mean over seeds of each measure, and the gain over
 the mean pose with its 95 % interval over seeds and groups of images.
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--device", default="")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--questions", nargs="*", default=[], help="of `one-stage`; without it all")
     parser.add_argument("--report", action="store_true", help="of `one-stage`: trains nothing")
     arguments = parser.parse_args()
     show_messages(logging.INFO)
@@ -120,7 +121,11 @@ def main() -> None:
         lab = make_lab(arguments.workspace, scale, whole, competition.skeleton, train, judged)
         if arguments.part == "pace":
             return measure_pace(lab)
-        return ask_one_stage(lab, arguments.detector, arguments.at_once, reports=arguments.report)
+        questions = list_questions("cpu", lab, arguments.detector)
+        if unknown := set(arguments.questions) - set(questions):
+            raise SystemExit(f"--questions: expected some of {list(questions)}, found {sorted(unknown)}")
+        asked = {name: arms for name, arms in questions.items() if name in (arguments.questions or questions)}
+        return ask_one_stage(lab, asked, arguments.at_once, reports=arguments.report)
     has_flip = competition.skeleton.flip_indexes(competition.skeleton.labels[0]) is not None
     if arguments.part == "noses":
         train, judged = split_by_group(tables[0][0], JUDGED_SHARE, seed=0)
@@ -168,9 +173,8 @@ def train_one(lab: PoseLab, arm: PoseArm, seed: int) -> str:
     return f"{arm.name}, seed {seed}, {facts.get('seconds', 0.0):.1f} s an epoch"
 
 
-def ask_one_stage(lab: PoseLab, weights: str, n_at_once: int, *, reports: bool = False) -> None:
+def ask_one_stage(lab: PoseLab, questions: dict[str, list[PoseArm]], n_at_once: int, *, reports: bool) -> None:
     """Each question of `pipeline.one_stage`: its table, and by how much each arm is better than the first."""
-    questions = list_questions("cpu", lab, weights)
     if reports:
         questions = {question: arms for question, every in questions.items()
                      if (arms := keep_trained(lab, every))[:1] == every[:1]}

@@ -252,8 +252,7 @@ def look(lab: Lab, weights: Path, images: pd.DataFrame, view: str) -> pd.DataFra
     from livestock.models.forward import load_for_inference
 
     scale, flip = VIEWS[view]
-    device = lab.run.profile.device
-    model = load_for_inference(weights, device if device == "cpu" else f"cuda:{device}")
+    model = load_for_inference(weights, lab.run.profile.device)
     imgsz = round(lab.run.profile.imgsz * scale / 64) * 64 if scale != 1 else lab.run.profile.imgsz
     keep = partial(suppress, iou_threshold=WIDEST, conf_threshold=0.001, max_det=N_KEPT)
     return find_candidates(model, images, lab.run.competition.labels, imgsz=imgsz, flip=flip, keep=keep,

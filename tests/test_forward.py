@@ -22,10 +22,12 @@ from livestock import export
 from livestock.models.base import ModelConfig, Predictions
 from livestock.models.checkpoint import read_checkpoint, write_checkpoint
 from livestock.models.forward import LoadedModel, load_for_inference, load_fused, wrap_model
+from livestock.models.loaded import find_device
 from livestock.models.metadata import METADATA, Metadata, read_metadata, write_metadata
 from livestock.models.registry import get_family
 from livestock.models.yolov5 import architecture as yolov5_architecture
 from livestock.models.yolov5.library import STARTER
+from livestock.training.settings import find_place
 
 pytestmark = pytest.mark.usefixtures("one_thread", "few_queries")
 FAMILIES = [("yolov5", 64), ("retinanet", 64), ("ssd", 64), ("tood", 64), ("yolox", 128), ("dfine", 256),
@@ -70,6 +72,26 @@ def test_a_file_gives_what_the_family_predicts(family: str, imgsz: int, tmp_path
     assert (loaded.needs_nms, loaded.resize) == {
         "dfine": (False, "stretch"), "rfdetr": (False, "stretch"),
         "yolox": (True, "top_left")}.get(family, (True, "letterbox"))
+
+
+@pytest.mark.parametrize(("device", "with_gpu", "without"), [
+    ("", "cuda", "cpu"), ("0", "cuda:0", "cpu"), ("1,0", "cuda:1", "cpu"), ("cpu", "cpu", "cpu"),
+    ("cuda:1", "cuda:1", "cuda:1"),
+])
+def test_what_trains_on_a_device_of_this_name_predicts_on_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, with_gpu: str, without: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert find_device(device) == with_gpu
+    assert device[:4] == "cuda" or torch.device(with_gpu).type == torch.device(find_place(device or "0").device).type
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device(device) == without
+
+
+def test_numbers_of_gpus_are_read_for_weights_of_a_training(tmp_path: Path) -> None:
+    config, model = build_lively("yolov5", 64)
+    write_checkpoint(tmp_path / "w.safetensors", config, model.state_dict())
+    assert load_for_inference(tmp_path / "w.safetensors", "0").device == find_device("0")
 
 
 def test_batch_norm_is_folded_where_the_family_can() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..exceptions import UnsafeWeights
 from .base import Family, ModelConfig, Predictions
 from .checkpoint import check_finite, load_model
-from .loaded import LoadedModel, is_gpu, threads
+from .loaded import LoadedModel, find_device, is_gpu, threads
 from .registry import get_family
 
 __all__ = ["SUFFIXES", "CanFuse", "LoadedModel", "is_gpu", "load_for_inference", "load_fused", "threads", "wrap_model"]
@@ -32,7 +32,7 @@ class CanFuse(Protocol):
 def load_for_inference(
     path: Path, device: str = "", *, n_threads: int | None = None, half: bool | None = None, trusted: bool = False
 ) -> LoadedModel:
-    """The model of a weights file by its suffix, on `device`: by default a GPU where there is one; ONNX on the CPU.
+    """The model of a weights file by its suffix, on `device` (see `find_device`; ONNX on the CPU).
 
     `n_threads` bounds the threads of its runs on the CPU; without it the libraries choose. `half` computes PyTorch
     models in half precision where that is safe (autocast): by default on GPUs; on CPUs it is slower than float32 and
@@ -46,7 +46,7 @@ def load_for_inference(
         raise ValueError(f"{path}: expected weights ending in one of {SUFFIXES}, found {path.suffix!r}")
     if not path.is_file():
         raise ValueError(f"{path}: expected the weights file, found no such file")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device(device)
     if path.suffix in (".onnx", ".torchscript"):
         from .runtimes import load_onnx, load_torchscript
 

@@ -87,6 +87,21 @@ def is_gpu(device: str) -> bool:
     return torch.device(device).type == "cuda"
 
 
+def find_device(device: str) -> str:
+    """A device as torch names it, from what a profile may say: "" is a GPU where there is one, `0` or `0,1` the first
+    of these; without a GPU they are the CPU, as in a training. Other names stay.
+
+    >>> find_device("cpu"), find_device("cuda:1")
+    ('cpu', 'cuda:1')
+    """
+    numbers = device.split(",")
+    if device and not all(number.strip().isdigit() for number in numbers):
+        return device
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(numbers[0])}" if device else "cuda"
+
+
 @contextmanager
 def threads(n: int | None) -> Iterator[None]:
     """PyTorch computes with `n` threads; afterwards with as many as before. None changes nothing."""

@@ -352,6 +352,22 @@ def test_a_truth_as_predict_writes_it_says_the_same_as_coco(scored: Path) -> Non
     assert cells(first, "all points") == cells(second, "all points")
 
 
+def test_a_folder_of_labels_is_a_truth_with_its_competition(scored: Path) -> None:
+    (scored / "raw/images").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (200, 200)).save(scored / "raw/images" / name)
+    shutil.copy(scored / "truth.json", scored / "raw/labels.json")
+    of_file, of_folder = (score(truth, "answer.csv", "--competition", "ears.yaml") for truth in ("truth.json", "raw"))
+    assert of_folder[0].startswith("raw: 3 objects with keypoints in 2 images; left out or changed: 0 (`livestock read`")
+    for name in ("all points", "seen", "hidden", "nose", "tail"):
+        assert cells(of_folder, name) == cells(of_file, name)
+    (scored / "raw/labels.json").unlink()
+    code, out, err = call("score", "raw", "answer.csv")
+    assert (code, out) == (2, "") and "raw: a folder of labels is read with the classes and the skeleton" in err
+    code, out, err = call("score", "raw", "answer.csv", "--competition", "ears.yaml")
+    assert code == 2 and "raw: no label format recognised among 2 files" in err and len(err.splitlines()) == 1
+
+
 def test_intervals_are_over_groups_where_they_are_known(scored: Path) -> None:
     rows, objects = [], []
     for nth in range(6):

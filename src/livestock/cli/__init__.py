@@ -321,8 +321,9 @@ def sample(
 
 @app.command()
 def score(
-    truth: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,XMin,XMax,YMin,YMax; keypoints: COCO's JSON, or "
-                                               "a CSV as `predict` writes with a column visible")],
+    truth: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,XMin,XMax,YMin,YMax; keypoints: COCO's JSON, a "
+                                               "CSV as `predict` writes with a column visible, or a folder with labels "
+                                               "and its --competition")],
     answer: Annotated[Path, typer.Argument(help="CSV: ImageID,LabelName,Conf,XMin,XMax,YMin,YMax; keypoints: a CSV as "
                                                 "`predict` writes")],
     other: Annotated[Path | None, typer.Argument(help="a second answer, to compare with the first")] = None,
@@ -330,7 +331,7 @@ def score(
                                                    "the boxes of keypoints")] = None,
     images: Annotated[Path | None, typer.Option(help="the images, to group near-duplicates for the interval")] = None,
     group_pattern: Annotated[str | None, typer.Option(help="images whose paths agree in its (groups) are one")] = None,
-    competition: Annotated[Path | None, typer.Option(help="of keypoints: the file whose skeleton has sigmas")] = None,
+    competition: Annotated[Path | None, typer.Option(help="of keypoints: the file with the skeleton")] = None,
 ) -> None:
     """Prints mAP as the competition's scorer has it and as is usual, with each class's AP.
 
@@ -344,7 +345,7 @@ def score(
     from .score import IOU, print_scores
     from .score_points import POINTS_IOU, print_point_scores
 
-    if holds_points(truth):
+    if truth.is_dir() or holds_points(truth):
         files = [path for path in (answer, other) if path is not None]
         print_point_scores(truth, files, competition, images, group_pattern, POINTS_IOU if iou is None else iou)
     else:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import typer
 
-from ..config import Skeleton, read_competition
+from ..config import Competition, Skeleton, read_competition
+from ..data import readers
 from ..data.point_files import ONE_LABEL, PointFile, read_points
 from ..evaluation.oks import evaluate_oks
 from ..evaluation.pixel import (
@@ -49,6 +50,7 @@ def print_point_scores(
 ) -> None:
     """Errors of each answer's points, by keypoint and by whether they are seen, beside those of the mean pose.
 
+    The truth is a file, or a folder of images and labels as `livestock read` takes it, with its competition file.
     Objects are matched by their boxes at this IoU where both files have corners, else by their image, in which there is
     then one. Points that are labelled and were not found are counted as missed: wrong in PCK, and in no mean. Intervals
     are over groups of near-duplicates in the folder `images` and of images that agree in `group_pattern`, over single
@@ -58,10 +60,11 @@ def print_point_scores(
     Raises BadData for files that are not as `point_files.read_points` takes them, and where it is not clear which
     object is which.
     """
-    truth = read_points(truth_file)
-    skeleton = read_competition(competition).skeleton if competition else None
-    if competition and skeleton is None:
+    known = read_competition(competition) if competition else None
+    skeleton = known.skeleton if known else None
+    if known and skeleton is None:
         raise BadData(f"{competition}: expected a `skeleton` with the keypoints of each class, found none")
+    truth = _read_folder(truth_file, known) if truth_file.is_dir() else read_points(truth_file)
     read = [_as_truth_names(read_points(path), truth, path) for path in answers]
     judged = [_judge(truth, answer, path, iou) for answer, path in zip(read, answers, strict=True)]
     guess = _guess(truth)
@@ -82,6 +85,20 @@ def print_point_scores(
                "be beaten. The truth has no boxes: no PCK and no OKS AP.")
     if not (groups["group"] >= 0).any():
         typer.echo(INDEPENDENT)
+
+
+def _read_folder(folder: Path, competition: Competition | None) -> PointFile:
+    """The objects with keypoints of a folder of images and labels; says how much of it is left out."""
+    if competition is None:
+        raise BadData(f"{folder}: a folder of labels is read with the classes and the skeleton of a competition: add "
+                      "--competition FILE (`livestock read` prints a skeleton to paste into it)")
+    found = readers.read_data_set("auto", folder, competition).train
+    boxes = found.boxes[found.boxes["box_id"].isin(found.keypoints["box_id"])].reset_index(drop=True)
+    if boxes.empty:
+        raise BadData(f"{folder}: expected objects with keypoints, found {len(found.boxes):,} without any")
+    typer.echo(f"{folder}: {len(boxes):,} objects with keypoints in {boxes['image_id'].nunique():,} images; "
+               f"left out or changed: {len(found.left_out):,} (`livestock read` lists them)")
+    return PointFile(boxes, found.keypoints, pd.Series(dtype=float), True, True)
 
 
 def _as_truth_names(answer: PointFile, truth: PointFile, path: Path) -> PointFile:

@@ -358,7 +358,7 @@ def test_a_folder_of_labels_is_a_truth_with_its_competition(scored: Path) -> Non
         Image.new("RGB", (200, 200)).save(scored / "raw/images" / name)
     shutil.copy(scored / "truth.json", scored / "raw/labels.json")
     of_file, of_folder = (score(truth, "answer.csv", "--competition", "ears.yaml") for truth in ("truth.json", "raw"))
-    assert of_folder[0].startswith("raw: 3 objects with keypoints in 2 images; left out or changed: 0 (`livestock read`")
+    assert of_folder[0].startswith("raw: 3 objects with keypoints in 2 images; left out or changed: 0 (`livestock")
     for name in ("all points", "seen", "hidden", "nose", "tail"):
         assert cells(of_folder, name) == cells(of_file, name)
     (scored / "raw/labels.json").unlink()

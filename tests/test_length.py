@@ -84,6 +84,14 @@ def test_more_doubt_gives_a_wider_interval() -> None:
     assert widths == sorted(widths) and widths[1] == pytest.approx(2 * widths[0], rel=0.05)
 
 
+def test_beside_the_horizon_a_length_has_no_upper_end() -> None:
+    """The long sides of this card meet at (45, 30): what is 1 px below may lie anywhere."""
+    corners = np.array([[0.0, 0], [90, 0], [60, 20], [30, 20]])
+    found = measure_length(np.array([[45.0, 5], [45, 29]]), corners, ends_sd=2, corners_sd=0)
+    assert found.low < found.mm < found.high == np.inf
+    assert np.isfinite(measure_length(np.array([[45.0, 5], [45, 15]]), corners, ends_sd=2, corners_sd=0)).all()
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("ends", "corners", "message"), [
     ([[0, 0]], [[0, 0], [9, 0], [9, 5], [0, 5]], "expected two points and four corners"),

@@ -34,8 +34,9 @@ def measure_length(
     The corners go around the card, from any of them and either way; of both pairs of sides the longer one in the
     picture is taken for the longer one of the `card`, whose sides are in millimetres. `ends_sd` and `corners_sd` are
     standard deviations in pixels of each coordinate, one number or one a point, `(2,)` and `(4,)`: the interval holds
-    95 % of the lengths of points drawn with them. Raises BadData for corners that do not go around a card, for points
-    beyond the horizon of its plane, and for deviations that are negative.
+    95 % of the lengths of points drawn with them, and has no end where more of these lie beyond the horizon than it
+    leaves out. Raises BadData for corners that do not go around a card, for points beyond the horizon of its plane, and
+    for deviations that are negative.
 
     >>> corners = np.array([[0.0, 0], [856, 0], [856, 539.8], [0, 539.8]])
     >>> measure_length(np.array([[0.0, 0], [300, 400]]), corners, ends_sd=0, corners_sd=0)
@@ -51,7 +52,8 @@ def measure_length(
     lengths = _find_lengths(np.concatenate([places[None], places + noise]), card)
     if not np.isfinite(lengths[0]):
         raise BadData("length: expected both points on the same side of the horizon as the card, found one beyond it")
-    low, high = np.nanquantile(lengths[1:], (0.025, 0.975))
+    drawn = np.where(np.isnan(lengths[1:]), np.inf, lengths[1:])  # beyond the horizon there is no longest one
+    low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
     return Length(*(round(float(value), 6) for value in (lengths[0], low, high)))
 
 

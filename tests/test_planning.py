@@ -79,6 +79,11 @@ def test_before_the_first_step_it_says_about_and_writes_nothing(drawn: Path, tmp
     words = describe_plan(same, plan, pace)
     assert same == run and "minutes are left" in words and "images, size and model alone" in words
     assert not (tmp_path / "ws").exists()
+    long = describe_plan(same, plan, SLOW.scale(1000)).splitlines()
+    listed = [line for line in long if line.startswith("session")]
+    assert [line.split(" of ")[0] for line in listed] == [f"session {number}" for number in range(1, 6)]
+    n_all = int(listed[0].split(" of ")[1].split()[0])
+    assert any(line.startswith(f"... and {n_all - 5} more; more than you have? `--set budget_h") for line in long)
     with pytest.raises(MissingResult, match="run 01_eda"):
         plan_run(run)
 

@@ -33,6 +33,7 @@ from .store import read_records, run_step
 from .train import guess_start_bytes
 
 logger = logging.getLogger(__name__)
+MOST_SESSIONS = 5  # that are listed
 PROXIES_FILE = "hyp/proxies.yaml"
 TRAINED, N_FOLLOWED = ("fold", "teacher", "student", "final model"), 3
 ALL = 1_000_000  # pieces: more than there are
@@ -217,7 +218,11 @@ def describe_plan(run: Run, plan: Plan, pace: Pace) -> str:
     lines += [f"- {reason}" for reason in plan.reasons]
     sessions = cut_sessions(plan.pieces, pace, run.profile.session_hours)
     lines += [f"session {number} of {len(sessions)} ({run.profile.session_hours:g} h each): {say_session(session)}"
-              for number, session in enumerate(sessions, 1)]
+              for number, session in enumerate(sessions[:MOST_SESSIONS], 1)]
+    if len(sessions) > MOST_SESSIONS:
+        lines.append(f"... and {len(sessions) - MOST_SESSIONS} more" + (
+            "" if run.profile.budget_hours else "; more than you have? `--set budget_hours=24` plans so many hours, "
+            "`livestock run --skip 03_evolve --skip 06_silver` leaves out what takes longest"))
     lines.append(_say_needs(run, pace))
     return "\n".join(lines)
 

@@ -9,7 +9,8 @@ python bench/keypoints.py speed                training crops and decoding, agai
 
 `--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`.
 `--epochs`, `--seeds`, `--imgsz`, `--size` and `--weights` change the scale. Of two folders `one-stage` trains on the
-first and judges on the second; `--questions` names some of its questions. `--at-once N` trains N networks side by side,
+first and judges on the second; `--questions` names some of its questions, `--hyp mosaic=1` changes all
+arms. `--at-once N` trains N networks side by side,
 on a GPU that one leaves idle, each with `--workers` processes. Cut off, it goes on where it was; `one-stage --report`
 prints the tables of what all seeds have trained so far. Prints the mean over seeds of each measure, and the gain over
 the mean pose with its 95 % interval over seeds and groups of images.
@@ -98,6 +99,8 @@ def main() -> None:
     parser.add_argument("--device", default="")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--hyp", nargs="*", default=[], metavar="KEY=VALUE", help="of `one-stage`: of each arm, unless it "
+                        "is what a question is about")
     parser.add_argument("--questions", nargs="*", default=[], help="of `one-stage`; without it all")
     parser.add_argument("--report", action="store_true", help="of `one-stage`: trains nothing")
     arguments = parser.parse_args()
@@ -125,6 +128,8 @@ def main() -> None:
         if unknown := set(arguments.questions) - set(questions):
             raise SystemExit(f"--questions: expected some of {list(questions)}, found {sorted(unknown)}")
         asked = {name: arms for name, arms in questions.items() if name in (arguments.questions or questions)}
+        changes = {name: float(value) for name, value in (word.split("=") for word in arguments.hyp)}
+        asked = {name: [replace(arm, hyp={**changes, **arm.hyp}) for arm in arms] for name, arms in asked.items()}
         return ask_one_stage(lab, asked, arguments.at_once, reports=arguments.report)
     has_flip = competition.skeleton.flip_indexes(competition.skeleton.labels[0]) is not None
     if arguments.part == "noses":

@@ -99,8 +99,8 @@ def main() -> None:
     parser.add_argument("--device", default="")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=1)
-    parser.add_argument("--hyp", nargs="*", default=[], metavar="KEY=VALUE", help="of `one-stage`: of each arm, unless it "
-                        "is what a question is about")
+    parser.add_argument("--hyp", nargs="*", default=[], metavar="KEY=VALUE",
+                        help="of `one-stage`: of all arms, but where it is what a question is about")
     parser.add_argument("--questions", nargs="*", default=[], help="of `one-stage`; without it all")
     parser.add_argument("--report", action="store_true", help="of `one-stage`: trains nothing")
     arguments = parser.parse_args()

@@ -6,6 +6,7 @@ import io
 import logging
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -14,6 +15,7 @@ from corpus import aihub_json
 from PIL import Image
 
 from livestock.config import REPOSITORY
+from livestock.exceptions import BadData
 from livestock.files.disk import DiskSpaceError, images_disk_bytes, training_disk_bytes
 from livestock.models.checkpoint import trained_bytes
 from livestock.models.registry import get_family
@@ -76,6 +78,15 @@ def test_trainings_and_disk_follow_from_images_and_sizes(run: Run) -> None:
     images = count_images(run.data_dir, run.workspace.root)
     assert found.disk_bytes == images_disk_bytes(images, 320) + training_disk_bytes(STARTER.stat().st_size)
     assert "4 images, 1 trainings, 13 images to train on in all" in str(found)
+
+
+def test_without_a_training_no_weights_are_asked_for(run: Run) -> None:
+    lost = replace(run, profile=replace(run.profile, weights="lost.safetensors"))
+    with pytest.raises(BadData, match="lost.safetensors"):
+        expect(lost, chosen())
+    found = expect(lost, chosen(("03_evolve", "04_train", "06_silver", "07_final")))
+    images = count_images(run.data_dir, run.workspace.root)
+    assert (found.n_trainings, found.disk_bytes) == (0, images_disk_bytes(images, 320))
 
 
 def test_the_disk_of_random_start_weights_is_that_of_such_a_network(run: Run) -> None:

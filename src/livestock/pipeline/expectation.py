@@ -53,7 +53,8 @@ def expect(run: Run, notebooks: Mapping[str, Mapping[str, Any]]) -> Expectation:
     n_sets = 1 + len(_of(notebooks, "06_silver", "STRATEGIES", []))
     n_kept = sum(epochs == profile.epochs for _, epochs in trainings)  # trials of the search keep no weights
     disk = n_sets * images_disk_bytes(images, profile.imgsz)
-    disk += n_kept * training_disk_bytes(guess_start_bytes(run), profile.optimizer)
+    if n_kept:  # else no weights are asked for
+        disk += n_kept * training_disk_bytes(guess_start_bytes(run), profile.optimizer)
     return Expectation(n_images, len(trainings) + len(of_experiments), image_epochs, disk)
 
 

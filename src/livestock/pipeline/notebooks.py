@@ -31,6 +31,7 @@ from ..files.progress import unwatched
 from ..files.write import write_bytes, write_json, write_text
 from .answer import images_to_answer, score_known_truth, submitted_weights
 from .expectation import expect
+from .planning import describe_plan, plan_run
 from .preflight import prepare_run
 from .run import Run, read_kept_plan, save_settings
 
@@ -67,8 +68,6 @@ def run_all(
     run, _ = prepare_run(parameters, [path.stem for path in list_notebooks() if path not in notebooks])
     save_settings(run)
     if run.profile.budget_hours:
-        from .planning import describe_plan, plan_run  # with a network's library: half a GB that other runs never need
-
         run, plan, pace = plan_run(run, measures=not read_kept_plan(run))
         logger.info(describe_plan(run, plan, pace))
         notebooks = {path: own for path, own in notebooks.items() if only or path.stem not in plan.skip}

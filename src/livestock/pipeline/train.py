@@ -215,15 +215,14 @@ def guess_start_bytes(run: Run) -> int:
     """
     from ..models.registry import find_start, get_family
 
-    profile, weights = run.profile, run.profile.weights
-    if Path(weights).is_file():
-        return start_bytes(Path(weights), run)
-    known = read_models().set_index(["family", "name"])["MB"]
+    profile, weights, known = run.profile, run.profile.weights, read_models().set_index(["family", "name"])["MB"]
+    sizes = get_family(profile.family).sizes
+    if weights in sizes or Path(weights).is_file():
+        return start_bytes(None if weights in sizes else Path(weights), run)
     if (profile.family, Path(weights).name) in known.index:  # building it would take a library's memory and seconds
         return round(known[profile.family, Path(weights).name] * 1e6)
-    sizes = [size for size in get_family(profile.family).sizes if Path(weights).name.startswith(size)]
-    if sizes:
-        return start_bytes(None, replace(run, profile=replace(profile, weights=max(sizes, key=len))))
+    if named := [size for size in sizes if Path(weights).name.startswith(size)]:
+        return start_bytes(None, replace(run, profile=replace(profile, weights=max(named, key=len))))
     return start_bytes(find_start(profile.family, weights, run.workspace.weights_dir), run)
 
 

@@ -407,6 +407,8 @@ def test_intervals_are_over_groups_where_they_are_known(scored: Path) -> None:
     ("truth.json", "plain.csv", "plain.csv: expected corners of boxes (x_min, y_min, x_max, y_max) in "),
     ("truth.json", "strange.csv", "strange.csv: line 2 (a.jpg, nose): visible: expected 0, 1 or 2"),
     ("truth.json", "moved.csv", "moved.csv: line 3 (a.jpg, tail): x_max: expected one for all points of an object"),
+    ("truth.json", "unsure.csv", "unsure.csv: line 3 (a.jpg, tail): object_confidence: expected one for all points"),
+    ("unseen.json", "answer.csv", "unseen.json: expected points with visible 1 or 2, found none that is labelled"),
     ("truth.json", "labels.csv", "labels.csv: expected a column label, since the truth has objects of cow, pig"),
 ])
 def test_what_score_refuses_is_one_line(scored: Path, truth: str, answer: str, words: str) -> None:
@@ -416,7 +418,10 @@ def test_what_score_refuses_is_one_line(scored: Path, truth: str, answer: str, w
     for name, bbox, points in (("bare", [1, 1, 9, 9], []), ("two", [1, 1, 9, 9], [1, 1, 2]),
                                ("three", [1, 1, 9, 9], [1, 1, 3, 1, 1, 2]), ("flat", [1, 1, 0, 9], [1, 1, 2, 1, 1, 2])):
         write_coco(scored / f"{name}.json", [("a.jpg", "pig", bbox, points)])
+    write_coco(scored / "unseen.json", [("a.jpg", "pig", [1, 1, 9, 9], [0, 0, 0, 0, 0, 0])])
     row = ("a.jpg", 0, "nose", 1, 1, 0.5)
+    write_points(scored / "unsure.csv", [*POINT_COLUMNS, "object_confidence"], [(*row, 0.9), (
+        "a.jpg", 0, "tail", 1, 1, 0.5, 0.1)])
     for name, rows in {"twice": [row, row], "text": [("a.jpg", 0, "nose", "left", 1, 0.5)], "empty": [],
                        "other": [("q.jpg", *row[1:])], "plain": [row],
                        "same": [("x/a.jpg", *row[1:]), ("y/a.jpg", *row[1:])]}.items():
@@ -436,6 +441,15 @@ def test_a_competition_without_a_skeleton_is_refused(scored: Path) -> None:
     code, out, err = call("score", "truth.json", "answer.csv", "--competition", "plain.yaml")
     assert (code, out) == (2, "")
     assert "plain.yaml: expected a `skeleton` with the keypoints of each class, found none" in err
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("options", "words"), [
+    (["--out", "."], "expected the name of a file to write, found a folder"),
+    (["--out", "p.csv", "--imgsz", "-640"], "--imgsz: expected 32 px or more, found -640")])
+def test_what_cannot_be_written_or_seen_is_refused_first(scored: Path, options: list[str], words: str) -> None:
+    code, out, err = call("predict", "--weights", "none.safetensors", "--images", "none", *options)
+    assert (code, out) == (2, "") and words in err
 
 
 def test_names_that_only_one_file_has_are_said(scored: Path) -> None:

@@ -63,6 +63,10 @@ def test_points_that_are_not_labelled_contribute_nothing(name: str) -> None:
     assert found.grad is not None and (found.grad[~is_labelled] == 0).all() and (found.grad[is_labelled] != 0).all()
     elsewhere = torch.where(is_labelled[..., None], truth, truth + 1e6)
     assert LOSSES[name](found, elsewhere, is_labelled, area) == value
+    nowhere = torch.where(is_labelled[..., None], truth, torch.nan)
+    found.grad = None
+    LOSSES[name](found, nowhere, is_labelled, area).backward()
+    assert found.grad is not None and (found.grad[~is_labelled] == 0).all() and found.grad.isfinite().all()
     has_point = is_labelled.any(1)
     kept = LOSSES[name](*(part[has_point] for part in (found, truth, is_labelled, area)))
     torch.testing.assert_close(kept, value)

@@ -92,6 +92,29 @@ def test_beside_the_horizon_a_length_has_no_upper_end() -> None:
     assert np.isfinite(measure_length(np.array([[45.0, 5], [45, 15]]), corners, ends_sd=2, corners_sd=0)).all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(x=st.integers(-2000, 2000), y=st.integers(-2000, 2000))
+def test_a_length_is_the_same_wherever_the_origin_lies(x: int, y: int) -> None:
+    """On the horizon of the card's plane too: its sides meet at (500, 0)."""
+    corners = np.array([[420.0, 340], [580, 340], [660, 680], [340, 680]])
+    ends, moved = np.array([[450.0, 500], [560, 520]]), np.array([x, y])
+    found = [measure_length(ends + shift, corners + shift) for shift in (0, moved)]
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_an_interval_holds_its_own_length() -> None:
+    corners = np.array([[0.0, 0], [856, 0], [856, 539.8], [0, 539.8]])
+    found = measure_length(np.array([[5.0, 5], [5, 5]]), corners)
+    assert found.low == found.mm == 0 < found.high
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("card", [(-85.6, 53.98), (0, 53.98), (np.nan, 53.98), (np.inf, 53.98)])
+def test_a_card_has_two_sides(card: tuple[float, float]) -> None:
+    with pytest.raises(BadData, match="expected a card with sides in mm above 0"):
+        measure_length(np.zeros((2, 2)), np.array([[0.0, 0], [9, 0], [9, 5], [0, 5]]), card=card)
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("ends", "corners", "message"), [
     ([[0, 0]], [[0, 0], [9, 0], [9, 5], [0, 5]], "expected two points and four corners"),

@@ -145,6 +145,18 @@ def test_a_box_without_an_area_is_named_and_one_without_points_is_passed_over() 
         evaluate_oks((boxes, labelled), (boxes[:1], points[:1]), skeleton)
 
 
+def test_a_point_that_was_not_found_is_nowhere() -> None:
+    """Not at (0, 0), where an object in the picture's corner would have it."""
+    skeleton = make_skeleton(2)
+    boxes = make_boxes([{"box_id": 0, "image_id": "a.jpg", "label": "pig", "x_min": 0, "y_min": 0, "x_max": 40,
+                         "y_max": 40}])
+    points = make_keypoints([{"box_id": 0, "image_id": "a.jpg", "keypoint": f"point {number}", "x": 1, "y": 1,
+                              "visible": 2} for number in range(2)])
+    for lost in (points.iloc[:0], points.assign(x=np.nan, y=np.nan, visible=0)):
+        assert evaluate_oks((boxes, points), (boxes, lost), skeleton).mean == 0.0
+    assert evaluate_oks((boxes, points), (boxes, points[:1]), skeleton, thresholds=[0.4, 0.6]).mean == 0.5
+
+
 def test_images_without_truth_have_no_score() -> None:
     skeleton = make_skeleton(2)
     truth, answer, _ = draw(np.random.default_rng(0), 2)

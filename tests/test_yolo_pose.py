@@ -485,13 +485,18 @@ def test_the_command_writes_objects_and_points(images: pd.DataFrame, tmp_path: P
     (tmp_path / "a.png").rename(folder / "a.png")
     words = ["predict", "--weights", str(weights), "--images", str(folder), "--out", str(tmp_path / "k.csv"),
              "--conf", "0.0001", "--device", "cpu"]
+    frames: dict[bool, pd.DataFrame] = {}
     for flip in ([], ["--flip"]):
         done = CliRunner().invoke(app, [*words, *flip])
         assert done.exit_code == 0, done.output
         found = pd.read_csv(tmp_path / "k.csv")
         assert found["keypoint"].tolist() == NAMES * (len(found) // 3) and len(found) > 3
+        frames = {**frames, bool(flip): found}
         assert {"label", "x_min", "y_max", "object_confidence", "x", "y", "confidence"} <= set(found)
         assert found[["x", "y"]].to_numpy().min() >= 0 and found[["x", "y"]].to_numpy().max() <= 128
+    # Of two looks the surest of each is there, so what is surest of the plain one is found by both together.
+    surest = [frame["object_confidence"].max() for frame in (frames[False], frames[True])]
+    assert surest[1] >= surest[0] and len(frames[True].merge(frames[False], on=["object_confidence", "x", "y"]))
     (tmp_path / "boxes.csv").write_text("")
     refused = CliRunner().invoke(app, [*words, "--boxes", str(tmp_path / "boxes.csv")])
     assert refused.exit_code == 2 and "which finds the objects itself: leave the option out" in refused.output

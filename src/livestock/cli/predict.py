@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
 
 COLUMNS = ["image_id", "label", "confidence", "x_min", "y_min", "x_max", "y_max"]
+LEAST_IMGSZ = 32  # pixels: the stride of most networks
 IOU_THRESHOLD = 0.6  # of the suppression, where none is named
 
 
@@ -61,6 +62,10 @@ def write_predictions(
     from ..models.base import ONE_STAGE
     from ..models.forward import load_for_inference
 
+    if out.is_dir():
+        raise BadData(f"{out}: expected the name of a file to write, found a folder")
+    if imgsz and imgsz < LEAST_IMGSZ:
+        raise BadData(f"--imgsz: expected {LEAST_IMGSZ} px or more, found {imgsz}")
     objects, loaded = objects or Objects(), load_for_inference(weights, device)
     finds_points = loaded.architecture.get("crop", ONE_STAGE) != ONE_STAGE
     finds_both = "points" in loaded.architecture and not finds_points
@@ -102,15 +107,26 @@ def _find_size(detector: LoadedModel, imgsz: int) -> int:
 def _find_boxes(
     detector: LoadedModel, images: pd.DataFrame, size: int, iou: float | None, conf: float, *, flip: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """A boxes table of what a detector sees, suppressed, and their keypoints where it finds them too."""
+    """A boxes table of what a detector sees, suppressed, and their keypoints where it finds them too.
+
+    With `flip` the mirrored pictures are looked at too, and of what both looks see the surer one is kept.
+    """
     from ..inference import find_candidates
     from ..postprocess import suppress
 
     if iou is None:
         iou = IOU_THRESHOLD if detector.needs_nms else 1.0
     keep = partial(suppress, iou_threshold=iou, conf_threshold=conf)
-    seen = find_candidates(detector, images, list(detector.labels), imgsz=size, conf_floor=conf, keep=keep, flip=flip)
-    return seen.boxes, seen.keypoints
+    look = partial(find_candidates, detector, images, list(detector.labels), imgsz=size, conf_floor=conf, keep=keep)
+    plain = look(flip=False)
+    mirrored = look(flip=True) if flip else None
+    if mirrored is None or plain.keypoints is None or mirrored.keypoints is None:
+        return plain.boxes, plain.keypoints
+    shift = int(plain.boxes["box_id"].max()) + 1 if len(plain.boxes) else 0
+    boxes, points = (pd.concat([first, second.assign(box_id=second["box_id"] + shift)], ignore_index=True) for
+                     first, second in ((plain.boxes, mirrored.boxes), (plain.keypoints, mirrored.keypoints)))
+    kept = suppress(boxes, iou_threshold=min(iou, IOU_THRESHOLD), conf_threshold=conf)
+    return kept, points[points["box_id"].isin(kept["box_id"])].reset_index(drop=True)
 
 
 def _refuse_options(weights: Path, loaded: LoadedModel, objects: Objects, *, finds_both: bool) -> None:

@@ -65,6 +65,8 @@ def print_point_scores(
     if known and skeleton is None:
         raise BadData(f"{competition}: expected a `skeleton` with the keypoints of each class, found none")
     truth = _read_folder(truth_file, known) if truth_file.is_dir() else read_points(truth_file)
+    if not (truth.points["visible"] > 0).any():
+        raise BadData(f"{truth_file}: expected points with visible 1 or 2, found none that is labelled")
     read = [_as_truth_names(read_points(path), truth, path) for path in answers]
     judged = [_judge(truth, answer, path, iou) for answer, path in zip(read, answers, strict=True)]
     guess = _guess(truth)
@@ -207,7 +209,7 @@ def _print_interval(
     n = groups.loc[groups["group"] >= 0, "group"].nunique() + int((groups["group"] < 0).sum())
     over = f"{n:,} {'groups' if (groups['group'] >= 0).any() else 'images'}"
     sign = "" if other is None else "+"
-    verdict = "; it holds 0: not shown to differ" if other is not None and not (low > 0 or high < 0) else ""
+    verdict = "; it holds 0: not shown to differ" if other is not None and low <= 0 <= high else ""
     bounds = "no interval" if np.isnan(low) else f"95 % interval {low:{sign}.2f} to {high:{sign}.2f}"
     typer.echo(f"{name}: {value:{sign}.2f} px, {bounds} over {over}{verdict}")
 

@@ -139,12 +139,14 @@ def _read_csv(path: Path) -> PointFile:
                           "label": rows.get("label", ONE_LABEL), "keypoint": rows["keypoint"], "visible": visible})
     corners = numbers[XYXY] if has_boxes else pd.DataFrame([[0.0, 0, 1, 1]] * len(rows), rows.index, XYXY)
     table = table.assign(x=numbers["x"], y=numbers["y"], confidence=numbers.get("confidence", 1.0), **corners)
+    if "object_confidence" in numbers:
+        table["object_confidence"] = numbers["object_confidence"]
     key = ["image_id", "object"]
     _refuse(path, rows, table.duplicated([*key, "keypoint"]), "expected each point of an object once, found it again")
     flat = (table["x_min"] >= table["x_max"]) | (table["y_min"] >= table["y_max"])
     _refuse(path, rows, flat, "expected x_min < x_max and y_min < y_max")
     of_object = table.groupby(key, sort=False)
-    for name in ("label", *XYXY):
+    for name in ("label", *XYXY, *(["object_confidence"] if "object_confidence" in table else [])):
         _refuse(path, rows, of_object[name].transform("first") != table[name],
                 f"{name}: expected one for all points of an object")
     objects = of_object.first().reset_index()

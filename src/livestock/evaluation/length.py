@@ -45,8 +45,10 @@ def measure_length(
     ends, corners = np.asarray(ends, float), np.asarray(corners, float)
     _check(ends, corners)
     deviations = np.concatenate([np.broadcast_to(ends_sd, 2), np.broadcast_to(corners_sd, 4)])
-    if not (deviations >= 0).all():
-        raise BadData(f"length: expected standard deviations of 0 px or more, found {deviations.min()}")
+    if not ((deviations >= 0) & np.isfinite(deviations)).all():
+        raise BadData(f"length: expected standard deviations of 0 px or more, found {deviations.tolist()}")
+    if not (np.isfinite(card).all() and min(card) > 0):
+        raise BadData(f"length: expected a card with sides in mm above 0, found {card}")
     places = np.concatenate([ends, corners])
     noise = np.random.default_rng(seed).normal(size=(N_DRAWS, 6, 2)) * deviations[:, None]
     lengths = _find_lengths(np.concatenate([places[None], places + noise]), card)
@@ -54,7 +56,8 @@ def measure_length(
         raise BadData("length: expected both points on the same side of the horizon as the card, found one beyond it")
     drawn = np.where(np.isnan(lengths[1:]), np.inf, lengths[1:])  # beyond the horizon there is no longest one
     low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
-    return Length(*(round(float(value), 6) for value in (lengths[0], low, high)))
+    mm = lengths[0]  # of points nearer than their noise all draws are longer
+    return Length(*(round(float(value), 6) for value in (mm, min(low, mm), max(high, mm))))
 
 
 def _check(ends: np.ndarray, corners: np.ndarray) -> None:
@@ -72,6 +75,8 @@ def _check(ends: np.ndarray, corners: np.ndarray) -> None:
 
 def _find_lengths(places: np.ndarray, card: tuple[float, float]) -> np.ndarray:
     """Lengths `(n,)` of points and corners `(n, 6, 2)`; NaN where a point lies beyond the horizon."""
+    middle, spread = places[0, 2:].mean(axis=0), np.ptp(places[0, 2:])
+    places = (places - middle) / spread  # the last entry of the map is 1: the origin must not lie on the horizon
     ends, corners = places[:, :2], places[:, 2:]
     width, height = sorted(card, reverse=True)
     sides = np.hypot(*np.moveaxis(np.roll(corners[0], -1, axis=0) - corners[0], -1, 0))

@@ -58,9 +58,11 @@ def object_similarity(
     return np.where(n_labelled > 0, total / np.maximum(n_labelled, 1), np.nan)
 
 
-def points_array(boxes: pd.DataFrame, keypoints: pd.DataFrame, skeleton: Skeleton) -> np.ndarray:
-    """The points of each box, in the order of its class's skeleton: `(N, K, 3)`, x, y and visibility, 0 where there is
-    none; K is that of the class with most.
+def points_array(
+    boxes: pd.DataFrame, keypoints: pd.DataFrame, skeleton: Skeleton, *, missing: float = 0.0
+) -> np.ndarray:
+    """The points of each box, in the order of its class's skeleton: `(N, K, 3)`, x, y and visibility, `missing` where
+    there is none; K is that of the class with most.
 
     >>> from livestock.config import Keypoint
     >>> boxes = pd.DataFrame({"box_id": [7], "label": ["pig"]})
@@ -69,7 +71,7 @@ def points_array(boxes: pd.DataFrame, keypoints: pd.DataFrame, skeleton: Skeleto
     [[[0.0, 0.0, 0.0], [3.0, 4.0, 2.0]]]
     """
     most = max(len(skeleton.names(label)) for label in skeleton.labels)
-    points = np.zeros((len(boxes), most, 3))
+    points = np.full((len(boxes), most, 3), missing)
     places = {(label, name): index for label in skeleton.labels for index, name in enumerate(skeleton.names(label))}
     row = pd.Series(np.arange(len(boxes)), index=boxes["box_id"])
     own = keypoints[keypoints["box_id"].isin(row.index)]
@@ -78,7 +80,7 @@ def points_array(boxes: pd.DataFrame, keypoints: pd.DataFrame, skeleton: Skeleto
     columns = np.array([places.get(key, -1) for key in zip(labels, own["keypoint"], strict=True)], int)
     known = columns >= 0
     points[rows[known], columns[known]] = own[["x", "y", "visible"]].to_numpy(float)[known]
-    return np.nan_to_num(points)
+    return np.where(np.isnan(points), missing, points)
 
 
 def match_poses(
@@ -89,13 +91,15 @@ def match_poses(
 
     As COCO: objects by falling confidence of their box, at most 20 of an image and class, each to the most similar true
     object that is still free; a true object without a labelled point is neither found nor missed. `areas` are px² by
-    `box_id`, such as those of segments; an object without one has 0.53 of its box.
+    `box_id`, such as those of segments; an object without one has 0.53 of its box. A point that the answer lacks is
+    infinitely far.
     """
     boxes, points = truth
     falling = answer[0].sort_values("confidence", ascending=False, kind="stable")
     falling = falling[falling["label"].isin(boxes["label"])]
     falling = falling[falling.groupby(["image_id", "label"]).cumcount() < MAX_DET]
-    true, found = points_array(boxes, points, skeleton), points_array(falling, answer[1], skeleton)
+    true, found = points_array(boxes, points, skeleton), points_array(falling, answer[1], skeleton,
+                                                                                  missing=np.inf)
     pair = encode(boxes.assign(ignored=~(true[..., 2] > 0).any(1)), falling, np.float64)
     own = boxes["box_id"].map(areas if areas is not None else {}).to_numpy(float)
     own = np.where(np.isfinite(own), own, BOX_SHARE * box_area(boxes[XYXY].to_numpy(float)))

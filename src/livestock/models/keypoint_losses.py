@@ -37,7 +37,7 @@ def make_oks(sigmas: Sequence[float]) -> KeypointLoss:
     own = torch.tensor(list(sigmas))
 
     def oks(found: Tensor, truth: Tensor, is_labelled: Tensor, area: Tensor) -> Tensor:
-        squares = _share(found, truth, area).square().sum(-1)
+        squares = _share(found, truth, is_labelled, area).square().sum(-1)
         return _average(1 - torch.exp(-squares / (2 * (2 * own.to(squares)).square())), is_labelled)
 
     return oks
@@ -45,17 +45,18 @@ def make_oks(sigmas: Sequence[float]) -> KeypointLoss:
 
 def l1(found: Tensor, truth: Tensor, is_labelled: Tensor, area: Tensor) -> Tensor:
     """The sum of the distances along x and y."""
-    return _average(_share(found, truth, area).abs().sum(-1), is_labelled)
+    return _average(_share(found, truth, is_labelled, area).abs().sum(-1), is_labelled)
 
 
 def euclidean(found: Tensor, truth: Tensor, is_labelled: Tensor, area: Tensor) -> Tensor:
     """The distance; its gradient is 0 where both places are the same."""
-    squares = _share(found, truth, area).square().sum(-1)
+    squares = _share(found, truth, is_labelled, area).square().sum(-1)
     return _average(torch.where(squares > 0, squares, 1.0).sqrt() * (squares > 0), is_labelled)
 
 
-def _share(found: Tensor, truth: Tensor, area: Tensor) -> Tensor:
-    return (found - truth) / area.clamp(min=SMALLEST_AREA).sqrt()[:, None, None]
+def _share(found: Tensor, truth: Tensor, is_labelled: Tensor, area: Tensor) -> Tensor:
+    off = torch.where(is_labelled[..., None], found - truth, 0.0)  # what is nowhere has no gradient, NaN neither
+    return off / area.clamp(min=SMALLEST_AREA).sqrt()[:, None, None]
 
 
 def _average(values: Tensor, is_labelled: Tensor) -> Tensor:

@@ -9,11 +9,10 @@ python bench/keypoints.py speed                training crops and decoding, agai
 
 `--data` takes what `livestock read` reads with `--competition`, by default the part's in `bench/competitions`.
 `--epochs`, `--seeds`, `--imgsz`, `--size` and `--weights` change the scale. Of two folders `one-stage` trains on the
-first and judges on the second; `--questions` names some of its questions, `--hyp mosaic=1` changes all
-arms. `--at-once N` trains N networks side by side,
-on a GPU that one leaves idle, each with `--workers` processes. Cut off, it goes on where it was; `one-stage --report`
-prints the tables of what all seeds have trained so far. Prints the mean over seeds of each measure, and the gain over
-the mean pose with its 95 % interval over seeds and groups of images.
+first and judges on the second; `--questions` names some of its questions, `--hyp mosaic=1` changes all arms.
+`--at-once N` trains N networks side by side, on a GPU that one leaves idle, each with `--workers` processes. Cut off,
+it goes on where it was; `one-stage --report` prints the tables of what all seeds have trained so far. Prints the mean
+over seeds of each measure, and the gain over the mean pose with its 95 % interval over seeds and groups of images.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ def _cut_all(images: pd.DataFrame, boxes: pd.DataFrame, side: int, crop: str) ->
     corners = boxes[XYXY].to_numpy(float)
 
     def cut(image: tuple[str, str, str]) -> list[_Cut]:
+        """Every object of a picture, cut out."""
         picture = read_image(image[1], image[2])
         size, cuts = picture.shape[1::-1], []
         for row in rows_of[image[0]]:

@@ -62,10 +62,7 @@ def write_predictions(
     from ..models.base import ONE_STAGE
     from ..models.forward import load_for_inference
 
-    if out.is_dir():
-        raise BadData(f"{out}: expected the name of a file to write, found a folder")
-    if imgsz and imgsz < LEAST_IMGSZ:
-        raise BadData(f"--imgsz: expected {LEAST_IMGSZ} px or more, found {imgsz}")
+    _check_first(out, imgsz)
     objects, loaded = objects or Objects(), load_for_inference(weights, device)
     finds_points = loaded.architecture.get("crop", ONE_STAGE) != ONE_STAGE
     finds_both = "points" in loaded.architecture and not finds_points
@@ -94,6 +91,14 @@ def write_predictions(
         return _write_poses(loaded, table, boxes, out, objects)
     write_text(boxes[COLUMNS].to_csv(index=False, float_format="%.6g"), out)
     return f"{len(boxes):,} boxes in {boxes['image_id'].nunique():,} images"
+
+
+def _check_first(out: Path, imgsz: int) -> None:
+    """Raises BadData for what would be found out after all the work."""
+    if out.is_dir():
+        raise BadData(f"{out}: expected the name of a file to write, found a folder")
+    if imgsz and imgsz < LEAST_IMGSZ:
+        raise BadData(f"--imgsz: expected {LEAST_IMGSZ} px or more, found {imgsz}")
 
 
 def _find_size(detector: LoadedModel, imgsz: int) -> int:

@@ -162,6 +162,7 @@ def run_search(run: Run, search: Search, data_yaml: Path) -> optuna.Study:
     def objective(
         values: dict[str, float], number: int, device: str, on_epoch: Callable[[Mapping[str, float]], None]
     ) -> None:
+        """A trial's training, in a folder of its own."""
         run_dir = _directory(run, search) / f"trial_{number:04d}"
         hyp = run_dir / "values.yaml"
         write_hyp(values, hyp, [f"trial {number} of study {search.study}"])
@@ -206,6 +207,7 @@ def _verify_one(
     config = replace(_trial_config(run, data_yaml, hyp, _devices(run)[0]), seed=seed)
 
     def action() -> None:
+        """Trains it again from the beginning, and keeps its last scores."""
         (run_dir / HISTORY).unlink(missing_ok=True)  # of a training that was cut off: nothing is saved to resume
         epochs: list[dict[str, float]] = []
         train(config, run_dir, epochs.append, label_of=run.competition.label_of)

@@ -209,6 +209,7 @@ def _time_prediction(run: Run, images: pd.DataFrame, run_dir: Path) -> float:
     some = images.iloc[:N_SEEN]
 
     def see(which: pd.DataFrame) -> float:
+        """Seconds that these images take."""
         started = time.monotonic()
         inference.find_candidates(loaded, which, run.competition.labels, imgsz=run.profile.imgsz,
                                   label_of=run.competition.label_of, origin="pace")

@@ -107,6 +107,7 @@ def predict_boxes(run: Run, images: pd.DataFrame, weights: Path, name: str, *, l
         path = _predictions_path(run, images, weights, settings, likely=True)
 
     def action() -> dict[str, Any]:
+        """Looks at the images, and keeps the candidates."""
         found = inference.find_candidates(
             load_for_inference(weights, run.profile.device), images, run.competition.labels, imgsz=settings["imgsz"],
             flip=settings["flip"], keep=likely_boxes if likely else None, label_of=run.competition.label_of,

@@ -90,6 +90,7 @@ def read_data(run: Run) -> RawTables:
     relabels = relabels_path(run.workspace)
 
     def action() -> None:
+        """Reads the raw data, corrected by people, into the tables."""
         found = _correct(examine(run.reader, run.data_dir, run.competition, skip=[run.workspace.root]), run)
         if found.boxes.empty:
             raise BadData(_no_boxes(run.data_dir, found))
@@ -198,6 +199,7 @@ def find_groups(run: Run) -> pd.Series:
     listed = run.data_dir / folds.GROUPS_NAME
 
     def action() -> None:
+        """Assigns folds and the mini set."""
         images, hashes = pd.read_parquet(images_path), pd.read_parquet(hashes_path).set_index("image_id")["hash"]
         groups = group_images(images, hashes, run.competition, run.data_dir, pd.read_parquet(test_path)["image_id"])
         write_table(groups.reset_index(), path)

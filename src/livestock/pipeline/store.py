@@ -168,6 +168,7 @@ def find_change(workspace: Path, record: Record) -> tuple[str, str] | None:
     seen: set[str] = set()
 
     def search(of: Record) -> tuple[str, str] | None:
+        """The first file that changed among what a record rests on, and who has to run again."""
         seen.add(of.step)
         for place, known in of.inputs.items():
             path = workspace / place  # a whole path stays what it is
@@ -189,6 +190,7 @@ def trace(workspace: Path, places: Sequence[str]) -> list[Record]:
     found: dict[str, Record] = {}
 
     def follow(wanted: Sequence[str]) -> Iterator[Record]:
+        """What made these, and what made their inputs."""
         for place in wanted:
             record = makers.get(place)
             if record and record.step not in found:

@@ -104,6 +104,7 @@ def write_lists(
     data_yaml = directory / f"{name}.yaml"
 
     def action() -> None:
+        """Writes images and labels that are not there yet, and the lists."""
         painted = images["image_id"].isin([] if hidden is None else hidden["image_id"])
         is_new = ~(_stand_in(directory, images) | (_stand_in(plain, images) & ~painted.to_numpy()))
         check_disk_space(directory, images_disk_bytes(images[is_new], run.profile.imgsz))
@@ -270,6 +271,7 @@ def train(
     best, averaged = weights_named(run, training), weights_named(run, training, averaged=True)
 
     def action() -> dict[str, Any]:
+        """Trains, and puts the weights where they are looked for."""
         size = start_bytes(Path(config.weights) if config.weights else None, run)
         check_disk_space(run_dir, training_disk_bytes(size, config.optimizer))
         trainings.train(config, run_dir, label_of=run.competition.label_of)

@@ -126,6 +126,7 @@ def _keep(xyxy: np.ndarray, order: np.ndarray, group: np.ndarray, iou_thresholds
     kept = np.zeros((len(iou_thresholds), len(group)), bool)
 
     def settle(runs: Sequence[tuple[int, int]]) -> None:
+        """Marks what each threshold keeps in these runs of boxes of one image and class."""
         for start, end in runs:
             falling = torch.arange(end - start, 0, -1, dtype=corners.dtype)
             for row, iou_threshold in enumerate(iou_thresholds):

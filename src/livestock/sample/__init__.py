@@ -78,6 +78,7 @@ def _write_images(path: Path, shots: list[Shot], labels: dict[str, list[Annotati
     """Draws the images of one archive; notes their annotations in `labels`."""
 
     def members() -> Iterator[tuple[str, bytes]]:
+        """Each image with its name, as it is drawn."""
         for shot in shots:
             image, boxes, behaviours = draw_frame(shot.frame, shot.noise)
             labels[shot.stem] = _annotations(boxes, behaviours)

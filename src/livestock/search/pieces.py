@@ -62,6 +62,7 @@ def _pull(study: optuna.Study, storage: str, pieces: Sequence[str], work: Callab
     begun: list[int] = []
 
     def objective(trial: optuna.Trial) -> float:
+        """Does a piece that was pulled from the queue."""
         begun.append(trial.number)
         claim(trial)
         if _piece_of(study.get_trials(deepcopy=False)[trial.number]) is None:

@@ -64,6 +64,7 @@ class StartFirst(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """The start value in the first trial, else that of the sampler within."""
         if self._is_start(trial):
             return self._search.start[param_name]
         return self._inner.sample_independent(study, trial, param_name, param_distribution)

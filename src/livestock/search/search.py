@@ -184,6 +184,7 @@ class _Worker:
         started, best = time.monotonic(), -math.inf
 
         def on_epoch(scores: Mapping[str, float]) -> None:
+            """Reports an epoch to the study, and ends a trial that is lost."""
             nonlocal best
             epoch, fitness = int(scores["epoch"]), FITNESS[self._search.fitness](scores)
             losses = [value for name, value in scores.items() if name.endswith("_loss")]

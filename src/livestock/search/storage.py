@@ -139,6 +139,7 @@ class _Database(RDBStorage):
     """Optuna's, whose thread for signs of life would end for good at the first that is lost on the way."""
 
     def record_heartbeat(self, trial_id: int) -> None:
+        """A sign of life; one that is lost on the way is logged, and the next one tried."""
         try:
             super().record_heartbeat(trial_id)
         except DATABASE_ERRORS as error:

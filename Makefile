@@ -27,10 +27,11 @@ keypoints: $(VENV)/installed
 
 test: MARKED := not long
 test-all: MARKED :=
+test-all: SLOWEST := -o faulthandler_timeout=7200
 test test-all: $(VENV)/installed-dev
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
-	$(RUN) -m pytest -m "$(MARKED)"
+	$(RUN) -m pytest -m "$(MARKED)" $(SLOWEST)
 
 # Kills runs, damages files, measures memory: some minutes; `make faults FAULTS=` does it for an hour and more.
 FAULTS := --short

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +33,7 @@ DNS_PORT = 53
 # Caches of what draws and of what runs a notebook: they hold fonts, a history of cells, a key to sign notebooks.
 HOME_FILES = re.compile(r"\.cache/matplotlib/.*|\.config/matplotlib/.*|\.ipython/.*|\.local/share/jupyter/.*")
 LIVESTOCK = [sys.executable, "-m", "livestock"]
+MOST_SECONDS = 600  # of a traced command, which take 30; of all notebooks ten times as many
 
 
 @dataclass(frozen=True)
@@ -47,22 +51,38 @@ def strace() -> str:
     program = shutil.which("strace")
     if program is None:
         pytest.skip("no strace: install it (apt-get install strace) to see what connections are opened")
-    tried = subprocess.run([program, "-f", "-o", os.devnull, "true"], capture_output=True, text=True)  # noqa: S603
-    if tried.returncode != 0:
-        pytest.skip(f"strace cannot trace here ({tried.stderr.strip()}): run where ptrace is allowed, such as with "
+    child = "import subprocess; subprocess.run(['true'], check=True)"
+    try:
+        tried = run_group([program, "-f", "-o", os.devnull, sys.executable, "-c", child], seconds=60)
+        why = tried.stderr.strip() if tried.returncode != 0 else ""
+    except subprocess.TimeoutExpired as error:  # some sandboxes let it begin, and stop what it traces for ever
+        why = str(error)
+    if why:
+        pytest.skip(f"strace cannot trace here ({why}): run where ptrace is allowed, such as with "
                     "docker run --cap-add=SYS_PTRACE")
     return program
 
 
-def trace(strace: str, command: list[str], folder: Path) -> Traced:
+def run_group(command: list[str], seconds: float, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a command; raises TimeoutExpired after `seconds`, with all ended that it has started, traced or not."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,  # noqa: S603
+                               start_new_session=True, **options)
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # strace alone would leave children that hold the pipes open
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def trace(strace: str, command: list[str], folder: Path, seconds: float = MOST_SECONDS) -> Traced:
     """Runs a command, which must succeed, in the repository and with an empty home folder."""
     log, home = folder / "calls.txt", folder / "home"
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_", "MPL"))}
-    done = subprocess.run(  # noqa: S603
-        [strace, "-f", "-qq", "-s", "64", "-e", f"trace={CALLS}", "-o", str(log), *command],
-        cwd=REPOSITORY, env={**environment, "HOME": str(home)}, capture_output=True, text=True,
-    )
+    done = run_group([strace, "-f", "-qq", "-s", "64", "-e", f"trace={CALLS}", "-o", str(log), *command],
+                     seconds, cwd=REPOSITORY, env={**environment, "HOME": str(home)})
     assert done.returncode == 0, f"{command}: {done.stderr[-3000:]}"
     files = [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()]
     return Traced(find_addresses(log.read_text(errors="replace")), sorted(files), done.stdout)
@@ -106,6 +126,25 @@ def test_addresses_are_found_in_what_strace_writes() -> None:
     """
     assert find_addresses(calls) == {
         "192.0.2.1, port 443", "2001:db8::1, port 80", "198.51.100.2, port 9", "127.0.0.53, port 53"}
+
+
+def test_what_takes_too_long_is_ended_with_all_that_it_has_started() -> None:
+    nap = "import subprocess; print(subprocess.Popen(['sleep', '9999']).pid, flush=True); input()"
+    with pytest.raises(subprocess.TimeoutExpired) as late:
+        run_group([sys.executable, "-c", nap], seconds=3, stdin=subprocess.PIPE)
+    (child,) = late.value.stdout.split()
+    deadline = time.monotonic() + 30
+    while is_running(Path(f"/proc/{int(child)}/stat")):
+        assert time.monotonic() < deadline, "it sleeps on"
+        time.sleep(0.02)
+
+
+def is_running(stat: Path) -> bool:
+    """Whether a process is there and has not ended, from its file in /proc."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_the_tracing_sees_what_a_child_opens(strace: str, tmp_path: Path) -> None:
@@ -167,6 +206,6 @@ with torch.inference_mode():
 def test_all_notebooks_stay_on_this_machine(strace: str, raw: Path, tmp_path: Path) -> None:
     """Trainings, search, export and all: some minutes."""
     traced = trace(strace, [*LIVESTOCK, "run", "--profile", "smoke", "--data", str(raw), "--workspace",
-                            str(tmp_path / "data")], tmp_path)
+                            str(tmp_path / "data")], tmp_path, 10 * MOST_SECONDS)
     assert (tmp_path / "data/answer.csv").exists()
     assert_quiet(traced)

@@ -408,6 +408,7 @@ def test_intervals_are_over_groups_where_they_are_known(scored: Path) -> None:
     ("truth.json", "strange.csv", "strange.csv: line 2 (a.jpg, nose): visible: expected 0, 1 or 2"),
     ("truth.json", "moved.csv", "moved.csv: line 3 (a.jpg, tail): x_max: expected one for all points of an object"),
     ("truth.json", "unsure.csv", "unsure.csv: line 3 (a.jpg, tail): object_confidence: expected one for all points"),
+    ("again.json", "answer.csv", "again.json: images: expected each file_name once, found 'a.jpg' under several ids"),
     ("unseen.json", "answer.csv", "unseen.json: expected points with visible 1 or 2, found none that is labelled"),
     ("truth.json", "labels.csv", "labels.csv: expected a column label, since the truth has objects of cow, pig"),
 ])
@@ -419,6 +420,8 @@ def test_what_score_refuses_is_one_line(scored: Path, truth: str, answer: str, w
                                ("three", [1, 1, 9, 9], [1, 1, 3, 1, 1, 2]), ("flat", [1, 1, 0, 9], [1, 1, 2, 1, 1, 2])):
         write_coco(scored / f"{name}.json", [("a.jpg", "pig", bbox, points)])
     write_coco(scored / "unseen.json", [("a.jpg", "pig", [1, 1, 9, 9], [0, 0, 0, 0, 0, 0])])
+    again = json.loads((scored / "truth.json").read_text().replace("b.jpg", "a.jpg"))
+    (scored / "again.json").write_text(json.dumps(again))
     row = ("a.jpg", 0, "nose", 1, 1, 0.5)
     write_points(scored / "unsure.csv", [*POINT_COLUMNS, "object_confidence"], [(*row, 0.9), (
         "a.jpg", 0, "tail", 1, 1, 0.5, 0.1)])
@@ -459,6 +462,23 @@ def test_names_that_only_one_file_has_are_said(scored: Path) -> None:
     assert "1 images of the answer are not in the truth, such as 'z.jpg'" in lines
     assert "keypoints of the truth alone: tail" in lines and "keypoints of the answer alone: tale" in lines
     assert cells(lines, "tail")[:3] == ["2", "2", "-"]
+
+
+def test_labels_that_only_the_answer_has_are_said_with_the_slip(scored: Path) -> None:
+    (scored / "upper.csv").write_text((scored / "answer.csv").read_text().replace("pig", "Pig"))
+    lines = score("truth.json", "upper.csv")
+    assert lines[0].startswith("objects matched by their boxes at IoU 0.5: 0 of 3")
+    assert ("labels of the answer alone, whose objects match none: Pig; the truth has cow, pig; 'Pig' and 'pig' differ "
+            "in upper and lower case") in lines
+    assert not any("labels of the answer" in line for line in score("truth.json", "answer.csv"))
+
+
+def test_a_header_in_quotes_is_one_of_keypoints(scored: Path) -> None:
+    text = (scored / "answer.csv").read_text()
+    header = text.splitlines()[0]
+    (scored / "quoted.csv").write_text(text.replace(header, ",".join(f'"{name}"' for name in header.split(","))))
+    assert score("quoted.csv", "quoted.csv") == [
+        line.replace("answer.csv", "quoted.csv") for line in score("answer.csv", "answer.csv")]
 
 
 def test_what_predict_writes_can_be_scored(scored: Path, weights: dict[str, Path]) -> None:

@@ -76,16 +76,25 @@ def test_a_file_gives_what_the_family_predicts(family: str, imgsz: int, tmp_path
 
 @pytest.mark.parametrize(("device", "with_gpu", "without"), [
     ("", "cuda", "cpu"), ("0", "cuda:0", "cpu"), ("1,0", "cuda:1", "cpu"), ("cpu", "cpu", "cpu"),
-    ("cuda:1", "cuda:1", "cuda:1"),
+    ("mps", "mps", "mps"),
 ])
 def test_what_trains_on_a_device_of_this_name_predicts_on_it(
     monkeypatch: pytest.MonkeyPatch, device: str, with_gpu: str, without: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert find_device(device) == with_gpu
-    assert device[:4] == "cuda" or torch.device(with_gpu).type == torch.device(find_place(device or "0").device).type
+    assert device == "mps" or torch.device(with_gpu).type == torch.device(find_place(device or "0").device).type
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert find_device(device) == without
+
+
+@pytest.mark.bad_input
+def test_a_gpu_by_its_full_name_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert find_device("cuda:1") == "cuda:1"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device 'cuda:1': expected one of this machine, found no GPU"):
+        find_device("cuda:1")
 
 
 def test_numbers_of_gpus_are_read_for_weights_of_a_training(tmp_path: Path) -> None:

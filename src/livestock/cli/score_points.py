@@ -13,6 +13,7 @@ import typer
 from ..config import Competition, Skeleton, read_competition
 from ..data import readers
 from ..data.point_files import ONE_LABEL, PointFile, read_points
+from ..data.submission import differs_little
 from ..evaluation.oks import evaluate_oks
 from ..evaluation.pixel import (
     GROSS,
@@ -174,6 +175,11 @@ def _print_matching(truth: PointFile, answer: PointFile, own: _Judged, iou: floa
     for whose, only in (("the truth", known - names), ("the answer", names - known)):
         if only:
             typer.echo(f"keypoints of {whose} alone: {', '.join(sorted(only))}")
+    true, found = set(truth.boxes["label"]), set(answer.boxes["label"])
+    if truth.has_labels and answer.has_labels and (strange := sorted(found - true)):
+        hint = next(filter(None, (differs_little(name, true) for name in strange)), "")
+        typer.echo(f"labels of the answer alone, whose objects match none: {', '.join(strange)}; the truth has "
+                   f"{', '.join(sorted(true))}{f'; {hint}' if hint else ''}")
 
 
 def _print_errors(truth: PointFile, errors: pd.DataFrame, guess: pd.DataFrame) -> None:

@@ -7,7 +7,9 @@ where a point is not labelled. There is no column for hidden points: they come b
 
 from __future__ import annotations
 
+import csv
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +83,8 @@ def holds_points(path: Path) -> bool:
     """Whether a file of truth or of an answer is one of keypoints: a JSON, or a CSV with a column `keypoint`."""
     if path.suffix.casefold() == ".json":
         return True
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        return "keypoint" in [name.strip() for name in file.readline().split(",")]
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        return "keypoint" in [name.strip() for name in next(csv.reader(file), [])]
 
 
 def read_points(path: Path) -> PointFile:
@@ -178,6 +180,9 @@ def _read_coco(path: Path) -> PointFile:
                       f"{short(content)}")
     names = {identifier(image.get("id")): image.get("file_name") for image in content["images"]
              if isinstance(image, dict)}
+    if twice := [name for name, n in Counter(names.values()).items() if n > 1 and name is not None]:
+        raise BadData(f"{path}: images: expected each file_name once, found {short(twice[0])} under several ids; name "
+                      "them by their paths")
     categories = {identifier(category.get("id")): category for category in content["categories"]
                   if isinstance(category, dict)}
     boxes: list[dict[str, Any]] = []

@@ -89,13 +89,17 @@ def is_gpu(device: str) -> bool:
 
 def find_device(device: str) -> str:
     """A device as torch names it, from what a profile may say: "" is a GPU where there is one, `0` or `0,1` the first
-    of these; without a GPU they are the CPU, as in a training. Other names stay.
+    of these; without a GPU they are the CPU, as in a training. Other names stay. Raises ValueError for a GPU by its
+    full name where there is none.
 
-    >>> find_device("cpu"), find_device("cuda:1")
-    ('cpu', 'cuda:1')
+    >>> find_device("cpu"), find_device("mps")
+    ('cpu', 'mps')
     """
     numbers = device.split(",")
     if device and not all(number.strip().isdigit() for number in numbers):
+        if is_gpu(device) and not torch.cuda.is_available():
+            raise ValueError(f"device {device!r}: expected one of this machine, found no GPU that PyTorch can use; "
+                             "leave it out for the CPU, or choose a runtime with a GPU")
         return device
     if not torch.cuda.is_available():
         return "cpu"

@@ -494,6 +494,9 @@ def test_the_command_writes_objects_and_points(images: pd.DataFrame, tmp_path: P
         frames = {**frames, bool(flip): found}
         assert {"label", "x_min", "y_max", "object_confidence", "x", "y", "confidence"} <= set(found)
         assert found[["x", "y"]].to_numpy().min() >= 0 and found[["x", "y"]].to_numpy().max() <= 128
+        assert "pictures have no object" not in done.output
+    none = CliRunner().invoke(app, [*words[:-3], "1", "--device", "cpu"])  # no confidence is above 1
+    assert none.exit_code == 0 and "1 of 1 pictures have no object and no row, such as a.png" in none.output
     # Of two looks the surest of each is there, so what is surest of the plain one is found by both together.
     surest = [frame["object_confidence"].max() for frame in (frames[False], frames[True])]
     assert surest[1] >= surest[0] and len(frames[True].merge(frames[False], on=["object_confidence", "x", "y"]))

@@ -85,6 +85,7 @@ def write_predictions(
     else:
         boxes = _whole_pictures(loaded, table)
     if finds_both and points is not None:
+        _say_empty(table, boxes)
         write_points(table, boxes, points, out, with_boxes=True, from_centre=objects.from_centre)
         return f"{len(points):,} points of {len(boxes):,} objects in {boxes['image_id'].nunique():,} images"
     if finds_points:
@@ -184,12 +185,17 @@ def _write_poses(
                           f"{loaded.path} finds, found {found} alone")
         typer.echo(f"{len(strange):,} of {len(boxes):,} boxes are left out: {loaded.path} has no keypoints of {found}")
         boxes = boxes.drop(strange.index)
-    if len(empty := images.loc[~images["image_id"].isin(boxes["image_id"]), "image_id"]):
-        typer.echo(f"{len(empty):,} of {len(images):,} pictures have no object and no row, such as {empty.iloc[0]}")
+    _say_empty(images, boxes)
     are_named = bool(objects.boxes or objects.detector)
     points = find_poses(loaded, images, boxes, flip=objects.flip, has_classes=are_named)
     write_points(images, boxes, points, out, with_boxes=are_named, from_centre=objects.from_centre)
     return f"{len(points):,} points of {len(boxes):,} objects in {boxes['image_id'].nunique():,} images"
+
+
+def _say_empty(images: pd.DataFrame, boxes: pd.DataFrame) -> None:
+    """Says which pictures have no object, and so no row."""
+    if len(empty := images.loc[~images["image_id"].isin(boxes["image_id"]), "image_id"]):
+        typer.echo(f"{len(empty):,} of {len(images):,} pictures have no object and no row, such as {empty.iloc[0]}")
 
 
 def read_boxes(path: Path) -> pd.DataFrame:

@@ -158,6 +158,7 @@ def scale_config(config: TrainConfig, half_yaml: Path, scale: Proxy, changes: Ma
     """A training at this scale, and its hyper-parameters."""
     hyp = yaml.safe_load(Path(config.hyp).read_text(encoding="utf-8"))
     hyp |= {name: hyp[name] * value if name in FACTORS else value for name, value in changes.items()}
+    hyp |= {"freeze": scale.freeze} if scale.freeze else {}
     return replace(config, data_yaml=str(half_yaml) if scale.data < 1 else config.data_yaml, seed=seed,
                    imgsz=scale.scale_imgsz(config.imgsz), epochs=scale.scale_epochs(config.epochs)), hyp
 

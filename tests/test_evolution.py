@@ -24,7 +24,16 @@ from optuna.trial import TrialState
 
 from livestock.config import REPOSITORY
 from livestock.exceptions import BadData
-from livestock.pipeline.evolve import gain_interval, make_search, training_noise, write_search_lists
+from livestock.pipeline import evolve
+from livestock.pipeline.evolve import (
+    gain_interval,
+    make_search,
+    run_search,
+    training_noise,
+    verify,
+    write_evolved,
+    write_search_lists,
+)
 from livestock.pipeline.prepare import read_data, split_data
 from livestock.pipeline.run import Run, make_run
 from livestock.pipeline.train import write_dataset
@@ -56,6 +65,7 @@ from livestock.search.storage import (
     without_password,
 )
 from livestock.search.study import claim, fail_lost_trials
+from livestock.training import TrainConfig
 from livestock.training.hyp import read_hyp
 
 OnEpoch = Callable[[Mapping[str, float]], None]
@@ -815,6 +825,29 @@ def test_where_and_how_a_study_is_watched_is_no_other_study(drawn: Path, tmp_pat
     longer, _ = prepare(drawn, tmp_path / "ws", overrides={"trial_epochs": 2})
     found = [make_search(each, data_yaml, storage=str(tmp_path / "journal")).identity for each in (run, other, longer)]
     assert found[0] == found[1] != found[2]
+
+
+def test_what_a_plan_freezes_in_trials_is_another_study_and_not_among_the_values_found(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data_yaml = prepare(drawn, tmp_path / "ws", overrides={"search_freeze": 0.5})
+    plain, _ = prepare(drawn, tmp_path / "ws")
+    search, other = (make_search(each, data_yaml, storage=str(tmp_path / "journal")) for each in (run, plain))
+    assert (search.study, other.study) == ("evolve_frozen0.5", "evolve")
+    assert search.identity["training"] == {**other.identity["training"], "freeze": 0.5}
+    trained = []
+
+    def train(config: TrainConfig, run_dir: Path, on_epoch: Callable[[Mapping[str, float]], None], **_: object) -> None:
+        trained.append(read_hyp(Path(config.hyp)))
+        on_epoch({"epoch": 0, "AP": 0.1 * len(trained), "AP50": 0.6, "AP75": 0.5, "mAP50_95": 0.4})
+
+    monkeypatch.setattr(evolve, "train", train)
+    study = run_search(run, search, data_yaml)
+    verify(run, search, study, data_yaml)
+    assert len(trained) == run.profile.trials + 2 * run.profile.n_verified
+    assert all(values["freeze"] == 0.5 for values in trained)
+    found = write_evolved(run, search, study, (math.nan,) * 3)
+    assert found and "freeze" not in read_hyp(found) and "freeze" not in search.start
 
 
 # -- with real trainings --------------------------------------------------------------------------------------------

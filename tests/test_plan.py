@@ -23,7 +23,7 @@ from livestock.pipeline.plan import (
     list_search_scales,
     sum_seconds,
 )
-from livestock.search.proxies import PROXIES, SMALL
+from livestock.search.proxies import FROZEN, PROXIES, SMALL
 
 PACE = Pace(train=0.1, valid=0.05, seen=0.05, write=0.01, once=10.0, again=2.0)
 T4 = Pace(train=0.17, valid=0.06, seen=0.06, write=0.01, once=15.0, again=15.0)
@@ -97,6 +97,17 @@ def test_a_proxy_makes_trials_cheaper_and_none_is_said() -> None:
     assert not any("no cheaper proxy" in reason for reason in trusted.reasons)
 
 
+def test_frozen_layers_make_trials_cheaper_by_the_way_back_that_they_need_not() -> None:
+    profile = replace(COLAB, budget_hours=100.0)
+    plan = fit(profile, SIZES, T4, [FROZEN])
+    assert plan.changes["search_freeze"] == 0.5
+    assert any("search_freeze 0.5 in place of 0.0" in reason for reason in plan.reasons)
+    whole, frozen = (next(piece for piece in list_pieces(one, SIZES) if piece.what == "trial")
+                     for one in (profile, replace(profile, search_freeze=0.5)))
+    steps = whole.epochs * whole.images * T4.train
+    assert whole.seconds(T4) - frozen.seconds(T4) == pytest.approx(steps / 3)
+
+
 def test_what_a_person_has_set_stays() -> None:
     plan = fit(replace(COLAB, budget_hours=60.0, trials=9), SIZES, T4, [SMALL], chosen=["trials", "search_imgsz"])
     assert "trials" not in plan.changes and "search_imgsz" not in plan.changes
@@ -111,6 +122,7 @@ def test_a_trained_fold_keeps_its_epochs() -> None:
 def test_scales_of_the_search() -> None:
     scales = list_search_scales(COLAB, PROXIES, [])
     assert scales[0] == {} and {"search_imgsz": 640} in scales
+    assert {"search_freeze": 0.5} in scales and list_search_scales(COLAB, [FROZEN], ["search_freeze"]) == [{}]
     assert list_search_scales(COLAB, [], []) == [{}]
     assert list_search_scales(COLAB, [SMALL], ["search_imgsz"]) == [{}]
 

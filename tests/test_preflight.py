@@ -204,6 +204,14 @@ def test_the_repositorys_hyper_parameters_are_sound(name: str) -> None:
     assert set(COMMON) <= set(read_hyp(path))
 
 
+@pytest.mark.bad_input
+def test_a_network_that_is_frozen_as_a_whole_learns_nothing() -> None:
+    family, values = get_family("yolov5"), read_hyp(REPOSITORY / "hyp/demo.yaml", get_family("yolov5"))
+    for share, words in ((0.9, []), (1.0, ["freeze: expected less than 1, found 1: nothing would be learned"]),
+                         (1.5, ["freeze: expected a number from 0 to 1, found 1.5"])):
+        assert find_hyp_faults({**values, "freeze": share}, family.defaults) == words
+
+
 def test_each_family_starts_from_hyper_parameters_of_its_own_that_come_with_the_code() -> None:
     assert FAMILY_OF.keys() <= set(HYP_FILES)
     assert len(FAMILY_OF) == len(FAMILY_STARTS)

@@ -61,6 +61,8 @@ def test_the_profiles_that_come_with_the_code() -> None:
     (WHOLE.replace("weights: a.pt", "weights: ''"), "weights: expected a name, found an empty text"),
     (WHOLE + "  workers: -1\n", "workers: expected a whole number, 0 or more, found '-1'"),
     (WHOLE + "  optimizer: Lion\n", "optimizer: expected one of 'SGD', 'Adam', 'AdamW', found 'Lion'"),
+    (WHOLE + "  search_freeze: 1\n", "search_freeze: expected a share from 0 to below 1, found '1'"),
+    (WHOLE + "  search_freeze: half\n", "search_freeze: expected a share from 0 to below 1, found 'half'"),
     (WHOLE + "  bf16: 1\n", "bf16: expected true or false, found '1'"),
     (WHOLE + "  schedule: cos\n", "schedule: expected one of 'linear', 'cosine', 'step', found 'cos'"),
     (WHOLE + "  family: yolov8\n",

@@ -166,6 +166,28 @@ def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(
     assert_same(run_dir, undisturbed)
 
 
+def test_frozen_tensors_stay_as_they_were_and_a_cut_changes_nothing(yolo: TrainConfig, tmp_path: Path) -> None:
+    hyp = tmp_path / "hyp.yaml"
+    hyp.write_text(f"{Path(yolo.hyp).read_text()}\nfreeze: 0.5\n")
+    config = replace(yolo, hyp=str(hyp), epochs=2)
+    train_here(config, tmp_path / "whole")
+
+    def end(event: dict) -> None:
+        if "epoch" in event:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_here(config, tmp_path / "cut", end)
+    train_here(config, tmp_path / "cut")
+    assert_same(tmp_path / "cut", tmp_path / "whole")
+    before, after = (list(load_model(path)[1].parameters()) for path in (
+        Path(config.weights), tmp_path / "whole/weights/best.safetensors"))
+    is_same = [first.shape == second.shape and torch.equal(first.half(), second.half())
+               for first, second in zip(before, after, strict=True)]
+    half = len(before) // 2
+    assert all(is_same[:half]) and is_same[half:].count(False) > half // 2  # few steps leave some halves as they were
+
+
 def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(yolo: TrainConfig, tmp_path: Path) -> None:
     """Nobody watches it after the third epoch; moved, and the last checkpoint cut short, as a Drive may leave it."""
     longer = replace(yolo, epochs=4)

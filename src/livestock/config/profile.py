@@ -60,6 +60,7 @@ class Profile:
     budget_hours: float = 0.0
     session_hours: float = 12.0
     search_imgsz: int = 0
+    search_freeze: float = 0.0
 
     def __post_init__(self) -> None:
         values, faults = clean_fields({item.name: getattr(self, item.name) for item in fields(self)})
@@ -183,6 +184,17 @@ def _search_imgsz(value: Any) -> int:
     return 0 if value in (0, "0") and value is not False else _imgsz(value)
 
 
+def _share(value: Any) -> float:
+    """From 0 to below 1."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < 1:
+        raise Fault(f"expected a share from 0 to below 1, found {short(value)}")
+    return number
+
+
 def _hours(least: float) -> Callable[[Any], float]:
     def clean(value: Any) -> float:
         """The hours; raises Fault for anything else."""
@@ -255,4 +267,5 @@ CLEANERS: dict[str, Callable[[Any], Any]] = {
     "budget_hours": _hours(0),
     "session_hours": _hours(0.1),
     "search_imgsz": _search_imgsz,
+    "search_freeze": _share,
 }

@@ -77,7 +77,7 @@ def make_search(
         "data_hash": hash_data(run, data_yaml),
         "weights_hash": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else config.size,
         "training": {key: value for key, value in asdict(config).items()
-                     if key not in (*PLACES, *MACHINE)},
+                     if key not in (*PLACES, *MACHINE)} | _as_trial(run, {}),
     }
     if budget_minutes is None and run.profile.budget_hours:
         budget_minutes = 60 * run.profile.session_hours
@@ -114,13 +114,15 @@ def name_study(study: str, workspace: Workspace, planned: str = "") -> str:
 
 
 def name_plan(profile: Profile) -> str:
-    """Size and epochs of a trial, where a budget chooses them; else empty.
+    """Size and epochs of a trial, where a budget chooses them, and what of the network stays; else empty.
 
     >>> from livestock.config import get_profile
-    >>> name_plan(get_profile("demo", budget_hours=1)), name_plan(get_profile("demo"))
-    ('320px_2epochs', '')
+    >>> name_plan(get_profile("demo", budget_hours=1, search_freeze=0.5)), name_plan(get_profile("demo"))
+    ('320px_2epochs_frozen0.5', '')
     """
-    return f"{profile.search_imgsz or profile.imgsz}px_{profile.trial_epochs}epochs" if profile.budget_hours else ""
+    frozen = f"_frozen{profile.search_freeze:g}" if profile.search_freeze else ""
+    size = f"{profile.search_imgsz or profile.imgsz}px_{profile.trial_epochs}epochs" if profile.budget_hours else ""
+    return (size + frozen).removeprefix("_")
 
 
 def at_search_size(run: Run) -> Run:
@@ -165,7 +167,7 @@ def run_search(run: Run, search: Search, data_yaml: Path) -> optuna.Study:
         """A trial's training, in a folder of its own."""
         run_dir = _directory(run, search) / f"trial_{number:04d}"
         hyp = run_dir / "values.yaml"
-        write_hyp(values, hyp, [f"trial {number} of study {search.study}"])
+        write_hyp(_as_trial(run, values), hyp, [f"trial {number} of study {search.study}"])
         train(_trial_config(run, data_yaml, hyp, device), run_dir, on_epoch,
               label_of=run.competition.label_of)
 
@@ -203,7 +205,7 @@ def _verify_one(
 ) -> dict[str, float]:
     run_dir = _directory(run, search) / name
     hyp, scores_path = run_dir / "values.yaml", run_dir / "scores.json"
-    write_hyp(values, hyp, [f"verification of study {search.study}"])
+    write_hyp(_as_trial(run, values), hyp, [f"verification of study {search.study}"])
     config = replace(_trial_config(run, data_yaml, hyp, _devices(run)[0]), seed=seed)
 
     def action() -> None:
@@ -345,6 +347,11 @@ def _trial_config(run: Run, data_yaml: Path, hyp: Path, device: str) -> TrainCon
     """As `make_config`, shorter, without a compiler, which takes longer than a trial gains, and without weights."""
     return replace(make_config(run, data_yaml, hyp), epochs=run.profile.trial_epochs, device=device, compiler="",
                    save=False, loggers=())
+
+
+def _as_trial(run: Run, values: Mapping[str, float]) -> dict[str, float]:
+    """The hyper-parameters that a trial of these values trains with: some of the network may stay as it was."""
+    return {**values, **({"freeze": run.profile.search_freeze} if run.profile.search_freeze else {})}
 
 
 def _devices(run: Run) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..config import Profile
-from ..search.proxies import Proxy
+from ..search.proxies import Proxy, unfrozen_share
 from .pace import Pace
 
 STAGES = ("01_eda", "02_split", "03_evolve", "04_train", "05_errors", "06_silver", "07_final", "08_inference")
@@ -29,8 +29,9 @@ ERROR_PASSES, SILVER_PASSES, METHOD_PASSES = 1 + LARGER, 2 + LARGER, 3 + LARGER
 # Seconds an image on two cores, from what the notebooks say of 16,000 images: to read and hash it, to split and draw;
 # and of an image out of fold to try every method with its thresholds.
 READING_SECONDS, SPLIT_SECONDS, TUNING_SECONDS = 0.02, 0.011, 0.5
+SCALED = ("search_imgsz", "trial_epochs", "search_freeze")  # of a trial, by a proxy
 # What a piece that is done fixes: another value would make it again.
-FIXED = {("04_train", "fold"): ("epochs",), ("03_evolve", "trial"): ("search_imgsz", "trial_epochs")}
+FIXED = {("04_train", "fold"): ("epochs",), ("03_evolve", "trial"): SCALED}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Sizes:
 class Piece:
     """So many equal pieces of a stage: trainings on `images` for `epochs`, or a pass that sees `seen` images.
 
-    `area` is the share of the pixels that its images have of those of the run's size.
+    `area` is the share of the pixels that its images have of those of the run's size, `frozen` that of the network's
+    tensors that are not trained.
     """
 
     stage: str
@@ -63,13 +65,15 @@ class Piece:
     seen: float = 0.0
     written: float = 0.0
     area: float = 1.0
+    frozen: float = 0.0
     other: float = 0.0  # seconds
     done: int = 0
 
     def seconds(self, pace: Pace) -> float:
         """Seconds of one of the pieces, after the first."""
         own = pace.scale(self.area)
-        training = own.again + self.epochs * (self.images * own.train + self.valid * own.valid) if self.epochs else 0.0
+        epoch = self.images * own.train * unfrozen_share(self.frozen) + self.valid * own.valid
+        training = own.again + self.epochs * epoch if self.epochs else 0.0
         return training + self.seen * own.seen + self.written * own.write + self.other
 
     def left(self, pace: Pace) -> float:
@@ -93,7 +97,8 @@ def list_pieces(profile: Profile, sizes: Sizes, skip: Collection[str] = ()) -> l
     training, valid = TRAINING_SHARE * n, VALID_SHARE * n
     area = (profile.search_imgsz / profile.imgsz) ** 2 if profile.search_imgsz else 1.0
     n_students = (1 + sizes.strategies) * profile.n_seeds - 1  # one of them is 04_train's
-    trial = Piece("03_evolve", "trial", profile.trials, training / 2, profile.trial_epochs, valid, area=area)
+    trial = Piece("03_evolve", "trial", profile.trials, training / 2, profile.trial_epochs, valid, area=area,
+                  frozen=profile.search_freeze)
     pieces = [
         Piece("01_eda", "reading", other=READING_SECONDS * (n + sizes.test)),
         Piece("02_split", "split", other=SPLIT_SECONDS * n),
@@ -203,8 +208,8 @@ def _fit_search(
                       f"take {least / 3600:.1f}; the values of the profile are taken"]
     if most != profile.trials:
         changes = {**changes, "trials": most}
-    words = ", ".join(f"{name} {value} in place of {getattr(profile, name) or profile.imgsz}"
-                      for name, value in changes.items())
+    before = {**vars(profile), "search_imgsz": profile.search_imgsz or profile.imgsz}
+    words = ", ".join(f"{name} {value} in place of {before[name]}" for name, value in changes.items())
     return changes, [*said, f"03_evolve: {words}"]
 
 
@@ -221,12 +226,13 @@ def list_search_scales(profile: Profile, proxies: Sequence[Proxy], chosen: Colle
     for proxy in proxies:
         fields = {"search_imgsz": proxy.scale_imgsz(profile.imgsz),
                   "trial_epochs": min(profile.trial_epochs,
-                                      max(proxy.scale_epochs(profile.epochs), min(LEAST_EPOCHS, profile.epochs)))}
-        usual = {"search_imgsz": profile.imgsz, "trial_epochs": profile.trial_epochs}
-        changes = {name: value for name, value in fields.items() if name not in chosen and value < usual[name]}
-        share = 1.0
-        for name, value in changes.items():
-            share *= (value / usual[name]) ** (2 if name == "search_imgsz" else 1)
+                                      max(proxy.scale_epochs(profile.epochs), min(LEAST_EPOCHS, profile.epochs))),
+                  "search_freeze": proxy.freeze}
+        usual = {"search_imgsz": profile.imgsz, "trial_epochs": profile.trial_epochs, "search_freeze": 0.0}
+        changes = {name: value for name, value in fields.items() if name not in chosen and value != usual[name]}
+        share = ((fields["search_imgsz"] / profile.imgsz) ** 2 if "search_imgsz" in changes else 1.0) * (
+            fields["trial_epochs"] / profile.trial_epochs if "trial_epochs" in changes else 1.0) * (
+            unfrozen_share(changes.get("search_freeze", 0.0)))
         found.setdefault(share, changes)
     return [found[share] for share in sorted(found, reverse=True)]
 

@@ -1,8 +1,8 @@
 """Cheap stand-ins for a whole training, and how far their choices can be trusted.
 
-A proxy trains smaller images, the stratified part of the data, or fewer epochs. It deserves trust where what it puts
-first is as good at full scale as what one full training puts first. `judge_proxies` measures that on trainings of the
-same settings at every scale; `bench/plan.py proxies` runs them.
+A proxy trains smaller images, the stratified part of the data, fewer epochs, or the later layers alone. It deserves
+trust where what it puts first is as good at full scale as what one full training puts first. `judge_proxies` measures
+that on trainings of the same settings at every scale; `bench/plan.py proxies` runs them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,27 @@ from ..evaluation import mean_interval
 IMGSZ_STEP = 32  # image sizes are multiples of it
 
 
+def unfrozen_share(freeze: float) -> float:
+    """What is left of a training step's time: two thirds are the way back, which frozen tensors are left out of.
+
+    >>> unfrozen_share(0.0), round(unfrozen_share(0.5), 3)
+    (1.0, 0.667)
+    """
+    return 1 - freeze * 2 / 3
+
+
 @dataclass(frozen=True)
 class Proxy:
-    """A scale to train at: shares, from above 0 to 1, of the image's longer side, of the images and of the epochs."""
+    """A scale to train at: shares, from above 0 to 1, of the image's longer side, of the images and of the epochs.
+
+    `freeze` is the share of the network's tensors, from 0 to below 1, that stay as they were: see `training.start.freeze`.
+    """
 
     name: str
     imgsz: float = 1.0
     data: float = 1.0
     epochs: float = 1.0
+    freeze: float = 0.0
 
     @property
     def share(self) -> float:
@@ -36,7 +49,7 @@ class Proxy:
         >>> Proxy("half the size", imgsz=0.5).share
         0.25
         """
-        return self.imgsz**2 * self.data * self.epochs
+        return self.imgsz**2 * self.data * self.epochs * unfrozen_share(self.freeze)
 
     def scale_imgsz(self, imgsz: int) -> int:
         """The image size in pixels, a multiple of 32.
@@ -56,11 +69,13 @@ class Proxy:
 
 
 FULL = Proxy("full")
+FROZEN = Proxy("freeze", freeze=0.5)
 SMALL, PART, SHORT = Proxy("imgsz", imgsz=0.5), Proxy("data", data=0.5), Proxy("epochs", epochs=1 / 3)
 PROXIES = (
     SMALL,
     PART,
     SHORT,
+    FROZEN,
     Proxy("imgsz+data", imgsz=0.5, data=0.5),
     Proxy("all", imgsz=0.5, data=0.5, epochs=1 / 3),
 )

@@ -19,9 +19,9 @@ COMMON = (  # of the loop and of the augmentation; a family adds its own, see `F
     "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr", "mosaic", "mixup",
     "copy_paste",
 )
-FURTHER = ("clip_norm",)  # what a file may have besides
+FURTHER = ("clip_norm", "freeze")  # what a file may have besides
 FRACTIONS = ("hsv_h", "hsv_s", "hsv_v", "flipud", "fliplr", "mosaic", "mixup", "copy_paste", "iou_t", "momentum",
-             "warmup_momentum")
+             "warmup_momentum", "freeze")
 
 
 def read_hyp(path: Path, family: Family | None = None) -> dict[str, float]:
@@ -80,6 +80,8 @@ def find_hyp_faults(values: Mapping[str, float], own: Collection[str]) -> list[s
             faults.append(f"{name}: expected 0 or more, found {value:g}")
         elif name in FRACTIONS and value > 1:
             faults.append(f"{name}: expected a number from 0 to 1, found {value:g}")
+        elif name == "freeze" and value == 1:
+            faults.append("freeze: expected less than 1, found 1: nothing would be learned")
         elif name in ("lr0", "anchor_t") and value == 0:
             faults.append(f"{name}: expected more than 0, found 0: nothing would be learned")
     return faults

@@ -27,7 +27,7 @@ from .hyp import read_hyp
 from .loggers import make_loggers
 from .schedule import Schedule
 from .settings import Place, TrainConfig, find_place
-from .start import build_start
+from .start import build_start, freeze
 from .task import find_task
 
 MOST_GRADIENT = 10.0  # the norm that gradients are clipped to, where the hyper-parameters do not say: yolov5's
@@ -71,6 +71,7 @@ def run_training(config: TrainConfig, run_dir: Path, report: Report, start_label
     there = resume.find_checkpoint(run_dir) if config.save and config.resumes else None
     torch.manual_seed(config.seed)
     model_config, model = resume.build(there) if there else build_start(config, family, images, hyp, start_labels)
+    freeze(model, hyp.get("freeze", 0.0))
     model = model.to(place.device).train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # which convolutions read faster
     state = State(model, Average(model), make_optimizer(config, family, model, hyp), _make_scaler(config, place))

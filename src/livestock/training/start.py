@@ -65,6 +65,23 @@ def build_start(
     return model_config, model
 
 
+def freeze(model: nn.Module, share: float) -> int:
+    """Keeps the first tensors of a network's parameters as they are, this share of them, and returns how many.
+
+    Their gradients are not computed, nor what comes before them: so a step takes less time, the more the earlier. Batch
+    norm goes on counting means and variances, as it does in yolov5's `--freeze`.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> freeze(model, 0.5), [name for name, tensor in model.named_parameters() if tensor.requires_grad]
+    (3, ['1.bias', '2.weight', '2.bias'])
+    """
+    tensors = list(model.parameters())
+    n_frozen = int(share * len(tensors))
+    for tensor in tensors[:n_frozen]:
+        tensor.requires_grad_(False)
+    return n_frozen
+
+
 def _name_points(config: ModelConfig, images: TrainingImages | PoseImages | TrainingObjects) -> ModelConfig:
     """The config for the keypoints of a training: names, mirror images, classes; as it is where there are none."""
     if not isinstance(images, PoseImages | TrainingObjects):

@@ -7,6 +7,7 @@ though a resolver may listen there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -71,7 +72,8 @@ def run_group(command: list[str], seconds: float, **options: Any) -> subprocess.
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)  # strace alone would leave children that hold the pipes open
-        process.communicate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # of one that even the system cannot end
+            process.communicate(timeout=30)
         raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 

@@ -49,6 +49,7 @@ def add_proxies(parser: argparse.ArgumentParser) -> None:
     """The options of `proxies`."""
     demo = get_profile("demo")
     parser.add_argument("--data", type=Path, help="a folder of raw data, or a data.yaml; without it the sample")
+    parser.add_argument("--every", type=int, default=1, help="of the images in --data every so-manieth one")
     parser.add_argument("--images", type=int, default=320, help="of the sample, a fifth of them for validation")
     parser.add_argument("--weights", default=PERTURBED, help="start weights: a file, .pt of YOLOv5 too; without it the "
                         "starter made worse, as in bench/evolve.py: on the sample it has nothing left to learn")
@@ -128,10 +129,11 @@ def write_data(arguments: argparse.Namespace) -> Path:
     raw = arguments.data or ROOT / f"raw_{arguments.images}_{arguments.imgsz > 640}"
     if not arguments.data and not (raw / "truth_test.csv").exists():
         draw_sample(raw, seed=7, n_train=arguments.images, n_test=2, scale=1 if arguments.imgsz > 640 else 1 / 3)
-    run = make_run(workspace=ROOT / f"work_{raw.name}", data=raw, profile="demo", seed=0, fresh=True,
+    run = make_run(workspace=ROOT / f"work_{raw.name}_{arguments.every}", data=raw, profile="demo", seed=0, fresh=True,
                    overrides={"imgsz": arguments.imgsz})
     tables, split = read_data(run), split_data(run)
-    return write_dataset(run, split.images, tables.boxes)
+    images = split.images.iloc[:: arguments.every]
+    return write_dataset(run, images, tables.boxes[tables.boxes["image_id"].isin(images["image_id"])])
 
 
 def write_half(data_yaml: Path) -> tuple[Path, int]:

@@ -6,12 +6,12 @@ python bench/plan.py proxies --device 0 --workers 6                six trainings
 python bench/plan.py proxies --data FOLDER_OR_YAML --weights yolov5n.pt --imgsz 640 --epochs 24 --hyp baseline.yaml
 
 `proxies` trains settings (learning rate, momentum, augmentation ...; see bench/proxies.py) at full scale and at each
-proxy: half the image size, the stratified half of the data, a third of the epochs, the first half of the network's
-tensors frozen, the first two together, the first three. All trainings validate on the same images. A row for each
-training is written to `--out` as it ends; the same command goes on from there, and ends with the table of
-`search.proxies.judge_proxies` over the seeds that are whole. A training that diverges has an AP of 0; any other failure
-ends the bench. `--data` takes a folder of raw data as `livestock run` does, or a `data.yaml` of a data set written at
-`--imgsz` or larger.
+proxy: half the image size, the stratified half of the data, a third of the epochs, the first two together, the last
+two (a trial of the search), all three, and a trial whose first half of the tensors is frozen. All trainings validate
+on the same images. A row for each training is written to `--out` as it ends; the same command goes on from there, and
+ends with the table of `search.proxies.judge_proxies` over the seeds that are whole. A training that diverges has an AP
+of 0; any other failure ends the bench. `--data` takes a folder of raw data as `livestock run` does, or a `data.yaml` of
+a data set written at `--imgsz` or larger.
 
 python bench/plan.py stages --profile demo [--beside 1]            minutes that the plan says, and that `run` then takes
 

@@ -229,5 +229,5 @@ def report(trainings: pd.DataFrame, n_wanted: int) -> None:
               f"noise={row['noise']:.4f} cost={row['cost']:.3f} {'within' if row['is_within'] else 'beyond'} the noise")
     print("# for hyp/proxies.yaml, each with its origin:")
     for name, row in judged.drop(index=FULL.name).iterrows():
-        print(f"# {name}: {{tau: {row['tau']:.3f}, regret: {row['regret']:.4f}, noise: {row['noise']:.4f}, "
-              f"cost: {row['cost']:.3f}, origin: \"...\"}}")
+        print(f"# {name}: {{family: yolov5, tau: {row['tau']:.3f}, regret: {row['regret']:.4f}, "
+              f"noise: {row['noise']:.4f}, cost: {row['cost']:.3f}, origin: \"...\"}}")

@@ -781,6 +781,17 @@ def test_four_workers_on_a_database_one_killed_one_late(
     assert again.params == trials[number].params
 
 
+@pytest.mark.parametrize(("epochs", "is_said"), [(3, True), (4, True), (5, False)])
+def test_where_halving_can_stop_nothing_it_is_said(
+    epochs: int, is_said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = make(str(tmp_path / "journal"), n_trials=1, pruner="halving", epochs=epochs,
+                  start={**START, "warmup_epochs": 3.0})
+    with caplog.at_level("INFO"):
+        run_trials(search, objective)
+    assert ("no trial can be stopped early: halving first compares after 4 epochs" in caplog.text) == is_said
+
+
 # -- on a run's data ------------------------------------------------------------------------------------------------
 
 
@@ -833,7 +844,7 @@ def test_what_a_plan_freezes_in_trials_is_another_study_and_not_among_the_values
     run, data_yaml = prepare(drawn, tmp_path / "ws", overrides={"search_freeze": 0.5})
     plain, _ = prepare(drawn, tmp_path / "ws")
     search, other = (make_search(each, data_yaml, storage=str(tmp_path / "journal")) for each in (run, plain))
-    assert (search.study, other.study) == ("evolve_frozen0.5", "evolve")
+    assert (search.study, other.study) == ("evolve_64px_1epochs_frozen0.5", "evolve")
     assert search.identity["training"] == {**other.identity["training"], "freeze": 0.5}
     trained = []
 

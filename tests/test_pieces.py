@@ -11,11 +11,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
+from optuna.trial import TrialState
 
 from livestock.config import REPOSITORY
-from livestock.search.pieces import share_pieces
+from livestock.search.pieces import _is_over, share_pieces
+from livestock.search.storage import open_storage
+from livestock.search.study import MAX_RETRIES
 
 WORKER = Path(__file__).with_name("pieces_worker.py")
 PIECES = [f"fold {number}" for number in range(12)]
@@ -72,6 +76,23 @@ def test_other_pieces_under_the_same_name_are_refused(tmp_path: Path) -> None:
     share_pieces(storage, "some", ["a"], str)
     with pytest.raises(ValueError, match="has another"):
         share_pieces(storage, "some", ["a", "b"], str)
+
+
+def test_a_piece_whose_worker_is_lost_again_and_again_is_named_and_tried_again_when_asked(tmp_path: Path) -> None:
+    storage, done = str(tmp_path / "journal"), list[str]()
+
+    def lose(piece: str) -> None:
+        """What is left of a worker that died each time: failed trials without an error, each the last one's repeat."""
+        study = optuna.load_study(study_name="some", storage=open_storage(storage))
+        attrs = {"fixed_params": {"piece": piece}, "retry_history": list(range(MAX_RETRIES))}
+        study.add_trial(optuna.create_trial(state=TrialState.FAIL, system_attrs=attrs))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        share_pieces(storage, "some", ["a"], lose)
+    with pytest.raises(ValueError, match="a: the worker that had it was lost 11 times.*run again to try it again"):
+        _is_over(optuna.load_study(study_name="some", storage=open_storage(storage)), storage, ["a"])
+    assert share_pieces(storage, "some", ["a"], done.append) == ["a"] == done
 
 
 def test_four_workers_on_a_database_one_killed_one_late(database: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livestock.config import get_profile
+from livestock.config import Profile, get_profile
 from livestock.pipeline.pace import Pace
 from livestock.pipeline.plan import (
     NOTEBOOK_SECONDS,
@@ -23,7 +23,7 @@ from livestock.pipeline.plan import (
     list_search_scales,
     sum_seconds,
 )
-from livestock.search.proxies import FROZEN, PROXIES, SMALL
+from livestock.search.proxies import ALL, FROZEN, PROXIES, SMALL
 
 PACE = Pace(train=0.1, valid=0.05, seen=0.05, write=0.01, once=10.0, again=2.0)
 T4 = Pace(train=0.17, valid=0.06, seen=0.06, write=0.01, once=15.0, again=15.0)
@@ -90,7 +90,7 @@ def test_a_budget_that_is_too_small_says_how_much_is_needed_and_plans_the_least(
 
 def test_a_proxy_makes_trials_cheaper_and_none_is_said() -> None:
     profile, sizes = replace(COLAB, budget_hours=60.0), SIZES
-    trusted, none = fit(profile, sizes, T4, [SMALL]), fit(profile, sizes, T4)
+    trusted, none = fit(profile, sizes, T4, [ALL]), fit(profile, sizes, T4)
     assert trusted.changes["search_imgsz"] == 640
     assert trusted.changes.get("trials", 40) > none.changes.get("trials", 0)
     assert any("no cheaper proxy is known" in reason for reason in none.reasons)
@@ -109,8 +109,44 @@ def test_frozen_layers_make_trials_cheaper_by_the_way_back_that_they_need_not() 
 
 
 def test_what_a_person_has_set_stays() -> None:
-    plan = fit(replace(COLAB, budget_hours=60.0, trials=9), SIZES, T4, [SMALL], chosen=["trials", "search_imgsz"])
+    plan = fit(replace(COLAB, budget_hours=60.0, trials=9), SIZES, T4, [ALL], chosen=["trials", "search_imgsz"])
     assert "trials" not in plan.changes and "search_imgsz" not in plan.changes
+
+
+def test_what_is_done_stays_however_little_is_left() -> None:
+    whole = list_pieces(COLAB, SIZES)
+    done = {(piece.stage, piece.what): piece.n for piece in whole if piece.stage in ("03_evolve", "06_silver")}
+    sizes = replace(SIZES, done=done)
+    need = sum_seconds(list_pieces(COLAB, sizes), T4) / 3600
+    assert fit(replace(COLAB, budget_hours=0.95 * need), sizes, T4).skip == []
+    assert fit(replace(COLAB, budget_hours=0.95 * need), SIZES, T4).skip == ["03_evolve", "06_silver"]
+
+
+def test_trials_that_no_session_holds_are_not_tried() -> None:
+    profile = replace(COLAB, budget_hours=1000.0)
+    hours = next(piece for piece in list_pieces(profile, SIZES) if piece.what == "trial").seconds(T4) / 3600
+    assert fit(profile, SIZES, T4).skip == []
+    plan = fit(replace(profile, session_hours=0.9 * hours), SIZES, T4)
+    assert plan.skip == ["03_evolve"] and "one that is cut off begins again" in plan.reasons[-1]
+    cheaper = fit(replace(profile, session_hours=0.9 * hours), SIZES, T4, [ALL])
+    assert cheaper.skip == [] and cheaper.changes["search_imgsz"] == 640
+
+
+def test_images_are_written_once_for_each_size() -> None:
+    def written(profile: Profile, skip: list[str]) -> list[tuple[str, float]]:
+        return [(piece.stage, piece.written) for piece in list_pieces(profile, SIZES, skip) if piece.written]
+
+    assert written(COLAB, []) == written(COLAB, ["03_evolve"]) == [("04_train", SIZES.images)]
+    assert written(replace(COLAB, search_imgsz=640), []) == [("03_evolve", SIZES.images), ("04_train", SIZES.images)]
+
+
+def test_reasons_name_the_numbers_that_were_tried() -> None:
+    seeds = fit(replace(COLAB, budget_hours=140.0, n_seeds=6), SIZES, T4, chosen=["n_seeds"])
+    assert "with 6 seeds it takes" in seeds.reasons[-1] and seeds.skip == ["06_silver"]
+    trials = fit(replace(COLAB, budget_hours=100.0), SIZES, T4, chosen=["trials"])
+    assert any("and 40 trials take" in reason for reason in trials.reasons) and "03_evolve" in trials.skip
+    folds = fit(replace(COLAB, budget_hours=0.5), replace(SIZES, folds=5), T4)
+    assert "5 folds, the final model" in folds.reasons[-1] and "fewer folds" in folds.reasons[-1]
 
 
 def test_a_trained_fold_keeps_its_epochs() -> None:
@@ -124,7 +160,9 @@ def test_scales_of_the_search() -> None:
     assert scales[0] == {} and {"search_imgsz": 640} in scales
     assert {"search_freeze": 0.5} in scales and list_search_scales(COLAB, [FROZEN], ["search_freeze"]) == [{}]
     assert list_search_scales(COLAB, [], []) == [{}]
-    assert list_search_scales(COLAB, [SMALL], ["search_imgsz"]) == [{}]
+    # Measured with all data and epochs, or with more epochs than a trial has, it says nothing of a trial.
+    assert list_search_scales(COLAB, [SMALL], []) == list_search_scales(get_profile("cpu"), [ALL], []) == [{}]
+    assert list_search_scales(COLAB, [ALL], ["search_imgsz"]) == [{}]
 
 
 @settings(max_examples=60)

@@ -134,27 +134,31 @@ def test_what_is_done_is_found_and_costs_nothing_more(drawn: Path, workspace: Pa
     assert done["04_train", "fold"] == 0
     _, plan, pace = plan_run(run, measures=False)
     table = plan_table(plan, pace)
-    assert list(table.loc[["01_eda", "03_evolve", "04_train"], "done"]) == ["1 of 1", "1 of 9", "0 of 1"]
+    assert list(table.loc[["01_eda", "03_evolve", "04_train"], "done"]) == ["1 of 1", "1 of 8", "0 of 2"]
     assert table.loc["01_eda", "minutes"] == 0
     assert table["minutes"].sum() == pytest.approx(sum_seconds(plan.pieces, pace) / 60, abs=0.5)
-    assert "03_evolve: images at training size, 3 x trial, 4 x start and" in say_next(plan, pace, 12)
+    assert "03_evolve: 3 x trial, 4 x start and best again; 04_train: images at training" in say_next(plan, pace, 12)
     assert say_next(replace(plan, pieces=[]), pace, 12) == "everything of the plan is done"
 
 
 def test_proxies_within_the_noise_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "proxies.yaml"
     monkeypatch.setattr(planning, "resource", lambda name: path)
-    path.write_text("imgsz: {regret: 0.002, noise: 0.004}\nepochs: {regret: 0.01, noise: 0.004}\n")
-    assert [proxy.name for proxy in read_proxies()] == ["imgsz"]
-    path.write_text("size: {regret: 0.002, noise: 0.004}\n")
-    with pytest.raises(BadData, match="expected some of .'imgsz', 'data'.*found size"):
-        read_proxies()
+    path.write_text("imgsz: {family: yolov5, regret: 0.002, noise: 0.004}\n"
+                    "epochs: {family: yolov5, regret: 0.01, noise: 0.004}\n"
+                    "all: {family: tood, regret: 0.002, noise: 0.004}\n")
+    assert [proxy.name for proxy in read_proxies("yolov5")] == ["imgsz"]
+    assert [proxy.name for proxy in read_proxies("tood")] == ["all"]
+    for entry in ("size: {family: yolov5, regret: 0.002, noise: 0.004}", "imgsz: {regret: 0.002, noise: 0.004}"):
+        path.write_text(entry)
+        with pytest.raises(BadData, match="expected some of .'imgsz', 'data'.*each with family, regret and noise"):
+            read_proxies("yolov5")
     path.write_text("{}")
-    assert read_proxies() == []
+    assert read_proxies("yolov5") == []
 
 
 def test_the_proxies_that_come_with_the_code_can_be_read() -> None:
-    assert isinstance(read_proxies(), list)
+    assert isinstance(read_proxies("yolov5"), list)
 
 
 def test_pace_from_a_history_by_hand() -> None:
@@ -318,13 +322,32 @@ def test_a_kept_plan_is_followed_without_another_step_and_belongs_to_its_folds(
 
 
 def test_a_comparison_that_stopped_early_is_done(drawn: Path, workspace: Path) -> None:
-    run = start(drawn, workspace, n_seeds=3)
+    run = start(drawn, workspace, n_seeds=3, budget_hours=50)
     known = {"epochs": run.profile.epochs, "imgsz": run.profile.imgsz}
     add_record(workspace, Record("train_student_complete_1", "key", {}, settings=known))
     assert find_done(run)["06_silver", "teacher"] == 0
     add_record(workspace, Record("recipe", "key", {}))
     left = [piece for piece in plan_run(run, measures=False)[1].pieces if piece.stage == "06_silver"]
     assert [piece.done for piece in left] == [piece.n for piece in left] == [2, 1, 5]
+    assert find_done(start(drawn, workspace, n_seeds=3))["06_silver", "student"] == 1  # without a budget all count
+
+
+def test_what_another_family_batch_or_fold_has_done_is_not_done(drawn: Path, workspace: Path) -> None:
+    run = start(drawn, workspace)
+    known = {name: getattr(run.profile, name) for name in planning.TRAINED_WITH}
+    add_record(workspace, Record("train_fold3", "key", {}, settings=known))
+    assert find_done(run)["04_train", "fold"] == 0  # the run wants fold 0
+    add_record(workspace, Record("train_fold0", "key", {}, settings=known))
+    assert find_done(run)["04_train", "fold"] == 1
+    for other in ({"family": "retinanet"}, {"batch": 2}, {"epochs": 9}, {"imgsz": 64}, {"optimizer": "Adam"}):
+        assert find_done(start(drawn, workspace, **other))["04_train", "fold"] == 0
+
+
+def test_a_budget_that_changes_no_trial_keeps_the_study(drawn: Path, workspace: Path) -> None:
+    for settings, name in (
+            ({}, ""), ({"budget_hours": 9}, ""), ({"budget_hours": 9, "trial_epochs": 1}, "320px_1epochs"),
+            ({"search_imgsz": 160}, "160px_2epochs"), ({"search_freeze": 0.5}, "320px_2epochs_frozen0.5")):
+        assert name_plan(start(drawn, workspace, **settings).profile) == name
 
 
 def test_the_end_of_a_notebook_says_what_comes_next(
@@ -332,7 +355,7 @@ def test_the_end_of_a_notebook_says_what_comes_next(
 ) -> None:
     with caplog.at_level(logging.INFO):
         finish(str(workspace), start(drawn, workspace))
-    assert "the next session, about" in caplog.text and "03_evolve: images at training size" in caplog.text
+    assert "the next session, about" in caplog.text and "03_evolve: 4 x trial" in caplog.text
 
 
 def test_the_command_says_about_before_a_step(drawn: Path, tmp_path: Path) -> None:

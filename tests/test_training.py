@@ -188,6 +188,14 @@ def test_frozen_tensors_stay_as_they_were_and_a_cut_changes_nothing(yolo: TrainC
     assert all(is_same[:half]) and is_same[half:].count(False) > half // 2  # few steps leave some halves as they were
 
 
+@pytest.mark.bad_input
+def test_what_is_random_is_not_frozen(squares: Path, tmp_path: Path) -> None:
+    hyp = tmp_path / "hyp.yaml"
+    hyp.write_text(f"{(REPOSITORY / 'hyp/retinanet.yaml').read_text()}\nfreeze: 0.5\n")
+    with pytest.raises(BadData, match="freeze 0.5: expected to reach tensors of the start weights alone, found 'back"):
+        train_here(make_config(squares, "retinanet", hyp=str(hyp)), tmp_path / "run")
+
+
 def test_half_a_checkpoint_is_never_loaded_and_the_one_before_is(yolo: TrainConfig, tmp_path: Path) -> None:
     """Nobody watches it after the third epoch; moved, and the last checkpoint cut short, as a Drive may leave it."""
     longer = replace(yolo, epochs=4)

@@ -22,6 +22,7 @@ import torch
 from scipy.special import stdtrit
 
 from ..config import Profile, Workspace
+from ..config.profile import known_profiles
 from ..data import dataset
 from ..data.pictures import too_thin
 from ..evaluation import mean_interval
@@ -114,15 +115,18 @@ def name_study(study: str, workspace: Workspace, planned: str = "") -> str:
 
 
 def name_plan(profile: Profile) -> str:
-    """Size and epochs of a trial, where a budget chooses them, and what of the network stays; else empty.
+    """Size and epochs of a trial where they are not the profile's own, and what of the network stays; else empty.
 
     >>> from livestock.config import get_profile
-    >>> name_plan(get_profile("demo", budget_hours=1, search_freeze=0.5)), name_plan(get_profile("demo"))
+    >>> name_plan(get_profile("demo", search_freeze=0.5)), name_plan(get_profile("demo", budget_hours=1))
     ('320px_2epochs_frozen0.5', '')
     """
+    own = known_profiles().get(profile.name, profile)
+    is_own = not profile.search_imgsz and profile.trial_epochs == own.trial_epochs
+    if is_own and not profile.search_freeze:
+        return ""
     frozen = f"_frozen{profile.search_freeze:g}" if profile.search_freeze else ""
-    size = f"{profile.search_imgsz or profile.imgsz}px_{profile.trial_epochs}epochs" if profile.budget_hours else ""
-    return (size + frozen).removeprefix("_")
+    return f"{profile.search_imgsz or profile.imgsz}px_{profile.trial_epochs}epochs{frozen}"
 
 
 def at_search_size(run: Run) -> Run:

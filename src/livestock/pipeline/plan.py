@@ -18,11 +18,12 @@ from ..search.proxies import Proxy, unfrozen_share
 from .pace import Pace
 
 STAGES = ("01_eda", "02_split", "03_evolve", "04_train", "05_errors", "06_silver", "07_final", "08_inference")
-DECIDES = {"03_evolve": "hyper-parameters", "06_silver": "labels to train with"}
+DECIDES = {"03_evolve": "hyper-parameters, once HYP (--hyp) names evolved.yaml", "06_silver": "labels to train with"}
 TRAINING_SHARE, VALID_SHARE = 0.8, 0.2  # of the images: all folds but one, and that one
 LARGER = 1.25**2  # pixels of the pass `larger`
 NOTEBOOK_SECONDS = 12.0  # to start a notebook, import what it needs and draw its figures
 SEARCH_SHARE = 0.5  # of what is left once the needed stages are paid; labels get the rest
+TRIAL_DATA = 0.5  # of the training images, which a trial sees: `SplitTables.mini`
 LEAST_TRIALS, LEAST_SEEDS, LEAST_EPOCHS = 8, 2, 3  # fewer show nothing
 # Passes over images that a notebook makes, as shares of the pixels of plain ones.
 ERROR_PASSES, SILVER_PASSES, METHOD_PASSES = 1 + LARGER, 2 + LARGER, 3 + LARGER
@@ -97,14 +98,15 @@ def list_pieces(profile: Profile, sizes: Sizes, skip: Collection[str] = ()) -> l
     training, valid = TRAINING_SHARE * n, VALID_SHARE * n
     area = (profile.search_imgsz / profile.imgsz) ** 2 if profile.search_imgsz else 1.0
     n_students = (1 + sizes.strategies) * profile.n_seeds - 1  # one of them is 04_train's
-    trial = Piece("03_evolve", "trial", profile.trials, training / 2, profile.trial_epochs, valid, area=area,
+    trial = Piece("03_evolve", "trial", profile.trials, TRIAL_DATA * training, profile.trial_epochs, valid, area=area,
                   frozen=profile.search_freeze)
     pieces = [
         Piece("01_eda", "reading", other=READING_SECONDS * (n + sizes.test)),
         Piece("02_split", "split", other=SPLIT_SECONDS * n),
-        Piece("03_evolve", "images at training size", written=n),
+        *([Piece("03_evolve", "images at search size", written=n)] if area != 1 else []),
         trial,
         replace(trial, what="start and best again", n=2 * profile.n_verified),
+        Piece("04_train", "images at training size", written=n),  # by whichever notebook comes first
         Piece("04_train", "fold", sizes.folds, training, epochs, valid, seen=2 * valid),
         Piece("05_errors", "passes", seen=ERROR_PASSES * valid * sizes.folds),
         Piece("06_silver", "teacher", 2, training / 2, epochs, seen=SILVER_PASSES * training / 2),
@@ -133,12 +135,13 @@ def fit(
     """What of a run fits into the profile's `budget_hours`; everything, unchanged, where that is 0 or enough.
 
     `proxies` are those known to choose as well as a full training, `chosen` the fields of the profile that a person has
-    set, which stay. Less is taken in this order until it fits: of the search, smaller images, fewer epochs, fewer
-    trials; of the comparison of labels, fewer seeds; then neither is tried, and the needed trainings get fewer epochs.
-    The budget is for what is not done; trials and trainings that are done with the profile's values fix these.
+    set, which stay. Less is taken in this order until it fits: of the search, the cheapest trials that are known to
+    choose well (smaller images, fewer epochs, frozen layers), then fewer of them; of the comparison of labels, fewer
+    seeds; then neither is tried, and the needed trainings get fewer epochs. The budget is for what is not done; trials
+    and trainings that are done with the profile's values fix these, and a stage that is done stays.
     """
     whole, budget = list_pieces(profile, sizes), 3600 * profile.budget_hours
-    if not budget or sum_seconds(whole, pace) <= budget:
+    if not budget or (sum_seconds(whole, pace) <= budget and not say_too_long(whole, pace, profile)):
         return Plan(whole)
     chosen = {*chosen, *(name for kind, names in FIXED.items() if sizes.done.get(kind) for name in names)}
     needed = [stage for stage in STAGES if stage not in DECIDES]
@@ -153,9 +156,10 @@ def fit(
     n_seeds = _fit_seeds(searched, sizes, pace, left, chosen)
     if n_seeds is None:
         skip.append("06_silver")
-        reasons.append(f"06_silver: not tried: {left / 3600:.1f} hours are left for it, and with {LEAST_SEEDS} seeds "
-                       f"it takes {_silver_seconds(searched, sizes, pace, LEAST_SEEDS) / 3600:.1f}; people's labels "
-                       "are taken")
+        least = _least_seeds(profile, chosen)
+        reasons.append(f"06_silver: not tried: {left / 3600:.1f} hours are left for it, and with {least} "
+                       f"seed{'s' * (least > 1)} it takes {_silver_seconds(searched, sizes, pace, least) / 3600:.1f}; "
+                       "people's labels are taken")
     elif n_seeds != profile.n_seeds:
         reasons.append(f"06_silver: {n_seeds} seeds in place of {profile.n_seeds}")
     found = {**(changes or {}), **({"n_seeds": n_seeds} if n_seeds and n_seeds != profile.n_seeds else {})}
@@ -163,8 +167,9 @@ def fit(
 
 
 def _shorten(profile: Profile, sizes: Sizes, pace: Pace, chosen: Collection[str]) -> Plan:
-    """Neither search nor silver labels, and as many epochs as fit."""
-    skip, budget = list(DECIDES), 3600 * profile.budget_hours
+    """Neither search nor silver labels, unless they are done, and as many epochs as fit."""
+    whole, budget = list_pieces(profile, sizes), 3600 * profile.budget_hours
+    skip = [stage for stage in DECIDES if sum_seconds(whole, pace, [stage])]
     reasons = [f"{stage}: not tried: the trainings that an answer needs take the whole budget; "
                f"{'the values of the profile' if stage == '03_evolve' else 'human labels'} are taken" for stage in skip]
     epochs = 0 if "epochs" in chosen else max(
@@ -173,9 +178,11 @@ def _shorten(profile: Profile, sizes: Sizes, pace: Pace, chosen: Collection[str]
     if not epochs:
         n = profile.epochs if "epochs" in chosen else 1
         pieces = list_pieces(replace(profile, epochs=n), sizes, skip)
-        reasons.append(f"the budget of {profile.budget_hours:g} hours is too small: one fold, the final model and the "
+        folds, way_out = ("one fold", "or smaller images") if sizes.folds == 1 else (
+            f"{sizes.folds} folds", "smaller images or fewer folds")
+        reasons.append(f"the budget of {profile.budget_hours:g} hours is too small: {folds}, the final model and the "
                        f"answer take {sum_seconds(pieces, pace) / 3600:.1f} hours with {n} epoch{'s' * (n > 1)}, which "
-                       "are planned all the same; take a smaller model or smaller images")
+                       f"are planned all the same; take a smaller model{' ' if sizes.folds == 1 else ', '}{way_out}")
         return Plan(pieces, {"epochs": n} if n != profile.epochs else {}, skip, reasons)
     changes: dict[str, Any] = {"epochs": epochs} if epochs != profile.epochs else {}
     if changes:
@@ -188,21 +195,22 @@ def _fit_search(
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Changes with which the search fits into so many seconds, None where it cannot; and what is to be said."""
     usual = sum_seconds(list_pieces(profile, sizes), pace, ["03_evolve"])
-    if usual <= seconds:
+    if usual <= seconds and not say_too_long(list_pieces(profile, sizes), pace, profile):
         return {}, []
     scales = list_search_scales(profile, proxies, chosen)
-    said = [] if len(scales) > 1 else ["03_evolve: no cheaper proxy is known to choose as well as a whole training, so "
-                                       "trials stay as large as the profile has them"]
+    said = [] if len(scales) > 1 or {*SCALED} & {*chosen} else [
+        "03_evolve: no cheaper proxy is known to choose as well as a whole training, so trials stay as large as the "
+        "profile has them"]
     changes = scales[-1]  # the cheapest
     scaled = replace(profile, **changes)
     pieces, n_done = list_pieces(replace(scaled, trials=1), sizes), sizes.done.get(("03_evolve", "trial"), 0)
+    if too_long := say_too_long(pieces, pace, profile):
+        return None, [*said, f"03_evolve: not tried: {too_long}; the values of the profile are taken"]
     trial = next(piece for piece in pieces if piece.what == "trial")
     one, fixed = trial.seconds(pace), sum_seconds(pieces, pace, ["03_evolve"]) - trial.left(pace)
-    n_least = min(LEAST_TRIALS, profile.trials)
+    n_least = profile.trials if "trials" in chosen else min(LEAST_TRIALS, profile.trials)
     most = min(profile.trials, n_done + max(math.floor((seconds - fixed) / one), 0))
-    if "trials" in chosen:
-        most = profile.trials
-    if most < n_least or fixed + (most - n_done) * one > seconds:
+    if most < n_least or fixed + max(most - n_done, 0) * one > seconds:
         least = fixed + max(n_least - n_done, 0) * one
         return None, [*said, f"03_evolve: not tried: its share is {seconds / 3600:.1f} hours, and {n_least} trials "
                       f"take {least / 3600:.1f}; the values of the profile are taken"]
@@ -213,17 +221,31 @@ def _fit_search(
     return changes, [*said, f"03_evolve: {words}"]
 
 
+def say_too_long(pieces: Sequence[Piece], pace: Pace, profile: Profile) -> str:
+    """Why no trial would ever end: it saves nothing, so one that is cut off begins again; "" if a session holds one."""
+    hours = max((piece.seconds(pace) / 3600 for piece in pieces if piece.what == "trial" and piece.done < piece.n),
+                default=0.0)
+    if hours <= profile.session_hours:
+        return ""
+    return (f"a trial takes {hours:.1f} hours, more than a session of {profile.session_hours:g}, and one that is cut "
+            "off begins again")
+
+
 def list_search_scales(profile: Profile, proxies: Sequence[Proxy], chosen: Collection[str]) -> list[dict[str, Any]]:
     """Changes of the profile that make its trials cheaper, the dearest first: none, then those of known proxies.
 
-    A trial sees half of the training images as it is; a proxy's share of the data changes nothing.
+    A trial sees half of the training images, and fewer epochs than a whole training, as it is. So a proxy counts that
+    was measured with as few of both, and none that was better off.
 
     >>> from livestock.config import get_profile
-    >>> list_search_scales(get_profile("colab"), [Proxy("imgsz", imgsz=0.5)], [])
-    [{}, {'search_imgsz': 640}]
+    >>> small, both = Proxy("imgsz", imgsz=0.5), Proxy("all", imgsz=0.5, data=0.5, epochs=1 / 3)
+    >>> list_search_scales(get_profile("colab"), [small], []), list_search_scales(get_profile("colab"), [both], [])
+    ([{}], [{}, {'search_imgsz': 640}])
     """
     found: dict[float, dict[str, Any]] = {1.0: {}}
     for proxy in proxies:
+        if proxy.data > TRIAL_DATA or proxy.scale_epochs(profile.epochs) > profile.trial_epochs:
+            continue
         fields = {"search_imgsz": proxy.scale_imgsz(profile.imgsz),
                   "trial_epochs": min(profile.trial_epochs,
                                       max(proxy.scale_epochs(profile.epochs), min(LEAST_EPOCHS, profile.epochs))),
@@ -239,9 +261,13 @@ def list_search_scales(profile: Profile, proxies: Sequence[Proxy], chosen: Colle
 
 def _fit_seeds(profile: Profile, sizes: Sizes, pace: Pace, seconds: float, chosen: Collection[str]) -> int | None:
     """As many seeds as fit, None where too few do."""
-    least = profile.n_seeds if "n_seeds" in chosen else min(LEAST_SEEDS, profile.n_seeds)
-    fitting = [n for n in range(least, profile.n_seeds + 1) if _silver_seconds(profile, sizes, pace, n) <= seconds]
+    fitting = [n for n in range(_least_seeds(profile, chosen), profile.n_seeds + 1)
+               if _silver_seconds(profile, sizes, pace, n) <= seconds]
     return max(fitting, default=None)
+
+
+def _least_seeds(profile: Profile, chosen: Collection[str]) -> int:
+    return profile.n_seeds if "n_seeds" in chosen else min(LEAST_SEEDS, profile.n_seeds)
 
 
 def _silver_seconds(profile: Profile, sizes: Sizes, pace: Pace, n_seeds: int) -> float:
@@ -249,7 +275,9 @@ def _silver_seconds(profile: Profile, sizes: Sizes, pace: Pace, n_seeds: int) ->
 
 
 def cut_sessions(pieces: Sequence[Piece], pace: Pace, session_hours: float) -> list[dict[tuple[str, str], float]]:
-    """What each session does: of each stage and piece how many, in order; a training that is cut off goes on.
+    """What each session does: of each stage and piece how many, in order.
+
+    A training that is cut off goes on, but for a trial, which `say_too_long` is for.
 
     >>> pieces = [Piece("04_train", "fold", n=3, other=3600.0)]
     >>> cut_sessions(pieces, Pace(1, 1, 1, 1, 1), session_hours=2)

@@ -23,10 +23,22 @@ from ..files.write import write_json
 from ..search.proxies import PROXIES, Proxy
 from ..training.resume import read_rows
 from ..training.settings import find_place
-from .evolve import DEFAULT_STUDY, name_plan
+from .evolve import DEFAULT_STUDY, name_plan, name_study
 from .expectation import count_images, expect
 from .pace import Pace, guess_pace, measure_pace, read_pace
-from .plan import DECIDES, STAGES, VALID_SHARE, Piece, Plan, Sizes, cut_sessions, fit, list_pieces, sum_seconds
+from .plan import (
+    DECIDES,
+    STAGES,
+    VALID_SHARE,
+    Piece,
+    Plan,
+    Sizes,
+    cut_sessions,
+    fit,
+    list_pieces,
+    say_too_long,
+    sum_seconds,
+)
 from .prepare import ensure_data, read_data, read_tables, split_data
 from .run import Run, plan_path, plan_settings, profile_of, read_kept_plan, with_changes
 from .store import read_records, run_step
@@ -38,26 +50,28 @@ PROXIES_FILE = "hyp/proxies.yaml"
 TRAINED, N_FOLLOWED = ("fold", "teacher", "student", "final model"), 3
 ALL = 1_000_000  # pieces: more than there are
 BYTES_A_PARAMETER = 2  # of weights in half precision
+TRAINED_WITH = ("family", "imgsz", "epochs", "batch", "nominal_batch", "optimizer", "schedule")  # of a profile
 STEPS = {  # the record of the store that says that a piece is done, by how its name begins
     ("01_eda", "reading"): "read", ("02_split", "split"): "split",
-    ("03_evolve", "images at training size"): "dataset_fold",
+    ("04_train", "images at training size"): "dataset_fold",
     ("04_train", "fold"): "train_fold", ("06_silver", "teacher"): "train_teacher", ("06_silver", "passes"): "recipe",
     ("06_silver", "student"): "train_student", ("07_final", "final model"): "train_full",
 }
 
 
-def read_proxies() -> list[Proxy]:
-    """The proxies that were measured and whose regret is within the noise of one training; see `hyp/proxies.yaml`.
+def read_proxies(family: str) -> list[Proxy]:
+    """The proxies measured with this family whose regret is within the noise of one training; see `hyp/proxies.yaml`.
 
     Raises BadData for an unknown proxy or an entry without its numbers.
     """
     content = yaml.safe_load(resource(PROXIES_FILE).read_text(encoding="utf-8")) or {}
     known = {proxy.name: proxy for proxy in PROXIES}
     for name, row in content.items():
-        if name not in known or not isinstance(row, dict) or not {"regret", "noise"} <= set(row):
-            raise BadData(f"{PROXIES_FILE}: expected some of {list(known)}, each with regret and noise, found "
+        if name not in known or not isinstance(row, dict) or not {"family", "regret", "noise"} <= set(row):
+            raise BadData(f"{PROXIES_FILE}: expected some of {list(known)}, each with family, regret and noise, "
+                          f"found "
                           f"{name}: {row}")
-    return [known[name] for name, row in content.items() if row["regret"] <= row["noise"]]
+    return [known[name] for name, row in content.items() if row["family"] == family and row["regret"] <= row["noise"]]
 
 
 def count_sizes(run: Run) -> Sizes:
@@ -78,20 +92,20 @@ def guess(run: Run) -> Pace:
 
 def find_done(run: Run) -> dict[tuple[str, str], int]:
     """How many pieces of each kind are done with this run's settings, by what the store and the study have."""
-    wanted = {"imgsz": run.profile.imgsz, "epochs": run.profile.epochs}
+    wanted = {name: getattr(run.profile, name) for name in TRAINED_WITH}
+    folds = [f"train_fold{fold}" for fold in run.folds]
     records = read_records(run.workspace.root)
     done: dict[tuple[str, str], int] = {}
     for kind, begins in STEPS.items():
-        names = [step for step, record in records.items() if step.startswith(begins) and record.key and (
-            not step.startswith("train_") or all(record.settings.get(key) == value for key, value in wanted.items()))]
-        done[kind] = len(names)
-    planned = name_plan(run.profile)
+        done[kind] = sum(
+            bool(record.key) and step.startswith(begins) and (begins != "train_fold" or step in folds)
+            and not [name for name, value in wanted.items() if (record.settings or {}).get(name, value) != value]
+            for step, record in records.items())
+    study = name_study(DEFAULT_STUDY, run.workspace, name_plan(run.profile))
     done["03_evolve", "start and best again"] = sum(
-        bool(record.key) and step.startswith(DEFAULT_STUDY) and f"{planned}_verify_" in step
-        for step, record in records.items())
-    studies = f"{DEFAULT_STUDY}*{planned}"
-    done["03_evolve", "trial"] = len(list(run.workspace.runs_dir.glob(f"evolve/{studies}/trial_*/history.jsonl")))
-    if done["06_silver", "student"] and (recipe := records.get("recipe")) and recipe.key:
+        bool(record.key) and step.startswith(f"{study}_verify_") for step, record in records.items())
+    done["03_evolve", "trial"] = len(list(run.workspace.runs_dir.glob(f"evolve/{study}/trial_*/history.jsonl")))
+    if run.profile.budget_hours and done["06_silver", "student"] and (recipe := records.get("recipe")) and recipe.key:
         done |= {kind: ALL for kind in STEPS if kind[0] == "06_silver"}  # it may have stopped before the last seed
     done["05_errors", "passes"] = int((run.workspace.interim_dir / "errors.parquet").exists())
     done["08_inference", "passes and answer"] = int(run.workspace.answer_path.exists())
@@ -112,6 +126,7 @@ def follow_trainings(run: Run, pace: Pace) -> Pace:
     ratios = [sum(row["seconds"] for row in read_rows(run.workspace.root / record.notes["run_dir"]))
               / (piece.seconds(pace) - pace.again) for record in later[-N_FOLLOWED:]
               for begins, piece in pieces.items() if record.step.startswith(begins)]
+    ratios = [ratio for ratio in ratios if ratio]  # 0: its folder was removed to save room
     return pace.slow_down(median(ratios)) if ratios else pace
 
 
@@ -121,7 +136,8 @@ def make_plan(run: Run, pace: Pace) -> Plan:
     With a budget `run` has the profile as it was told, before any plan: see `run.make_run`.
     """
     path, chosen = plan_path(run.workspace), sorted(split_overrides(run.settings.overrides)[0])
-    settings, found = plan_settings(run), fit(profile_of(run.settings), count_sizes(run), pace, read_proxies(), chosen)
+    settings, found = plan_settings(run), fit(profile_of(run.settings), count_sizes(run), pace,
+                                       read_proxies(run.profile.family), chosen)
     content = {"changes": found.changes, "skip": found.skip, "reasons": found.reasons}
 
     def action() -> dict[str, Any]:
@@ -155,7 +171,8 @@ def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:
     elif kept := read_kept_plan(run):
         plan = follow_plan(run, kept)
     else:
-        return run, fit(run.profile, count_sizes(run), pace, read_proxies(), list(run.settings.overrides)), pace
+        return run, fit(run.profile, count_sizes(run), pace, read_proxies(run.profile.family),
+                        list(run.settings.overrides)), pace
     return with_changes(run, plan.changes), plan, pace
 
 
@@ -216,6 +233,8 @@ def describe_plan(run: Run, plan: Plan, pace: Pace) -> str:
                     f"validation, {pace.seen * 1000:.0f} in prediction" if pace.is_measured else
                     "images, size and model alone; `livestock plan` measures it"))
     lines += [f"- {reason}" for reason in plan.reasons]
+    if too_long := say_too_long(plan.pieces, pace, run.profile):
+        lines.append(f"- 03_evolve: {too_long}: take a smaller search_imgsz, fewer trial_epochs or --skip 03_evolve")
     sessions = cut_sessions(plan.pieces, pace, run.profile.session_hours)
     lines += [f"session {number} of {len(sessions)} ({run.profile.session_hours:g} h each): {say_session(session)}"
               for number, session in enumerate(sessions[:MOST_SESSIONS], 1)]

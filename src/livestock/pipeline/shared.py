@@ -18,7 +18,8 @@ from .run import OF_A_MACHINE, Run
 from .train import hyp_path, train_fold, write_dataset
 
 # Of a profile, what changes no training, or is a path, which each machine has its own of: the content counts.
-OF_NO_TRAINING = (*OF_A_MACHINE, "budget_hours", "hyp", "weights", "trials", "n_verified")
+OF_NO_TRAINING = (*OF_A_MACHINE, "budget_hours", "hyp", "weights", "trials", "trial_epochs", "n_verified", "n_seeds",
+                  "search_imgsz", "search_freeze")
 
 
 def share_folds(run: Run, storage: str, folds: Sequence[int], hyp: str = "") -> list[str]:

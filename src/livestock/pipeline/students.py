@@ -125,7 +125,7 @@ def share_students(run: Run, storage: str, strategies: Sequence[str], seed: int)
 
 
 def is_settled(students: pd.DataFrame) -> bool:
-    """Whether the 95 % interval of each strategy's gain lies below `GAIN_THAT_MATTERS`: more seeds change no choice.
+    """Whether the 95 % interval of each strategy's gain lies below `GAIN_THAT_MATTERS`: no gain that matters is left.
 
     False with one seed, which has no interval, and where only human labels are compared. Looking after each seed makes
     the chance of a wrong stop somewhat larger than 2.5 %: of a gain that is there, none is taken by mistake, since

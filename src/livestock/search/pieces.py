@@ -18,7 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from .storage import DATABASE_ERRORS, exclusive, one_line, open_storage
-from .study import ERROR_KEY, claim, fail_lost_trials, open_study
+from .study import ERROR_KEY, MAX_RETRIES, claim, fail_lost_trials, is_given_up, open_study
 
 logger = logging.getLogger(__name__)
 PIECE = "piece"
@@ -36,8 +36,9 @@ def share_pieces(storage: str, name: str, pieces: Sequence[str], work: Callable[
     `name` is the study's: workers with the same `name` and `pieces` share them, so it should tell what they are made
     from. Each piece is done once; one whose worker dies is taken over, at the latest half a minute later.
 
-    Raises ValueError for pieces that are not different, for other pieces than the study has, and for one that failed
-    elsewhere, with its error; whatever `work` raises passes through. The database may be lost: ValueError too.
+    Raises ValueError for pieces that are not different, for other pieces than the study has, for one whose workers were
+    lost again and again, and for one that failed elsewhere, with its error; whatever `work` raises passes through. The
+    database may be lost: ValueError too.
     """
     if len(set(pieces)) < len(pieces):
         raise ValueError(f"pieces: expected different ones, found {list(pieces)}")
@@ -48,8 +49,8 @@ def share_pieces(storage: str, name: str, pieces: Sequence[str], work: Callable[
                            optuna.pruners.NopPruner())
         with exclusive(storage):
             last = _find_last(study)
-            for piece in pieces:
-                if piece not in last or _has_failed(last[piece]):  # the fault of an earlier call may be mended
+            for piece in pieces:  # the fault of an earlier call may be mended
+                if piece not in last or _has_failed(last[piece]) or is_given_up(last[piece]):
                     study.enqueue_trial({PIECE: piece})
         return _pull(study, storage, pieces, work)
     except DATABASE_ERRORS as error:
@@ -106,6 +107,9 @@ def _is_over(study: optuna.Study, storage: str, pieces: Sequence[str]) -> bool:
     if failed := [piece for piece in pieces if _has_failed(last[piece])]:
         raise ValueError(f"{failed[0]} failed elsewhere: {last[failed[0]].user_attrs[ERROR_KEY]}; run again to try it "
                          "again")
+    if lost := [piece for piece in pieces if is_given_up(last[piece])]:
+        raise ValueError(f"{lost[0]}: the worker that had it was lost {MAX_RETRIES + 1} times, so it is not queued "
+                         "again; look what ends it (the memory of the machine?), then run again to try it again")
     return all(last[piece].state == TrialState.COMPLETE for piece in pieces)
 
 

@@ -33,7 +33,7 @@ def unfrozen_share(freeze: float) -> float:
 class Proxy:
     """A scale to train at: shares, from above 0 to 1, of the image's longer side, of the images and of the epochs.
 
-    `freeze` is the share of the network's tensors, from 0 to below 1, that stay as they were: see `training.start.freeze`.
+    `freeze` is the share of the network's tensors, from 0 to below 1, that stay as they were: `training.start.freeze`.
     """
 
     name: str
@@ -69,16 +69,12 @@ class Proxy:
 
 
 FULL = Proxy("full")
-FROZEN = Proxy("freeze", freeze=0.5)
 SMALL, PART, SHORT = Proxy("imgsz", imgsz=0.5), Proxy("data", data=0.5), Proxy("epochs", epochs=1 / 3)
-PROXIES = (
-    SMALL,
-    PART,
-    SHORT,
-    FROZEN,
-    Proxy("imgsz+data", imgsz=0.5, data=0.5),
-    Proxy("all", imgsz=0.5, data=0.5, epochs=1 / 3),
-)
+# A trial of the search is smaller than a whole training in data and epochs as it is: these three are what it can be.
+TRIAL = Proxy("data+epochs", data=0.5, epochs=1 / 3)
+ALL = Proxy("all", imgsz=0.5, data=0.5, epochs=1 / 3)
+FROZEN = Proxy("data+epochs+freeze", data=0.5, epochs=1 / 3, freeze=0.5)
+PROXIES = (SMALL, PART, SHORT, Proxy("imgsz+data", imgsz=0.5, data=0.5), TRIAL, ALL, FROZEN)
 
 
 def judge_proxies(trainings: pd.DataFrame) -> pd.DataFrame:

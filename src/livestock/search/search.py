@@ -93,6 +93,10 @@ def run_trials(search: Search, objective: Objective, devices: Sequence[str] = ("
     one's, its storage cannot be used, or three trials in a row fail.
     """
     deadline = time.monotonic() + 60 * search.budget_minutes if search.budget_minutes is not None else math.inf
+    first = math.ceil(search.start.get("warmup_epochs", 0.0)) + 1
+    if search.pruner == "halving" and first >= search.epochs:
+        logger.info("no trial can be stopped early: halving first compares after %d epochs, one past the warm-up, and "
+                    "a trial has %d", first, search.epochs)
     study, stop = load(search), threading.Event()
     if len(devices) == 1:  # here, where an interrupt reaches it at once
         _Worker(search, objective, devices[0], deadline, stop).run()

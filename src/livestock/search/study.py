@@ -90,6 +90,12 @@ def _lost(study: optuna.Study) -> list[FrozenTrial]:
             and trial.number not in repeated and len(_retry_history(trial)) < MAX_RETRIES]
 
 
+def is_given_up(trial: FrozenTrial) -> bool:
+    """Whether a trial was cut off so often that it is not queued again: whatever it does ends its process."""
+    return (trial.state == TrialState.FAIL and ERROR_KEY not in trial.user_attrs
+            and len(_retry_history(trial)) >= MAX_RETRIES)
+
+
 def _fail(study: optuna.Study, trial: FrozenTrial) -> None:
     try:
         study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)

@@ -28,12 +28,14 @@ def build_start(
 ) -> tuple[ModelConfig, nn.Module]:
     """The network before its first step: start weights as far as they fit, the rest random.
 
-    Raises UnsafeWeights for start weights that are refused, BadData for those of another family.
+    Raises UnsafeWeights for start weights that are refused, BadData for those of another family, and where `freeze`
+    reaches a tensor that is random.
     """
     labels = tuple(images.labels)
     if not config.weights:
         model_config = _name_points(family.configure(labels, config.imgsz, config.size), images)
         model = family.build(model_config)
+        random = list(model.state_dict())
     else:
         found = read_checkpoint(Path(config.weights))
         is_detector = isinstance(family, OneStagePoseFamily) and found.config.family in family.starts_from
@@ -58,9 +60,15 @@ def build_start(
         report = load_matching(model, adapted)
         if not report.loaded:
             raise UnsafeWeights(f"{config.weights}: expected tensors of a {config.family} model, found none that fits")
+        random = report.random
         dropped = [*report.unused, *sorted(found.tensors.keys() - adapted.keys())]
         logger.info("%s: %d tensors fit this model, %s stay random, %s of the file are dropped", config.weights,
                     len(report.loaded), _name_few(report.random), _name_few(dropped))
+    names = [name for name, _ in model.named_parameters()]
+    if wrong := [name for name in names[: int(hyp.get("freeze", 0.0) * len(names))] if name in set(random)]:
+        raise BadData(f"freeze {hyp['freeze']:g}: expected to reach tensors of the start weights alone, found "
+                      f"{wrong[0]!r}, which is random and would stay so; at most "
+                      f"{names.index(wrong[0]) / len(names):.2f}")
     family.fit_boxes(model, np.concatenate([np.zeros((0, 2)), *images.box_sizes(config.imgsz)]), config.imgsz, hyp)
     return model_config, model
 

@@ -180,6 +180,8 @@ def test_pace_is_measured_by_real_steps_once(drawn: Path, workspace: Path, caplo
     assert measure_pace(run) == pace == read_pace(run)
     assert (run.workspace.interim_dir / "pace.json").stat().st_mtime_ns == written
     assert read_pace(start(drawn, workspace, imgsz=96, batch=2)) is None
+    frozen = start(drawn, workspace, **{"imgsz": 64, "batch": 2, "hyp.freeze": 0.5})
+    assert read_pace(frozen) is None  # its steps take less
     assert not any(run.workspace.root.glob("runs/*"))
 
 

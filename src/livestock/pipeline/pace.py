@@ -20,6 +20,7 @@ import pandas as pd
 import psutil
 
 from ..config import Profile
+from ..files.hashing import fingerprint
 from ..files.write import write_json
 from .prepare import read_tables
 from .run import Run
@@ -123,7 +124,10 @@ def pace_path(run: Run) -> Path:
 
 def _list_settings(run: Run) -> dict[str, Any]:
     """What the pace depends on: of the profile what changes a step, and the machine."""
-    return {**{name: getattr(run.profile, name) for name in STEP_FIELDS}, "machine": describe_machine()}
+    from .train import hyp_path
+
+    hyp = fingerprint(hyp_path(run))  # mosaics, and what is frozen, change a step's time
+    return {**{name: getattr(run.profile, name) for name in STEP_FIELDS}, "hyp": hyp, "machine": describe_machine()}
 
 
 def describe_machine() -> str:

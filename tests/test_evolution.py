@@ -24,6 +24,8 @@ from optuna.trial import TrialState
 
 from livestock.config import REPOSITORY
 from livestock.exceptions import BadData
+from livestock.files.hashing import hash_content
+from livestock.files.write import write_text
 from livestock.pipeline import evolve
 from livestock.pipeline.evolve import (
     gain_interval,
@@ -35,7 +37,7 @@ from livestock.pipeline.evolve import (
     write_search_lists,
 )
 from livestock.pipeline.prepare import read_data, split_data
-from livestock.pipeline.run import Run, make_run
+from livestock.pipeline.run import Run, make_run, plan_path, plan_settings
 from livestock.pipeline.train import write_dataset
 from livestock.sample import draw_sample
 from livestock.search import (
@@ -355,6 +357,23 @@ def test_a_last_epoch_that_the_budget_cuts_is_kept(tmp_path: Path) -> None:
 
     search = make(str(tmp_path / "journal"), n_trials=2, budget_minutes=0.2 / 60)
     assert [trial.state for trial in run_trials(search, slow).trials] == [TrialState.COMPLETE]
+
+
+def test_a_search_stops_at_its_share_and_what_is_there_is_judged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def timed(values: dict[str, float], number: int, device: str, on_epoch: OnEpoch) -> None:
+        time.sleep(0.2)
+        on_epoch(scores_of(values, 3))
+
+    search = make(str(tmp_path / "journal"), n_trials=5, share_minutes=0.7 / 60)  # two of .2 s and no third beside
+    with caplog.at_level("INFO"):
+        study = run_trials(search, timed)
+        assert len(run_trials(search, timed).trials) == len(study.trials)  # nor in the next session
+    assert 1 <= len(study.trials) <= 3 and "share of the budget, 0 minutes, is spent after" in caplog.text
+    assert evolve.is_finished(search, study)
+    assert not evolve.is_finished(make(str(tmp_path / "journal"), n_trials=5), study)
+    assert len(run_trials(make(str(tmp_path / "journal"), n_trials=5), timed).trials) == 5
 
 
 # -- files ----------------------------------------------------------------------------------------------------------
@@ -836,6 +855,15 @@ def test_where_and_how_a_study_is_watched_is_no_other_study(drawn: Path, tmp_pat
     longer, _ = prepare(drawn, tmp_path / "ws", overrides={"trial_epochs": 2})
     found = [make_search(each, data_yaml, storage=str(tmp_path / "journal")).identity for each in (run, other, longer)]
     assert found[0] == found[1] != found[2]
+
+
+def test_a_search_has_its_share_of_the_kept_plan(drawn: Path, tmp_path: Path) -> None:
+    run, data_yaml = prepare(drawn, tmp_path / "ws", overrides={"budget_hours": 9})
+    write_text(json.dumps({"for": hash_content(plan_settings(run)), "shares": {"03_evolve": 1.5}}),
+               plan_path(run.workspace))
+    assert make_search(run, data_yaml, storage=str(tmp_path / "journal")).share_minutes == 90
+    plain, _ = prepare(drawn, tmp_path / "ws", overrides={"budget_hours": 0})
+    assert make_search(plain, data_yaml, storage=str(tmp_path / "journal")).share_minutes is None
 
 
 def test_what_a_plan_freezes_in_trials_is_another_study_and_not_among_the_values_found(

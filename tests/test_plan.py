@@ -175,6 +175,11 @@ def test_a_plan_never_costs_more_than_its_budget(
     plan = fit(replace(COLAB, budget_hours=hours), sizes, pace, PROXIES if trusts else ())
     too_small = any("too small" in reason for reason in plan.reasons)
     assert too_small or sum_seconds(plan.pieces, pace) <= hours * 3600 * (1 + 1e-9)
+    # However long trials and students take: what they may take and all else is no more than the budget.
+    of_stage = {piece.stage: piece for piece in plan.pieces if piece.what in ("trial", "student")}
+    more = sum(3600 * share - of_stage[stage].n * of_stage[stage].seconds(pace) for stage, share in plan.shares.items())
+    assert too_small or sum_seconds(plan.pieces, pace) + more <= hours * 3600 + 1
+    assert too_small or set(plan.shares) == {"03_evolve", "06_silver"} - set(plan.skip) or not plan.shares
     assert len(plan.skip) == sum("not tried" in reason for reason in plan.reasons)
     assert {piece.stage for piece in plan.pieces} == set(STAGES) - set(plan.skip)
 

@@ -17,6 +17,7 @@ from livestock.cli import app
 from livestock.colab import finish
 from livestock.config import REPOSITORY, get_profile
 from livestock.exceptions import BadData, MissingResult, StaleResult
+from livestock.files.hashing import hash_content
 from livestock.pipeline import planning, shared, students
 from livestock.pipeline.evolve import at_search_size, name_plan, name_study
 from livestock.pipeline.pace import Pace, find_pace, measure_pace, read_pace
@@ -32,7 +33,7 @@ from livestock.pipeline.planning import (
     say_next,
 )
 from livestock.pipeline.prepare import read_data, split_data
-from livestock.pipeline.run import Run, make_run, plan_path, read_kept_plan
+from livestock.pipeline.run import Run, make_run, plan_path, plan_settings, read_kept_plan
 from livestock.pipeline.shared import name_queue
 from livestock.pipeline.store import Record, add_record, read_records
 from livestock.pipeline.students import HUMAN, is_settled
@@ -284,6 +285,15 @@ def test_students_stop_with_a_budget_alone_and_are_shared_where_a_database_is_na
     settings_path(planned, 0).write_text("{}")  # what 04_train leaves
     cut = students.compare_students(planned, [HUMAN, "complete"], range(4), pd.DataFrame())
     assert sorted(cut["seed"].unique()) == [0, 1]  # after two equal losses no gain is left
+    monkeypatch.setattr(students, "is_settled", lambda rows: False)
+    for number in range(2):
+        add_record(workspace, Record(f"train_student_complete_{number}", "key", {}, seconds=1800.0))
+    for hours, n_seeds in ((1.4, 2), (2.1, 4)):  # two seeds took an hour
+        kept = {"for": hash_content(plan_settings(planned)), "shares": {"06_silver": hours}}
+        plan_path(planned.workspace).write_text(json.dumps(kept))
+        spent = students.compare_students(planned, [HUMAN, "complete"], range(4), pd.DataFrame())
+        assert spent["seed"].nunique() == n_seeds
+    plan_path(planned.workspace).unlink()
     trained.clear()
     monkeypatch.setenv(students.STORAGE_NAME, str(workspace / "journal"))
     assert students.share_students(planned, str(workspace / "journal"), [HUMAN, "complete"], 0) == [HUMAN, "complete"]

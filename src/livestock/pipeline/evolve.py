@@ -29,14 +29,14 @@ from ..evaluation import mean_interval
 from ..files.write import write_json
 from ..labels.relabel import relabels_tag
 from ..search.report import add_generations, read_evolve_csv, trials_table
-from ..search.search import ENDED, FITNESS, Search, best_value, count, load, run_trials
+from ..search.search import ENDED, FITNESS, Search, best_value, count, is_spent, load, run_trials
 from ..search.space import make_meta, write_hyp
 from ..search.storage import is_database, locked, open_storage
 from ..training import HISTORY, TrainConfig, train
 from ..training.hyp import read_hyp
 from .preflight import check_training
 from .prepare import SplitTables, read_data, split_data
-from .run import Run
+from .run import Run, find_share
 from .store import run_step
 from .train import MACHINE, PLACES, hyp_path, make_config, write_dataset
 
@@ -68,7 +68,8 @@ def make_search(
     on the local disk, and `backup`, without one a file in the workspace, its copy after every trial; see `name_study`.
     `fitness` is one of `FITNESS`; `AP` is at the competition's IoU. `pruner` is one of `PRUNERS`; without one it is
     `none`, and with a budget `halving`, which stops the worse half of the trials after the warm-up, and so on. With a
-    budget no trial begins `session_hours` after the search has begun, unless `budget_minutes` says when.
+    budget no trial begins `session_hours` after the search has begun, unless `budget_minutes` says when, nor once the
+    search's share of the budget is spent; what is there is judged then.
     Raises ValueError for what cannot be searched (see `space.check_meta`).
     """
     start = read_hyp(hyp_path(run, start_hyp))
@@ -82,6 +83,7 @@ def make_search(
     }
     if budget_minutes is None and run.profile.budget_hours:
         budget_minutes = 60 * run.profile.session_hours
+    share = find_share(run, "03_evolve")
     study = name_study(study, run.workspace, name_plan(run.profile))
     if not storage:
         storage = str(_local_directory(run) / f"{study}.journal")
@@ -99,6 +101,7 @@ def make_search(
         fitness=fitness,
         seed=run.seed,
         budget_minutes=budget_minutes,
+        share_minutes=None if share is None else 60 * share,
         backup=backup,
     )
 
@@ -179,9 +182,12 @@ def run_search(run: Run, search: Search, data_yaml: Path) -> optuna.Study:
 
 
 def is_finished(search: Search, study: optuna.Study) -> bool:
-    """Whether all trials that were asked for have ended, and one of them has values to judge; says so if not."""
+    """Whether all trials that were asked for have ended, or all that the budget pays for, and one has values to judge.
+
+    Says so if not.
+    """
     n_ended = count(study, ENDED)
-    if n_ended >= search.n_trials and not math.isnan(best_value(study)):
+    if (n_ended >= search.n_trials or is_spent(search, study)) and not math.isnan(best_value(study)):
         return True
     logger.info("%d of %d trials have ended: nothing is judged yet; run again to go on", n_ended, search.n_trials)
     return False

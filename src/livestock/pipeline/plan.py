@@ -84,12 +84,16 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a budget leads to: changed fields of the profile, notebooks to leave out, and why, in sentences."""
+    """What a budget leads to: changed fields of the profile, notebooks to leave out, and why, in sentences.
+
+    `shares` are the hours that the trainings of a stage that decides may take in all, whatever they were planned to.
+    """
 
     pieces: list[Piece]
     changes: dict[str, Any] = field(default_factory=dict)
     skip: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    shares: dict[str, float] = field(default_factory=dict)
 
 
 def list_pieces(profile: Profile, sizes: Sizes, skip: Collection[str] = ()) -> list[Piece]:
@@ -142,7 +146,7 @@ def fit(
     """
     whole, budget = list_pieces(profile, sizes), 3600 * profile.budget_hours
     if not budget or (sum_seconds(whole, pace) <= budget and not say_too_long(whole, pace, profile)):
-        return Plan(whole)
+        return Plan(whole, shares=_find_shares(whole, pace, budget) if budget else {})
     chosen = {*chosen, *(name for kind, names in FIXED.items() if sizes.done.get(kind) for name in names)}
     needed = [stage for stage in STAGES if stage not in DECIDES]
     left = budget - sum_seconds(whole, pace, needed)
@@ -163,7 +167,15 @@ def fit(
     elif n_seeds != profile.n_seeds:
         reasons.append(f"06_silver: {n_seeds} seeds in place of {profile.n_seeds}")
     found = {**(changes or {}), **({"n_seeds": n_seeds} if n_seeds and n_seeds != profile.n_seeds else {})}
-    return Plan(list_pieces(replace(profile, **found), sizes, skip), found, skip, reasons)
+    pieces = list_pieces(replace(profile, **found), sizes, skip)
+    return Plan(pieces, found, skip, reasons, _find_shares(pieces, pace, budget))
+
+
+def _find_shares(pieces: Sequence[Piece], pace: Pace, budget: float) -> dict[str, float]:
+    """Hours of the trials and of the students, done ones too, each with half of what the plan leaves over."""
+    spare = max(budget - sum_seconds(pieces, pace), 0.0) / 2
+    return {piece.stage: round((piece.n * piece.seconds(pace) + spare) / 3600, 4)
+            for piece in pieces if (piece.stage, piece.what) in (("03_evolve", "trial"), ("06_silver", "student"))}
 
 
 def _shorten(profile: Profile, sizes: Sizes, pace: Pace, chosen: Collection[str]) -> Plan:

@@ -138,7 +138,7 @@ def make_plan(run: Run, pace: Pace) -> Plan:
     path, chosen = plan_path(run.workspace), sorted(split_overrides(run.settings.overrides)[0])
     settings, found = plan_settings(run), fit(profile_of(run.settings), count_sizes(run), pace,
                                        read_proxies(run.profile.family), chosen)
-    content = {"changes": found.changes, "skip": found.skip, "reasons": found.reasons}
+    content = {"changes": found.changes, "skip": found.skip, "reasons": found.reasons, "shares": found.shares}
 
     def action() -> dict[str, Any]:
         hours = round(sum_seconds(found.pieces, pace) / 3600, 3)
@@ -153,7 +153,7 @@ def make_plan(run: Run, pace: Pace) -> Plan:
 def follow_plan(run: Run, kept: Mapping[str, Any]) -> Plan:
     """A kept plan with the pieces that it leads to, and what of them is done."""
     pieces = list_pieces(with_changes(run, kept["changes"]).profile, count_sizes(run), kept["skip"])
-    return Plan(pieces, kept["changes"], kept["skip"], kept["reasons"])
+    return Plan(pieces, kept["changes"], kept["skip"], kept["reasons"], kept.get("shares", {}))
 
 
 def plan_run(run: Run, *, measures: bool = True) -> tuple[Run, Plan, Pace]:

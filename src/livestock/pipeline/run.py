@@ -111,6 +111,12 @@ def read_kept_plan(run: Run) -> dict[str, Any]:
     return kept if kept.get("for") == hash_content(plan_settings(run)) else {}
 
 
+def find_share(run: Run, stage: str) -> float | None:
+    """The hours that a stage that decides may take of the budget; None where the plan has none."""
+    share: float | None = read_kept_plan(run).get("shares", {}).get(stage) if run.profile.budget_hours else None
+    return share
+
+
 def plan_settings(run: Run) -> dict[str, Any]:
     """What a plan is made for: the profile before any plan, without what may differ between machines and sessions."""
     profile = {**asdict(profile_of(run.settings)), "folds": run.folds}

@@ -19,12 +19,13 @@ from ..labels.silver import without_silver
 from ..postprocess import suppress
 from ..search.pieces import share_pieces
 from ..tables import write_table
+from .plan import LEAST_SEEDS
 from .predict import predict_boxes, read_oof
 from .prepare import VALID_FOLD, read_tables
-from .run import Run, read_kept_plan
+from .run import Run, find_share, read_kept_plan
 from .shared import name_queue
 from .silver import images_to_train, predict_views, read_labels, silver_files, teacher_training
-from .store import find_record, require_fresh, run_step
+from .store import find_record, read_records, require_fresh, run_step
 from .train import (
     HUMAN,
     Training,
@@ -98,7 +99,8 @@ def evaluate_training(run: Run, training: Training, suspects: pd.DataFrame | Non
 def compare_students(run: Run, strategies: Sequence[str], seeds: Sequence[int], suspects: pd.DataFrame) -> pd.DataFrame:
     """Trains with the labels of each strategy and each seed: a row a training and class, as `evaluate_training`.
 
-    With a budget the comparison stops after a seed where no strategy can gain what matters any more, see `is_settled`.
+    With a budget the comparison stops after a seed where no strategy can gain what matters any more, see `is_settled`,
+    and where the next would go beyond its share of the hours.
     Machines with one workspace share the trainings of a seed where the environment names a database (`STORAGE_NAME`).
     """
     storage = os.environ.get(STORAGE_NAME, "")
@@ -112,7 +114,21 @@ def compare_students(run: Run, strategies: Sequence[str], seeds: Sequence[int], 
             logger.info("silver labels: after %d of %d seeds the interval of every strategy excludes a gain of %g; the "
                         "other seeds are not tried", number, len(seeds), GAIN_THAT_MATTERS)
             break
+        if number < len(seeds) and is_spent(run, number):
+            logger.info("silver labels: their share of the budget is spent after %d of %d seeds; the others are not "
+                        "tried", number, len(seeds))
+            break
     return pd.concat(rows, ignore_index=True)
+
+
+def is_spent(run: Run, n_seeds: int) -> bool:
+    """Whether the students of one seed more would go beyond their share of a budget; False with one seed."""
+    share = find_share(run, "06_silver")
+    if share is None or n_seeds < LEAST_SEEDS:
+        return False
+    spent = sum(record.seconds for step, record in read_records(run.workspace.root).items()
+                if step.startswith("train_student") and record.key)
+    return spent * (n_seeds + 1) / n_seeds > 3600 * share
 
 
 def share_students(run: Run, storage: str, strategies: Sequence[str], seed: int) -> list[str]:

@@ -63,6 +63,7 @@ class Search:
     parent: str = "single"
     seed: int = 0
     budget_minutes: float | None = None
+    share_minutes: float | None = None  # of all its trials together, of whichever call
     backup: Path | None = None
 
     def __post_init__(self) -> None:
@@ -162,6 +163,10 @@ class _Worker:
             n_ended = count(self._study, ENDED)
             if n_ended >= self._search.n_trials:
                 return False
+            if is_spent(self._search, self._study):
+                logger.info("the search's share of the budget, %.0f minutes, is spent after %d of %d trials",
+                            self._search.share_minutes, n_ended, self._search.n_trials)
+                return False
             if time.monotonic() + self._estimate() > self._deadline:
                 logger.info("budget of %g minutes spent after %d of %d trials; run again to go on",
                             self._search.budget_minutes, n_ended, self._search.n_trials)
@@ -173,8 +178,7 @@ class _Worker:
 
     def _estimate(self) -> float:
         """Seconds a whole trial takes, from what was seen so far here or by others; 0 before the first."""
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        seen = [trial.user_attrs[SECONDS_KEY] for trial in trials if SECONDS_KEY in trial.user_attrs]
+        seen = _list_seconds(self._study, (TrialState.COMPLETE,))
         return statistics.median(seen) if seen else 0.0
 
     def _run_trial(self, trial: optuna.Trial) -> float:
@@ -247,6 +251,20 @@ def count(study: optuna.Study, states: Sequence[TrialState]) -> int:
     """Trials of the search in these states, not those read in from elsewhere."""
     trials = study.get_trials(deepcopy=False, states=tuple(states))
     return sum(IMPORTED_KEY not in trial.user_attrs for trial in trials)
+
+
+def is_spent(search: Search, study: optuna.Study) -> bool:
+    """Whether one more trial would go beyond the search's share of a budget; False while none is complete."""
+    whole = _list_seconds(study, (TrialState.COMPLETE,))
+    if search.share_minutes is None or not whole:
+        return False
+    return sum(_list_seconds(study)) + statistics.median(whole) > 60 * search.share_minutes
+
+
+def _list_seconds(study: optuna.Study, states: Sequence[TrialState] | None = None) -> list[float]:
+    """Seconds of the trials in these states, of all without them, that said how long they took."""
+    trials = study.get_trials(deepcopy=False, states=states and tuple(states))
+    return [trial.user_attrs[SECONDS_KEY] for trial in trials if SECONDS_KEY in trial.user_attrs]
 
 
 def best_value(study: optuna.Study) -> float:

@@ -103,6 +103,22 @@ def test_a_plan_is_kept_in_the_lineage_and_the_run_takes_it_up(drawn: Path, work
     assert make_plan(start(drawn, workspace, budget_hours=50), SLOW).changes == {}
 
 
+def test_what_an_earlier_plan_has_trained_is_not_trained_again_with_another_budget(
+    drawn: Path, workspace: Path
+) -> None:
+    first = make_plan(start(drawn, workspace, budget_hours=0.08), SLOW)
+    epochs = first.changes["epochs"]
+    planned = start(drawn, workspace, budget_hours=0.08)
+    known = {name: getattr(planned.profile, name) for name in planning.TRAINED_WITH}
+    add_record(workspace, Record("train_fold0", "key", {}, settings=known))
+    more = make_plan(start(drawn, workspace, budget_hours=50), SLOW)
+    assert more.changes["epochs"] == epochs < 4 and "03_evolve" not in more.skip
+    assert f"epochs stays {epochs}, with which an earlier plan has trained" in more.reasons
+    fold = next(piece for piece in more.pieces if piece.what == "fold")
+    assert (fold.done, fold.epochs) == (1, epochs)
+    assert "epochs" not in make_plan(start(drawn, workspace, budget_hours=50, epochs=4), SLOW).changes
+
+
 def test_a_run_without_a_budget_is_as_before(drawn: Path, workspace: Path) -> None:
     run = start(drawn, workspace, budget_hours=0.08)
     make_plan(run, SLOW)

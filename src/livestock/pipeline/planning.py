@@ -6,8 +6,9 @@ profile, its overrides and the folds: another machine that goes on with the work
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
@@ -28,6 +29,7 @@ from .expectation import count_images, expect
 from .pace import Pace, guess_pace, measure_pace, read_pace
 from .plan import (
     DECIDES,
+    FIXED,
     STAGES,
     VALID_SHARE,
     Piece,
@@ -136,8 +138,11 @@ def make_plan(run: Run, pace: Pace) -> Plan:
     With a budget `run` has the profile as it was told, before any plan: see `run.make_run`.
     """
     path, chosen = plan_path(run.workspace), sorted(split_overrides(run.settings.overrides)[0])
-    settings, found = plan_settings(run), fit(profile_of(run.settings), count_sizes(run), pace,
-                                       read_proxies(run.profile.family), chosen)
+    settings, kept = plan_settings(run), find_fixed(run, chosen)
+    found = fit(replace(profile_of(run.settings), **kept), count_sizes(with_changes(run, kept)), pace,
+                read_proxies(run.profile.family), [*chosen, *kept])
+    reasons = [f"{name} stays {value}, with which an earlier plan has trained" for name, value in kept.items()]
+    found = replace(found, changes={**kept, **found.changes}, reasons=[*reasons, *found.reasons])
     content = {"changes": found.changes, "skip": found.skip, "reasons": found.reasons, "shares": found.shares}
 
     def action() -> dict[str, Any]:
@@ -150,9 +155,19 @@ def make_plan(run: Run, pace: Pace) -> Plan:
     return follow_plan(run, read_kept_plan(run))
 
 
+def find_fixed(run: Run, chosen: Collection[str]) -> dict[str, Any]:
+    """What an earlier plan changed and done work rests on, which would run again; not what a person has `chosen`."""
+    path = plan_path(run.workspace)
+    before = json.loads(path.read_text(encoding="utf-8"))["changes"] if path.exists() else {}
+    done = find_done(with_changes(run, before))
+    return {name: before[name] for kind, names in FIXED.items() if done.get(kind)
+            for name in names if name in before and name not in chosen}
+
+
 def follow_plan(run: Run, kept: Mapping[str, Any]) -> Plan:
     """A kept plan with the pieces that it leads to, and what of them is done."""
-    pieces = list_pieces(with_changes(run, kept["changes"]).profile, count_sizes(run), kept["skip"])
+    planned = with_changes(run, kept["changes"])
+    pieces = list_pieces(planned.profile, count_sizes(planned), kept["skip"])
     return Plan(pieces, kept["changes"], kept["skip"], kept["reasons"], kept.get("shares", {}))
 
 

@@ -127,7 +127,8 @@ def show_hours(arguments: argparse.Namespace) -> None:
         pace, how = guess_pace(colab, n_parameters, 2, on_gpu=True), "ASSUMED from the network's size, not measured"
     print(f"# {how}: {1 / pace.train:.1f} images a second in training")
     for hours in arguments.hours:
-        plan = fit(replace(colab, budget_hours=hours), Sizes(images=16455 * 0.8, test=3291), pace, read_proxies())
+        plan = fit(replace(colab, budget_hours=hours), Sizes(images=16455 * 0.8, test=3291), pace,
+                   read_proxies(colab.family))
         print(f"bench plan-hours-{hours:g} {'' if arguments.pace else 'assumed '}"
               f"uses={sum_seconds(plan.pieces, pace) / 3600:.1f}h changes={plan.changes} skip={plan.skip}")
         for reason in plan.reasons:

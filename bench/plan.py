@@ -93,7 +93,7 @@ def plan_stages(arguments: argparse.Namespace, workspace: Path) -> dict[str, flo
     """The minutes of each stage, none done, from steps in this workspace."""
     from livestock.config import parse_overrides
     from livestock.pipeline.pace import measure_pace
-    from livestock.pipeline.plan import STAGES, list_pieces, sum_seconds
+    from livestock.pipeline.stages import STAGES, list_pieces, sum_seconds
     from livestock.pipeline.planning import count_sizes
     from livestock.pipeline.prepare import read_data, split_data
     from livestock.pipeline.run import make_run
@@ -117,8 +117,9 @@ def add_hours(parser: argparse.ArgumentParser) -> None:
 def show_hours(arguments: argparse.Namespace) -> None:
     """Prints the plan of each budget."""
     from livestock.pipeline.pace import Pace, guess_pace
-    from livestock.pipeline.plan import Sizes, fit, sum_seconds
+    from livestock.pipeline.plan import fit
     from livestock.pipeline.planning import read_proxies
+    from livestock.pipeline.stages import Sizes, sum_seconds
 
     colab, n_parameters = get_profile("colab"), 35.7e6  # of YOLOv5m6, as published
     if arguments.pace:

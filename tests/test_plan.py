@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 
 from livestock.config import Profile, get_profile
 from livestock.pipeline.pace import Pace
-from livestock.pipeline.plan import (
-    NOTEBOOK_SECONDS,
-    STAGES,
-    Piece,
-    Sizes,
-    cut_sessions,
-    fit,
-    list_pieces,
-    list_search_scales,
-    sum_seconds,
-)
+from livestock.pipeline.plan import fit, list_search_scales
+from livestock.pipeline.stages import NOTEBOOK_SECONDS, STAGES, Piece, Sizes, cut_sessions, list_pieces, sum_seconds
 from livestock.search.proxies import ALL, FROZEN, PROXIES, SMALL
 
 PACE = Pace(train=0.1, valid=0.05, seen=0.05, write=0.01, once=10.0, again=2.0)
@@ -30,7 +21,8 @@ T4 = Pace(train=0.17, valid=0.06, seen=0.06, write=0.01, once=15.0, again=15.0)
 COLAB, SIZES = get_profile("colab"), Sizes(images=13164, test=1000)
 
 
-@pytest.mark.parametrize("name", ["pipeline.plan", "pipeline.pace", "pipeline.planning", "search.proxies"])
+@pytest.mark.parametrize("name", ["pipeline.plan", "pipeline.stages", "pipeline.pace", "pipeline.planning",
+                                  "search.proxies"])
 def test_the_examples_of_the_docstrings(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"livestock.{name}"))
     assert (found.attempted > 0, found.failed) == (True, 0)

@@ -21,7 +21,6 @@ from livestock.files.hashing import hash_content
 from livestock.pipeline import planning, shared, students
 from livestock.pipeline.evolve import at_search_size, name_plan, name_study
 from livestock.pipeline.pace import Pace, find_pace, measure_pace, read_pace
-from livestock.pipeline.plan import sum_seconds
 from livestock.pipeline.planning import (
     describe_plan,
     find_done,
@@ -35,6 +34,7 @@ from livestock.pipeline.planning import (
 from livestock.pipeline.prepare import read_data, split_data
 from livestock.pipeline.run import Run, make_run, plan_path, plan_settings, read_kept_plan
 from livestock.pipeline.shared import name_queue
+from livestock.pipeline.stages import sum_seconds
 from livestock.pipeline.store import Record, add_record, read_records
 from livestock.pipeline.students import HUMAN, is_settled
 from livestock.pipeline.train import Training, guess_start_bytes, settings_path

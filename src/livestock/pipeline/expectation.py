@@ -16,8 +16,8 @@ from ..data.readers.tree import File, list_files, pictures_among
 from ..exceptions import BadData
 from ..files.disk import images_disk_bytes, training_disk_bytes
 from .detectors import find_scale, list_experiments
-from .plan import STAGES, Sizes, list_pieces
 from .run import Run
+from .stages import STAGES, Sizes, list_pieces
 
 N_MEASURED = 16  # images whose size is taken as typical of all
 

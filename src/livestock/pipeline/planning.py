@@ -27,22 +27,10 @@ from ..training.settings import find_place
 from .evolve import DEFAULT_STUDY, name_plan, name_study
 from .expectation import count_images, expect
 from .pace import Pace, guess_pace, measure_pace, read_pace
-from .plan import (
-    DECIDES,
-    FIXED,
-    STAGES,
-    VALID_SHARE,
-    Piece,
-    Plan,
-    Sizes,
-    cut_sessions,
-    fit,
-    list_pieces,
-    say_too_long,
-    sum_seconds,
-)
+from .plan import DECIDES, FIXED, Plan, fit, say_too_long
 from .prepare import ensure_data, read_data, read_tables, split_data
 from .run import Run, plan_path, plan_settings, profile_of, read_kept_plan, with_changes
+from .stages import STAGES, VALID_SHARE, Piece, Sizes, cut_sessions, list_pieces, sum_seconds
 from .store import read_records, run_step
 from .train import guess_start_bytes
 

@@ -93,10 +93,10 @@ def plan_stages(arguments: argparse.Namespace, workspace: Path) -> dict[str, flo
     """The minutes of each stage, none done, from steps in this workspace."""
     from livestock.config import parse_overrides
     from livestock.pipeline.pace import measure_pace
-    from livestock.pipeline.stages import STAGES, list_pieces, sum_seconds
     from livestock.pipeline.planning import count_sizes
     from livestock.pipeline.prepare import read_data, split_data
     from livestock.pipeline.run import make_run
+    from livestock.pipeline.stages import STAGES, list_pieces, sum_seconds
 
     run = make_run(workspace=workspace, profile=arguments.profile, data=arguments.data or "", reader=arguments.reader,
                    weights=arguments.weights, overrides=parse_overrides(arguments.changes), fresh=True)

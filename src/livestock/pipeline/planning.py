@@ -59,8 +59,7 @@ def read_proxies(family: str) -> list[Proxy]:
     for name, row in content.items():
         if name not in known or not isinstance(row, dict) or not {"family", "regret", "noise"} <= set(row):
             raise BadData(f"{PROXIES_FILE}: expected some of {list(known)}, each with family, regret and noise, "
-                          f"found "
-                          f"{name}: {row}")
+                          f"found {name}: {row}")
     return [known[name] for name, row in content.items() if row["family"] == family and row["regret"] <= row["noise"]]
 
 
@@ -95,6 +94,8 @@ def find_done(run: Run) -> dict[tuple[str, str], int]:
     done["03_evolve", "start and best again"] = sum(
         bool(record.key) and step.startswith(f"{study}_verify_") for step, record in records.items())
     done["03_evolve", "trial"] = len(list(run.workspace.runs_dir.glob(f"evolve/{study}/trial_*/history.jsonl")))
+    if run.profile.budget_hours and done["03_evolve", "start and best again"]:
+        done["03_evolve", "trial"] = ALL  # its share may have been spent before the last one
     if run.profile.budget_hours and done["06_silver", "student"] and (recipe := records.get("recipe")) and recipe.key:
         done |= {kind: ALL for kind in STEPS if kind[0] == "06_silver"}  # it may have stopped before the last seed
     done["05_errors", "passes"] = int((run.workspace.interim_dir / "errors.parquet").exists())
@@ -146,7 +147,7 @@ def make_plan(run: Run, pace: Pace) -> Plan:
 def find_fixed(run: Run, chosen: Collection[str]) -> dict[str, Any]:
     """What an earlier plan changed and done work rests on, which would run again; not what a person has `chosen`."""
     path = plan_path(run.workspace)
-    before = json.loads(path.read_text(encoding="utf-8"))["changes"] if path.exists() else {}
+    before = json.loads(path.read_text(encoding="utf-8")).get("changes", {}) if path.exists() else {}
     done = find_done(with_changes(run, before))
     return {name: before[name] for kind, names in FIXED.items() if done.get(kind)
             for name in names if name in before and name not in chosen}

@@ -118,7 +118,7 @@ def _fit_search(
         return {}, []
     scales = list_search_scales(profile, proxies, chosen)
     said = [] if len(scales) > 1 or {*SCALED} & {*chosen} else [
-        "03_evolve: no cheaper proxy is known to choose as well as a whole training, so trials stay as large as the "
+        "03_evolve: no cheaper trial is known to choose as well as a whole training, so trials stay as large as the "
         "profile has them"]
     changes = scales[-1]  # the cheapest
     scaled = replace(profile, **changes)

@@ -220,6 +220,8 @@ def test_the_pace_follows_the_trainings_that_ended_after_it_was_measured(drawn: 
     followed = follow_trainings(run, SLOW)
     assert followed == replace(SLOW.slow_down(2), is_measured=True)
     assert (followed.train, followed.once) == (pytest.approx(4), pytest.approx(20))
+    history.unlink()  # as when somebody makes room: nothing is known, and not that it takes no time
+    assert follow_trainings(run, SLOW) == SLOW
 
 
 def test_halving_stops_the_worse_half_past_the_warm_up() -> None:

@@ -272,7 +272,7 @@ def read(
 ) -> None:
     """Reads data and says what is in it, and what would be left out or changed and why; trains nothing.
 
-    Exit code 1 if there is no box of any class, or if a picture file is neither used nor listed.
+    Exits with 1 if no class has a box, or if an image file is neither used nor reported as left out.
     """
     import tempfile
 

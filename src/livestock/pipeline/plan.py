@@ -30,7 +30,7 @@ FIXED = {("04_train", "fold"): ("epochs",), ("03_evolve", "trial"): SCALED}
 class Plan:
     """What a budget leads to: changed fields of the profile, notebooks to leave out, and why, in sentences.
 
-    `shares` are the hours that the trainings of a stage that decides may take in all, whatever they were planned to.
+    `shares` has the most hours that the trials of 03 and the students of 06 may take, however long they were planned.
     """
 
     pieces: list[Piece]
@@ -79,7 +79,7 @@ def fit(
 
 
 def _find_shares(pieces: Sequence[Piece], pace: Pace, budget: float) -> dict[str, float]:
-    """Hours of the trials and of the students, done ones too, each with half of what the plan leaves over."""
+    """Hours for the trials and for the students, finished ones included, each with half of the unplanned hours."""
     spare = max(budget - sum_seconds(pieces, pace), 0.0) / 2
     return {piece.stage: round((piece.n * piece.seconds(pace) + spare) / 3600, 4)
             for piece in pieces if (piece.stage, piece.what) in (("03_evolve", "trial"), ("06_silver", "student"))}
@@ -141,7 +141,7 @@ def _fit_search(
 
 
 def say_too_long(pieces: Sequence[Piece], pace: Pace, profile: Profile) -> str:
-    """Why no trial would ever end: it saves nothing, so one that is cut off begins again; "" if a session holds one."""
+    """Why no trial could finish: it saves no checkpoint, so after a cut it starts again. Empty if it fits a session."""
     hours = max((piece.seconds(pace) / 3600 for piece in pieces if piece.what == "trial" and piece.done < piece.n),
                 default=0.0)
     if hours <= profile.session_hours:
@@ -153,8 +153,8 @@ def say_too_long(pieces: Sequence[Piece], pace: Pace, profile: Profile) -> str:
 def list_search_scales(profile: Profile, proxies: Sequence[Proxy], chosen: Collection[str]) -> list[dict[str, Any]]:
     """Changes of the profile that make its trials cheaper, the dearest first: none, then those of known proxies.
 
-    A trial sees half of the training images, and fewer epochs than a whole training, as it is. So a proxy counts that
-    was measured with as few of both, and none that was better off.
+    A trial trains on half of the training images and for fewer epochs than a whole training. A proxy is used only if it
+    was measured with no more data and no more epochs than the trial has.
 
     >>> from livestock.config import get_profile
     >>> small, both = Proxy("imgsz", imgsz=0.5), Proxy("all", imgsz=0.5, data=0.5, epochs=1 / 3)

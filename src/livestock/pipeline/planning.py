@@ -145,7 +145,7 @@ def make_plan(run: Run, pace: Pace) -> Plan:
 
 
 def find_fixed(run: Run, chosen: Collection[str]) -> dict[str, Any]:
-    """What an earlier plan changed and done work rests on, which would run again; not what a person has `chosen`."""
+    """Profile fields that an earlier plan changed and finished trainings depend on, without those in `chosen`."""
     path = plan_path(run.workspace)
     before = json.loads(path.read_text(encoding="utf-8")).get("changes", {}) if path.exists() else {}
     done = find_done(with_changes(run, before))

@@ -236,6 +236,7 @@ def split_data(run: Run) -> SplitTables:
     paths = [run.workspace.interim_dir / f"{name}.parquet" for name in names]
 
     def action() -> None:
+        """Assigns the folds, and chooses the images of the search."""
         images, boxes = pd.read_parquet(paths[0]), pd.read_parquet(paths[1])
         images = folds.assign_folds(images, boxes, run.competition, groups=groups, seed=run.seed)
         mini = folds.mini_set(images, boxes, run.competition, seed=run.seed)

@@ -21,7 +21,7 @@ IMGSZ_STEP = 32  # image sizes are multiples of it
 
 
 def unfrozen_share(freeze: float) -> float:
-    """What is left of a training step's time: two thirds are the way back, which frozen tensors are left out of.
+    """Time of a training step with this share frozen: the backward pass, two thirds of a step, skips frozen tensors.
 
     >>> unfrozen_share(0.0), round(unfrozen_share(0.5), 3)
     (1.0, 0.667)

@@ -91,7 +91,7 @@ def _lost(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def is_given_up(trial: FrozenTrial) -> bool:
-    """Whether a trial was cut off so often that it is not queued again: whatever it does ends its process."""
+    """Whether a trial was cut off so often, `MAX_RETRIES` times after the first, that it is not queued again."""
     return (trial.state == TrialState.FAIL and ERROR_KEY not in trial.user_attrs
             and len(_retry_history(trial)) >= MAX_RETRIES)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import signal
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -137,7 +138,7 @@ class Packed:
         return Batch(self.images, list(boxes.split(self.n_boxes)), list(class_ids.split(self.n_boxes)), points)
 
 
-class WholeBatches(Dataset):
+class WholeBatches(Dataset, ABC):
     """A data set whose item of (epoch, number) is a whole batch, of boxes or of keypoints; `order` says of what."""
 
     order: Order
@@ -149,9 +150,9 @@ class WholeBatches(Dataset):
         except BadData as error:
             return error
 
+    @abstractmethod
     def make_batch(self, epoch: int, number: int) -> Packed:
         """The batch of this number of an epoch. Raises BadData for a picture that cannot be read."""
-        raise NotImplementedError
 
 
 class Batches(WholeBatches):
@@ -166,6 +167,7 @@ class Batches(WholeBatches):
         self.window = 0 if n_held == len(images) else max(n_held, LEAST_WINDOW)  # 0: companions are drawn from all
 
     def make_batch(self, epoch: int, number: int) -> Packed:
+        """Augmented images, each with its boxes, class ids and keypoints in pixels of the network's input."""
         own, read, found = self.order.find_batch(epoch, number), partial(self.decoded.get, read=self._read), []
         stream = self.order.find_stream(epoch, number, self.n_streams, self.window)
         images = make_shared(len(own), 3, self.augmentation.side, self.augmentation.side)

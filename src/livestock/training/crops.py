@@ -113,6 +113,7 @@ class CropBatches(WholeBatches):
         self.decoded: Decoded[Region] = Decoded(n_bytes)  # empty until the workers are forked: then each has its own
 
     def make_batch(self, epoch: int, number: int) -> Packed:
+        """Augmented crops of one object each, with its box and keypoints in pixels of the crop."""
         own = self.order.find_batch(epoch, number)
         images = make_shared(len(own), 3, self.rule.side, self.rule.side)
         found = []

@@ -74,10 +74,10 @@ def build_start(
 
 
 def freeze(model: nn.Module, share: float) -> int:
-    """Keeps the first tensors of a network's parameters as they are, this share of them, and returns how many.
+    """Freezes this share of a network's parameter tensors, the first ones in its own order; returns how many.
 
-    Their gradients are not computed, nor what comes before them: so a step takes less time, the more the earlier. Batch
-    norm goes on counting means and variances, as it does in yolov5's `--freeze`.
+    No gradients are computed for them, so a step takes less time. The statistics of batch norm are still updated, as
+    with yolov5's `--freeze`.
 
     >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
     >>> freeze(model, 0.5), [name for name, tensor in model.named_parameters() if tensor.requires_grad]

@@ -47,8 +47,9 @@ WIDEST = 0.9  # candidates that overlap more are copies: no threshold that is tr
 N_KEPT = 300  # boxes of an image
 DETECT: Point = {"iou_threshold": 0.45, "conf_threshold": 0.25}  # of `yolov5 detect`
 VALIDATED: Point = {"iou_threshold": 0.6, "conf_threshold": 0.001}  # of `yolov5 val`
-STOCK_FLOOR = 100  # batches of warm-up at least
+STOCK_FLOOR, RECIPE_WARMUP = 100, 3.0  # batches of warm-up at least, and epochs of it
 STOCK_NOMINAL = 64  # images a step of stock
+N_COCO = 80  # classes of the start weights
 OTHER_FOLDS = (1, 2)
 RATES = {"SGD": (0.0033, 0.01, 0.03), "Adam": (0.0003, 0.001, 0.003), "AdamW": (0.0003, 0.001, 0.003)}
 SUPPRESSION, PLAIN = "suppression", "plain"  # the first of METHODS; the first of VIEWS
@@ -67,15 +68,18 @@ class Job:
     hyp: Mapping[str, float] = field(default_factory=dict)
     epochs: float = 1.0  # times those of the others
     averages: bool = True
+    forgets: bool = False  # the classes that the start weights know: a random last layer, as stock has it
     tries_all: bool = False  # of the methods, which takes a minute; else suppression alone
 
 
 def list_jobs(part: str, n_batches: int) -> list[Job]:
     """The trainings of a part; `n_batches` are those of an epoch."""
     if part == "stock":
+        longer = STOCK_FLOOR / n_batches  # epochs of warm-up; where the recipe's 3 are no less, both are the same
         return [Job("ours", tries_all=True), Job("stock", is_stock=True),
-                Job("stock's warm-up", hyp={"warmup_epochs": max(3.0, STOCK_FLOOR / n_batches)}),
+                *[Job("stock's warm-up", hyp={"warmup_epochs": longer})] * (longer > RECIPE_WARMUP),
                 Job("stock's steps", settings={"nominal_batch": STOCK_NOMINAL}),
+                Job("stock's last layer", forgets=True),
                 Job("no moving average", averages=False),
                 *[Job(f"fold {fold}", fold=fold) for fold in OTHER_FOLDS]]
     if part == "optimizer":
@@ -155,7 +159,7 @@ def train_one(lab: Lab, job: Job, seed: int) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         config = configure(lab, job, seed, Path(folder))
-        weights = in_new_process(fit_stock if job.is_stock else fit_ours, config, Path(folder), job.averages)
+        weights = in_new_process(fit_stock if job.is_stock else fit_ours, config, Path(folder), job)
         answers, facts = find_answers(lab, job, weights)
     facts["seconds"] = round(time.perf_counter() - started)
     path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
@@ -172,19 +176,20 @@ def configure(lab: Lab, job: Job, seed: int, folder: Path) -> TrainConfig:
     return replace(config, epochs=round(config.epochs * job.epochs), **job.settings)
 
 
-def fit_ours(config: TrainConfig, folder: Path, averages: bool) -> dict[str, Path]:
+def fit_ours(config: TrainConfig, folder: Path, job: Job) -> dict[str, Path]:
     """Trains by ours in this process; the weights of the best epoch, of the last, and the mean of the last ones."""
     from livestock.training import ema, loop
 
-    if not averages:
+    if not job.averages:
         ema.DECAY = 0.0
-    loop.run_training(config, folder / "run", lambda event: None)
+    unknown = [f"class {number}" for number in range(N_COCO)] if job.forgets else None
+    loop.run_training(config, folder / "run", lambda event: None, unknown)
     kept = folder / "run/weights"
     last = kept / f"epoch{config.epochs - 1:04d}.safetensors"
     return {"best": kept / BEST, "last": last, "averaged": kept / AVERAGED}
 
 
-def fit_stock(config: TrainConfig, folder: Path, averages: bool) -> dict[str, Path]:
+def fit_stock(config: TrainConfig, folder: Path, job: Job) -> dict[str, Path]:
     """Trains by `yolov5.train` with its own defaults; the weights of its best epoch and of the last."""
     import stock
 

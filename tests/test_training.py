@@ -28,7 +28,7 @@ from livestock.models.checkpoint import load_model, read_checkpoint, write_check
 from livestock.models.registry import find_start, get_family
 from livestock.plots.training import best_epoch
 from livestock.training import TrainConfig, loop, read_history, resume, train
-from livestock.training.process import PROGRESS, SETTINGS, WATCHER
+from livestock.training.process import PROGRESS, SETTINGS, WATCHER, launch_side_by_side
 from livestock.training.resume import PREVIOUS, is_finished
 from livestock.training.scores import score_boxes
 from livestock.training.settings import Place
@@ -379,11 +379,17 @@ def test_two_processes_train_as_one(yolo: TrainConfig, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / SETTINGS).write_text(json.dumps({"config": asdict(own), "start_labels": None}))
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m",
-         "livestock.training.child", str(run_dir)],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-2000:]
+    process = subprocess.Popen(  # noqa: S603
+        [*launch_side_by_side(2), "-m", "livestock.training.child", str(run_dir)], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"})
+    try:
+        _, said = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        agent = psutil.Process(process.pid)
+        for one in [*agent.children(recursive=True), agent]:
+            one.send_signal(signal.SIGABRT)  # each says where it waits
+        pytest.fail(f"not done after 5 minutes: {process.communicate(timeout=60)[1][-20_000:]}")
+    assert process.returncode == 0, said[-2000:]
     history = read_history(run_dir)
     train(own, tmp_path / "alone")
     alone = read_history(tmp_path / "alone")

@@ -155,9 +155,17 @@ def _check_precision(config: TrainConfig) -> None:
 
 def _launcher(device: str) -> list[str]:
     n_gpus = device.count(",") + 1 if device else torch.cuda.device_count()
-    if device == "cpu" or n_gpus < 2:
-        return [sys.executable]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_gpus}"]
+    return [sys.executable] if device == "cpu" or n_gpus < 2 else launch_side_by_side(n_gpus)
+
+
+def launch_side_by_side(n_processes: int) -> list[str]:
+    """The start of a command that runs a module in so many processes of this machine, which train as one.
+
+    They meet at the loopback address: by the machine's own name, where that cannot be resolved, they would look for
+    each other for half an hour.
+    """
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1",
+            f"--nproc_per_node={n_processes}"]
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def try_starter(seeds: range) -> list[dict]:
     """The rows of `try_rules` for the sample, as the starter sees it, with boxes taken out."""
     import tempfile
 
-    from silver import SILVER_VIEWS, see
+    from silver import USUAL, make_views, see
 
     from livestock.config import read_competition
     from livestock.data import folds, readers
@@ -115,7 +115,7 @@ def try_starter(seeds: range) -> list[dict]:
         train, _ = readers.read_train_and_test("aihub", Path(folder), competition)
         images = train.images.assign(
             group=folds.near_duplicate_groups(train.images).loc[train.images["image_id"]].to_numpy())
-        looks = [see(STARTER, images, competition, imgsz, flip) for imgsz, flip in SILVER_VIEWS]
+        looks = [see(STARTER, images, competition, imgsz, flip) for imgsz, flip in make_views(USUAL.imgsz)]
     found, rows = fuse_views(looks, images), []
     for share in (0, 0.15, 0.3):
         for seed in seeds:

@@ -275,10 +275,12 @@ def say_next(plan: Plan, pace: Pace, session_hours: float) -> str:
 def say_hours(hours: float) -> str:
     """Hours in words, below one as minutes.
 
-    >>> say_hours(2.54), say_hours(0.31)
-    ('2.5 hours', '19 minutes')
+    >>> say_hours(2.54), say_hours(0.31), say_hours(0.02)
+    ('2.5 hours', '19 minutes', '1 minute')
     """
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    if (minutes := round(60 * hours)) < 60:
+        return f"{minutes} minute" + "s" * (minutes != 1)
+    return f"{hours:.1f} hours"
 
 
 def _say_needs(run: Run, pace: Pace) -> str:

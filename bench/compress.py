@@ -10,8 +10,8 @@ pruned: PyTorch's own `ln_structured` chooses the channels with the smallest nor
         It writes zeros, which take the same bytes and time: here the channels are taken out of the network.
 low rank: the five heaviest convolutions of more than one pixel become two each, 3 x 1 and 1 x 3, by a singular value
         decomposition of their weights (Jaderberg et al. 2014), with half of their numbers.
-distilled: the loss has a further part, by how much the logits of each cell differ from the teacher's, weighted by
-        the teacher's objectness (Mehta & Ozturk 2018). Without `--teacher`, which has to have the anchors and
+distilled: the loss has a further part, by how much the probabilities of each cell differ from the teacher's, weighted
+        by the teacher's objectness (Mehta & Ozturk 2018). Without `--teacher`, which has to have the anchors and
         classes of the network, that is the network itself before it was changed.
 
 `--pace` prints megabytes and milliseconds alone: PyTorch and ONNX Runtime on one thread, a picture at a time, median.
@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,15 @@ from common import in_new_process, make_pool
 from real_lab import (
     AS_VALIDATED,
     MEASURES,
+    METRIC_IOU,
     PLAIN,
     VALIDATED,
     Job,
     Lab,
     add_arguments,
+    check_origin,
     configure,
+    digest_file,
     keep_answers,
     look,
     make_judge,
@@ -57,7 +61,7 @@ from livestock.postprocess import suppress
 from livestock.training import BEST, TrainConfig
 
 Tensors = dict[str, Tensor]
-N_HEAVIEST, SHARE_OF_RANK = 5, 0.5
+N_HEAVIEST, SHARE_OF_NUMBERS = 5, 0.5
 EPOCHS, RATE, WARMUP = 1 / 3, 0.3, 1.0  # of the trainings of variants: of the epochs, of the rate, in epochs
 DISTILLED = 1.0  # weight of the loss's further part
 BASE, BEFORE = "network", "before"
@@ -73,13 +77,15 @@ def main() -> None:
     arguments = parser.parse_args()
     lab = open_lab(arguments)
     lab = replace(lab, root=lab.root / "compress")
+    check_origin(lab.root, "teacher", digest_file(arguments.teacher) if arguments.teacher else "")
     seeds = range(arguments.seeds)
     if not arguments.report and not arguments.pace:
         for names in ([BASE], [name for name in VARIANTS if name != BASE]):
             train_all(lab, [(name, seed) for seed in seeds for name in names], arguments.teacher, arguments.at_once)
     if not arguments.pace:
         report(lab, seeds)
-    print_pace(lab)
+    if not arguments.report:
+        print_pace(lab)
 
 
 def train_all(lab: Lab, todo: Sequence[tuple[str, int]], teacher: Path | None, n_at_once: int) -> None:
@@ -101,7 +107,7 @@ def _train_variant(lab: Lab, name: str, seed: int, teacher: Path | None) -> dict
     started, job = time.perf_counter(), Job(name)
     variant, kept = VARIANTS[name], weights_path(lab, name, seed)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    answers, facts = {}, {}
+    answers = {}
     with tempfile.TemporaryDirectory() as folder:
         config = configure(lab, job, seed, Path(folder))
         if name != BASE:
@@ -111,11 +117,11 @@ def _train_variant(lab: Lab, name: str, seed: int, teacher: Path | None) -> dict
             write_checkpoint(start, base.config, tensors, base.header, half=True)
             config = _shorten(config, start)
             if variant.is_distilled:
-                add_teacher(teacher or weights_path(lab, BASE, seed))
+                add_teacher(teacher or weights_path(lab, BASE, seed), config)
             build_in_shapes(tensors)
             answers[BEFORE] = suppress(look(lab, start, lab.test_images, PLAIN, config.imgsz), **VALIDATED)
         loop.run_training(config, Path(folder) / "run", lambda event: None, None)
-        (Path(folder) / "run/weights" / BEST).replace(kept)
+        shutil.move(Path(folder) / "run/weights" / BEST, kept)
     answers[AS_VALIDATED] = suppress(look(lab, kept, lab.test_images, PLAIN, config.imgsz), **VALIDATED)
     facts = {"megabytes": round(kept.stat().st_size / 1e6, 2), "seconds": round(time.perf_counter() - started)}
     keep_answers(result_path(lab, job, seed), answers, facts)
@@ -137,11 +143,12 @@ def _shorten(config: TrainConfig, start: Path) -> TrainConfig:
     return replace(config, weights=str(start), epochs=max(round(config.epochs * EPOCHS), 2))
 
 
+@dataclass(frozen=True)
 class Variant:
     """How the tensors of a trained network are changed, and whether it then learns from a teacher too."""
 
-    def __init__(self, change: Callable[[Mapping[str, Tensor]], Tensors] = dict, is_distilled: bool = False) -> None:
-        self.change, self.is_distilled = change, is_distilled
+    change: Callable[[Mapping[str, Tensor]], Tensors] = dict
+    is_distilled: bool = False
 
 
 def _in_float(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -211,7 +218,7 @@ VARIANTS = {
     "pruned 25 %": Variant(lambda tensors: prune_channels(tensors, 0.25)),
     "pruned 50 %": Variant(lambda tensors: prune_channels(tensors, 0.5)),
     "pruned 50 %, distilled": Variant(lambda tensors: prune_channels(tensors, 0.5), is_distilled=True),
-    "low rank": Variant(lambda tensors: lower_rank(tensors, N_HEAVIEST, SHARE_OF_RANK)),
+    "low rank": Variant(lambda tensors: lower_rank(tensors, N_HEAVIEST, SHARE_OF_NUMBERS)),
 }
 
 
@@ -255,19 +262,23 @@ def _take_shapes(model: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
             model.set_submodule(name, nn.BatchNorm2d(shape[0], eps=module.eps, momentum=module.momentum))
 
 
-def add_teacher(path: Path) -> None:
+def add_teacher(path: Path, config: TrainConfig) -> None:
     """From now on losses in this process have a further part: what the teacher of these weights says of each cell."""
     from livestock.models.checkpoint import load_model
     from livestock.models.yolov5.family import YoloV5
+    from livestock.training.settings import find_place
 
-    _, teacher = load_model(path)
-    network: Any = teacher
-    network.model[-1].training = True  # so that it gives logits; all else stays in evaluation mode
+    told, teacher = load_model(path, find_place(config.device).device)
+    head: Any = teacher.model[-1]  # type: ignore[index]
+    head.training = True  # so that it gives logits; all else stays in evaluation mode
     make_loss = YoloV5.make_loss
 
     def make(self: Any, model: nn.Module, hyp: Mapping[str, float]) -> Any:
         """The family's own loss, and the further part."""
-        own = make_loss(self, model, hyp)
+        own, student = make_loss(self, model, hyp), model.model[-1]  # type: ignore[index]
+        if tuple(model.names.values()) != told.labels or not torch.allclose(  # type: ignore[union-attr, operator]
+                head.anchors.cpu(), student.anchors.cpu()):
+            raise SystemExit(f"{path}: expected a teacher with the classes and anchors of the network")
 
         def loss(called: nn.Module, batch: Any) -> dict[str, Tensor]:
             """As the family's; while it validates the network, as it was."""
@@ -328,7 +339,7 @@ def report(lab: Lab, seeds: Sequence[int]) -> None:
     for first, second in [*pairs, ("pruned 50 %, distilled", "pruned 50 %")]:
         gains = {measure: find_gain(judged[first], judged[second], measure) for measure in MEASURES}
         print(f"{first} over {second}: " + "; ".join(f"{measure} {gain}" for measure, gain in gains.items())
-              + f"; at 0.75 {decide([gains['AP75']])}")
+              + f"; at {METRIC_IOU:g} {decide([gains['AP75']])}")
 
 
 def print_pace(lab: Lab) -> None:

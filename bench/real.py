@@ -8,11 +8,12 @@ python bench/real.py background --backgrounds PICTURES --data DIR --weights yolo
                                                                   0, 5, 10 and 20 % of images without an animal
 
 `DIR` is what `livestock run --data` takes, with `truth_test.csv` of its test images. All trainings of a part have the
-same images, image size and epochs; fold 0 chooses epoch, method, thresholds and learning rates, and the test images
-judge. Each training's answers are kept as it finishes, so that a run that was cut off goes on; `--at-once N` trains N
-side by side on a large GPU. Prints the scores of each answer, and gains with 95 % intervals over seeds and groups of
-near-duplicate test images together. `PICTURES` are a folder of pictures of anything else: those that no training sees
-count the false boxes that `yolov5 detect` would show, from a confidence of .25.
+same images, image size and epochs but for what is asked about (images without an animal are further ones, with their
+steps); fold 0 chooses epoch, method, thresholds and learning rates, and the test images judge. Each training's answers
+are kept as it finishes, so that a run that was cut off goes on; `--at-once N` trains N side by side. Prints the scores
+of each answer, and gains with 95 % intervals over seeds and groups of near-duplicate test images together. `PICTURES`
+are a folder of pictures of anything else: those that no training sees count the false boxes that `yolov5 detect` would
+show, from a confidence of .25.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from real_lab import (
     Job,
     Lab,
     add_arguments,
+    check_origin,
     make_judge,
     open_lab,
     read_answer,
@@ -85,8 +87,9 @@ def list_jobs(part: str, n_batches: int, imgsz: int) -> list[Job]:
         smaller = round(imgsz / SLOWER**0.5 / 32) * 32
         return [Job(f"yolov5n, {imgsz} px", settings=random, epochs=3.0),
                 Job(f"yolov5s, {smaller} px", settings={**random, "size": "yolov5s"}, imgsz=smaller, epochs=3.0)]
-    return [Job("ours"), *[Job(f"random weights, {times:g} times the epochs", settings=random, epochs=times)
-                           for times in (1.0, 3.0, 10.0)]]
+    return [Job("ours", tries_all=True),
+            *[Job(f"random weights, {times:g} times the epochs", settings=random, epochs=times)
+              for times in (1.0, 3.0, 10.0)]]
 
 
 def main() -> None:
@@ -114,6 +117,7 @@ def add_backgrounds(lab: Lab, folder: Path) -> Lab:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     paths = [paths[number] for number in np.random.default_rng(0).permutation(len(paths))]
     heights, widths = zip(*(read_image(str(folder), path.name).shape[:2] for path in paths), strict=True)
+    check_origin(lab.root, "backgrounds", [path.name for path in paths])
     found = pd.DataFrame({"image_id": [f"background/{path.name}" for path in paths], "archive": str(folder),
                           "member": [path.name for path in paths], "width": widths, "height": heights, "group": -1,
                           "fold": -1})
@@ -147,6 +151,7 @@ def report(lab: Lab, part: str, jobs: Sequence[Job], seeds: Sequence[int]) -> No
     if part == "optimizer":
         answers = {name: answers[best] for name, best in choose_rates(lab, jobs, seeds).items()}
     judged = {name: [judge(boxes) for boxes in tables] for name, tables in answers.items()}
+    print(f"effective groups of test images: {next(iter(judged.values()))[0].n_groups:.1f}")
     for name, runs in judged.items():
         print(f"{name:45}" + ", ".join(f"{measure} {np.mean([run.scores[measure] for run in runs]):.3f}"
                                        for measure in MEASURES))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ from livestock.pipeline.run import Run, make_run
 from livestock.pipeline.train import make_config, write_dataset
 from livestock.postprocess import METHODS, Point, apply, choose_method, split_parts, suppress, tune_method
 from livestock.postprocess.methods import EVERY_CLASS
-from livestock.tables import read_table, write_table
+from livestock.tables import XYXY, read_table, write_table
 from livestock.training import AVERAGED, BEST, TrainConfig
 
 METRIC_IOU = 0.75
 MEASURES = ("AP75", "AP50", "mAP50_95")
 VIEWS = {"plain": (1.0, False), "flipped": (1.0, True), "larger": (1.25, False)}  # times the image size, mirrored
 WIDEST = 0.9  # candidates that overlap more are copies: no threshold that is tried would keep both
-N_KEPT = 300  # boxes of an image
+N_KEPT = 3000  # candidates of an image; an answer has 300 at most
 DETECT: Point = {"iou_threshold": 0.45, "conf_threshold": 0.25}  # of `yolov5 detect`
 VALIDATED: Point = {"iou_threshold": 0.6, "conf_threshold": 0.001}  # of `yolov5 val`
 N_COCO = 80  # classes of the start weights
@@ -91,7 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def open_lab(arguments: argparse.Namespace) -> Lab:
-    """Reads and splits the data, and writes the lists of all folds that are left out."""
+    """Reads and splits the data, and writes the lists of all folds that are left out.
+
+    Raises SystemExit where the workspace has results of other data or start weights.
+    """
     changes = {name: value for name in ("imgsz", "epochs") if (value := getattr(arguments, name))}
     changes |= {"device": arguments.device, "workers": arguments.workers}
     run = make_run(workspace=arguments.workspace, data=arguments.data, profile="cpu", weights=arguments.weights,
@@ -99,8 +103,26 @@ def open_lab(arguments: argparse.Namespace) -> Lab:
     boxes, images = read_data(run).boxes, split_data(run).images
     test = read_images(run, "test_images")
     test = test.assign(group=test["image_id"].map(folds.near_duplicate_groups(test)).to_numpy())
+    root = arguments.workspace / f"results_{run.profile.imgsz}_{run.profile.epochs}"
+    check_origin(root, "data", [sorted(images["image_id"]), sorted(test["image_id"]), len(boxes)])
+    check_origin(root, "weights", digest_file(Path(arguments.weights)))
     data = {(fold, 0): write_dataset(run, images, boxes, fold) for fold in (VALID_FOLD, *OTHER_FOLDS)}
-    return Lab(run, images, test, data, arguments.workspace / f"results_{run.profile.imgsz}_{run.profile.epochs}")
+    return Lab(run, images, test, data, root)
+
+
+def check_origin(root: Path, name: str, origin: object) -> None:
+    """Notes in `root` what results are made from; raises SystemExit where those that lie there have another origin."""
+    path, digest = root / f"{name}.origin", sha256(json.dumps(origin).encode()).hexdigest()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(digest, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != digest:
+        raise SystemExit(f"{root}: its results come from other {name}; name another --workspace")
+
+
+def digest_file(path: Path) -> str:
+    """What tells the content of a file."""
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def train_all(lab: Lab, jobs: Sequence[tuple[Job, int]], n_at_once: int) -> None:
@@ -216,13 +238,13 @@ def find_answers(lab: Lab, job: Job, weights: Mapping[str, Path]) -> tuple[dict[
         return apply(methods[name].kind, [outside[look] for look in methods[name].passes], lab.test_images,
                      tuned[name].points)
 
-    answers = {AS_DETECTED: suppress(outside[PLAIN], **DETECT), AS_VALIDATED: suppress(outside[PLAIN], **VALIDATED),
+    answers = {AS_DETECTED: detect(outside[PLAIN]), AS_VALIDATED: suppress(outside[PLAIN], **VALIDATED),
                TUNED: answer(SUPPRESSION), PLAIN: outside[PLAIN]}
     answers |= {kept: answer(name) for kept, name in ((LAST_TUNED, "last epoch"), (AVERAGED_TUNED, "averaged weights"))
                 if name in tuned}
     facts: dict[str, Any] = {"fold_tuned": round(score_on(tuned[SUPPRESSION].held_out, truth, own), 4)}
     if lab.backgrounds is not None:
-        false = suppress(see(weights["best"], lab.backgrounds, PLAIN), **DETECT)
+        false = detect(see(weights["best"], lab.backgrounds, PLAIN))
         facts["false_boxes"] = false.groupby("image_id").size().reindex(
             lab.backgrounds["image_id"], fill_value=0).tolist()
     if job.tries_all:
@@ -234,6 +256,12 @@ def find_answers(lab: Lab, job: Job, weights: Mapping[str, Path]) -> tuple[dict[
         facts |= {"method": choice.method, "fold_chosen": round(choice.score, 4),
                   "fused": tuned["flipped too, fused (WBF)"].points[EVERY_CLASS]}
     return answers, facts
+
+
+def detect(candidates: pd.DataFrame) -> pd.DataFrame:
+    """What `yolov5 detect` would show: the best class of each box, at its thresholds."""
+    best = candidates.sort_values("confidence", ascending=False, kind="stable").drop_duplicates(["image_id", *XYXY])
+    return suppress(best.sort_index(), **DETECT)
 
 
 def score_on(boxes: pd.DataFrame, truth: pd.DataFrame, images: pd.DataFrame) -> float:

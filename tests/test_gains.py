@@ -15,6 +15,7 @@ from livestock.evaluation.gains import (
     MEASURES,
     Gain,
     Judged,
+    count_groups,
     decide,
     draw_gain_counts,
     find_gain,
@@ -84,7 +85,7 @@ def test_groups_are_drawn_together() -> None:
     assert (draw_gain_counts(images, 0) == counts).all()  # the same for every training that is compared
 
 
-def judged_as(score: float, resampled: object, n_groups: int = 1000) -> Judged:
+def judged_as(score: float, resampled: object, n_groups: float = 1000) -> Judged:
     return Judged({"AP": score}, {"AP": np.asarray(resampled, float)}, n_groups)
 
 
@@ -134,6 +135,24 @@ def test_intervals_cover_the_true_gain() -> None:
         gain = find_gain(better, [judged_as(0, np.zeros(200))] * 3, "AP")
         n_inside += gain.low <= true <= gain.high
     assert 0.93 <= n_inside / n_runs <= 0.995
+
+
+def test_intervals_cover_the_true_gain_where_one_video_has_most_animals() -> None:
+    """As above, with groups of very different sizes: by their mere number too few experiments would hold it."""
+    sizes = np.array([25, 12, 6, 4, 3, 2, *[1] * 14])
+    images = pd.DataFrame({"image_id": np.arange(20), "group": np.arange(20)})
+    n_groups = count_groups(images, pd.DataFrame({"image_id": np.repeat(np.arange(20), sizes), "label": "pig"}))
+    assert n_groups == pytest.approx(sizes.sum() ** 2 / (sizes**2).sum()) == pytest.approx(5.137, abs=1e-3)
+    rng, inside, n_runs, true = np.random.default_rng(0), {n_groups: 0, 20.0: 0}, 400, 0.05
+    for _ in range(n_runs):
+        groups = rng.normal(true, 0.1, 20)
+        draws = rng.integers(0, 20, (200, 20))
+        resampled = (groups * sizes)[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+        score = (groups * sizes).sum() / sizes.sum()
+        for number in inside:
+            gain = find_gain([judged_as(score, resampled, number)] * 2, [judged_as(0, np.zeros(200))] * 2, "AP")
+            inside[number] += gain.low <= true <= gain.high
+    assert inside[20.0] / n_runs < 0.9 <= inside[n_groups] / n_runs <= 0.995
 
 
 def gain_of(low: float, high: float) -> Gain:

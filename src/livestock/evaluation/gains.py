@@ -84,12 +84,12 @@ def scaled_sides(boxes: pd.DataFrame, scales: pd.Series) -> np.ndarray:
 class Judged:
     """The scores of one training: `scores` by measure, and `resampled`, each measure's over `N_RESAMPLES` resamples.
 
-    `n_groups` is how many groups of images have been resampled.
+    `n_groups` is how many groups of images of one size would vary as much as those that have been resampled.
     """
 
     scores: dict[str, float]
     resampled: dict[str, np.ndarray]
-    n_groups: int
+    n_groups: float
 
 
 def judge_boxes(
@@ -110,16 +110,25 @@ def judge_boxes(
             continue
         scores[name] = float(np.mean([score(found).mean for found in matches]))
         resampled[name] = np.mean([resample(found, pd.Index(images["image_id"]), counts) for found in matches], axis=0)
-    return Judged(scores, resampled, count_groups(images[images["image_id"].isin(truth["image_id"])]))
+    return Judged(scores, resampled, count_groups(images, truth))
 
 
-def count_groups(images: pd.DataFrame) -> int:
-    """How many groups of near-duplicates there are; an image in none is one by itself.
+def count_groups(images: pd.DataFrame, objects: pd.DataFrame) -> float:
+    """How many groups of one size would vary as much as the groups of these images (Kish 1965): 0 without objects.
 
-    >>> count_groups(pd.DataFrame({"group": [3, 3, -1, -1]}))
-    3
+    A group's size is its share of the `objects`, averaged over their labels: a video with most of the pigs counts for
+    most of the score. An image in no group, -1, is one by itself.
+
+    >>> images = pd.DataFrame({"image_id": list("abcd"), "group": [3, 3, -1, -1]})
+    >>> count_groups(images, pd.DataFrame({"image_id": list("acd"), "label": "pig"}))
+    3.0
+    >>> count_groups(images, pd.DataFrame({"image_id": list("aabc"), "label": "pig"}))  # 3 of 4 in one group
+    1.6
     """
-    return int(images.loc[images["group"] >= 0, "group"].nunique() + (images["group"] < 0).sum())
+    group = images["group"].where(images["group"] >= 0, -1 - np.arange(len(images)))
+    of_object = objects["image_id"].map(pd.Series(group.to_numpy(), images["image_id"]))
+    shares = pd.crosstab(of_object, objects["label"].to_numpy(), normalize="columns").mean(axis=1)
+    return round(float(1 / (shares**2).sum()), 9) if len(shares) else 0.0
 
 
 def _match(truth: pd.DataFrame, boxes: pd.DataFrame, measure: Measure) -> list[Matches]:
@@ -161,8 +170,9 @@ def find_gain(better: Sequence[Judged], worse: Sequence[Judged], measure: str, l
 
     Two things vary that have nothing to do with each other, so their half widths are added in squares: the seed, whose
     part is Student's t over the paired differences, and the images, whose part is Student's t, with one degree of
-    freedom less than there are groups, times the deviation of the mean difference over resampled groups (paired
-    bootstrap), corrected for how much too small it is with few of them. Raises ValueError for unequal numbers.
+    freedom less than there are groups (as many of one size as vary as much), times the deviation of the mean difference
+    over resampled groups (paired bootstrap), corrected for how much too small it is with few of them. Raises ValueError
+    for unequal numbers.
 
     >>> low, high = (Judged({"AP75": value}, {"AP75": np.full(9, value)}, 8) for value in (0.5, 0.6))
     >>> str(find_gain([high, high], [low, low], "AP75"))
@@ -174,7 +184,7 @@ def find_gain(better: Sequence[Judged], worse: Sequence[Judged], measure: str, l
                         for one, other in zip(better, worse, strict=True)])
     n_seeds, mean = len(by_seed), float(np.mean(by_seed)) if len(by_seed) else float("nan")
     n_groups = min((one.n_groups for one in (*better, *worse)), default=0)
-    if n_seeds < 2 or n_groups < 2 or np.isnan(mean):
+    if n_seeds < 2 or n_groups <= 1 or np.isnan(mean):
         return Gain(mean, float("nan"), float("nan"), n_seeds)
     of_groups = np.mean([one.resampled[measure] - other.resampled[measure]
                          for one, other in zip(better, worse, strict=True)], axis=0)

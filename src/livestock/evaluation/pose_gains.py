@@ -49,8 +49,8 @@ def judge_poses(
         scores |= {"OKS": float(np.mean(each)), "OKS50": each[0], "OKS75": each[5]}
         resampled["OKS"] = np.mean([resample(one, pd.Index(images["image_id"]), counts)
                                     for one in matches], axis=0)
-    has_point = keypoints.loc[keypoints["visible"] > 0, "image_id"]
-    return Judged(scores, resampled, count_groups(images[images["image_id"].isin(has_point)]))
+    with_point = keypoints.loc[keypoints["visible"] > 0, ["image_id"]]
+    return Judged(scores, resampled, count_groups(images, with_point.assign(label="any")))
 
 
 def _by_points(boxes: pd.DataFrame, keypoints: pd.DataFrame) -> pd.DataFrame:

@@ -131,7 +131,7 @@ def _measure(images: pd.DataFrame) -> list[str]:
 
 
 def read_names(path: Path) -> list[str]:
-    """The names in a text file, one a line, as editors on any system write it; blank lines are none.
+    """The names in a text file, one per line, with any line ending; blank lines are skipped.
 
     Raises BadData naming the file if it is no text.
     """

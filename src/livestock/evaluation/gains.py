@@ -84,7 +84,7 @@ def scaled_sides(boxes: pd.DataFrame, scales: pd.Series) -> np.ndarray:
 class Judged:
     """The scores of one training: `scores` by measure, and `resampled`, each measure's over `N_RESAMPLES` resamples.
 
-    `n_groups` is how many groups of images of one size would vary as much as those that have been resampled.
+    `n_groups` is the effective number of the groups of images that have been resampled, see `count_groups`.
     """
 
     scores: dict[str, float]
@@ -114,7 +114,7 @@ def judge_boxes(
 
 
 def count_groups(images: pd.DataFrame, objects: pd.DataFrame) -> float:
-    """How many groups of one size would vary as much as the groups of these images (Kish 1965): 0 without objects.
+    """The effective number of groups of these images (Kish 1965), at most their number; 0 without objects.
 
     A group's size is its share of the `objects`, averaged over their labels: a video with most of the pigs counts for
     most of the score. An image in no group, -1, is one by itself.
@@ -170,9 +170,8 @@ def find_gain(better: Sequence[Judged], worse: Sequence[Judged], measure: str, l
 
     Two things vary that have nothing to do with each other, so their half widths are added in squares: the seed, whose
     part is Student's t over the paired differences, and the images, whose part is Student's t, with one degree of
-    freedom less than there are groups (as many of one size as vary as much), times the deviation of the mean difference
-    over resampled groups (paired bootstrap), corrected for how much too small it is with few of them. Raises ValueError
-    for unequal numbers.
+    freedom less than the effective number of groups, times the deviation of the mean difference over resampled groups
+    (paired bootstrap), corrected for how much too small it is with few of them. Raises ValueError for unequal numbers.
 
     >>> low, high = (Judged({"AP75": value}, {"AP75": np.full(9, value)}, 8) for value in (0.5, 0.6))
     >>> str(find_gain([high, high], [low, low], "AP75"))

@@ -159,10 +159,10 @@ def _launcher(device: str) -> list[str]:
 
 
 def launch_side_by_side(n_processes: int) -> list[str]:
-    """The start of a command that runs a module in so many processes of this machine, which train as one.
+    """The torchrun command, without its module, for distributed training in `n_processes` processes on this machine.
 
-    They meet at the loopback address: by the machine's own name, where that cannot be resolved, they would look for
-    each other for half an hour.
+    The rendezvous uses the loopback address: with the host name, a name server that does not answer blocks it for 30
+    minutes.
     """
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1",
             f"--nproc_per_node={n_processes}"]

@@ -137,6 +137,13 @@ def test_intervals_cover_the_true_gain() -> None:
     assert 0.93 <= n_inside / n_runs <= 0.995
 
 
+def test_a_training_is_judged_by_its_effective_groups() -> None:
+    images, truth, found = draw_boxes(0)
+    counts = draw_gain_counts(images, 0)
+    expected = count_groups(images, truth)
+    assert expected < images["group"].nunique() and judge_boxes(images, truth, found, counts).n_groups == expected
+
+
 def test_intervals_cover_the_true_gain_where_one_video_has_most_animals() -> None:
     """As above, with groups of very different sizes: by their mere number too few experiments would hold it."""
     sizes = np.array([25, 12, 6, 4, 3, 2, *[1] * 14])
